@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Every check of the project, all of them even where one fails; the tests come last, so that the
+# last line is pytest's. Arguments go to pytest.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+PATH="$PWD/.venv/bin:$PATH"
+
+failed=()
+
+check() {
+    local name=$1
+    shift
+    printf '== %s\n' "$name"
+    "$@" || failed+=("$name")
+}
+
+check "ruff check" ruff check .
+check "ruff format" ruff format --check --quiet .
+check "mypy" mypy --strict src
+check "import-linter" lint-imports --no-logo
+check "npe2 validate" npe2 validate --imports napari-fossiledit
+((${#failed[@]})) && printf 'Failed before the tests: %s\n' "${failed[*]}" >&2
+
+[[ "${1:-}" == --no-tests ]] && exit $((${#failed[@]} > 0))
+
+printf '== pytest\n'
+pytest -q "$@"
+tests=$?
+exit $((tests != 0 ? tests : ${#failed[@]} > 0))
