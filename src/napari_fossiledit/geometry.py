@@ -1,0 +1,190 @@
+"""Where the voxels of a stack are in the rock: sizes in um, slice positions, handedness.
+
+Axis order is (z, y, x) everywhere: z counts slices, y points down and x right in a photograph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from napari_fossiledit.errors import FossilError
+
+
+class ZDirection(StrEnum):
+    """Which way the slice number counts.
+
+    ``INTO``: each slice is ground deeper into the rock, away from the camera, as in grinding.
+    With x right and y down, (x, y, z) is then a right-handed frame and meshes need no mirroring.
+    ``OUT_OF``: the first slice is the deepest; meshes are built with z reversed,
+    because a mirrored fossil is a wrong fossil.
+    """
+
+    INTO = "into"
+    OUT_OF = "out_of"
+
+
+@dataclass(frozen=True)
+class VoxelSize:
+    """Edge lengths of a voxel in um, in axis order (z, y, x)."""
+
+    z: float
+    y: float
+    x: float
+
+    def __post_init__(self) -> None:
+        for axis, value in zip("zyx", self.zyx, strict=True):
+            if not (math.isfinite(value) and value > 0):
+                raise FossilError(
+                    f"The voxel size along {axis} cannot be used",
+                    expected="a positive number of um",
+                    found=value,
+                )
+
+    @property
+    def zyx(self) -> tuple[float, float, float]:
+        """The three sizes in um."""
+        return (self.z, self.y, self.x)
+
+    @property
+    def volume_um3(self) -> float:
+        """Volume of one voxel in cubic um."""
+        return self.z * self.y * self.x
+
+
+@dataclass(frozen=True)
+class StackGeometry:
+    """Pixel size, slice spacing and direction of a stack.
+
+    Attributes
+    ----------
+    pixel_size_um
+        Edge of a (square) pixel in um.
+    slice_spacing_um
+        Distance between the centres of neighbouring slices in um.
+    z_direction
+        See `ZDirection`.
+    """
+
+    pixel_size_um: float
+    slice_spacing_um: float
+    z_direction: ZDirection = ZDirection.INTO
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """Voxel size in um, checked to be positive and finite."""
+        return VoxelSize(self.slice_spacing_um, self.pixel_size_um, self.pixel_size_um)
+
+    @property
+    def handedness(self) -> int:
+        """+1 where z counts into the rock, -1 where a mesh must be mirrored along z."""
+        return 1 if self.z_direction is ZDirection.INTO else -1
+
+
+def parse_slices(text: str, count: int) -> list[int]:
+    """Turn ``"0,2,4-9"`` into slice indices; ``"all"`` means every slice.
+
+    Parameters
+    ----------
+    count
+        Number of slices in the stack; indices must be below it.
+
+    Raises
+    ------
+    FossilError
+        Where a part is no number or range, or lies outside the stack.
+    """
+    if text.strip().lower() == "all":
+        return list(range(count))
+    found: set[int] = set()
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        found.update(_parse_range(part, count))
+    if not found:
+        raise FossilError(
+            "No slice was chosen", expected="slices such as 0,2,4-9", found=repr(text)
+        )
+    return sorted(found)
+
+
+def _parse_range(part: str, count: int) -> range:
+    first, dash, last = part.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()):
+        raise FossilError(
+            "Slices cannot be read", expected="slices such as 0,2,4-9", found=repr(part)
+        )
+    low, high = int(first), int(last or first)
+    if high >= count or low > high:
+        raise FossilError(
+            f"Slices {part} are not in the stack", expected=f"0 to {count - 1}", found=part
+        )
+    return range(low, high + 1)
+
+
+def format_slices(slices: Sequence[int]) -> str:
+    """Turn slice indices into the shortest text that `parse_slices` reads back."""
+    runs: list[list[int]] = []
+    for z in sorted(set(slices)):
+        if runs and z == runs[-1][-1] + 1:
+            runs[-1].append(z)
+        else:
+            runs.append([z])
+    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in a slice in pixels, half open: rows y0 to y1, columns x0 to x1.
+
+    ``None`` leaves a side open.
+    """
+
+    x0: int | None = None
+    x1: int | None = None
+    y0: int | None = None
+    y1: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Read ``"x0:x1,y0:y1"``, where each number and the second pair may be left out.
+
+        Examples
+        --------
+        >>> Region.parse(":1600")
+        Region(x0=None, x1=1600, y0=None, y1=None)
+        """
+        pairs = text.split(",")
+        try:
+            bounds = [int(b) if b.strip() else None for p in pairs for b in p.split(":", 1)]
+            region = cls(*bounds)
+        except (ValueError, TypeError) as error:
+            raise FossilError(
+                "The region cannot be read", expected="x0:x1,y0:y1, e.g. :1600", found=repr(text)
+            ) from error
+        if len(bounds) != 2 * len(pairs) or region.is_empty:
+            raise FossilError(
+                "The region is empty or incomplete", expected="x0:x1,y0:y1", found=text
+            )
+        return region
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sides leave nothing between them."""
+        return _crossed(self.x0, self.x1) or _crossed(self.y0, self.y1)
+
+    def slices(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Index of the rectangle in an array of `shape` (y, x), clipped to it."""
+        rows = slice(*slice(self.y0, self.y1).indices(shape[0])[:2])
+        columns = slice(*slice(self.x0, self.x1).indices(shape[1])[:2])
+        return rows, columns
+
+    def __str__(self) -> str:
+        sides = ["" if v is None else str(v) for v in (self.x0, self.x1, self.y0, self.y1)]
+        return f"{sides[0]}:{sides[1]},{sides[2]}:{sides[3]}"
+
+
+def _crossed(low: int | None, high: int | None) -> bool:
+    if (low is not None and low < 0) or (high is not None and high < 0):
+        return True
+    return low is not None and high is not None and low >= high
