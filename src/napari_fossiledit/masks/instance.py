@@ -1,0 +1,63 @@
+"""The section of one specimen in one slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from napari_fossiledit.masks.rle import Mask
+
+
+class Origin(StrEnum):
+    """Who made a mask."""
+
+    MODEL = "model"
+    HUMAN = "human"
+    IMPORTED = "imported"
+    INTERPOLATED = "interpolated"
+
+
+class Part(StrEnum):
+    """What a mask covers: all within the outer wall, or the central cavity nested in it."""
+
+    BODY = "body"
+    CAVITY = "cavity"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The section of one specimen in one slice, or a cavity nested in it.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice, from 0 in stack order.
+    class_name
+        Class, e.g. ``"archaeocyathid"``.
+    mask
+        Everything within the outer wall (``Part.BODY``) or the cavity (``Part.CAVITY``).
+    score
+        Confidence of the model, 1 where a person drew it.
+    texture
+        ``"pitted"``, ``"mud_filled"`` or another word; empty where unknown.
+    unsure
+        Where True, neither loss nor score counts the instance.
+    specimen
+        Identity through the stack, None before linking.
+    id
+        Row of the ledger and value in ``labels.zarr``; None before it is stored, never reused.
+    parent
+        ``id`` of the body a cavity lies in.
+    """
+
+    slice: int
+    class_name: str
+    mask: Mask
+    score: float = 1.0
+    part: Part = Part.BODY
+    texture: str = ""
+    unsure: bool = False
+    origin: Origin = Origin.HUMAN
+    specimen: int | None = None
+    id: int | None = None
+    parent: int | None = None
