@@ -1,0 +1,138 @@
+"""A workflow in a spawned process: a core stays free for the window, and only the child dies.
+
+Linux answers memory exhaustion by killing a process, not by an exception; in a child of its own
+that costs the job and nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, TypeVar
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.progress import Cancel, OnProgress, Progress, never, silent
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+_CANCEL_GRACE_S = 20.0
+
+
+def run_in_process(
+    function: Callable[..., T],
+    *args: Any,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+    threads: int | None = None,
+) -> T:
+    """Call a workflow in a spawned process and wait for its result.
+
+    Parameters
+    ----------
+    function
+        A module-level function that takes `args`, ``on_progress`` and ``cancel``.
+    threads
+        Computing threads of the child; None leaves one core to the caller.
+
+    Raises
+    ------
+    FossilError
+        The child's own, or one that tells that the child died or failed unexpectedly.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    stop = context.Event()
+    count = threads or max(1, (os.cpu_count() or 2) - 1)
+    child = context.Process(
+        target=_child,
+        args=(sender, stop, count, function, args),
+        name="fossiledit-job",
+        daemon=True,
+    )
+    child.start()
+    sender.close()
+    try:
+        return _listen(child, receiver, stop, on_progress, cancel)
+    finally:
+        _end(child)
+        receiver.close()
+
+
+def _listen(
+    child: BaseProcess, receiver: Connection, stop: Event, on_progress: OnProgress, cancel: Cancel
+) -> Any:
+    while True:
+        if cancel():
+            stop.set()
+        if not receiver.poll(_POLL_S):
+            continue
+        try:
+            kind, value = receiver.recv()
+        except EOFError:
+            child.join()
+            raise _died(child.exitcode) from None
+        if kind == "progress":
+            on_progress(value)
+        elif kind == "error":
+            raise value
+        else:
+            return value
+
+
+def _died(exitcode: int | None) -> FossilError:
+    return FossilError(
+        "The process of the job ended before it was done",
+        expected="exit code 0",
+        found=f"exit code {exitcode}",
+        advice=(
+            "Most likely the memory ran out: close other programs or choose smaller tiles. "
+            "Finished slices are saved; start again to go on."
+        ),
+    )
+
+
+def _end(child: BaseProcess) -> None:
+    """Give the child time to save what it holds, then end it."""
+    child.join(_CANCEL_GRACE_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+
+
+def _child(
+    sender: Connection, stop: Event, threads: int, function: Callable[..., Any], args: Any
+) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+    def report(progress: Progress) -> None:
+        sender.send(("progress", progress))
+
+    try:
+        sender.send(("result", function(*args, on_progress=report, cancel=stop.is_set)))
+    except FossilError as error:
+        sender.send(("error", error))
+    # The process boundary: whatever went wrong has to reach the user as a message.
+    except BaseException as error:  # noqa: BLE001
+        sender.send(("error", unexpected(error)))
+
+
+def unexpected(error: BaseException) -> FossilError:
+    """Turn any other exception into one that shows the user what happened and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return FossilError(
+            f"The memory ran out{place}", advice="Choose smaller tiles, or a smaller model."
+        )
+    text = str(error) or type(error).__name__
+    return FossilError(
+        f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",
+        advice="Nothing saved before was changed; please report it with this message.",
+    )
