@@ -31,13 +31,15 @@ def paint_labels(
 
 def masks_of_labels(labels: NDArray[np.integer]) -> dict[int, Mask]:
     """Masks of all values but 0 in a label image (y, x), keyed by value."""
-    values, compact = np.unique(labels, return_inverse=True)
-    compact = compact.reshape(labels.shape) + (1 if values[0] != 0 else 0)
+    painted = labels != 0
+    # Sorting the painted pixels alone: most of a slice is rock.
+    values, inverse = np.unique(labels[painted], return_inverse=True)
+    compact = np.zeros(labels.shape, dtype=np.int32)
+    compact[painted] = inverse + 1
     boxes: Iterable[tuple[slice, slice] | None] = ndimage.find_objects(compact)
-    found = [int(v) for v in values if v != 0]
     shape = (labels.shape[0], labels.shape[1])
     return {
-        value: Mask.from_crop(compact[box] == index, (box[0].start, box[1].start), shape)
-        for index, (value, box) in enumerate(zip(found, boxes, strict=True), 1)
+        int(value): Mask.from_crop(compact[box] == index, (box[0].start, box[1].start), shape)
+        for index, (value, box) in enumerate(zip(values, boxes, strict=True), 1)
         if box is not None
     }

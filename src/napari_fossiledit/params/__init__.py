@@ -1,0 +1,1 @@
+"""Parameter models of all operations: one drives the form, the command line and the record."""

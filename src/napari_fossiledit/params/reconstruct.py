@@ -1,0 +1,43 @@
+"""Parameters of linking, meshing and measuring."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params
+
+
+class MeshFormat(StrEnum):
+    """File formats of a mesh."""
+
+    STL = "stl"
+    PLY = "ply"
+    OBJ = "obj"
+    GLB = "glb"
+
+
+class LinkParams(Params):
+    """How instances of neighbouring slices become specimens."""
+
+    source: str = Field("annotations", description="annotations, labels, or the name of a model.")
+    relink: bool = Field(False, description="Forget identities that an imported file brought.")
+    class_name: str = Field("archaeocyathid", description="Class to link.")
+    score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
+    min_overlap: float = Field(
+        0.25, gt=0, le=1, description="Least overlap, as share of the smaller section."
+    )
+    max_gap: int = Field(1, ge=0, le=50, description="Most slices a specimen may be missing in.")
+    min_slices: int = Field(1, ge=1, description="Specimens in fewer slices are dropped.")
+
+
+class MeshParams(Params):
+    """How specimens become closed surfaces."""
+
+    format: MeshFormat = Field(MeshFormat.STL, description="File format.")
+    source: str = Field("", description="Source that was linked; empty: the one linked last.")
+    cavities: bool = Field(True, description="Cut the central cavities out of the bodies.")
+    max_faces: int = Field(
+        0, ge=0, description="Simplify each mesh to about that many faces; 0: keep all."
+    )

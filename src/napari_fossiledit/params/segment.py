@@ -1,0 +1,83 @@
+"""Parameters of training, predicting and evaluating."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params
+
+
+class Architecture(StrEnum):
+    """Mask R-CNN by its backbone: EfficientNet-Lite0 for CPUs, ResNet-50, ResNet-101."""
+
+    LITE = "lite"
+    R50 = "r50"
+    R101 = "r101"
+
+
+class Device(StrEnum):
+    """Where torch computes; ``auto`` takes CUDA, then MPS, then the CPU."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class TrainParams(Params):
+    """How a model is trained from a few traced slices."""
+
+    name: str = Field("model", min_length=1, max_length=64, description="Name of the new model.")
+    architecture: Architecture = Field(Architecture.LITE, description="Backbone of the network.")
+    slices: str = Field("", description="Traced slices to train on, e.g. 0,2,4-9.")
+    validation: str = Field(
+        "", description="Traced slices that choose the best checkpoint; empty: parts of the others."
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="Classes to learn; empty: those of the project."
+    )
+    region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
+    init: str = Field("", description="Model or checkpoint file to start from; empty: ImageNet.")
+    max_minutes: float = Field(20.0, gt=0, description="Longest training time in minutes.")
+    max_steps: int = Field(20000, ge=1, description="Most optimisation steps.")
+    scale: float = Field(
+        0.0, ge=0, le=4, description="Network pixels per stack pixel; 0: from the fossils' size."
+    )
+    crop: int = Field(512, ge=64, le=2048, description="Edge of a training crop, network pixels.")
+    batch: int = Field(2, ge=1, le=64, description="Crops in one step.")
+    learning_rate: float = Field(6e-4, gt=0, le=1, description="Peak learning rate.")
+    seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    device: Device = Field(Device.AUTO, description="Where to compute.")
+
+
+class PredictParams(Params):
+    """How a model is applied to slices."""
+
+    model: str = Field("", description="Name of a model of the project, or a file.")
+    slices: str = Field("all", description="Slices to predict, e.g. 0,2,4-9.")
+    tiles: bool = Field(
+        False, description="Overlapping tiles even for slices that fit the network."
+    )
+    max_detections: int = Field(
+        100, ge=1, le=2000, description="Most detections kept in a tile (detectron2's default)."
+    )
+    score_floor: float = Field(
+        0.0, ge=0, le=1, description="Detections below it are not even stored; 0 stores all."
+    )
+    device: Device = Field(Device.AUTO, description="Where to compute.")
+
+
+class EvaluateParams(Params):
+    """How predictions are compared with traced slices."""
+
+    model: str = Field("", description="Name of a model of the project, or a file.")
+    slices: str = Field("", description="Traced slices to judge on; empty: the pinned ones.")
+    score: float = Field(
+        0.0, ge=0, le=1, description="Score threshold of the paper's protocol (0 there)."
+    )
+    detection_score: float = Field(0.5, ge=0, le=1, description="Score threshold of detections.")
+    class_name: str = Field("archaeocyathid", description="Class that is scored.")
+    region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
+    device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")

@@ -1,0 +1,27 @@
+"""Parameters of making a project from a stack."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.params.base import Params
+
+
+class NewParams(Params):
+    """How big the voxels of a new project are and which way its slices count."""
+
+    pixel_size: float = Field(72.7, gt=0, description="Edge of a pixel in um.")
+    slice_spacing: float = Field(500.0, gt=0, description="Distance between slices in um.")
+    z_direction: ZDirection = Field(
+        ZDirection.INTO,
+        description="Whether slices count into the rock (as grinding goes) or out of it.",
+    )
+    classes: tuple[str, ...] = Field(
+        ("archaeocyathid",), min_length=1, description="Classes the models of the project learn."
+    )
+
+    @property
+    def geometry(self) -> StackGeometry:
+        """The geometry these parameters describe."""
+        return StackGeometry(self.pixel_size, self.slice_spacing, self.z_direction)
