@@ -1,0 +1,90 @@
+"""Opening any kind of stack, first by looking at it, later by its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained
+from napari_fossiledit.stacks.blank import BlankStack
+from napari_fossiledit.stacks.decode import is_tiff
+from napari_fossiledit.stacks.folder import FolderStack
+from napari_fossiledit.stacks.ome_zarr import ZarrStack, is_zarr
+from napari_fossiledit.stacks.section import SectionStack, StackRecord
+from napari_fossiledit.stacks.tiff import TiffStack
+
+_HUGE_PIXELS = 2 * 10**9
+
+#: How each kind of stack is opened again by its record, without looking at the slices.
+KINDS: dict[str, Callable[[StackRecord], SectionStack]] = {
+    "folder": FolderStack,
+    "image": FolderStack,
+    "tiff": TiffStack,
+    "zarr": ZarrStack,
+    "blank": BlankStack,
+}
+_WITHOUT_FILES = ("blank",)
+
+
+def open_stack(
+    path: Path, *, check: bool = True, expected: StackRecord | None = None
+) -> SectionStack:
+    """Open a folder of images, an image, a multi-page TIFF or an OME-Zarr folder, lazily.
+
+    Parameters
+    ----------
+    path
+        The folder or file. Where a record is given, this is where the stack lies now.
+    check
+        Whether to read the header of every image of a folder; otherwise only the first.
+    expected
+        What the stack was when it was checked. It is believed, so that thousands of slices
+        open at once; a slice that changed since is refused when it is read.
+
+    Raises
+    ------
+    FossilError
+        Where there is no stack, or its slices do not fit each other.
+    """
+    path = path.expanduser().absolute()
+    with explained(path, "Opening"):
+        if expected is not None:
+            return _again(path, expected)
+        if path.is_dir():
+            return ZarrStack.open(path) if is_zarr(path) else FolderStack.open(path, check=check)
+        return _open_file(path)
+
+
+def find_warnings(stack: SectionStack) -> list[str]:
+    """Tell what is odd but usable about a stack: numbers left out, transparency, sheer size."""
+    found = stack.warnings() if isinstance(stack, FolderStack) else []
+    pixels = stack.shape[1] * stack.shape[2]
+    if pixels > _HUGE_PIXELS:
+        found.append(
+            f"A slice has {pixels / 1e9:.1f} thousand million pixels; reading one takes "
+            f"{pixels * (3 if stack.rgb else 1) * stack.dtype.itemsize / 1e9:.0f} GB of memory."
+        )
+    return found
+
+
+def _again(path: Path, record: StackRecord) -> SectionStack:
+    if record.kind not in KINDS:
+        raise FossilError(
+            f"The stack {path} cannot be opened",
+            expected=f"one of {', '.join(KINDS)}",
+            found=f"a stack of kind {record.kind!r}",
+            advice="The project may have been made by a newer version: update napari-fossiledit.",
+        )
+    if record.kind not in _WITHOUT_FILES:
+        path.stat()
+    return KINDS[record.kind](record.model_copy(update={"path": path}))
+
+
+def _open_file(path: Path) -> SectionStack:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if not is_tiff(start):
+        return FolderStack.open(path)
+    stack = TiffStack.open(path)
+    return stack if len(stack) > 1 else FolderStack.open(path)

@@ -1,0 +1,282 @@
+"""What a stack of serial sections promises, and what all kinds of stacks share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.stacks.cache import SliceCache
+from napari_fossiledit.stacks.pixels import Format, Pixels, format_of
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+
+class StackRecord(BaseModel):
+    """All that is needed to open a stack again without looking at every slice.
+
+    Attributes
+    ----------
+    kind
+        ``"folder"``, ``"image"``, ``"tiff"``, ``"zarr"`` or another kind of `open_stack`.
+    path
+        The folder or file the stack was opened from.
+    names
+        One name per slice, in stack order: file name, or ``"stack.tif#12"``.
+    shape
+        (z, y, x) or (z, y, x, 3).
+    dtype
+        ``"uint8"`` or ``"uint16"``.
+    rgb
+        Whether slices have three colour channels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    path: Path
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    rgb: bool
+
+    @property
+    def format(self) -> Format:
+        """What the slices have in common."""
+        return Format((self.shape[1], self.shape[2]), self.rgb, self.dtype)
+
+
+class SuggestedGeometry(NamedTuple):
+    """Voxel size that a file claims; the user decides whether to believe it.
+
+    Attributes
+    ----------
+    pixel_size_um, slice_spacing_um
+        Sizes in um, None where the file does not tell.
+    origin
+        Where the figures are from, for the user.
+    """
+
+    pixel_size_um: float | None
+    slice_spacing_um: float | None
+    origin: str
+
+
+class SectionStack(Protocol):
+    """A stack of equally sized slices, read one at a time; the terms are those of `StackRecord`."""
+
+    @property
+    def kind(self) -> str:
+        """How the stack is stored, see `open_stack`."""
+
+    @property
+    def path(self) -> Path:
+        """Folder or file the stack was opened from."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per slice."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x) or (z, y, x, 3)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of a pixel, uint8 or uint16."""
+
+    @property
+    def rgb(self) -> bool:
+        """Whether slices have three colour channels."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, z: int) -> Pixels:
+        """Pixels (y, x) or (y, x, 3) of slice `z`, read-only because they are shared."""
+
+    def lazy(self) -> da.Array:
+        """Wrap the stack (z, y, x[, 3]) in a dask array of one chunk a slice."""
+
+    def levels(self) -> list[da.Array]:
+        """Give the resolutions that are stored, finest first, each (z, y, x[, 3])."""
+
+    def record(self) -> StackRecord:
+        """Give what opens the stack again in no time."""
+
+    def suggested_geometry(self) -> SuggestedGeometry | None:
+        """Give the voxel size that the files claim, None where they say nothing."""
+
+    def close(self) -> None:
+        """Close files and forget cached slices; a later `read` opens them again."""
+
+
+class LazyStack(ABC):
+    """Base of all stacks: a record, a cache and a way to decode one slice.
+
+    Parameters
+    ----------
+    record
+        What the stack is; slices that turn out otherwise are refused.
+    cache
+        Where slices are kept; by default a new one of `DEFAULT_CACHE_BYTES`.
+    """
+
+    def __init__(self, record: StackRecord, cache: SliceCache | None = None) -> None:
+        self._record = record
+        self.cache = SliceCache() if cache is None else cache
+
+    @property
+    def kind(self) -> str:
+        """How the stack is stored."""
+        return self._record.kind
+
+    @property
+    def path(self) -> Path:
+        """Folder or file the stack was opened from."""
+        return self._record.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per slice."""
+        return self._record.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x) or (z, y, x, 3)."""
+        return self._record.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of a pixel, uint8 or uint16."""
+        return np.dtype(self._record.dtype)
+
+    @property
+    def rgb(self) -> bool:
+        """Whether slices have three colour channels."""
+        return self._record.rgb
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def record(self) -> StackRecord:
+        """Give what opens the stack again in no time."""
+        return self._record
+
+    def read(self, z: int) -> Pixels:
+        """Read slice `z`, counted from 0.
+
+        Returns
+        -------
+        array (y, x) or (y, x, 3) of uint8 or uint16
+            Read-only, because the cache shares it.
+
+        Raises
+        ------
+        FossilError
+            Where the slice is not in the stack, cannot be decoded, or has changed its size.
+        """
+        if not 0 <= z < len(self):
+            raise FossilError(
+                f"Slice {z} is not in {self.path}", expected=f"0 to {len(self) - 1}", found=z
+            )
+        pixels = self.cache.get(z)
+        if pixels is None:
+            pixels = self._checked(z)
+            self.cache.put(z, pixels)
+        return pixels
+
+    def lazy(self) -> da.Array:
+        """Wrap the stack (z, y, x[, 3]) in a dask array of one chunk a slice."""
+        return as_dask(self)
+
+    def levels(self) -> list[da.Array]:
+        """Give the resolutions that are stored, finest first; here the full one alone."""
+        return [self.lazy()]
+
+    def suggested_geometry(self) -> SuggestedGeometry | None:
+        """Give the voxel size that the files claim, None where they say nothing."""
+        return None
+
+    def close(self) -> None:
+        """Forget the cached slices."""
+        self.cache.clear()
+
+    @abstractmethod
+    def _decode(self, z: int) -> Pixels:
+        """Read slice `z`, which is in the stack, from the file."""
+
+    def _checked(self, z: int) -> Pixels:
+        pixels = self._decode(z)
+        found, expected = format_of(pixels), self._record.format
+        if found != expected:
+            raise FossilError(
+                f"Slice {z} ({self.names[z]}) of {self.path} does not fit the stack",
+                expected=expected,
+                found=found,
+                advice="Put the old file back, or make a new project from the changed stack.",
+            )
+        pixels.setflags(write=False)
+        return pixels
+
+
+class Readable(Protocol):
+    """Anything of equally sized slices that are read one at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x) or (z, y, x, 3)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of a pixel."""
+
+    def read(self, z: int) -> NDArray[Any]:
+        """Pixels (y, x) or (y, x, 3) of slice `z`."""
+
+
+def as_dask(source: Readable) -> da.Array:
+    """Wrap slices in a dask array (z, y, x[, 3]) of one chunk a slice; nothing is read yet."""
+    import dask.array as da
+
+    # Without name=False, dask would read every slice to compute a hash.
+    meta = np.empty((0,) * len(source.shape), dtype=source.dtype)
+    chunks = (1, *source.shape[1:])
+    array: da.Array = da.from_array(_Sliceable(source), chunks=chunks, name=False, meta=meta)
+    return array
+
+
+class _Sliceable:
+    """Slices as dask indexes them: a chunk, or the part of a chunk that is wanted."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, len(source.shape)
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        z, rest = key[0], key[1:]
+        if isinstance(z, slice):
+            # A chunk is one slice, so a new axis will do and nothing is copied.
+            return self._source.read(z.indices(self.shape[0])[0])[rest][np.newaxis]
+        return self._source.read(int(z))[rest]
+
+
+@contextmanager
+def named(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the errors of a decoder into a `FossilError` that names the slice or file."""
+    try:
+        yield
+    except errors as error:
+        raise FossilError(
+            f"{what} cannot be read",
+            expected="a complete image",
+            found=str(error) or type(error).__name__,
+            advice="Copy the file again from the original, or take it out of the stack.",
+        ) from error
