@@ -1,0 +1,1 @@
+"""Procedural serial sections with exact truth, made on the spot."""

@@ -1,0 +1,361 @@
+"""Growing a reef from a seed: shapes at random, places by rejection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+
+from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.samples.bodies import TAU, Floats, Profile, StarBody, Wobble
+from napari_fossiledit.samples.contact import Footprint, crowded
+from napari_fossiledit.samples.scene import (
+    Clot,
+    Crust,
+    Cup,
+    Filling,
+    Look,
+    Microbe,
+    Rock,
+    Scene,
+    Shell,
+    Spar,
+)
+
+_TRIES = 40
+# Eight slices of the default spacing: less of a body would hardly be followed through z.
+_SEEN_UM = 4200.0
+_SHELL_MAX_UM = 300.0
+_UM3_PER_CM3 = 1e12
+_LOBES = (2, 3, 4, 5, 7, 9, 13, 19, 26)
+
+
+def plant(params: ReefParams) -> Scene:
+    """Grow the whole reef that `params` describe; the same for the same parameters.
+
+    Cups keep `cup_gap_um` from each other; a cup for which no place is found is left out.
+    """
+    rng = np.random.default_rng((params.seed, 1))
+    extent = params.extent_zyx_um
+    rock = _rock(rng, extent)
+    ids = count(1)
+    cups = _cups(rng, params, rock, ids)
+    return Scene(
+        extent,
+        rock,
+        cups,
+        (*_clots(rng, params, rock, ids), *_crusts(rng, params, cups, ids)),
+        _shells(rng, params, rock, cups, ids),
+        _spars(rng, params, rock),
+    )
+
+
+def _number(density: float, extent: tuple[float, float, float]) -> int:
+    """How many things of a density per cubic centimetre the stack holds."""
+    return round(density * float(np.prod(extent)) / _UM3_PER_CM3)
+
+
+def _wobble(
+    rng: np.random.Generator, height: float, orders: tuple[int, ...], twist_um: float = 9000.0
+) -> Wobble:
+    """Harmonics whose heights fall with their order."""
+    m = np.asarray(orders, np.float64)
+    amplitudes = height * rng.uniform(0.3, 1, len(m)) * (m[0] / m) ** 0.9
+    twists = rng.uniform(-TAU, TAU, len(m)) / twist_um
+    return Wobble(m, amplitudes, rng.uniform(0, TAU, len(m)), twists)
+
+
+def _rock(rng: np.random.Generator, extent: tuple[float, float, float]) -> Rock:
+    _, height, width = extent
+    return Rock(
+        (0.52 * width, 0.53 * height),
+        (0.425 * width, 0.385 * height),
+        5.0,
+        _wobble(rng, 0.045, (1, 2, 3, 4, 5, 7, 11, 17, 29), twist_um=60000.0),
+    )
+
+
+def _place(rng: np.random.Generator, rock: Rock, depth: float, length: float) -> Floats:
+    """Draw an (x, y, z) in the rock from which enough of `length` is in the stack to be seen."""
+    first = min(_SEEN_UM - length / 2, depth / 2)
+    z = rng.uniform(first, depth - first)
+    theta = rng.uniform(0, TAU)
+    distance = 0.97 * np.sqrt(rng.uniform()) * float(rock.radius(np.array(theta), z))
+    x, y = rock.middle
+    return np.array([x + distance * np.cos(theta), y + distance * np.sin(theta), z])
+
+
+# ------------------------------------------------------------------------ cups
+
+
+def _cups(
+    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+) -> tuple[Cup, ...]:
+    """Big cups first, each in a place that is free."""
+    number = _number(params.cups_per_cm3, params.extent_zyx_um)
+    low, high = params.cup_diameter_min_um / 2, params.cup_diameter_max_um / 2
+    radii = np.sort(low + (high - low) * rng.uniform(size=number) ** 1.5)[::-1]
+    taken: list[Footprint] = []
+    grown = [_free_place(rng, params, rock, float(radius), taken) for radius in radii]
+    placed = [bodies for bodies in grown if bodies]
+    # Drawn as an exact share, so that a small reef has both textures, too.
+    muddy = rng.permutation(len(placed)) < params.mud_filled_share * len(placed)
+    return tuple(
+        Cup(next(ids), "mud_filled" if mud else "pitted", bodies, _look(rng, params, bodies[0]))
+        for bodies, mud in zip(placed, muddy, strict=True)
+    )
+
+
+def _free_place(
+    rng: np.random.Generator,
+    params: ReefParams,
+    rock: Rock,
+    radius: float,
+    taken: list[Footprint],
+) -> tuple[StarBody, ...]:
+    """Grow a cup anew until it touches none that is there; empty where no try succeeds."""
+    grow = _lying if rng.uniform() < params.lying_share else _upright
+    branches = rng.uniform() < params.branching_share and grow is _upright
+    for _ in range(_TRIES):
+        trunk = grow(rng, rock, params.extent_zyx_um[0], radius)
+        prints = [Footprint.of(trunk)]
+        if crowded(prints, taken, params.cup_gap_um):
+            continue
+        if branches:
+            prints += [Footprint.of(branch) for branch in _branches(rng, trunk)]
+        if not crowded(prints[1:], taken, params.cup_gap_um):
+            taken.extend(prints)
+            return tuple(p.body for p in prints)
+    return ()
+
+
+def _upright(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+    """Grow a cup along z, more or less aslant."""
+    length = max(6000.0, radius * rng.uniform(3.2, 6.5))
+    x, y, z = _place(rng, rock, depth, length)
+    profile = Profile(
+        z - length / 2,
+        z + length / 2,
+        radius,
+        tip=rng.uniform(0.25, 0.45),
+        crown=rng.uniform(0.2, 0.35),
+        taper=rng.uniform(0.45, 0.9),
+        down=bool(rng.uniform() < 0.5),
+    )
+    knots = np.linspace(profile.z0, profile.z1, 5)
+    # Slim cups lean less, so that their sections in neighbouring slices always overlap well.
+    lean = min(np.tan(rng.uniform(0, 0.7)), radius / 2200)
+    towards = rng.uniform(0, TAU)
+    sway = rng.normal((x, y), 0.12 * radius, (5, 2))
+    line = np.outer(knots - z, lean * np.array([np.cos(towards), np.sin(towards)]))
+    return StarBody(
+        knots,
+        line + sway,
+        profile,
+        _wobble(rng, 0.07, _LOBES),
+        aspect=rng.uniform(1, 1.3),
+        angle=rng.uniform(0, TAU),
+        cavity=rng.uniform(0.25, 0.5),
+    )
+
+
+def _lying(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+    """Grow a cup cut lengthwise: long, often bent to a crescent."""
+    radius *= 0.62
+    length = max(5600.0, radius * rng.uniform(2.4, 3.6))
+    x, y, z = _place(rng, rock, depth, length)
+    profile = Profile(z - length / 2, z + length / 2, radius, tip=0.4, crown=0.4, taper=0.9)
+    aspect = rng.uniform(1.7, 3.0)
+    knots = np.linspace(profile.z0, profile.z1, 4)
+    return StarBody(
+        knots,
+        rng.normal((x, y), 0.15 * radius, (4, 2)),
+        profile,
+        _wobble(rng, 0.1, _LOBES),
+        aspect=aspect,
+        angle=rng.uniform(0, TAU),
+        bend=rng.choice([-1, 1]) * rng.uniform(0.1, 0.75) / (radius * aspect),
+        cavity=rng.uniform(0.2, 0.4),
+    )
+
+
+def _branches(rng: np.random.Generator, trunk: StarBody) -> list[StarBody]:
+    """One to three branches that leave a cup at different sides."""
+    number = int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
+    first = rng.uniform(0, TAU)
+    sides = first + TAU / number * np.arange(number) + rng.normal(0, 0.3, number)
+    return [_branch(rng, trunk, float(side)) for side in sides]
+
+
+def _branch(rng: np.random.Generator, trunk: StarBody, side: float) -> StarBody:
+    """Grow a slimmer cup that starts inside the trunk and grows away from it."""
+    stem = trunk.profile
+    radius = stem.radius * rng.uniform(0.45, 0.7)
+    start, end = rng.uniform((0.1, 0.9), (0.3, 1.25))
+    away = (1.15 * (stem.radius + radius)) * np.array([0.25, 0.4, 0.7, 0.95, 1.15])
+    at = stem.z0 + np.linspace(start, end, 5) * (stem.z1 - stem.z0)
+    if stem.down:
+        at, away = stem.z0 + stem.z1 - at[::-1], away[::-1]
+    towards = np.array([np.cos(side), np.sin(side)])
+    return replace(
+        trunk,
+        knots_z=at,
+        knots_xy=trunk.centre(at) + np.outer(away, towards),
+        profile=replace(stem, z0=at[0], z1=at[-1], radius=radius, tip=0.3, crown=0.2),
+        wobble=_wobble(rng, 0.07, _LOBES),
+        cavity=rng.uniform(0.25, 0.45),
+    )
+
+
+def _look(rng: np.random.Generator, params: ReefParams, body: StarBody) -> Look:
+    cell = rng.uniform(380, 560)
+    filling: Filling = rng.choice(["mud", "spar", "skeleton"], p=[0.2, 0.1, 0.7])
+    return Look(
+        brightness=rng.uniform(0.8, 1.03),
+        warmth=rng.beta(1, 4),
+        septa=max(8, round(TAU * body.profile.radius * 0.75 / cell)),
+        cell_um=cell,
+        radial=bool(rng.uniform() < (0.7 if body.aspect < 1.5 else 0.1)),
+        filling=filling,
+        mud=float(params.mud_in_pitted * rng.gamma(1.0)),
+        phase=rng.uniform(0, TAU),
+    )
+
+
+# -------------------------------------------------------------- calcimicrobe
+
+
+def _blob(
+    rng: np.random.Generator, rock: Rock, depth: float, radius: float, height: float
+) -> StarBody:
+    """Grow a roundish lump of no particular shape."""
+    length = radius * rng.uniform(2.4, 4.0)
+    x, y, z = _place(rng, rock, depth, length)
+    profile = Profile(z - length / 2, z + length / 2, radius, tip=0.5, crown=0.5, taper=0.95)
+    knots = np.linspace(profile.z0, profile.z1, 4)
+    return StarBody(
+        knots,
+        rng.normal((x, y), 0.2 * radius, (4, 2)),
+        profile,
+        _wobble(rng, height, _LOBES),
+        aspect=rng.uniform(1, 2.2),
+        angle=rng.uniform(0, TAU),
+    )
+
+
+def _similarity(rng: np.random.Generator, params: ReefParams) -> float:
+    """Likeness of one patch: spread around the parameter, 0 and 1 kept exactly."""
+    mean = params.calcimicrobe_similarity
+    return float(np.clip(mean + 0.5 * mean * (1 - mean) * rng.normal() * 2, 0, 1))
+
+
+def _clots(
+    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+) -> Iterator[Microbe]:
+    low, high = params.cup_diameter_min_um / 2, params.cup_diameter_max_um / 2
+    for _ in range(_number(params.clots_per_cm3, params.extent_zyx_um)):
+        radius = rng.uniform(low, 0.85 * high)
+        body = _blob(rng, rock, params.extent_zyx_um[0], radius, 0.1)
+        yield Clot(next(ids), body, _similarity(rng, params), _look(rng, params, body))
+
+
+def _crusts(
+    rng: np.random.Generator, params: ReefParams, cups: tuple[Cup, ...], ids: Iterator[int]
+) -> Iterator[Microbe]:
+    for cup in cups:
+        if rng.uniform() < params.crust_share:
+            yield _crust(rng, params, cup.bodies[0], next(ids))
+
+
+def _crust(rng: np.random.Generator, params: ReefParams, host: StarBody, name: int) -> Crust:
+    length = host.profile.z1 - host.profile.z0
+    middle = host.profile.z0 + length * rng.uniform(0.3, 0.7)
+    half = length * rng.uniform(0.3, 0.6)
+    return Crust(
+        name,
+        host,
+        middle - half,
+        middle + half,
+        thickness=rng.uniform(700, 2000),
+        side=rng.uniform(0, TAU),
+        turn=rng.normal(0, 0.5) / length,
+        spread=rng.uniform(0.8, 2.6),
+        similarity=_similarity(rng, params),
+        look=_look(rng, params, host),
+    )
+
+
+# ------------------------------------------------------------ shells and spar
+
+
+def _shells(
+    rng: np.random.Generator,
+    params: ReefParams,
+    rock: Rock,
+    cups: tuple[Cup, ...],
+    ids: Iterator[int],
+) -> tuple[Shell, ...]:
+    """Shells in nests, as currents leave them, each clear of cups and of other shells."""
+    taken = [Footprint.of(body) for cup in cups for body in cup.bodies]
+    shells: list[Shell] = []
+    for _ in range(_number(params.shells_per_cm3, params.extent_zyx_um)):
+        near = shells[-1].body if shells and rng.uniform() < 0.65 else None
+        body = _shell_body(rng, params, rock, near, taken)
+        if body is not None:
+            shells.append(_shell(rng, body, next(ids)))
+    return tuple(shells)
+
+
+def _shell_body(
+    rng: np.random.Generator,
+    params: ReefParams,
+    rock: Rock,
+    near: StarBody | None,
+    taken: list[Footprint],
+) -> StarBody | None:
+    """Find a place for a shell; None where no try succeeds."""
+    for _ in range(_TRIES):
+        body = _blob(rng, rock, params.extent_zyx_um[0], rng.uniform(450, 1500), 0.02)
+        if near is not None:
+            body = _moved(body, near, rng.normal(0, 2600, 2))
+        mark = Footprint.of(body)
+        if not crowded([mark], taken, _SHELL_MAX_UM):
+            taken.append(mark)
+            return body
+    return None
+
+
+def _shell(rng: np.random.Generator, body: StarBody, name: int) -> Shell:
+    closed = rng.uniform() < 0.3
+    return Shell(
+        name,
+        body,
+        thickness=rng.uniform(170, _SHELL_MAX_UM),
+        side=rng.choice([0.5, 1.5]) * np.pi + rng.normal(0, 0.3),
+        spread=20.0 if closed else rng.uniform(1.0, 1.7),
+        brightness=rng.uniform(0.7, 1.1),
+    )
+
+
+def _moved(body: StarBody, near: StarBody, offset: Floats) -> StarBody:
+    """Put a body beside another one, at its depth."""
+    shift_z = near.knots_z.mean() - body.knots_z.mean()
+    shift = near.knots_xy.mean(0) + offset - body.knots_xy.mean(0)
+    profile = body.profile
+    return replace(
+        body,
+        knots_z=body.knots_z + shift_z,
+        knots_xy=body.knots_xy + shift,
+        profile=replace(profile, z0=profile.z0 + shift_z, z1=profile.z1 + shift_z),
+    )
+
+
+def _spars(rng: np.random.Generator, params: ReefParams, rock: Rock) -> tuple[Spar, ...]:
+    number = _number(params.spar_per_cm3, params.extent_zyx_um)
+    depth = params.extent_zyx_um[0]
+    return tuple(
+        Spar(_blob(rng, rock, depth, rng.uniform(700, 2800), 0.15), rng.beta(1, 2))
+        for _ in range(number)
+    )
