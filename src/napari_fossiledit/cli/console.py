@@ -1,0 +1,117 @@
+"""What the command line prints: results to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.progress import Cancel, Progress
+
+_QUIET_S = 5.0
+
+
+class ProgressPrinter:
+    """Prints progress to stderr: one rewritten line on a terminal, a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._printed = 0.0
+        self._message = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one report where it is due."""
+        now = time.monotonic()
+        finished = progress.total > 0 and progress.done >= progress.total
+        due = now - self._printed >= (0.1 if self._terminal else _QUIET_S)
+        if not (due or finished or progress.message != self._message):
+            return
+        self._printed, self._message = now, progress.message
+        end = "\n" if finished or not self._terminal else ""
+        start = "\r\x1b[2K" if self._terminal else ""
+        sys.stderr.write(f"{start}{progress_text(progress)}{end}")
+        sys.stderr.flush()
+
+
+def progress_text(progress: Progress) -> str:
+    """One line of progress, e.g. ``Predicting 12 of 64, 1:20 left (loss 0.31)``."""
+    text = progress.message or "Working"
+    if progress.total:
+        text += f" {progress.done} of {progress.total}"
+    if progress.eta_s is not None and progress.done < progress.total:
+        minutes, seconds = divmod(round(progress.eta_s), 60)
+        text += f", {minutes}:{seconds:02d} left"
+    if progress.values:
+        text += " (" + ", ".join(f"{k} {v:.4g}" for k, v in progress.values.items()) + ")"
+    return text
+
+
+@contextmanager
+def interruptible() -> Iterator[Cancel]:
+    """Let the first Ctrl-C ask the job to stop and keep its work, and the second one break it."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        sys.stderr.write("\nStopping; finished work is kept. Press Ctrl-C again to break off.\n")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def print_result(summary: Mapping[str, Any], as_json: bool) -> None:
+    """Print the result of a command to stdout."""
+    if as_json:
+        sys.stdout.write(json.dumps(summary, allow_nan=False, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("\n".join(_lines(summary)) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: FossilError, as_json: bool) -> None:
+    """Print an error to stderr, and for programs as JSON to stdout."""
+    sys.stderr.write(f"fossiledit: {error}\n")
+    if as_json:
+        fields = {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
+        print_result({"error": fields}, as_json=True)
+
+
+def _lines(value: Any, indent: str = "") -> Iterator[str]:
+    """Lay nested results out as indented lines, short lists on one of them."""
+    pairs = value.items() if isinstance(value, Mapping) else (("-", v) for v in value)
+    for key, item in pairs:
+        label = key if key == "-" else f"{key}:"
+        if _is_nested(item):
+            yield f"{indent}{label}"
+            yield from _lines(item, indent + "  ")
+        else:
+            yield f"{indent}{label} {_text(item)}"
+
+
+def _is_nested(item: Any) -> bool:
+    if isinstance(item, Mapping):
+        return bool(item)
+    is_list = isinstance(item, Sequence) and not isinstance(item, str)
+    return is_list and any(isinstance(v, Mapping | list | tuple) for v in item)
+
+
+def _text(item: Any) -> str:
+    if item is None:
+        return "-"
+    if isinstance(item, float):
+        return f"{item:.4g}" if abs(item) < 1e6 else f"{item:.4e}"
+    if isinstance(item, Sequence) and not isinstance(item, str):
+        return ", ".join(_text(v) for v in item) or "none"
+    return "{}" if isinstance(item, Mapping) else str(item)

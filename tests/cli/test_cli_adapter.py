@@ -1,0 +1,91 @@
+"""The adapter from parameter models to options, against a fake workflow."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from pydantic import Field
+from typer.testing import CliRunner
+
+from napari_fossiledit.cli.adapter import fossil_command
+from napari_fossiledit.cli.console import progress_text
+from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.segment import Architecture
+from napari_fossiledit.progress import Clock, Progress
+
+
+class Fake(Params):
+    architecture: Architecture = Field(Architecture.LITE, description="Backbone.")
+    classes: tuple[str, ...] = Field(("a", "b"), description="Classes.")
+    class_name: str = Field("a", description="Class.")
+    minutes: float = Field(2.0, gt=0, description="Time.")
+    relink: bool = Field(False, description="Again.")
+
+
+class Result:
+    def __init__(self, **values):
+        self.values = values
+
+    def summary(self):
+        return self.values
+
+
+def invoke(function, *arguments, names=None):
+    app = typer.Typer()
+    app.command()(fossil_command(Fake, names=names)(function))
+    return CliRunner().invoke(app, list(arguments))
+
+
+def echo(path: Annotated[Path, typer.Argument()], params, job):
+    Clock(2, job.on_progress, "Working").tick(2)
+    return Result(path=str(path), **params.model_dump(mode="json"))
+
+
+def test_defaults_and_options_reach_the_model():
+    run = invoke(
+        echo, "x", "--architecture", "r50", "--classes", "c, d", "--relink", "--class", "c",
+        "--json", names={"class_name": "class"},
+    )  # fmt: skip
+    assert run.exit_code == 0, run.output
+    told = json.loads(run.stdout)
+    assert told == {
+        "path": "x", "version": 1, "architecture": "r50", "classes": ["c", "d"],
+        "class_name": "c", "minutes": 2.0, "relink": True,
+    }  # fmt: skip
+    assert "Working 2 of 2" in run.stderr
+
+
+def test_a_bad_value_is_a_message_with_expected_and_found():
+    run = invoke(echo, "x", "--minutes", "-1", "--json")
+    assert run.exit_code == 1
+    error = json.loads(run.stdout)["error"]
+    assert "minutes" in error["message"]
+    assert error["found"] == "-1.0"
+    assert "Traceback" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "text"),
+    [
+        (FossilError("slice 7 is broken", advice="Replace it."), 1, "slice 7 is broken. Replace"),
+        (CancelledError("Training was cancelled"), 130, "Training was cancelled"),
+        (KeyError("boom"), 1, "KeyError: 'boom'"),
+        (MemoryError(), 1, "memory ran out"),
+    ],
+)
+def test_failures_become_messages_and_exit_codes(raised, code, text):
+    def fails(params, job):
+        raise raised
+
+    run = invoke(fails)
+    assert run.exit_code == code
+    assert text in run.stderr
+    assert "Traceback" not in run.output
+
+
+def test_progress_names_counts_time_and_values():
+    report = Progress(12, 64, "Predicting", 80.4, {"loss": 0.3111})
+    assert progress_text(report) == "Predicting 12 of 64, 1:20 left (loss 0.3111)"
