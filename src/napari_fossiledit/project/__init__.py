@@ -1,0 +1,18 @@
+"""The project folder: crash-safe writes, one truth for each fact."""
+
+from napari_fossiledit.project.labels import LabelVolume
+from napari_fossiledit.project.ledger import ANNOTATIONS, LABELS, Ledger, SourceInfo
+from napari_fossiledit.project.project import Project
+from napari_fossiledit.project.runs import Run
+from napari_fossiledit.project.settings import ProjectSettings
+
+__all__ = [
+    "ANNOTATIONS",
+    "LABELS",
+    "LabelVolume",
+    "Ledger",
+    "Project",
+    "ProjectSettings",
+    "Run",
+    "SourceInfo",
+]

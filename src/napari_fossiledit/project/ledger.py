@@ -1,0 +1,315 @@
+"""Instances of every source, slice by slice, in one SQLite file.
+
+A source is who says so: ``"annotations"`` (traced slices), ``"labels"`` (rows of what
+``labels.zarr`` shows), ``"model:NAME:HASH"`` (predictions).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.journal import Journal
+from napari_fossiledit.project.rows import COLUMNS, PLACES, from_row, to_rows
+from napari_fossiledit.project.runs import RunBook
+
+ANNOTATIONS = "annotations"
+LABELS = "labels"
+#: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
+LARGEST_ID = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What the ledger holds of one source.
+
+    Attributes
+    ----------
+    name
+        The source.
+    slices, instances
+        How many slices are finished and how many instances they hold.
+    """
+
+    name: str
+    slices: int
+    instances: int
+
+
+class Ledger(RunBook):
+    """Instances, traced areas, runs and the journal of bulk changes.
+
+    Threads may share it. Each ``store`` is one transaction: a killed process loses the slice it
+    was at and nothing before.
+
+    Parameters
+    ----------
+    path
+        ``ledger.sqlite``; made where it is missing.
+    read_only
+        Change nothing; every method that writes then raises `FossilError`.
+
+    Raises
+    ------
+    FossilError
+        From every method, where the file is full, locked, damaged or of a newer version.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        super().__init__(Database(path, read_only=read_only))
+        self.journal = Journal(self._database)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
+
+    # ------------------------------------------------------------- instances
+
+    def store(
+        self,
+        source: str,
+        z: int,
+        instances: Sequence[Instance],
+        *,
+        replace: bool = True,
+        part: Part | None = None,
+    ) -> list[int]:
+        """Store the instances of slice `z` and mark it finished, in one transaction.
+
+        Parameters
+        ----------
+        instances
+            Their ids are provisional and serve only to tell parents: a parent is the provisional
+            id of another input, or else the id of a stored row of the slice.
+        replace
+            Forget what the source had there before.
+        part
+            With `replace`, forget only bodies or only cavities.
+
+        Returns
+        -------
+        list of int
+            New ids in the order of `instances`, never used before.
+        """
+        with self._database.writing() as db:
+            if replace:
+                only, values = ("", ()) if part is None else (" AND part = ?", (str(part),))
+                db.execute(
+                    f"DELETE FROM instances WHERE source = ? AND z = ?{only}", (source, z, *values)
+                )
+            rows = to_rows(source, z, instances, _next_id(db))
+            db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
+            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
+        return [row[0] for row in rows]
+
+    def instances(
+        self,
+        source: str,
+        *,
+        slices: Iterable[int] | None = None,
+        class_name: str | None = None,
+        part: Part | None = None,
+        min_score: float = 0.0,
+        ids: Iterable[int] | None = None,
+    ) -> list[Instance]:
+        """Instances of a source, by slice and falling score.
+
+        Parameters
+        ----------
+        slices, class_name, part, ids
+            Keep only these; None keeps all.
+        min_score
+            Keep only scores from here on.
+        """
+        # The plus keeps SQLite from walking the whole source where ids are told.
+        where = f"{'' if ids is None else '+'}source = ? AND score >= ?"
+        values: list[object] = [source, min_score]
+        for column, value in (("class", class_name), ("part", part)):
+            if value is not None:
+                where, values = f"{where} AND {column} = ?", [*values, str(value)]
+        for column, chosen in (("z", slices), ("id", ids)):
+            if chosen is not None:
+                listed = json.dumps([int(v) for v in chosen])
+                where = f"{where} AND {column} IN (SELECT value FROM json_each(?))"
+                values.append(listed)
+        query = f"SELECT {COLUMNS} FROM instances WHERE {where} ORDER BY z, score DESC, id"
+        with self._database.reading() as db:
+            rows = db.execute(query, values).fetchall()
+        return self._made(rows)
+
+    def _made(self, rows: list[tuple[Any, ...]]) -> list[Instance]:
+        try:
+            return [from_row(row) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise FossilError(
+                f"{self.path} holds an instance that cannot be read",
+                found=str(error),
+                advice="The file is damaged: bring it back from a copy of the project.",
+            ) from error
+
+    def done(self, source: str) -> set[int]:
+        """Slices the source has finished, also those where it found nothing."""
+        return {z for (z,) in self._rows("SELECT z FROM done WHERE source = ?", source)}
+
+    def counts(self, source: str) -> dict[int, int]:
+        """Count the instances in each finished slice."""
+        query = "SELECT z, count(*) FROM instances WHERE source = ? GROUP BY z"
+        return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
+
+    def sources(self) -> list[SourceInfo]:
+        """Tell which sources there are, by name."""
+        slices = dict(self._rows("SELECT source, count(*) FROM done GROUP BY source"))
+        rows = dict(self._rows("SELECT source, count(*) FROM instances GROUP BY source"))
+        names = sorted(slices.keys() | rows.keys())
+        return [SourceInfo(n, slices.get(n, 0), rows.get(n, 0)) for n in names]
+
+    def classes(self, source: str) -> list[str]:
+        """Classes that occur in a source, by name."""
+        query = "SELECT DISTINCT class FROM instances WHERE source = ? ORDER BY class"
+        return [name for (name,) in self._rows(query, source)]
+
+    def forget(self, source: str, slices: Iterable[int] | None = None) -> None:
+        """Forget what a source says, everywhere or in some slices; their ids stay used."""
+        with self._database.writing() as db:
+            if slices is None:
+                for table in ("instances", "done"):
+                    db.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
+                return
+            pairs = [(source, int(z)) for z in slices]
+            for table in ("instances", "done"):
+                db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
+
+    def set_specimens(self, source: str, specimens: Mapping[int, int | None]) -> None:
+        """Say which specimen instances belong to, by instance id, in one transaction."""
+        rows = [(who, id_, source) for id_, who in specimens.items()]
+        with self._database.writing() as db:
+            db.executemany("UPDATE instances SET specimen = ? WHERE id = ? AND source = ?", rows)
+
+    def describe(
+        self,
+        ids: Iterable[int],
+        *,
+        unsure: bool | None = None,
+        texture: str | None = None,
+        class_name: str | None = None,
+    ) -> None:
+        """Change what is said about instances; None leaves a property alone."""
+        changes = {"unsure": unsure, "texture": texture, "class": class_name}
+        given = {k: v for k, v in changes.items() if v is not None}
+        if not given:
+            return
+        columns = ", ".join(f"{column} = ?" for column in given)
+        rows = [(*given.values(), int(id_)) for id_ in ids]
+        with self._database.writing() as db:
+            db.executemany(f"UPDATE instances SET {columns} WHERE id = ?", rows)
+
+    def set_review(self, ids: Iterable[int], state: str) -> None:
+        """Note what a person decided about instances, e.g. ``"accepted"``; empty takes it back."""
+        rows = [(state, int(id_)) for id_ in ids]
+        with self._database.writing() as db:
+            db.executemany("UPDATE instances SET review = ? WHERE id = ?", rows)
+
+    def reviews(self, source: str) -> dict[int, str]:
+        """Decisions about instances of a source, by id; those without one are left out."""
+        query = "SELECT id, review FROM instances WHERE source = ? AND review <> ''"
+        return dict(self._rows(query, source))
+
+    # ---------------------------------------------------------------- labels
+
+    def new_instance(self, z: int, class_name: str, shape: tuple[int, int]) -> int:
+        """Make an instance that is about to be painted into ``labels.zarr``.
+
+        Returns
+        -------
+        int
+            Its id, which is the value to paint.
+        """
+        blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
+        return self.store(LABELS, z, [blank], replace=False)[0]
+
+    def adopt(self, z: int, values: Iterable[int], class_name: str, shape: tuple[int, int]) -> None:
+        """Give rows to label values that a person painted without asking for an id.
+
+        Raises
+        ------
+        FossilError
+            Where a value is so large that ids would run out.
+        """
+        wanted = sorted({int(v) for v in values} - {0})
+        if wanted and wanted[-1] > LARGEST_ID:
+            raise FossilError(
+                f"Slice {z} of the labels holds a value that is too large for an instance",
+                expected=f"at most {LARGEST_ID}",
+                found=wanted[-1],
+                advice="Paint that label with another value.",
+            )
+        blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
+        rows = [to_rows(LABELS, z, [blank], value)[0] for value in wanted]
+        with self._database.writing() as db:
+            db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
+            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (LABELS, z))
+
+    # ---------------------------------------------------------- traced areas
+
+    def set_traced(self, z: int, area: Mask | None) -> None:
+        """Say which part of slice `z` is annotated completely; None: all of it."""
+        code = (None, None, None) if area is None else (*area.shape, area.counts)
+        with self._database.writing() as db:
+            db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
+
+    def add_traced(self, z: int, area: Mask | None) -> None:
+        """Add to the completely annotated part of slice `z`."""
+        before = self.traced()
+        if area is None or z not in before:
+            self.set_traced(z, area)
+            return
+        known = before[z]
+        if known is not None:
+            self.set_traced(z, known | area)
+
+    def traced(self) -> dict[int, Mask | None]:
+        """Completely annotated part of each traced slice; None: all of it."""
+        rows = self._rows("SELECT z, height, width, counts FROM traced ORDER BY z")
+        return {z: None if c is None else Mask((h, w), c) for z, h, w, c in rows}
+
+    def unset_traced(self, z: int) -> None:
+        """Say that slice `z` is not annotated completely anywhere."""
+        with self._database.writing() as db:
+            db.execute("DELETE FROM traced WHERE z = ?", (z,))
+
+    # ------------------------------------------------------------------ rest
+
+    def identified(self, source: str) -> bool:
+        """Whether the specimens of a source came with a file and are not to be guessed."""
+        return bool(self.get_meta(f"identified:{source}", False))
+
+    def set_identified(self, source: str, known: bool) -> None:
+        """Say whether the specimens of a source came with a file."""
+        self.set_meta(f"identified:{source}", known)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _next_id(db: sqlite3.Connection) -> int:
+    """First id that no row ever had; the transaction keeps it ours."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'instances'").fetchone()
+    first = 1 + (row[0] if row else 0)
+    if first > LARGEST_ID:
+        raise FossilError("The ledger has no instance ids left", expected=f"up to {LARGEST_ID}")
+    return int(first)

@@ -1,0 +1,100 @@
+"""The part of the ledger that remembers what was done, and single facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from napari_fossiledit.errors import CancelledError
+from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.rows import now
+
+
+@dataclass(frozen=True)
+class Run:
+    """One thing that was done to a project.
+
+    Attributes
+    ----------
+    id
+        Number of the run, never reused.
+    kind
+        E.g. ``"train"``.
+    params, summary
+        What was asked and what came out, JSON values.
+    status
+        ``"running"`` (also where the process was killed), ``"done"``, ``"failed"``, ...
+    started, ended
+        ISO 8601 in UTC; ``ended`` is None while it runs.
+    """
+
+    id: int
+    kind: str
+    params: dict[str, Any]
+    status: str
+    started: str
+    ended: str | None
+    summary: dict[str, Any]
+
+
+class RunBook:
+    """Runs and single facts of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._database.reading() as db:
+            return db.execute(query, values).fetchall()
+
+    def begin_run(self, kind: str, params: dict[str, Any]) -> int:
+        """Note that something starts, and return its number."""
+        query = "INSERT INTO runs (kind, params, status, started) VALUES (?, ?, 'running', ?)"
+        with self._database.writing() as db:
+            cursor = db.execute(query, (kind, json.dumps(params), now()))
+        return int(cursor.lastrowid or 0)
+
+    def end_run(self, run: int, status: str, summary: dict[str, Any]) -> None:
+        """Note how a run ended."""
+        query = "UPDATE runs SET status = ?, ended = ?, summary = ? WHERE id = ?"
+        with self._database.writing() as db:
+            db.execute(query, (status, now(), json.dumps(summary), run))
+
+    @contextmanager
+    def recorded(self, kind: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Note the start and the end of what happens inside, also where it fails.
+
+        Yields
+        ------
+        dict
+            To be filled with the summary.
+        """
+        run, summary = self.begin_run(kind, params), dict[str, Any]()
+        try:
+            yield summary
+        except BaseException as error:
+            status = "cancelled" if isinstance(error, CancelledError) else "failed"
+            self.end_run(run, status, {"error": str(error)})
+            raise
+        self.end_run(run, "done", summary)
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        query = "SELECT id, kind, params, status, started, ended, summary FROM runs ORDER BY id"
+        return [
+            Run(id_, kind, json.loads(params), status, started, ended, json.loads(summary))
+            for id_, kind, params, status, started, ended, summary in self._rows(query)
+        ]
+
+    def get_meta(self, key: str, default: Any = None) -> Any:
+        """Value of a fact, `default` where nobody told it."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else default
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Tell a fact: any JSON value under a key."""
+        with self._database.writing() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
