@@ -1,0 +1,257 @@
+"""A stack as an OME-Zarr 0.5 pyramid, written slice by slice; a stopped conversion goes on.
+
+Level k of the pyramid has the area mean of 2^k x 2^k pixels; z is never reduced. Chunks are
+(1, 512, 512, 3); all chunks of a slice share one file (a zarr shard), so that 3 000 slices do not
+become 200 000 files, and a slice is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, read_json, write_json
+from napari_fossiledit.geometry import StackGeometry
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.stacks import SectionStack
+from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
+from napari_fossiledit.stacks.pixels import Pixels, area_mean
+
+if TYPE_CHECKING:
+    import zarr
+
+_CHUNK = 512
+_PROGRESS = "conversion.json"
+# Compressed slices differ in size; what is left of the disk should also do for a project.
+_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """What a conversion needs.
+
+    Attributes
+    ----------
+    shapes
+        Shape (z, y, x[, 3]) of each level, finest first.
+    needed_bytes
+        Estimate of what is still to be written, by compressing the middle slice.
+    free_bytes
+        What the disk has left.
+    done
+        Slices that an earlier run has finished.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    needed_bytes: int
+    free_bytes: int
+    done: int
+
+    def require_space(self, folder: Path) -> None:
+        """Refuse to start where the disk would run full.
+
+        Raises
+        ------
+        FossilError
+            Telling both figures.
+        """
+        if self.needed_bytes > self.free_bytes:
+            raise FossilError(
+                f"The disk is too small to convert the stack to {folder}",
+                expected=f"about {self.needed_bytes / 1e9:.1f} GB",
+                found=f"{self.free_bytes / 1e9:.1f} GB free",
+                advice="Free some space, or keep working with the original files.",
+            )
+
+
+def plan_conversion(stack: SectionStack, folder: Path) -> ConversionPlan:
+    """Estimate the size of a conversion, without writing anything.
+
+    Raises
+    ------
+    FossilError
+        Where the middle slice cannot be read, or `folder` holds something else.
+    """
+    shapes = pyramid_shapes(stack.shape)
+    done = _finished(stack, folder)
+    with explained(folder, "Looking for space for"):
+        free = shutil.disk_usage(_existing(folder)).free
+    per_slice = _compressed(stack.read(len(stack) // 2), shapes[0])
+    # Levels below the finest one add at most a third: 1/4 + 1/16 + ...
+    share = sum(math.prod(s) for s in shapes) / math.prod(shapes[0])
+    needed = (len(stack) - done) * per_slice * share * _MARGIN
+    return ConversionPlan(shapes, int(needed), free, done)
+
+
+def convert_stack(
+    stack: SectionStack,
+    folder: Path,
+    geometry: StackGeometry,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> Path:
+    """Write a stack as OME-Zarr 0.5 into `folder`, going on where an earlier run stopped.
+
+    Returns
+    -------
+    The folder, which `open_stack` opens with the names of the original slices.
+
+    Raises
+    ------
+    FossilError
+        Where a slice cannot be read, the disk is too small, or `folder` holds something else.
+    CancelledError
+        Where the user asked to stop; finished slices are kept.
+    """
+    plan = plan_conversion(stack, folder)
+    if plan.done == len(stack):
+        return folder
+    plan.require_space(folder)
+    with explained(folder, "Writing"):
+        group = _group(stack, folder, geometry, plan.shapes)
+        arrays = _arrays(group, stack, plan.shapes)
+        remaining = range(plan.done, len(stack))
+        steps = tracked(remaining, len(remaining), "Converting slices", on_progress, cancel)
+        for z in steps:
+            for array, pixels in zip(arrays, _pyramid(stack.read(z), len(arrays)), strict=True):
+                array[z] = pixels
+            write_json(folder / _PROGRESS, {"done": z + 1})
+        group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
+        (folder / _PROGRESS).unlink()
+    return folder
+
+
+def pyramid_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Shapes (z, y, x[, 3]) of the levels: y and x are halved until they fit into one chunk."""
+    shapes = [shape]
+    while max(shapes[-1][1:3]) > _CHUNK:
+        z, y, x, *colours = shapes[-1]
+        shapes.append((z, -(-y // 2), -(-x // 2), *colours))
+    return tuple(shapes)
+
+
+def _pyramid(pixels: Pixels, levels: int) -> Iterator[Pixels]:
+    for level in range(levels):
+        pixels = area_mean(pixels, 2) if level else pixels
+        yield pixels
+
+
+def _identity(stack: SectionStack) -> dict[str, Any]:
+    """Tell which stack a conversion is of; its original path may change."""
+    return {"names": list(stack.names), "shape": list(stack.shape), "dtype": stack.dtype.name}
+
+
+def _finished(stack: SectionStack, folder: Path) -> int:
+    """Slices of a stack that are in a folder already, 0 where there is no folder yet."""
+    if not folder.exists():
+        return 0
+    described = folder / "zarr.json"
+    content = read_json(described, "a zarr group") if described.is_file() else {}
+    found = content.get("attributes", {}).get(ATTRIBUTE, {})
+    if {key: found.get(key) for key in _identity(stack)} != _identity(stack):
+        raise FossilError(
+            f"{folder} is in the way",
+            expected="nothing, or the conversion of the same stack",
+            found="another stack" if found else "other files",
+            advice="Remove it, or choose another folder.",
+        )
+    if found.get("complete"):
+        return len(stack)
+    progress = folder / _PROGRESS
+    if not progress.is_file():
+        return 0
+    return int(read_json(progress, "the progress of a conversion")["done"])
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder that is there already."""
+    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
+
+
+def _compressed(pixels: Pixels, shape: tuple[int, ...]) -> int:
+    """Bytes a slice takes after compression."""
+    import zarr
+
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(),
+        shape=(1, *shape[1:]),
+        chunks=_chunks(shape),
+        dtype=pixels.dtype,
+    )
+    array[0] = pixels
+    return int(array.nbytes_stored())
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1, *(min(_CHUNK, n) for n in shape[1:3]), *shape[3:])
+
+
+def _shards(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """One slice, rounded up to whole chunks."""
+    return tuple(-(-n // c) * c for n, c in zip((1, *shape[1:]), _chunks(shape), strict=True))
+
+
+def _arrays(
+    group: zarr.Group, stack: SectionStack, shapes: tuple[tuple[int, ...], ...]
+) -> list[zarr.Array[Any]]:
+    """Open the levels, making those that are missing."""
+    return [
+        group.require_array(
+            str(level),
+            shape=shape,
+            dtype=stack.dtype,
+            chunks=_chunks(shape),
+            shards=_shards(shape),
+            dimension_names=[axis["name"] for axis in _axes(stack)],
+        )
+        for level, shape in enumerate(shapes)
+    ]
+
+
+def _group(
+    stack: SectionStack,
+    folder: Path,
+    geometry: StackGeometry,
+    shapes: tuple[tuple[int, ...], ...],
+) -> zarr.Group:
+    """Open the group, or make it together with its metadata, which is what tells whose it is."""
+    import zarr
+
+    if (folder / "zarr.json").is_file():
+        return zarr.open_group(str(folder), mode="r+")
+    image = {
+        "name": stack.path.stem,
+        "axes": _axes(stack),
+        "datasets": [_dataset(level, geometry, stack.rgb) for level in range(len(shapes))],
+        "type": "area mean",
+    }
+    attributes = {
+        "ome": {"version": "0.5", "multiscales": [image]},
+        ATTRIBUTE: _identity(stack) | {"complete": False},
+    }
+    return zarr.create_group(str(folder), attributes=attributes, zarr_format=3)
+
+
+def _axes(stack: SectionStack) -> list[dict[str, str]]:
+    space = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    return [*space, {"name": "c", "type": "channel"}] if stack.rgb else space
+
+
+def _dataset(level: int, geometry: StackGeometry, rgb: bool) -> dict[str, Any]:
+    """Size and place of the voxels of a level in um; the centre of its first pixel moves."""
+    z, y, x = geometry.voxel_size.zyx
+    factor, colours = 2**level, [1.0] * rgb
+    moved = (factor - 1) / 2
+    return {
+        "path": str(level),
+        "coordinateTransformations": [
+            {"type": "scale", "scale": [z, y * factor, x * factor, *colours]},
+            {"type": "translation", "translation": [0.0, y * moved, x * moved, *([0.0] * rgb)]},
+        ],
+    }

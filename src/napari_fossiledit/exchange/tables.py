@@ -1,0 +1,57 @@
+"""Tables as CSV or JSON; the unit of a column is part of its name."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import write_json, write_whole
+
+
+def require_table(path: Path) -> None:
+    """Refuse a file name that no table can be written to, before the work is done.
+
+    Raises
+    ------
+    FossilError
+        Where it ends neither in .csv nor in .json.
+    """
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise FossilError(
+            f"The table {path} cannot be written",
+            expected="a name that ends in .csv or .json",
+            found=repr(path.suffix),
+        )
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows to a ``.csv`` or ``.json`` file, the whole file or nothing.
+
+    Parameters
+    ----------
+    rows
+        Values by column, the same columns in each.
+
+    Raises
+    ------
+    FossilError
+        Where the name ends otherwise or the file cannot be written.
+    """
+    require_table(path)
+    if path.suffix.lower() == ".json":
+        write_json(path, [dict(row) for row in rows])
+    else:
+        write_whole(path, _csv(rows).encode())
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as text; floats as Python writes them, so that no digit is lost."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
