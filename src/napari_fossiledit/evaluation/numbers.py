@@ -1,0 +1,69 @@
+"""Means, deviations and ratios that may not exist: undefined is None, never NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+"""Bootstrap samples of an interval."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, population standard deviation and 95 % bootstrap interval of the mean."""
+
+    mean: float | None
+    std: float | None
+    interval: tuple[float, float] | None = None
+
+    def summary(self) -> dict[str, object]:
+        """Values for JSON."""
+        bounds = None if self.interval is None else list(self.interval)
+        return {"mean": self.mean, "std": self.std, "interval_95": bounds}
+
+
+def spread(values: Sequence[float], *, seed: int | None = None) -> Spread:
+    """Mean and population standard deviation of `values`, all None where there are none.
+
+    Parameters
+    ----------
+    seed
+        Seed of the bootstrap; None leaves the interval out.
+    """
+    if not values:
+        return Spread(None, None)
+    array = np.asarray(values, dtype=np.float64)
+    interval = None if seed is None else bootstrap(array.tolist(), seed=seed)
+    return Spread(float(array.mean()), float(array.std()), interval)
+
+
+def bootstrap(
+    values: Sequence[float], *, seed: int, resamples: int = RESAMPLES, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapter 13).
+
+    Values are drawn with replacement, as many as there are. None for less than two values,
+    which tell nothing of their spread.
+    """
+    if len(values) < 2:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    draw = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    tail = 50 * (1 - level)
+    low, high = np.percentile(array[draw].mean(axis=1), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """``part / whole``, None where the whole is 0."""
+    return float(part / whole) if whole else None
+
+
+def harmonic(left: float | None, right: float | None) -> float | None:
+    """Harmonic mean of two shares (F1 of precision and recall); None where either is undefined."""
+    if left is None or right is None:
+        return None
+    return 2 * left * right / (left + right) if left + right else 0.0

@@ -1,0 +1,21 @@
+"""Instances of slices to specimens in 3D: linking, surfaces, measurements."""
+
+from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
+from napari_fossiledit.reef.measure import SpecimenRow, measure
+from napari_fossiledit.reef.sections import Section, sections_of
+from napari_fossiledit.reef.simplify import simplified
+from napari_fossiledit.reef.surface import Surface, build_surface
+
+__all__ = [
+    "LinkEvent",
+    "LinkKind",
+    "LinkResult",
+    "Section",
+    "SpecimenRow",
+    "Surface",
+    "build_surface",
+    "link",
+    "measure",
+    "sections_of",
+    "simplified",
+]

@@ -1,0 +1,336 @@
+"""From sections to specimens: instances are linked through z by overlap.
+
+Between two slices each section continues at most one section before it, chosen by
+`scipy.optimize.linear_sum_assignment` so that the sum of the IoU is greatest. Archaeocyaths branch
+and grow together, so what that leaves over may still belong to a neighbour:
+
+* a section without a predecessor that lies in a section before it is a branch of that specimen
+  (a *split*);
+* a section without a successor that lies in a section after it has grown together with that
+  specimen (a *merge*).
+
+"Lies in" means at least `branch_overlap` of the smaller of the two. Both are listed as events, so
+that they can be looked at. A specimen may be missing in up to `max_gap` slices; nearer slices are
+linked first. Cavities follow the body they lie in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
+from scipy.optimize import linear_sum_assignment
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.rle import intersections
+
+BRANCH_OVERLAP = 0.5
+"""Share of the smaller section that must lie in the larger one for a split or a merge."""
+
+
+class LinkKind(StrEnum):
+    """How a link came about where it is not one section after the other."""
+
+    SPLIT = "split"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True)
+class LinkEvent:
+    """Two sections of one specimen that a one-to-one linking would have kept apart.
+
+    Attributes
+    ----------
+    kind
+        A split (the specimen branches) or a merge (two specimens grow together).
+    slice
+        The later of the two slices.
+    specimen
+        The specimen after linking.
+    before, after
+        Instance ids of the section before and after.
+    """
+
+    kind: LinkKind
+    slice: int
+    specimen: int | None
+    before: int
+    after: int
+
+    def summary(self) -> dict[str, object]:
+        """Values for JSON."""
+        return {
+            "kind": self.kind.value,
+            "slice": self.slice,
+            "specimen": self.specimen,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+@dataclass(frozen=True)
+class LinkResult:
+    """Which specimen each instance belongs to.
+
+    Attributes
+    ----------
+    specimens
+        Specimen by instance id, numbered from 1 in order of the first slice; None where the
+        specimen is in fewer slices than asked for.
+    events
+        Splits and merges, in stack order.
+    """
+
+    specimens: dict[int, int | None]
+    events: tuple[LinkEvent, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of specimens."""
+        return len(set(self.specimens.values()) - {None})
+
+    @property
+    def dropped(self) -> int:
+        """Number of instances that belong to no specimen."""
+        return sum(s is None for s in self.specimens.values())
+
+
+@dataclass
+class _Section:
+    """A body that later slices may continue."""
+
+    id: int
+    slice: int
+    mask: Mask
+    continued: bool = False
+
+
+@dataclass
+class _Chain:
+    """What has been linked so far; only the sections of the last slices are kept."""
+
+    groups: DisjointSet = field(default_factory=DisjointSet)
+    slices: dict[int, set[int]] = field(default_factory=dict)
+    parents: dict[int, int | None] = field(default_factory=dict)
+    events: list[tuple[LinkKind, int, int, int]] = field(default_factory=list)
+    open: list[_Section] = field(default_factory=list)
+
+    def join(self, before: _Section, after: _Section, kind: LinkKind | None = None) -> None:
+        """Put two sections into one specimen; `kind` lists it where they were apart."""
+        apart = self.groups.merge(before.id, after.id)
+        before.continued = True
+        if kind is not None and apart:
+            self.events.append((kind, after.slice, before.id, after.id))
+
+
+def link(
+    slices: Iterable[Sequence[Instance]],
+    *,
+    min_overlap: float = 0.25,
+    max_gap: int = 1,
+    min_slices: int = 1,
+    branch_overlap: float = BRANCH_OVERLAP,
+) -> LinkResult:
+    """Link the instances of one class through the stack.
+
+    Parameters
+    ----------
+    slices
+        Instances of one slice after the other, in rising order of slices. Slices may be empty or
+        left out. Only the last ``max_gap + 1`` slices are held.
+    min_overlap
+        Least shared area of a section and its successor, as share of the smaller one.
+    max_gap
+        Most slices of the stack a specimen may be missing in.
+    min_slices
+        Specimens in fewer slices get no number.
+    branch_overlap
+        Least shared area for a split or a merge, as share of the smaller section; more than 1
+        links strictly one to one.
+
+    Raises
+    ------
+    FossilError
+        Where an instance has no id, or the slices do not rise.
+    """
+    chain = _Chain()
+    last = -1
+    for instances in slices:
+        if not instances:
+            continue
+        last = _checked_slice(instances, last)
+        _add_slice(chain, instances, min_overlap, max_gap, branch_overlap)
+    return _numbered(chain, min_slices)
+
+
+def _checked_slice(instances: Sequence[Instance], last: int) -> int:
+    z = instances[0].slice
+    if z <= last or any(i.slice != z for i in instances):
+        raise FossilError(
+            "Slices cannot be linked", expected=f"one slice after {last}", found=f"slice {z}"
+        )
+    if any(i.id is None for i in instances):
+        raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
+    return z
+
+
+def _add_slice(
+    chain: _Chain, instances: Sequence[Instance], least: float, max_gap: int, branch: float
+) -> None:
+    """Link one slice with the ones before it."""
+    sections = _register(chain, instances)
+    z = instances[0].slice
+    chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
+    fresh = sections
+    for back in range(1, max_gap + 2):
+        before = [s for s in chain.open if z - s.slice == back and (back == 1 or not s.continued)]
+        fresh = _link_pair(chain, before, sections, fresh, (least, branch))
+    chain.open.extend(sections)
+
+
+def _register(chain: _Chain, instances: Sequence[Instance]) -> list[_Section]:
+    """Note all instances of a slice; its bodies are returned in order of id."""
+    bodies = sorted((i for i in instances if i.part is Part.BODY), key=_id)
+    for body in bodies:
+        chain.groups.add(_id(body))
+        chain.slices.setdefault(_id(body), set()).add(body.slice)
+    for cavity in instances:
+        if cavity.part is Part.CAVITY:
+            chain.parents[_id(cavity)] = _parent(cavity, bodies)
+    return [_Section(_id(b), b.slice, b.mask) for b in bodies if b.mask.area]
+
+
+def _id(instance: Instance) -> int:
+    return -1 if instance.id is None else instance.id
+
+
+def _parent(cavity: Instance, bodies: Sequence[Instance]) -> int | None:
+    """Body a cavity lies in: the noted one, else the one that shares most with it."""
+    if any(b.id == cavity.parent for b in bodies):
+        return cavity.parent
+    shared = intersections([cavity.mask], [b.mask for b in bodies])[0]
+    return _id(bodies[int(shared.argmax())]) if shared.any() else None
+
+
+def _link_pair(
+    chain: _Chain,
+    before: Sequence[_Section],
+    sections: Sequence[_Section],
+    fresh: Sequence[_Section],
+    thresholds: tuple[float, float],
+) -> list[_Section]:
+    """Link `sections` with those of one slice before; return those still without predecessor."""
+    if not before or not sections:
+        return list(fresh)
+    least, branch = thresholds
+    share, iou = _overlaps(before, sections)
+    new = [n for n, s in enumerate(sections) if s in fresh]
+    found = _assigned(iou[:, new], share[:, new] >= least)
+    pairs = {new[column]: row for row, column in found}
+    for column, row in pairs.items():
+        chain.join(before[row], sections[column])
+    _branch(chain, before, sections, [n for n in new if n not in pairs], share, branch)
+    _fuse(chain, before, sections, share, branch)
+    linked = {n for n in new if n in pairs or share[:, n].max() >= branch}
+    return [sections[n] for n in new if n not in linked]
+
+
+def _overlaps(
+    before: Sequence[_Section], after: Sequence[_Section]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share of the smaller section and IoU of each pair, arrays (before, after)."""
+    shared = intersections([s.mask for s in before], [s.mask for s in after])
+    rows = np.array([s.mask.area for s in before], dtype=np.float64)[:, None]
+    columns = np.array([s.mask.area for s in after], dtype=np.float64)[None, :]
+    return shared / np.minimum(rows, columns), shared / (rows + columns - shared)
+
+
+def _assigned(weight: NDArray[np.float64], allowed: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Pairs (row, column) of the one-to-one choice with the greatest sum of allowed weights."""
+    rows, columns = linear_sum_assignment(np.where(allowed, weight, 0.0), maximize=True)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(row, column) for row, column in pairs if allowed[row, column]]
+
+
+def _branch(
+    chain: _Chain,
+    before: Sequence[_Section],
+    sections: Sequence[_Section],
+    columns: Sequence[int],
+    share: NDArray[np.float64],
+    least: float,
+) -> None:
+    """Give sections without a predecessor to the specimen they branch from."""
+    for column in columns:
+        row = int(share[:, column].argmax())
+        if share[row, column] >= least:
+            chain.join(before[row], sections[column], LinkKind.SPLIT)
+
+
+def _fuse(
+    chain: _Chain,
+    before: Sequence[_Section],
+    sections: Sequence[_Section],
+    share: NDArray[np.float64],
+    least: float,
+) -> None:
+    """Give sections without a successor to the specimen they grow together with."""
+    for row, section in enumerate(before):
+        column = int(share[row].argmax())
+        if not section.continued and share[row, column] >= least:
+            chain.join(section, sections[column], LinkKind.MERGE)
+
+
+def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
+    """Give the specimens numbers from 1, in order of first slice and first id."""
+    order = sorted(chain.slices, key=lambda i: (min(chain.slices[i]), i))
+    roots = {i: chain.groups[i] for i in order}
+    slices: dict[int, set[int]] = {}
+    for i, root in roots.items():
+        slices.setdefault(root, set()).update(chain.slices[i])
+    kept = [root for root, found in slices.items() if len(found) >= min_slices]
+    numbers = {root: number for number, root in enumerate(kept, 1)}
+    specimens = {i: numbers.get(root) for i, root in roots.items()}
+    for cavity, parent in chain.parents.items():
+        specimens[cavity] = None if parent is None else specimens[parent]
+    events = (LinkEvent(k, z, specimens[a], a, b) for k, z, a, b in chain.events)
+    return LinkResult(specimens, tuple(events))
+
+
+def merged_identities(
+    result: LinkResult, identities: dict[int, int | None]
+) -> dict[int, tuple[int, ...]]:
+    """Which known identities a linking put into one specimen.
+
+    Parameters
+    ----------
+    identities
+        Known specimen by instance id, for example those of an imported file.
+
+    Returns
+    -------
+    dict of the known identities, two or more, by the specimen that holds them
+    """
+    found: dict[int, set[int]] = {}
+    for instance, specimen in result.specimens.items():
+        known = identities.get(instance)
+        if specimen is not None and known is not None:
+            found.setdefault(specimen, set()).add(known)
+    return {s: tuple(sorted(c)) for s, c in sorted(found.items()) if len(c) > 1}
+
+
+def divided_identities(
+    result: LinkResult, identities: dict[int, int | None]
+) -> dict[int, tuple[int, ...]]:
+    """Which specimens a known identity was divided into, by identity; two or more only."""
+    found: dict[int, set[int]] = {}
+    for instance, known in identities.items():
+        specimen = result.specimens.get(instance)
+        if specimen is not None and known is not None:
+            found.setdefault(known, set()).add(specimen)
+    return {k: tuple(sorted(s)) for k, s in sorted(found.items()) if len(s) > 1}

@@ -1,0 +1,228 @@
+"""Closed surfaces of specimens, in um.
+
+The surface is the zero level of a smooth field (see `field`), found by scikit-image's marching
+cubes (Lewiner et al. 2003). Each section stands for half a slice step on either side of its slice,
+so the volume of the rock between the surfaces is known: area times step. What smoothing and
+interpolation took from it is given back by moving the surface along its normals, by a fraction of
+a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from skimage.measure import block_reduce, marching_cubes
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.reef.field import FloatArray, signed_distance, specimen_field
+from napari_fossiledit.reef.sections import Box, Section, bounding_box, volume_um3
+
+VOXEL_BUDGET = 24_000_000
+"""Most voxels of the field of one specimen, 4 bytes each."""
+
+MOST_MOVE = 1.0
+"""Farthest the surface is moved to keep its volume, in pixels."""
+
+_MARGIN = 3
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A closed triangle mesh.
+
+    Attributes
+    ----------
+    vertices
+        Array (n, 3) of float64, (z, y, x) in um, in the frame of the stack: the centre of pixel
+        (0, 0) in slice 0 is the origin and z counts with the slices.
+    faces
+        Array (m, 3) of vertex indices, counter-clockwise from outside in the frame (x, y, z).
+    contour_volume_um3
+        Volume of the sections: area times slice step, summed.
+    reduced_by
+        Edge in pixels of the blocks that were averaged to stay within the voxel budget.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    contour_volume_um3: float
+    reduced_by: int = 1
+
+    @cached_property
+    def solid(self) -> Any:
+        """The mesh as trimesh has it, vertices (x, y, z)."""
+        return trimesh.Trimesh(self.vertices[:, ::-1], self.faces, process=False)
+
+    def in_rock(self, direction: ZDirection) -> Surface:
+        """Mirror the surface along z where slices count out of the rock.
+
+        In the frame of the stack such a fossil is its own mirror image. Its faces are turned over,
+        because a mirror turns them inward.
+        """
+        if direction is ZDirection.INTO:
+            return self
+        vertices = self.vertices * np.array([-1.0, 1.0, 1.0])
+        return replace(self, vertices=vertices, faces=np.ascontiguousarray(self.faces[:, ::-1]))
+
+    @property
+    def closed(self) -> bool:
+        """Whether each edge joins exactly two faces that agree on what is outside."""
+        return bool(self.solid.is_watertight and self.solid.is_winding_consistent)
+
+    @property
+    def volume_um3(self) -> float:
+        """Enclosed volume, positive where the faces look outward."""
+        return float(self.solid.volume)
+
+    @property
+    def area_um2(self) -> float:
+        """Area of the surface, that of cavities included where they were cut out."""
+        return float(self.solid.area)
+
+
+def build_surface(
+    sections: Sequence[Section],
+    geometry: StackGeometry,
+    *,
+    cavities: bool = True,
+    budget: int = VOXEL_BUDGET,
+) -> Surface:
+    """Build the closed surface of a specimen.
+
+    Parameters
+    ----------
+    sections
+        Sections of the specimen in stack order. Where a slice between them is missing, the
+        surface is closed half a step beyond the section before and begins anew.
+    cavities
+        Cut the cavities out of the bodies.
+    budget
+        Most voxels of the specimen's box; larger ones are reduced in the plane of the slices.
+
+    Raises
+    ------
+    FossilError
+        Where there is nothing to mesh.
+    """
+    areas = [s.body.area - (s.cavity_area if cavities else 0) for s in sections]
+    if not any(areas):
+        raise FossilError("A specimen has no pixel", expected="at least one section")
+    box = bounding_box(sections)
+    factor = reduction(sections, budget)
+    distances = _distances(sections, box, factor, cavities=cavities)
+    step = geometry.voxel_size.z / (geometry.voxel_size.y * factor)
+    field = specimen_field(distances, max(step, 2.0))
+    vertices, faces = _isosurface(field, sections[0].slice, box, factor, geometry)
+    volume = volume_um3(areas, geometry)
+    reach = MOST_MOVE * factor * geometry.pixel_size_um
+    return Surface(_inflated(vertices, faces, volume, reach), faces, volume, factor)
+
+
+def reduction(sections: Sequence[Section], budget: int = VOXEL_BUDGET) -> int:
+    """Edge in pixels of the blocks that bring a specimen within the budget; 1 where it fits."""
+    y0, x0, y1, x1 = bounding_box(sections)
+    voxels = (y1 - y0) * (x1 - x0) * (sections[-1].slice - sections[0].slice + 3)
+    return max(1, math.ceil(math.sqrt(voxels / budget)))
+
+
+def _distances(
+    sections: Sequence[Section], box: Box, factor: int, *, cavities: bool
+) -> list[FloatArray]:
+    """Signed distances of all slices from the first to the last section, margin added."""
+    by_slice = {s.slice: s for s in sections}
+    height, width = (_whole_blocks(box[n + 2] - box[n], factor) for n in (0, 1))
+    empty = np.full((height // factor, width // factor), -np.inf, dtype=np.float32)
+    slices = range(sections[0].slice, sections[-1].slice + 1)
+    return [
+        _distance(by_slice[z], box, (height, width), factor, cavities=cavities)
+        if z in by_slice
+        else empty
+        for z in slices
+    ]
+
+
+def _whole_blocks(length: int, factor: int) -> int:
+    return factor * (math.ceil(length / factor) + 2 * _MARGIN)
+
+
+def _distance(
+    section: Section, box: Box, shape: tuple[int, int], factor: int, *, cavities: bool
+) -> FloatArray:
+    """Signed distance in units of a block of `factor` pixels."""
+    mask = np.zeros(shape, dtype=np.bool_)
+    pixels = section.pixels(box, cavities=cavities)
+    margin = factor * _MARGIN
+    mask[margin : margin + pixels.shape[0], margin : margin + pixels.shape[1]] = pixels
+    distance = signed_distance(mask)
+    if factor == 1:
+        return distance
+    reduced: FloatArray = block_reduce(distance, (factor, factor), np.mean) / np.float32(factor)
+    return reduced
+
+
+def _isosurface(
+    field: FloatArray, first: int, box: Box, factor: int, geometry: StackGeometry
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vertices (z, y, x) in um and faces of the zero level."""
+    pixel = geometry.pixel_size_um
+    spacing = (geometry.voxel_size.z, pixel * factor, pixel * factor)
+    vertices, faces, _, _ = marching_cubes(
+        field, 0.0, spacing=spacing, gradient_direction="descent"
+    )
+    # Node 0 is the empty slice before the first; a block's centre lies (factor - 1) / 2 pixels in.
+    inset = (factor - 1) / 2 - factor * _MARGIN
+    placed = vertices.astype(np.float64)
+    placed[:, 0] += (first - 1) * geometry.voxel_size.z
+    placed[:, 1] += (box[0] + inset) * pixel
+    placed[:, 2] += (box[1] + inset) * pixel
+    return placed, _without_folds(faces.astype(np.int64))
+
+
+def _without_folds(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Drop pairs of faces that lie on each other back to back.
+
+    Marching cubes puts them where a tunnel ends on the side of a cube; they enclose nothing and
+    leave edges with four faces.
+    """
+    pairs = trimesh.grouping.group_rows(np.sort(faces, axis=1), require_count=2)
+    return np.delete(faces, pairs.ravel(), axis=0) if len(pairs) else faces
+
+
+def _inflated(
+    vertices: NDArray[np.float64], faces: NDArray[np.int64], volume: float, reach: float
+) -> NDArray[np.float64]:
+    """Move vertices along their normals until the enclosed volume is `volume`.
+
+    No vertex moves farther than `reach` in um, and inwards only a quarter of it, so that the
+    thinnest part does not turn inside out.
+    """
+    solid = trimesh.Trimesh(vertices[:, ::-1], faces, process=False)
+    normals = np.asarray(solid.vertex_normals)[:, ::-1]
+
+    def missing(move: float) -> float:
+        return volume - _enclosed(vertices + move * normals, faces)
+
+    here = missing(0.0)
+    if abs(here) <= _TOLERANCE * volume:
+        return vertices
+    farthest = reach if here > 0 else -reach / 4
+    if here * missing(farthest) >= 0:
+        return vertices + farthest * normals
+    move = brentq(missing, 0.0, farthest, xtol=_TOLERANCE * reach)
+    return vertices + float(move) * normals
+
+
+def _enclosed(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> float:
+    """Volume inside a closed mesh with vertices (z, y, x): the sum of its signed tetrahedra."""
+    a, b, c = (vertices[faces[:, n], ::-1] for n in range(3))
+    return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6

@@ -1,0 +1,262 @@
+"""Surfaces and measurements against analytic shapes and voxel counts."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.reef import build_surface, measure, sections_of, simplified
+from napari_fossiledit.reef.field import signed_distance
+from napari_fossiledit.reef.surface import reduction
+
+PIXEL = 10.0
+
+
+def grid(depth, height, width, step):
+    """Coordinates in pixels of the voxel centres; the middle lies off the grid."""
+    z = (np.arange(depth) - depth / 2 + 0.2) * step
+    y, x = np.arange(height) - height / 2 + 0.3, np.arange(width) - width / 2 - 0.1
+    return np.meshgrid(z, y, x, indexing="ij", sparse=True)
+
+
+def sphere(step, r):
+    z, y, x = grid(2 * math.ceil(r / step) + 3, 2 * r + 3, 2 * r + 3, step)
+    return z**2 + y**2 + x**2 <= r**2, 4 / 3 * math.pi * r**3, 4 * math.pi * r**2
+
+
+def ellipsoid(step, r):
+    a, b, c = r, 1.3 * r, 1.1 * r
+    size = math.ceil(2 * b) + 3
+    z, y, x = grid(2 * math.ceil(a / step) + 3, size, size, step)
+    p = 1.6075  # Thomsen's formula for the area, good to 1.1 %
+    mean = ((a * b) ** p + (a * c) ** p + (b * c) ** p) / 3
+    inside = (z / a) ** 2 + (y / b) ** 2 + (x / c) ** 2 <= 1
+    return inside, 4 / 3 * math.pi * a * b * c, 4 * math.pi * mean ** (1 / p)
+
+
+def torus(step, r):
+    ring = 2 * r
+    size = math.ceil(2 * (ring + r)) + 3
+    z, y, x = grid(2 * math.ceil(r / step) + 3, size, size, step)
+    inside = (np.hypot(y, x) - ring) ** 2 + z**2 <= r**2
+    return inside, 2 * math.pi**2 * ring * r**2, 4 * math.pi**2 * ring * r
+
+
+def instances_of(volume, cavity=None, **fields):
+    found = [
+        Instance(z, "archaeocyathid", Mask.from_array(s), id=z + 1, specimen=1, **fields)
+        for z, s in enumerate(volume)
+    ]
+    for z, s in enumerate(() if cavity is None else cavity):
+        found.append(Instance(z, "archaeocyathid", Mask.from_array(s), part=Part.CAVITY))
+    return found
+
+
+def surface_of(volume, step=1.0, cavity=None, **options):
+    geometry = StackGeometry(PIXEL, PIXEL * step)
+    return build_surface(sections_of(instances_of(volume, cavity)), geometry, **options)
+
+
+@pytest.mark.parametrize("shape", [sphere, ellipsoid, torus])
+@pytest.mark.parametrize(("step", "radius"), [(1, 12), (7, 48)])
+def test_analytic_shapes_keep_volume_and_area(shape, step, radius):
+    inside, volume, area = shape(step, radius)
+    surface = surface_of(inside, step)
+    assert surface.closed
+    assert surface.volume_um3 == pytest.approx(volume * PIXEL**3, rel=0.02)
+    assert surface.area_um2 == pytest.approx(area * PIXEL**2, rel=0.04)
+
+
+def test_volume_is_that_of_the_sections():
+    rng = np.random.default_rng(0)
+    volume = np.zeros((9, 40, 40), dtype=bool)
+    for z in range(9):
+        y, x = rng.integers(2, 20, size=2)
+        volume[z, y : y + 15, x : x + 12] = True
+    surface = surface_of(volume, 7)
+    assert surface.contour_volume_um3 == volume.sum() * PIXEL**3 * 7
+    assert surface.volume_um3 == pytest.approx(surface.contour_volume_um3, rel=1e-3)
+
+
+def test_a_single_section_reaches_half_a_step_to_either_side():
+    volume = np.zeros((5, 30, 30), dtype=bool)
+    volume[3, 5:25, 5:25] = True
+    surface = surface_of(volume, 7)
+    z = surface.vertices[:, 0] / (7 * PIXEL)
+    assert (z.min(), z.max()) == pytest.approx((2.5, 3.5), abs=0.1)
+    assert surface.volume_um3 == pytest.approx(400 * 7 * PIXEL**3, rel=1e-3)
+
+
+def test_vertices_lie_where_the_voxels_are():
+    """The centre of pixel (0, 0) of slice 0 is the origin; order (z, y, x)."""
+    volume = np.zeros((8, 40, 50), dtype=bool)
+    volume[2:5, 10:20, 30:45] = True
+    surface = surface_of(volume, 3)
+    low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
+    assert low == pytest.approx(np.array([1.5 * 30, 9.5 * 10, 29.5 * 10]), abs=PIXEL / 2)
+    assert high == pytest.approx(np.array([4.5 * 30, 19.5 * 10, 44.5 * 10]), abs=PIXEL / 2)
+
+
+def test_a_branch_that_ends_is_not_drawn_in_by_its_neighbour():
+    volume = np.zeros((6, 60, 120), dtype=bool)
+    volume[:, 10:50, 60:110] = True
+    volume[:3, 20:40, 5:25] = True
+    surface = surface_of(volume, 7)
+    ended = surface.vertices[surface.vertices[:, 2] < 30 * PIXEL]
+    assert ended[:, 0].max() / (7 * PIXEL) == pytest.approx(2.5, abs=0.1)
+    assert surface.solid.body_count == 2
+
+
+def test_a_missing_slice_closes_the_surface_and_begins_anew():
+    volume = np.zeros((7, 40, 40), dtype=bool)
+    volume[[0, 1, 2, 4, 5, 6], 5:35, 5:35] = True
+    surface = surface_of(volume, 5)
+    assert surface.closed
+    assert surface.solid.body_count == 2
+
+
+def test_cavities_are_cut_out_or_not():
+    body = np.zeros((9, 40, 40), dtype=bool)
+    body[1:8, 5:35, 5:35] = True
+    cavity = np.zeros_like(body)
+    cavity[3:6, 12:28, 12:28] = True
+    hollow, solid = surface_of(body, 4, cavity), surface_of(body, 4, cavity, cavities=False)
+    assert hollow.closed
+    assert solid.closed
+    assert hollow.volume_um3 == pytest.approx((body.sum() - cavity.sum()) * 4 * PIXEL**3, rel=1e-3)
+    assert solid.volume_um3 == pytest.approx(body.sum() * 4 * PIXEL**3, rel=1e-3)
+    assert hollow.area_um2 > solid.area_um2
+
+
+def test_the_mirror_shows_the_other_hand_and_still_looks_outward():
+    rng = np.random.default_rng(2)
+    volume = np.zeros((4, 30, 30), dtype=bool)
+    volume[rng.random(volume.shape) < 0.4] = True
+    volume[:, 0], volume[:, :, 0] = False, False
+    surface = surface_of(volume, 3)
+    mirrored = surface.in_rock(ZDirection.OUT_OF)
+    assert surface.in_rock(ZDirection.INTO) is surface
+    assert mirrored.closed
+    assert mirrored.volume_um3 == pytest.approx(surface.volume_um3)
+    assert np.array_equal(mirrored.vertices[:, 0], -surface.vertices[:, 0])
+    assert np.array_equal(mirrored.vertices[:, 1:], surface.vertices[:, 1:])
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 10**6), st.sampled_from([0.1, 0.3, 0.5, 0.6, 0.8]), st.sampled_from([1, 7]))
+def test_even_noise_gives_a_closed_surface(seed, density, step):
+    volume = np.random.default_rng(seed).random((5, 14, 14)) < density
+    volume[2, 7, 7] = True
+    surface = surface_of(volume, step)
+    assert surface.closed
+    assert surface.volume_um3 > 0
+
+
+def test_large_specimens_are_reduced_and_keep_their_volume():
+    inside, volume, area = sphere(2, 40)
+    sections = sections_of(instances_of(inside))
+    assert reduction(sections, 10**9) == 1
+    surface = surface_of(inside, 2, budget=40_000)
+    assert surface.reduced_by == reduction(sections, 40_000) > 2
+    assert surface.closed
+    assert surface.volume_um3 == pytest.approx(volume * PIXEL**3, rel=0.01)
+    assert surface.area_um2 == pytest.approx(area * PIXEL**2, rel=0.04)
+    centre = surface.solid.center_mass[::-1] / PIXEL
+    middle = np.argwhere(inside).mean(axis=0) * [2, 1, 1]
+    assert centre == pytest.approx(middle, abs=0.5)
+
+
+def test_nothing_to_mesh_is_told():
+    body = np.zeros((2, 9, 9), dtype=bool)
+    body[0, 2:5, 2:5] = True
+    with pytest.raises(FossilError, match="no pixel"):
+        surface_of(body, 1, body)
+
+
+def test_simplified_surfaces_stay_closed():
+    surface = surface_of(sphere(3, 30)[0], 3)
+    small = simplified(surface, 800)
+    assert small.closed
+    assert len(small.faces) <= 900
+    assert small.volume_um3 == pytest.approx(surface.volume_um3, rel=0.02)
+    assert simplified(surface, 0) is simplified(surface, 10**9) is surface
+
+
+def test_signed_distance_is_that_to_the_outline():
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[5:15, 5:15] = True
+    distance = signed_distance(mask)
+    assert distance[10, 4:8].tolist() == [-0.5, 0.5, 1.5, 2.5]
+    assert distance[10, 0] == -4.5
+    assert np.all(signed_distance(np.zeros((3, 3), dtype=bool)) == -np.inf)
+    assert np.all(signed_distance(np.ones((3, 3), dtype=bool)) == np.inf)
+
+
+def test_measurements_of_a_cuboid_with_a_cavity():
+    body = np.zeros((8, 40, 50), dtype=bool)
+    body[2:6, 10:30, 20:44] = True
+    cavity = np.zeros_like(body)
+    cavity[3:5, 15:25, 28:36] = True
+    geometry = StackGeometry(PIXEL, 40.0)
+    instances = instances_of(body[2:6].repeat(1, axis=0), cavity[2:6], texture="pitted")
+    surface = build_surface(sections_of(instances), geometry)
+    row = measure(3, instances, geometry, surface)
+    assert (row.specimen, row.slices, row.first_slice, row.last_slice) == (3, 4, 0, 3)
+    assert row.volume_um3 == body.sum() * PIXEL**2 * 40
+    assert row.cavity_volume_um3 == cavity.sum() * PIXEL**2 * 40
+    assert row.mesh_volume_um3 == pytest.approx(row.volume_um3 - row.cavity_volume_um3, rel=1e-3)
+    assert row.centroid_um == pytest.approx((60.0, 195.0, 315.0))
+    assert row.box_low_um == (-20.0, 95.0, 195.0)
+    assert row.box_high_um == (140.0, 295.0, 435.0)
+    assert row.texture == "pitted"
+    record = row.record()
+    assert record["centroid_x_um"] == pytest.approx(315.0)
+    json.dumps(record, allow_nan=False)
+
+
+def test_positions_are_mirrored_where_slices_count_out_of_the_rock():
+    body = np.zeros((3, 20, 20), dtype=bool)
+    body[1:, 5:15, 5:15] = True
+    geometry = StackGeometry(PIXEL, 40.0, ZDirection.OUT_OF)
+    instances = instances_of(body)
+    surface = build_surface(sections_of(instances), geometry).in_rock(geometry.z_direction)
+    row = measure(1, instances, geometry, surface)
+    assert row.centroid_um[0] == -60.0
+    assert (row.box_low_um[0], row.box_high_um[0]) == (-100.0, -20.0)
+    assert surface.vertices[:, 0].min() == pytest.approx(-100.0, abs=PIXEL / 2)
+
+
+def test_branches_count_as_sections_and_textures_vote_by_area():
+    small, large = np.zeros((20, 20), dtype=bool), np.zeros((20, 20), dtype=bool)
+    small[2:5, 2:5], large[8:18, 8:18] = True, True
+    instances = [
+        Instance(0, "archaeocyathid", Mask.from_array(small), texture="pitted"),
+        Instance(0, "archaeocyathid", Mask.from_array(large), texture="mud_filled"),
+    ]
+    geometry = StackGeometry(PIXEL, 40.0)
+    row = measure(1, instances, geometry, build_surface(sections_of(instances), geometry))
+    assert (row.slices, row.sections, row.texture) == (1, 2, "mud_filled")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("individual", [3, 8])
+def test_real_archaeocyaths_are_closed_and_keep_their_volume(shared_data, individual):
+    outer, inner = (
+        tifffile.imread(shared_data / f"rlg136a/rlg136a_{part}_labels_zyx.tif") == individual
+        for part in ("outer", "inner")
+    )
+    box = tuple(slice(i.min() - 2, i.max() + 3) for i in np.nonzero(outer))
+    outer, inner = outer[box], inner[box]
+    for cavity in (None, inner):
+        surface = surface_of(outer, 6.874, cavity)
+        contours = outer if cavity is None else outer & ~cavity
+        assert surface.closed
+        expected = contours.sum() * 6.874 * PIXEL**3
+        assert surface.volume_um3 == pytest.approx(expected, rel=0.02)
