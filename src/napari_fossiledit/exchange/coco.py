@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ class CocoFile(ProblemList):
         categories = entries(path, content, "categories", needed=False)
         self._classes = Classes(self, categories, class_name)
         self._images = find_images(self, images, annotations, target)
-        self._bodies = self._anonymous = 0
+        self._bodies, self._anonymous = Counter[str](), Counter[str]()
 
     @property
     def count(self) -> int:
@@ -64,8 +65,9 @@ class CocoFile(ProblemList):
 
     @property
     def identified(self) -> bool:
-        """Whether every body that was read has a specimen."""
-        return self._bodies > 0 and self._anonymous == 0
+        """Whether every body has a specimen, classes without any (such as the rock) apart."""
+        known = [c for c in self._bodies if self._anonymous[c] < self._bodies[c]]
+        return bool(known) and not any(self._anonymous[c] for c in known)
 
     def traced_slices(self) -> Iterator[TracedSlice]:
         """Read the slices in stack order, one at a time.
@@ -83,9 +85,9 @@ class CocoFile(ProblemList):
         instances = _with_parents([pair for pair in read if pair is not None])
         if not instances and len(self.problems) > before:
             return None
-        specimens = [i.specimen for i in instances if i.part is Part.BODY]
-        self._bodies += len(specimens)
-        self._anonymous += specimens.count(None)
+        bodies = [i for i in instances if i.part is Part.BODY]
+        self._bodies.update(i.class_name for i in bodies)
+        self._anonymous.update(i.class_name for i in bodies if i.specimen is None)
         traced = image.entry.get("traced", bool(image.annotations))
         area = self._area(image, traced) if isinstance(traced, dict) else None
         return TracedSlice(image.z, instances, bool(traced), area)

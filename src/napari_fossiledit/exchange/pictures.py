@@ -26,11 +26,9 @@ TRUE = (0, 200, 255)
 
 def as_rgb(image: NDArray[np.integer[Any]]) -> Picture:
     """Make a slice (y, x) or (y, x, 3) of any integer type an 8-bit RGB picture (y, x, 3)."""
-    shown = image
-    if image.dtype != np.uint8:
-        top = max(int(image.max()), 1)
-        shown = (image.astype(np.float32) * (255 / top)).astype(np.uint8)
-    return np.repeat(shown[..., None], 3, axis=2) if image.ndim == 2 else shown.copy()
+    top = 255 if image.dtype == np.uint8 else max(int(image.max()), 1)
+    shown = (image.astype(np.float32) * (255 / top)).astype(np.uint8)
+    return np.repeat(shown[..., None], 3, axis=2) if image.ndim == 2 else shown
 
 
 def outline(
