@@ -1,8 +1,12 @@
 """The ``fossiledit`` command: what the window can do, the command line can do."""
 
+import os
+
 
 def main() -> None:
     """Run the command line."""
+    # Threads that wait by spinning slow everything else on a laptop; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from napari_fossiledit.cli.commands import app
 
     app()

@@ -129,6 +129,8 @@ def _visible(model: type[Params], skip: frozenset[str]) -> dict[str, FieldInfo]:
 def _option(name: str, field: FieldInfo, option: str) -> inspect.Parameter:
     default = field.get_default(call_default_factory=True)
     flag = f"--{option.replace('_', '-')}"
+    if default is True:
+        flag += f"/--no-{flag[2:]}"
     if default is PydanticUndefined:
         default = ...
     if _is_tuple(field.annotation):

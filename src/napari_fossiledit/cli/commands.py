@@ -11,7 +11,9 @@ import typer
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
+from napari_fossiledit.params.convert import ConvertParams
 from napari_fossiledit.params.files import DemoParams
+from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
@@ -45,7 +47,7 @@ def demo(
 
     result = workflow.run(params, **job.hooks)
     if not no_gui:
-        _show(result.project, result.out)
+        _show(result.project)
     return result
 
 
@@ -83,6 +85,19 @@ def info(project: ProjectArgument, job: Job) -> Summarised:
     from napari_fossiledit.workflows import info as workflow
 
     return workflow.run(project, **job.hooks)
+
+
+@app.command("move")
+@fossil_command()
+def move(
+    project: ProjectArgument,
+    stack: Annotated[Path, typer.Argument(metavar="STACK", help="Where the photographs are now.")],
+    job: Job,
+) -> Summarised:
+    """Tell a project where its photographs were moved to."""
+    from napari_fossiledit.workflows.new import move_stack as workflow
+
+    return workflow(project, stack, **job.hooks)
 
 
 @annotations_app.command("import")
@@ -181,14 +196,51 @@ def mesh(
     return workflow.run(project, out_dir, params, **job.hooks)
 
 
+@app.command("measure")
+@fossil_command(MeshParams)
+def measure(
+    project: ProjectArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="Table to write, CSV or JSON.")],
+    params: MeshParams,
+    job: Job,
+) -> Summarised:
+    """Write volume, surface, place and extent of every specimen."""
+    from napari_fossiledit.workflows import measure as workflow
+
+    return workflow.run(project, out, params, **job.hooks)
+
+
+@app.command("pictures")
+@fossil_command(PictureParams, names=_CLASS)
+def draw_pictures(
+    project: ProjectArgument,
+    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder for the pictures.")],
+    params: PictureParams,
+    job: Job,
+) -> Summarised:
+    """Draw predictions beside traced slices, and the specimens in 3D."""
+    from napari_fossiledit.workflows import pictures as workflow
+
+    return workflow.run(project, out_dir, params, **job.hooks)
+
+
+@app.command("convert")
+@fossil_command(ConvertParams)
+def convert(project: ProjectArgument, params: ConvertParams, job: Job) -> Summarised:
+    """Copy the stack into the project as OME-Zarr, for fast stepping and zooming."""
+    from napari_fossiledit.workflows import convert as workflow
+
+    return workflow.run(project, params, **job.hooks)
+
+
 @app.command("open")
 @fossil_command()
-def open_window(project: ProjectArgument, job: Job) -> Summarised:
+def open_project(project: ProjectArgument, job: Job) -> Summarised:
     """Open a project in napari."""
     from napari_fossiledit.workflows import info as workflow
 
     result = workflow.run(project, **job.hooks)
-    _show(project, None)
+    _show(project)
     return result
 
 
@@ -202,7 +254,8 @@ def version(
         raise typer.Exit
 
 
-def _show(project: Path, pictures: Path | None) -> None:
-    from napari_fossiledit.widgets.window import open_window as show
+def _show(project: Path) -> None:
+    """Open the window; Qt is imported here and not before."""
+    from napari_fossiledit.widgets.window import show
 
-    show(project, pictures)
+    show(project)

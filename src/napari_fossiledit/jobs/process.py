@@ -59,7 +59,8 @@ def run_in_process(
     child.start()
     sender.close()
     try:
-        return _listen(child, receiver, stop, on_progress, cancel)
+        result: T = _listen(child, receiver, stop, on_progress, cancel)
+        return result
     finally:
         _end(child)
         receiver.close()
@@ -110,6 +111,8 @@ def _child(
     sender: Connection, stop: Event, threads: int, function: Callable[..., Any], args: Any
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Threads that wait by spinning would take the core from the window all the same.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def report(progress: Progress) -> None:
         sender.send(("progress", progress))
