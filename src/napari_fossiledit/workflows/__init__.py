@@ -1,0 +1,1 @@
+"""One module a user action: project path and parameters in, result out."""

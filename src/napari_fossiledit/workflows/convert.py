@@ -1,0 +1,79 @@
+"""Convert the photographs of a project to a pyramid that is quick to step through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.stack_convert import convert_stack
+from napari_fossiledit.params.convert import ConvertParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+
+IMAGES = "images.zarr"
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """A finished conversion.
+
+    Attributes
+    ----------
+    path
+        The OME-Zarr folder.
+    slices
+        How many slices it holds.
+    used
+        Whether the project reads its slices there from now on.
+    """
+
+    path: Path
+    slices: int
+    used: bool
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"path": str(self.path), "slices": self.slices, "used": self.used}
+
+
+def run(
+    project_path: Path,
+    params: ConvertParams | None = None,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> ConvertResult:
+    """Convert the stack of a project to ``images.zarr``, going on where an earlier run stopped.
+
+    The original photographs stay where they are; they are no longer needed once the copy is used.
+
+    Raises
+    ------
+    FossilError
+        Where the project is read-only, has no photographs, or the disk is too small.
+    CancelledError
+        Where the user asked to stop; finished slices are kept.
+    """
+    use = (params or ConvertParams()).use
+    with Project.open(project_path) as project:
+        project.require_writable()
+        target = project.path / IMAGES
+        _require_photographs(project)
+        if project.stack_path != target.resolve():
+            convert_stack(
+                project.stack, target, project.geometry, on_progress=on_progress, cancel=cancel
+            )
+        if use:
+            project.set_stack_path(target)
+        return ConvertResult(target, project.shape[0], use)
+
+
+def _require_photographs(project: Project) -> None:
+    if project.stack.kind == "blank":
+        raise FossilError(
+            f"{project.path} has no photographs to convert",
+            expected="a stack of images",
+            found="tracings alone",
+        )

@@ -1,0 +1,131 @@
+"""Find fossils in slices of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.models import ModelRef, find_model, prediction_source
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a prediction did.
+
+    Attributes
+    ----------
+    model
+        Name of the model.
+    source
+        Name of its predictions in the ledger.
+    slices
+        Slices that were asked for.
+    predicted
+        Those that had no prediction yet.
+    instances
+        Instances now stored on the slices asked for.
+    """
+
+    model: str
+    source: str
+    slices: tuple[int, ...]
+    predicted: tuple[int, ...]
+    instances: int
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.model,
+            "source": self.source,
+            "slices": format_slices(self.slices),
+            "predicted": format_slices(self.predicted),
+            "kept": len(self.slices) - len(self.predicted),
+            "instances": self.instances,
+        }
+
+
+def run(
+    project_path: Path,
+    params: PredictParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> PredictResult:
+    """Predict the slices that have no prediction of this model yet.
+
+    Each slice is saved when it is done, so that a killed process loses one slice at the most.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such model or slice, or a slice cannot be read.
+    """
+    with Project.open(project_path) as project:
+        slices = parse_slices(params.slices, project.shape[0])
+        return predict_missing(project, params, slices, on_progress=on_progress, cancel=cancel)
+
+
+def predict_missing(
+    project: Project,
+    params: PredictParams,
+    slices: Sequence[int],
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> PredictResult:
+    """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
+    ref = find_model(project, params.model)
+    source = prediction_source(ref, ref.model_hash, params)
+    missing = sorted(set(slices) - project.ledger.done(source))
+    if missing:
+        project.require_writable()
+        segmenter = ref.load(params.device)
+        _predict(project, segmenter, source, missing, params, on_progress, cancel)
+    if not project.read_only:
+        _remember(project, ref, source)
+    count = sum(project.ledger.counts(source).get(z, 0) for z in slices)
+    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
+
+
+def _predict(
+    project: Project,
+    segmenter: MaskRcnnSegmenter,
+    source: str,
+    slices: Sequence[int],
+    params: PredictParams,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> None:
+    record = project.ledger.begin_run("predict", params.model_dump(mode="json"))
+    status = "failed"
+    try:
+        for z in tracked(slices, len(slices), "Predicting slice", on_progress, cancel):
+            found = segmenter.predict(
+                project.stack.read(z),
+                slice_index=z,
+                pixel_size_um=project.geometry.pixel_size_um,
+                tiles=params.tiles,
+                max_detections=params.max_detections,
+                score_floor=params.score_floor,
+                cancel=cancel,
+            )
+            project.ledger.store(source, z, found)
+        status = "done"
+    finally:
+        project.ledger.end_run(record, status, {"source": source})
+
+
+def _remember(project: Project, ref: ModelRef, source: str) -> None:
+    """Note which predictions of a model were made last: those its name stands for."""
+    key = f"latest:{ref.name}"
+    if project.ledger.get_meta(key) != source:
+        project.ledger.set_meta(key, source)

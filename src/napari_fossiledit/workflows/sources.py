@@ -1,0 +1,41 @@
+"""Find instances by the name a user gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance, Part
+from napari_fossiledit.project import Project
+
+
+def find_source(project: Project, text: str) -> str:
+    """Source of the ledger that a user means: its name, or the name of a model.
+
+    Raises
+    ------
+    FossilError
+        Where no source, or more than one, is meant.
+    """
+    names = [s.name for s in project.ledger.sources()]
+    if text in names:
+        return text
+    meant = [name for name in names if text and name.startswith(f"model:{text}:")]
+    latest = project.ledger.get_meta(f"latest:{text}")
+    if latest in meant:
+        return str(latest)
+    if len(meant) == 1:
+        return meant[0]
+    raise FossilError(
+        f"{project.path} has no instances of {text!r}"
+        if not meant
+        else f"{project.path} has several predictions of {text!r}",
+        expected=f"one of {', '.join(meant or names) or 'none yet'}",
+        advice="Import annotations or predict first." if not names else "",
+    )
+
+
+def without_orphans(instances: Sequence[Instance]) -> list[Instance]:
+    """Leave out cavities whose body is not among the instances."""
+    bodies = {i.id for i in instances if i.part is Part.BODY}
+    return [i for i in instances if i.parent is None or i.parent in bodies]

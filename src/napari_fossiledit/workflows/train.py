@@ -1,0 +1,137 @@
+"""Train a model of a project from a few traced slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.truth import ProjectSamples
+
+_RECORD = "model.json"
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a training gave; see `models.training.TrainResult`."""
+
+    name: str
+    folder: Path
+    slices: tuple[int, ...]
+    steps: int
+    minutes: float
+    score: float
+    stopped: str
+    scale: float
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.name,
+            "folder": str(self.folder),
+            "slices": format_slices(self.slices),
+            "steps": self.steps,
+            "minutes": round(self.minutes, 2),
+            "validation_score": round(self.score, 4),
+            "stopped": self.stopped,
+            "scale": round(self.scale, 4),
+        }
+
+
+def run(
+    project_path: Path,
+    params: TrainParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> TrainOutcome:
+    """Train a new model, or go on with one of that name that was interrupted.
+
+    Raises
+    ------
+    FossilError
+        Where the name is taken by a finished model, a slice is not traced, or the start file
+        does not fit.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        full = _completed(params, project)
+        samples = _samples(project, full)
+        folder = project.model_folder(full.name)
+        _refuse_finished(folder, full.name)
+        record = project.ledger.begin_run("train", full.model_dump(mode="json"))
+        summary: dict[str, Any] = {}
+        status = "failed"
+        try:
+            outcome = _train(samples, full, folder, on_progress, cancel)
+            summary, status = outcome.summary(), outcome.stopped
+        finally:
+            project.ledger.end_run(record, status, summary)
+        return outcome
+
+
+def _completed(params: TrainParams, project: Project) -> TrainParams:
+    """Fill in what the project knows: classes, and all traced slices where none were named."""
+    traced = format_slices(sorted(project.ledger.traced()))
+    changes: dict[str, Any] = {}
+    if not params.classes:
+        changes["classes"] = project.settings.classes
+    if not params.slices:
+        changes["slices"] = traced
+    if not (params.slices or traced):
+        raise FossilError(
+            "No slice is traced yet",
+            expected="about ten traced slices",
+            found="none",
+            advice="Import annotations, or draw some and mark their slice as traced.",
+        )
+    return params.model_copy(update=changes)
+
+
+def _samples(project: Project, params: TrainParams) -> ProjectSamples:
+    count = project.shape[0]
+    validation = parse_slices(params.validation, count) if params.validation else []
+    chosen = [z for z in parse_slices(params.slices, count) if z not in validation]
+    region = Region.parse(params.region) if params.region else None
+    return ProjectSamples(project, chosen, validation, params.classes, region)
+
+
+def _refuse_finished(folder: Path, name: str) -> None:
+    from napari_fossiledit.models.training import STATE
+
+    if (folder / _RECORD).exists() and not (folder / STATE).exists():
+        raise FossilError(
+            f"The project has a model {name!r} already",
+            expected="a new name",
+            found=name,
+            advice="Choose another name; the old model stays as it is.",
+        )
+
+
+def _train(
+    samples: ProjectSamples,
+    params: TrainParams,
+    folder: Path,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> TrainOutcome:
+    from napari_fossiledit.models.training import train
+
+    result = train(
+        samples, params, folder=folder, resume=True, on_progress=on_progress, cancel=cancel
+    )
+    return TrainOutcome(
+        name=params.name,
+        folder=folder,
+        slices=samples.slices,
+        steps=result.steps,
+        minutes=result.minutes,
+        score=result.score,
+        stopped=result.stopped,
+        scale=result.segmenter.preprocessing.scale,
+    )

@@ -1,0 +1,118 @@
+"""Predicting: every finished slice is kept, whatever ends the process."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows import predict
+
+
+def params(model, **values):
+    fixed = {"device": Device.CPU, "max_detections": 5}
+    return PredictParams(model=model, **{**fixed, **values})
+
+
+def stored(project_path, source):
+    with Project.open(project_path, read_only=True) as project:
+        done = project.ledger.done(source)
+        return {z: project.ledger.instances(source, slices=[z]) for z in done}
+
+
+def test_only_missing_slices_are_predicted(reef_project, blank_model):
+    first = predict.run(reef_project, params(blank_model, slices="0,2"))
+    before = stored(reef_project, first.source)
+    second = predict.run(reef_project, params(blank_model, slices="0-3"))
+    assert second.source == first.source
+    assert second.predicted == (1, 3)
+    after = stored(reef_project, second.source)
+    assert set(after) == {0, 1, 2, 3}
+    assert all(after[z] == before[z] for z in before)
+
+
+def test_other_options_do_not_touch_stored_predictions(reef_project, blank_model):
+    first = predict.run(reef_project, params(blank_model, slices="0"))
+    other = predict.run(reef_project, params(blank_model, slices="0", score_floor=0.99))
+    assert other.source != first.source
+    assert other.instances == 0
+    assert len(stored(reef_project, first.source)[0]) == first.instances
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.workflows import predict
+def die(progress):
+    if progress.done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+predict.run(
+    Path({path!r}), PredictParams(model="blank", device="cpu", max_detections=5), on_progress=die
+)
+"""
+
+
+def test_a_killed_prediction_goes_on_where_it_was(reef_project, blank_model):
+    script = textwrap.dedent(KILLED.format(path=str(reef_project)))
+    ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    again = predict.run(reef_project, params(blank_model))
+    assert again.slices == (0, 1, 2, 3, 4)
+    assert again.predicted == (2, 3, 4)
+    assert set(stored(reef_project, again.source)) == {0, 1, 2, 3, 4}
+
+
+def test_cancelling_keeps_finished_slices(reef_project, blank_model):
+    reports = []
+    with pytest.raises(CancelledError):
+        predict.run(
+            reef_project,
+            params(blank_model),
+            on_progress=reports.append,
+            cancel=lambda: bool(reports) and reports[-1].done >= 1,
+        )
+    assert predict.run(reef_project, params(blank_model)).predicted == (1, 2, 3, 4)
+
+
+def test_a_full_disk_is_told_and_harms_nothing(reef_project, blank_model, monkeypatch):
+    first = predict.run(reef_project, params(blank_model, slices="0"))
+    before = stored(reef_project, first.source)
+    monkeypatch.setattr(sqlite3, "connect", _small(sqlite3.connect))
+    with pytest.raises(FossilError, match=r"ledger\.sqlite.*full"):
+        predict.run(reef_project, params(blank_model, slices="1-4", max_detections=100))
+    monkeypatch.undo()
+    assert stored(reef_project, first.source)[0] == before[0]
+    assert predict.run(reef_project, params(blank_model)).predicted
+
+
+def _small(connect):
+    """Make connections whose database cannot grow: what SQLite answers on a full disk."""
+
+    def limited(*arguments, **options):
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    return limited
+
+
+def test_unknown_models_and_slices_are_refused(reef_project):
+    with pytest.raises(FossilError, match=r"no model 'none'; expected one of reef-lite"):
+        predict.run(reef_project, params("none"))
+    with pytest.raises(FossilError, match=r"Slices 9 are not in the stack; expected 0 to 4"):
+        predict.run(reef_project, params("reef-lite", slices="9"))
+
+
+def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model):
+    with Project.open(reef_project) as project:
+        photograph = project.stack_path / project.names[3]
+    photograph.write_bytes(photograph.read_bytes()[:2000])
+    with pytest.raises(FossilError, match=r"slice_0003\.png"):
+        predict.run(reef_project, params(blank_model))
+    assert predict.run(reef_project, params(blank_model, slices="0-2")).predicted == ()

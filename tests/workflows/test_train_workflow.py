@@ -1,0 +1,85 @@
+"""Training in a project: what is learned, what is left out, names that are taken."""
+
+import numpy as np
+import pytest
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Region
+from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.params.segment import Device, PredictParams, TrainParams
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.workflows import predict, train
+from napari_fossiledit.workflows.truth import ProjectSamples, read_truth
+
+
+def quick(**values):
+    fixed = {"name": "quick", "slices": "0,2", "max_steps": 2, "crop": 64, "batch": 1}
+    return TrainParams(device=Device.CPU, **{**fixed, **values})
+
+
+def test_a_model_is_trained_recorded_and_predicts(reef_project):
+    reports = []
+    made = train.run(reef_project, quick(), on_progress=reports.append)
+    assert made.steps == 2
+    assert {"loss", "loss_mask"} <= set(reports[-1].values)
+    with Project.open(reef_project) as project:
+        assert project.models() == ["quick"]
+        (run,) = [r for r in project.ledger.runs() if r.kind == "train"]
+        assert run.params["slices"] == "0,2"
+        assert run.summary["steps"] == 2
+    found = predict.run(reef_project, PredictParams(model="quick", slices="1", device=Device.CPU))
+    assert found.predicted == (1,)
+
+
+def test_a_finished_model_is_not_overwritten(reef_project):
+    train.run(reef_project, quick(max_steps=1))
+    with pytest.raises(FossilError, match="has a model 'quick' already"):
+        train.run(reef_project, quick(max_steps=1))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"slices": "0-9"}, "not in the stack"),
+        (
+            {"classes": ("brachiopod",)},
+            r"nothing to learn.*expected traced instances of brachiopod",
+        ),
+        ({"region": "500:600"}, "region lies outside the traced area"),
+        ({"name": "../out"}, "leads out of"),
+        ({"init": "no/such.pth"}, "such"),
+    ],
+)
+def test_impossible_trainings_are_refused(reef_project, values, message):
+    with pytest.raises(FossilError, match=message):
+        train.run(reef_project, quick(**values))
+    with Project.open(reef_project) as project:
+        assert project.models() == []
+
+
+def test_an_untraced_slice_is_refused(reef_project):
+    with Project.open(reef_project) as project:
+        project.ledger.unset_traced(2)
+    with pytest.raises(FossilError, match=r"Slice 2 is not traced; expected one of .*0, 1, 3, 4"):
+        train.run(reef_project, quick())
+
+
+def test_region_and_traced_area_are_cut_together(reef_project):
+    area = np.zeros((96, 128), dtype=bool)
+    area[:, :100] = True
+    with Project.open(reef_project) as project:
+        project.ledger.set_traced(1, Mask.from_array(area))
+        truth = read_truth(project, 1, Region.parse("60:"))
+        counted = truth.area.to_array()
+        assert counted[:, 60:100].all()
+        assert counted.sum() == 96 * 40
+        samples = ProjectSamples(project, [1], [], ("archaeocyathid",), Region.parse("60:"))
+        assert (samples.read(1).ignore == ~counted).all()
+
+
+def test_unsure_instances_alone_teach_nothing(reef_project):
+    mask = Mask.from_crop(np.ones((9, 9), dtype=bool), (3, 3), (96, 128))
+    with Project.open(reef_project) as project:
+        project.ledger.store(ANNOTATIONS, 4, [Instance(4, "archaeocyathid", mask, unsure=True)])
+        with pytest.raises(FossilError, match="nothing to learn"):
+            ProjectSamples(project, [4], [], ("archaeocyathid",))

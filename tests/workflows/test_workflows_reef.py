@@ -1,0 +1,230 @@
+"""Link, mesh, measure and evaluate in a project, without a network."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import ZDirection
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams
+from napari_fossiledit.params.segment import EvaluateParams
+from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.stacks.blank import BlankStack
+from napari_fossiledit.workflows import evaluate, link, measure, mesh
+
+SHAPE = (6, 60, 80)
+CLASS = "archaeocyathid"
+MODEL = "model:m:0123456789ab"
+
+
+def box(z, y0, x0, y1, x1, **fields):
+    array = np.zeros(SHAPE[1:], dtype=bool)
+    array[y0:y1, x0:x1] = True
+    return Instance(z, fields.pop("class_name", CLASS), Mask.from_array(array), **fields)
+
+
+def fossils(z, **fields):
+    """Two bodies, the first with a cavity, and something of another class."""
+    return [
+        box(z, 5, 5, 35, 35, id=-1, **fields),
+        box(z, 12, 12, 28, 28, id=-2, parent=-1, part=Part.CAVITY, **fields),
+        box(z, 10, 45, 40, 70, id=-3, **fields),
+        box(z, 45, 5, 55, 60, id=-4, class_name="calcimicrobe", **fields),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "reef.fossil"
+    params = NewParams(pixel_size=10, slice_spacing=30)
+    with Project.create(path, BlankStack.of_shape(tmp_path / "none.mat", SHAPE), params) as project:
+        for z in range(1, 5):
+            project.ledger.store(ANNOTATIONS, z, fossils(z))
+            project.ledger.set_traced(z, None)
+    return path
+
+
+def specimens(folder, source=ANNOTATIONS):
+    with Project.open(folder) as project:
+        return {i.id: i.specimen for z in range(6) for i in project.instances(source, z)}
+
+
+def test_linking_writes_specimens_and_nothing_else(folder):
+    with Project.open(folder) as project:
+        before = project.ledger.instances(ANNOTATIONS)
+    result = link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        after = project.ledger.instances(ANNOTATIONS)
+        run = project.ledger.runs()[-1]
+    assert (result.specimens, result.instances, result.unlinked) == (2, 12, 0)
+    assert [replace(i, specimen=None) for i in after] == before
+    assert {i.specimen for i in after if i.class_name != CLASS} == {None}
+    cavities = [i for i in after if i.part is Part.CAVITY]
+    bodies = {i.id: i.specimen for i in after}
+    assert [c.specimen for c in cavities] == [bodies[c.parent] for c in cavities]
+    assert (run.kind, run.status, run.summary["specimens"]) == ("link", "done", 2)
+    json.dumps(result.summary(), allow_nan=False)
+
+
+def test_identities_of_a_file_are_kept_unless_relinked(folder):
+    with Project.open(folder) as project:
+        for z in range(1, 5):
+            known = [replace(i, specimen=40 + (z > 2)) for i in fossils(z)[:1]]
+            project.ledger.store(ANNOTATIONS, z, known)
+        project.ledger.set_identified(ANNOTATIONS, True)
+    kept = link.run(folder, LinkParams())
+    assert kept.kept
+    assert kept.specimens == 2
+    assert set(specimens(folder).values()) == {40, 41}
+    relinked = link.run(folder, LinkParams(relink=True))
+    assert (relinked.kept, relinked.specimens, relinked.merged) == (False, 1, {1: (40, 41)})
+    assert set(specimens(folder).values()) == {1}
+
+
+def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
+    with Project.open(folder) as project:
+        for z in range(1, 5):
+            weak, strong = box(z, 40, 40, 50, 50, score=0.4), box(z, 5, 5, 35, 35, score=0.9)
+            project.ledger.store(MODEL, z, [weak, strong])
+    assert link.run(folder, LinkParams(source="m", score=0.3)).specimens == 2
+    assert link.run(folder, LinkParams(source="m")).specimens == 1
+    assert sorted(map(str, specimens(folder, MODEL).values())) == ["1"] * 4 + ["None"] * 4
+
+
+def test_labels_painted_by_hand_are_linked(folder):
+    with Project.open(folder) as project:
+        for z in range(3):
+            painted = np.zeros(SHAPE[1:], dtype=np.uint32)
+            painted[5:25, 5:25], painted[30:50, 40:60] = 1001 + 2 * z, 1002 + 2 * z
+            project.labels.write(z, painted)
+    result = link.run(folder, LinkParams(source="labels"))
+    assert (result.specimens, result.instances) == (2, 6)
+    model = mesh.in_memory(folder, MeshParams())
+    assert [m.name for m in model.meshes] == ["archaeocyathid_001", "archaeocyathid_002"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (LinkParams(class_name="coral"), r"nothing to link.*coral.*archaeocyathid, calcimicrobe"),
+        (LinkParams(source="nobody"), r"no instances of 'nobody'"),
+    ],
+)
+def test_nothing_to_link_is_told_and_the_run_is_noted_as_failed(folder, params, message):
+    with pytest.raises(FossilError, match=message):
+        link.run(folder, params)
+    with Project.open(folder) as project:
+        assert project.ledger.runs()[-1].status == "failed"
+
+
+@pytest.mark.parametrize("file_format", MeshFormat)
+def test_meshes_are_written_closed_with_the_volume_of_the_sections(folder, tmp_path, file_format):
+    link.run(folder, LinkParams())
+    result = mesh.run(folder, tmp_path / "out", MeshParams(format=file_format))
+    names = [f"archaeocyathid_00{n}.{file_format}" for n in (1, 2)]
+    assert [f.name for f in result.files] == names
+    assert result.warnings == ()
+    read = [trimesh.load_mesh(f) for f in result.files]
+    assert all(m.is_watertight for m in read)
+    pixels = np.array([30 * 30 - 16 * 16, 30 * 25])
+    assert [m.volume for m in read] == pytest.approx(pixels * 4 * 100 * 30, rel=1e-3)
+    assert set(trimesh.load(result.scene).geometry) == {"archaeocyathid_001", "archaeocyathid_002"}
+    assert result.summary()["closed"] == 2
+
+
+def test_files_are_mirrored_where_slices_count_out_of_the_rock(folder, tmp_path):
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        project.update(z_direction=ZDirection.OUT_OF)
+    result = mesh.run(folder, tmp_path, MeshParams())
+    read = trimesh.load(result.files[0])
+    assert read.volume > 0
+    assert read.bounds[:, 2] == pytest.approx([-4.5 * 30, -0.5 * 30], abs=5)
+    shown = mesh.in_memory(folder, MeshParams()).meshes[0]
+    assert shown.vertices[:, 0].min() == pytest.approx(0.5 * 30, abs=5)
+
+
+def test_meshing_before_linking_tells_what_to_do(folder, tmp_path):
+    with pytest.raises(FossilError, match=r"no specimens in annotations.*fossiledit link"):
+        mesh.run(folder, tmp_path / "out", MeshParams())
+
+
+def test_measuring_writes_a_row_for_each_specimen(folder, tmp_path):
+    link.run(folder, LinkParams())
+    result = measure.run(folder, tmp_path / "reef.csv")
+    with (tmp_path / "reef.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["specimen"]) for r in rows] == [1, 2]
+    assert float(rows[0]["volume_um3"]) == 900 * 4 * 100 * 30
+    assert float(rows[0]["cavity_volume_um3"]) == 256 * 4 * 100 * 30
+    assert (rows[0]["first_slice"], rows[0]["last_slice"], rows[0]["mesh_closed"]) == (
+        "1",
+        "4",
+        "True",
+    )
+    assert result.summary()["specimens"] == 2
+    with pytest.raises(FossilError, match=r"reef\.txt"):
+        measure.run(folder, tmp_path / "reef.txt")
+
+
+def predict(folder, slices):
+    with Project.open(folder) as project:
+        for z in slices:
+            found = [box(z, 5, 5, 35, 20, score=0.9), box(z, 45, 5, 55, 60, score=0.8)]
+            project.ledger.store(MODEL, z, found)
+
+
+def test_evaluating_stored_predictions(folder):
+    predict(folder, [1, 2])
+    result = evaluate.run(folder, EvaluateParams(model=MODEL, slices="1-2"))
+    summary = json.loads(json.dumps(result.summary(), allow_nan=False))
+    assert summary["protocol"]["matched"] == 2
+    assert summary["protocol"]["missed"] == 2
+    assert summary["protocol"]["recall"]["mean"] == 0.5
+    assert summary["protocol"]["precision"]["mean"] == 1.0
+    assert summary["protocol"]["spurious"] == 2
+    assert summary["pixels"]["invented_share_on"] == {"calcimicrobe": 1.0}
+    assert json.loads(result.report.read_text()) == summary
+    with Project.open(folder) as project:
+        assert project.ledger.runs()[-1].kind == "evaluate"
+
+
+def test_evaluating_a_region_only(folder):
+    predict(folder, [1])
+    result = evaluate.run(folder, EvaluateParams(model=MODEL, slices="1", region="40:"))
+    assert result.figures.left_out == (1, 2)
+    assert result.figures.protocol.matched == 0
+    assert result.summary()["protocol"]["iou"]["mean"] is None
+
+
+def test_pinned_slices_judge_by_default(folder):
+    predict(folder, [3])
+    with Project.open(folder) as project:
+        project.update(pinned_slices=(3,))
+    assert evaluate.run(folder, EvaluateParams(model=MODEL)).figures.slices == (3,)
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [
+        ("", "No slice.*pinned"),
+        ("0", "Slice 0 is not traced"),
+        ("1-3", r"no prediction of slices 2-3"),
+        ("9", "not in the stack"),
+    ],
+)
+def test_bad_choices_of_slices_are_told(folder, slices, message):
+    predict(folder, [1])
+    with pytest.raises(FossilError, match=message):
+        evaluate.run(folder, EvaluateParams(model=MODEL, slices=slices))
+
+
+def test_an_unknown_model_is_told(folder):
+    with pytest.raises(FossilError, match="nobody"):
+        evaluate.run(folder, EvaluateParams(model="nobody", slices="1"))
