@@ -163,4 +163,6 @@ def iou_matrix(left: Sequence[Mask], right: Sequence[Mask]) -> NDArray[np.float6
     a = np.array([m.area for m in left], dtype=np.int64).reshape(-1, 1)
     b = np.array([m.area for m in right], dtype=np.int64).reshape(1, -1)
     total = a + b - shared
-    return np.divide(shared, total, out=np.zeros(shared.shape), where=total > 0)
+    overlap = np.zeros(shared.shape, dtype=np.float64)
+    np.divide(shared, total, out=overlap, where=total > 0)
+    return overlap

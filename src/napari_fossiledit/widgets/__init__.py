@@ -1,0 +1,1 @@
+"""Forms and layers in napari: no algorithm and no file format."""

@@ -1,0 +1,147 @@
+"""What all docks share: a scroll area, the session, sections and buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import napari
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_fossiledit.widgets.job_panel import JobPanel
+from napari_fossiledit.widgets.notices import told
+from napari_fossiledit.widgets.session import Session, session_of
+from napari_fossiledit.widgets.view import attach
+
+WIDTH = 320
+
+
+class Dock(QWidget):
+    """A dock of the plugin: its content scrolls, its job panel stays in sight below.
+
+    Parameters
+    ----------
+    title
+        Title of the dock, as the manifest has it.
+    empty
+        What to show as long as no project is open: what the dock is for and what to do next.
+
+    Attributes
+    ----------
+    empty_column, column, always
+        Columns for widgets that show without a project, with one, and in either case.
+    """
+
+    def __init__(self, viewer: napari.Viewer, title: str, empty: str) -> None:
+        super().__init__()
+        self.session: Session = session_of(viewer)
+        self.title = title
+        self.session.docks[title] = self
+        attach(self.session)
+        self.jobs = JobPanel(self)
+        self.empty = QWidget()
+        self.empty_column = QVBoxLayout(self.empty)
+        self.empty_column.setContentsMargins(0, 0, 0, 0)
+        self.empty_column.addWidget(note(empty))
+        self.content = QWidget()
+        self.column = QVBoxLayout(self.content)
+        self.always = QVBoxLayout()
+        self._lay_out()
+        self.session.project_changed.connect(self._on_project)
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.addWidget(self.empty)
+        column.addWidget(self.content)
+        column.addLayout(self.always)
+        column.addStretch(1)
+        self.column.setContentsMargins(0, 0, 0, 0)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inside)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(2, 2, 2, 2)
+        outer.addWidget(area, 1)
+        outer.addWidget(self.jobs)
+        self.setMinimumWidth(WIDTH)
+
+    def _on_project(self) -> None:
+        is_open = self.session.project is not None
+        self.empty.setVisible(not is_open)
+        self.content.setVisible(is_open)
+        with told():
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the project holds now; called when another project was opened or closed."""
+
+
+def note(text: str) -> QLabel:
+    """Make a paragraph of text that wraps."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def section(column: QVBoxLayout, title: str) -> QVBoxLayout:
+    """Add a titled box to a column and return the column inside it."""
+    box = QGroupBox(title)
+    inside = QVBoxLayout(box)
+    inside.setContentsMargins(6, 6, 6, 6)
+    column.addWidget(box)
+    return inside
+
+
+def beside(*widgets: QWidget) -> QWidget:
+    """Put widgets of equal width beside each other."""
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return made
+
+
+def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
+    """Add a box that folds away to a column, folded, and return the column inside it."""
+    box = QCollapsible(title)
+    box.setDuration(0)
+    inside = QWidget()
+    made = QVBoxLayout(inside)
+    made.setContentsMargins(0, 0, 0, 0)
+    box.addWidget(inside)
+    column.addWidget(box)
+    return made
+
+
+def button(text: str, tip: str, action: Callable[[], object], *, shortcut: str = "") -> QPushButton:
+    """Make a button whose errors become messages.
+
+    Parameters
+    ----------
+    shortcut
+        Key that does the same in the canvas; named in the tooltip.
+    """
+    made = QPushButton(text)
+    made.setToolTip(f"{tip} ({shortcut})" if shortcut else tip)
+
+    def clicked() -> None:
+        with told():
+            action()
+
+    made.clicked.connect(clicked)
+    return made

@@ -1,0 +1,77 @@
+"""Arrays that are only ever shown slice by slice, also after a press on napari's 3D button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ArrayLike(Protocol):
+    """What napari asks of a layer's data."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+
+    @property
+    def dtype(self) -> Any:
+        """Data type of an element."""
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+class FlatArray:
+    """An array (z, y, x[, 3]) that hands out nothing but slices while the viewer shows 3D.
+
+    napari reacts to its 3D button before any plugin can: it reads every visible layer as a whole,
+    in the window's own thread. It is given a single empty voxel instead; the layer is hidden right
+    after (see `ViewLayers`). In 2D, and to all other readers, the array is what it wraps: writing
+    into it writes into that.
+
+    Parameters
+    ----------
+    in_3d
+        Tells whether the viewer shows 3D.
+    """
+
+    def __init__(self, array: ArrayLike, in_3d: Callable[[], bool]) -> None:
+        self.array, self._in_3d = array, in_3d
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> Any:
+        """Data type of an element."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._is_volume(key) and self._in_3d():
+            return np.zeros((1, 1, 1, *self.shape[3:]), dtype=self.dtype)
+        return self.array[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        array: Any = self.array
+        array[key] = value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array, dtype=dtype)
+
+    def _is_volume(self, key: Any) -> bool:
+        parts = key if isinstance(key, tuple) else (key,)
+        return len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])

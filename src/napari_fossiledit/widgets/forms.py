@@ -1,0 +1,368 @@
+"""The one adapter between a parameter model and a form in the window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Generic, TypeVar, get_origin
+
+from magicgui.widgets import create_widget
+from magicgui.widgets.bases import ValueWidget
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_fossiledit.errors import FossilError
+
+P = TypeVar("P", bound=BaseModel)
+Choices = Callable[[], Sequence[str]]
+
+_UNITS = ("um", "px", "deg", "s")
+_ERROR_COLOUR = "#ff6b6b"
+_LARGEST = 2**31 - 1
+
+
+def label_of(name: str) -> str:
+    """Turn a field's name into a label.
+
+    Examples
+    --------
+    >>> label_of("slice_spacing_um")
+    'Slice spacing (um)'
+    """
+    *words, last = name.split("_")
+    if words and last in _UNITS:
+        return f"{' '.join(words).capitalize()} ({last})"
+    return " ".join([*words, last]).capitalize()
+
+
+def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
+    """Lowest and highest value a field accepts, None where it is open.
+
+    An exclusive bound of a whole number moves by one; of a real number it is left to validation.
+    """
+    low: float | None = None
+    high: float | None = None
+    step = 1 if field.annotation is int else 0
+    for rule in field.metadata:
+        low = _first(getattr(rule, "ge", None), _shifted(getattr(rule, "gt", None), step), low)
+        high = _first(getattr(rule, "le", None), _shifted(getattr(rule, "lt", None), -step), high)
+    return low, high
+
+
+def _first(*values: float | None) -> float | None:
+    return next((v for v in values if v is not None), None)
+
+
+def _shifted(value: float | None, by: int) -> float | None:
+    return None if value is None else value + by
+
+
+def step_of(value: float) -> float:
+    """Step of a spin box: a hundredth to a tenth of the default, as a power of ten."""
+    return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.05
+
+
+def text_of(value: Any) -> str:
+    """Show a tuple of words as comma-separated text."""
+    return ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Read comma-separated text back into a tuple of words."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+class _CalmWheel(QObject):
+    """Keeps the mouse wheel from changing a value that the user only scrolls past."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        if event is None or not isinstance(watched, QWidget):
+            return False
+        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+class FieldRow(QWidget):
+    """One field: its input and, below it, what is wrong with the value.
+
+    Parameters
+    ----------
+    choices
+        Values to offer in a combo box instead of free text; asked again on `refresh`.
+    """
+
+    def __init__(
+        self, name: str, field: FieldInfo, label: str, *, choices: Choices | None = None
+    ) -> None:
+        super().__init__()
+        self.name, self.field, self._choices = name, field, choices
+        self.input = _make_input(name, field, label, choices)
+        self.native: QWidget = self.input.native
+        self.error = QLabel()
+        self.error.setWordWrap(True)
+        self.error.setStyleSheet(f"color: {_ERROR_COLOUR};")
+        self.error.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(1)
+        column.addWidget(self.native)
+        column.addWidget(self.error)
+        self._calm = _CalmWheel(self)
+        self._dress(label)
+
+    def _dress(self, label: str) -> None:
+        self.native.setToolTip(self.field.description or "")
+        self.native.setAccessibleName(label)
+        self.native.setMinimumWidth(60)
+        if isinstance(self.native, QAbstractSpinBox | QComboBox):
+            self.native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            self.native.installEventFilter(self._calm)
+        if isinstance(self.native, QComboBox):
+            self.native.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+
+    @property
+    def value(self) -> Any:
+        """The value as the parameter model takes it."""
+        value = self.input.value
+        if get_origin(self.field.annotation) is tuple:
+            return words_of(str(value))
+        return "" if value is None else value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if self._choices is not None and value not in _offered(self._choices, self.field):
+            return
+        is_text = get_origin(self.field.annotation) is tuple
+        self.input.value = text_of(value) if is_text else value
+
+    def refresh(self) -> None:
+        """Ask again what may be chosen, keeping the choice where it still exists."""
+        if self._choices is not None:
+            kept = self.input.value
+            offered = _offered(self._choices, self.field)
+            self.input.choices = offered  # type: ignore[attr-defined] # of the combo box
+            if kept in offered:
+                self.input.value = kept
+
+    def complain(self, message: str) -> None:
+        """Show what is wrong below the input; nothing where `message` is empty."""
+        self.error.setText(message)
+        self.error.setVisible(bool(message))
+
+
+def _offered(choices: Choices, field: FieldInfo) -> list[str]:
+    found = list(choices())
+    default = field.get_default()
+    return found if found and default in ("", *found) else [str(default), *found]
+
+
+def _make_input(
+    name: str, field: FieldInfo, label: str, choices: Choices | None
+) -> ValueWidget[Any]:
+    kind, options = _kind_of(field)
+    value = field.get_default(call_default_factory=True)
+    if choices is not None:
+        kind, options = str, {"choices": _offered(choices, field)}
+        value = options["choices"][0]
+    elif kind is str:
+        value = text_of(value)
+    made = create_widget(value=value, annotation=kind, name=name, label=label, options=options)
+    if not isinstance(made, ValueWidget):
+        raise TypeError(f"{name} has no input for {kind}")
+    if isinstance(made.native, QLineEdit):
+        made.native.setPlaceholderText(_example(field))
+    return made
+
+
+def _kind_of(field: FieldInfo) -> tuple[Any, dict[str, Any]]:
+    """Type of the input of a field, and options such as its bounds."""
+    kind = field.annotation
+    if get_origin(kind) is tuple:
+        return str, {}
+    if kind is bool:
+        return kind, {}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind, {"choices": [(str(e.value).replace("_", " "), e) for e in kind]}
+    if kind is int or kind is float:
+        return kind, _number_options(field, whole=kind is int)
+    return str, {}
+
+
+def _number_options(field: FieldInfo, *, whole: bool) -> dict[str, Any]:
+    low, high = bounds_of(field)
+    options: dict[str, Any] = {
+        "min": -_LARGEST if low is None else low,
+        "max": _LARGEST if high is None else high,
+        "step": 1 if whole else step_of(float(field.default)),
+    }
+    return {k: int(v) for k, v in options.items()} if whole else options
+
+
+def _example(field: FieldInfo) -> str:
+    """Show what a text field wants while it is empty: what follows "e.g." or "empty:"."""
+    text = field.description or ""
+    for mark in ("e.g. ", "empty: "):
+        if mark in text:
+            return mark + text.split(mark, 1)[1].rstrip(".")
+    return ""
+
+
+class ParamsForm(QWidget, Generic[P]):
+    """A form for a parameter model; the model stays the only judge of the values.
+
+    Parameters
+    ----------
+    model
+        Parameter model; descriptions become tooltips, bounds and enumerations limit the inputs.
+    advanced
+        Fields that are folded away below the others.
+    hidden
+        Fields that are not shown and keep their default.
+    choices
+        For text fields: a function that gives what to offer in a combo box.
+    labels
+        Labels other than the field's own name.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        model: type[P],
+        *,
+        advanced: Sequence[str] = (),
+        hidden: Sequence[str] = (),
+        choices: Mapping[str, Choices] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.rows: dict[str, FieldRow] = {}
+        self._fixed: dict[str, Any] = {}
+        self._general = QLabel()
+        self._general.setWordWrap(True)
+        self._general.setStyleSheet(f"color: {_ERROR_COLOUR};")
+        self._general.hide()
+        self.advanced = QCollapsible("More settings")
+        self._build(advanced, {"version", *hidden}, choices or {}, labels or {})
+
+    def _build(
+        self,
+        advanced: Sequence[str],
+        hidden: set[str],
+        choices: Mapping[str, Choices],
+        labels: Mapping[str, str],
+    ) -> None:
+        plain, folded = _form_layout(), _form_layout()
+        for name, field in self.model.model_fields.items():
+            if name in hidden:
+                continue
+            label = labels.get(name) or field.title or label_of(name)
+            row = FieldRow(name, field, label, choices=choices.get(name))
+            row.input.changed.connect(self._on_changed)
+            self.rows[name] = row
+            _add_row(folded if name in advanced else plain, label, row)
+        self._arrange(plain, folded)
+
+    def _arrange(self, plain: QFormLayout, folded: QFormLayout) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(plain)
+        if folded.rowCount():
+            inside = QWidget()
+            inside.setLayout(folded)
+            self.advanced.addWidget(inside)
+            # The animation cannot know the height of error lines that appear later.
+            self.advanced.setDuration(0)
+            column.addWidget(self.advanced)
+        column.addWidget(self._general)
+
+    def _on_changed(self) -> None:
+        self.complain({})
+        self.changed.emit()
+
+    def fix(self, **values: Any) -> None:
+        """Set fields that have no input, or override what an input says."""
+        self._fixed.update(values)
+
+    def values(self) -> dict[str, Any]:
+        """Values of all inputs, not validated."""
+        return {name: row.value for name, row in self.rows.items()} | self._fixed
+
+    def fill(self, **values: Any) -> None:
+        """Put values into the inputs."""
+        for name, value in values.items():
+            self.rows[name].value = value
+
+    def refresh(self) -> None:
+        """Ask again what the combo boxes offer."""
+        for row in self.rows.values():
+            row.refresh()
+
+    def read(self) -> P:
+        """Return the validated parameters.
+
+        Raises
+        ------
+        FossilError
+            Where a value does not fit; each field then shows what is wrong with it.
+        """
+        try:
+            params = self.model.model_validate(self.values())
+        except ValidationError as error:
+            self.complain(messages_of(error))
+            raise FossilError(
+                "Some settings do not fit", advice="The fields say below them what they expect."
+            ) from error
+        self.complain({})
+        return params
+
+    def complain(self, messages: Mapping[str, str]) -> None:
+        """Show messages at the fields they belong to, the rest below the form."""
+        for name, row in self.rows.items():
+            row.complain(messages.get(name, ""))
+            if name in messages and self.advanced.isAncestorOf(row):
+                self.advanced.expand(animate=False)
+        rest = "\n".join(text for name, text in messages.items() if name not in self.rows)
+        self._general.setText(rest)
+        self._general.setVisible(bool(rest))
+
+
+def messages_of(error: ValidationError) -> dict[str, str]:
+    """Messages of a failed validation by the field they belong to ("" where to none)."""
+    found: dict[str, str] = {}
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else ""
+        found.setdefault(name, item["msg"].removeprefix("Value error, "))
+    return found
+
+
+def _form_layout() -> QFormLayout:
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+    return layout
+
+
+def _add_row(layout: QFormLayout, label: str, row: FieldRow) -> None:
+    text = QLabel(label)
+    text.setToolTip(row.native.toolTip())
+    text.setBuddy(row.native)
+    layout.addRow(text, row)

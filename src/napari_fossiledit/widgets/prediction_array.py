@@ -1,0 +1,144 @@
+"""Predictions as an array that is painted from the ledger when a slice is looked at."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fossiledit.masks import Instance
+
+Labels = NDArray[np.uint32]
+Ranks = NDArray[np.uint16]
+ReadSlice = Callable[[int], list[Instance]]
+
+# napari takes 12 ms per million label pixels to show another threshold.
+_MOST_PIXELS = 4_000_000
+
+
+@dataclass(frozen=True)
+class PaintedSlice:
+    """One slice with all its instances painted, whatever their score.
+
+    Attributes
+    ----------
+    ranks
+        Array (y, x): 0, or 1 + the position of the topmost instance in `instances`.
+    instances
+        Instances by falling score.
+    """
+
+    ranks: Ranks
+    instances: tuple[Instance, ...]
+
+    def above(self, score: float) -> Labels:
+        """Ids (y, x) of the instances of at least `score`, 0 elsewhere.
+
+        Higher scores lie on top, so what a dropped instance covered has a lower score still:
+        a look-up table is enough, and moving the threshold never paints a mask again.
+        """
+        table = np.zeros(len(self.instances) + 1, dtype=np.uint32)
+        for rank, instance in enumerate(self.instances, 1):
+            table[rank] = (instance.id or 0) if instance.score >= score else 0
+        return table[self.ranks]
+
+
+def paint_slice(instances: list[Instance], shape: tuple[int, int], step: int = 1) -> PaintedSlice:
+    """Paint the instances of one slice; the highest score lies on top.
+
+    Parameters
+    ----------
+    shape
+        (y, x) of the slice in pixels.
+    step
+        Paint every `step`-th pixel of every `step`-th row only.
+    """
+    ordered = sorted(instances, key=lambda i: (-i.score, i.mask.area))
+    ranks = np.zeros((-(-shape[0] // step), -(-shape[1] // step)), dtype=np.uint16)
+    for rank in range(len(ordered), 0, -1):
+        _stamp(ranks, ordered[rank - 1], rank, step)
+    return PaintedSlice(ranks, tuple(ordered))
+
+
+def _stamp(ranks: Ranks, instance: Instance, rank: int, step: int) -> None:
+    y0, x0, _, _ = instance.mask.box
+    # The first painted row and column at or after the box's corner.
+    dy, dx = -y0 % step, -x0 % step
+    crop = instance.mask.crop()[dy::step, dx::step]
+    top, left = (y0 + dy) // step, (x0 + dx) // step
+    ranks[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = rank
+
+
+def step_for(shape: tuple[int, int]) -> int:
+    """Step at which a slice of `shape` (y, x) is painted quickly enough for a live slider."""
+    return max(1, math.ceil(math.sqrt(shape[0] * shape[1] / _MOST_PIXELS)))
+
+
+class PredictionArray:
+    """Instance ids (z, y, x) uint32 of a source above a score, as napari's Labels layer reads them.
+
+    Nothing is painted before a slice is asked for, and only the slice asked for last is kept.
+
+    Parameters
+    ----------
+    read
+        Gives the instances of a slice.
+    shape
+        (z, y, x) of the stack in voxels.
+    score
+        Instances below it are not shown.
+
+    Attributes
+    ----------
+    step
+        Pixels of the stack from one painted pixel to the next: large slices are painted coarser,
+        so that a slider stays live; the masks in the ledger keep every pixel.
+    shape
+        (z, y, x) as painted.
+    """
+
+    dtype = np.dtype(np.uint32)
+    ndim = 3
+
+    def __init__(self, read: ReadSlice, shape: tuple[int, int, int], score: float = 0.5) -> None:
+        self.score, self.step = score, step_for(shape[1:])
+        self.shape = (shape[0], -(-shape[1] // self.step), -(-shape[2] // self.step))
+        self._slice_shape = shape[1:]
+        self._read = read
+        self._lock = threading.Lock()
+        self._kept: tuple[int, PaintedSlice] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def painted(self, z: int) -> PaintedSlice:
+        """Paint slice `z`, or take it from memory where it was painted last."""
+        with self._lock:
+            if self._kept is None or self._kept[0] != z:
+                self._kept = (z, paint_slice(self._read(z), self._slice_shape, self.step))
+            return self._kept[1]
+
+    def forget(self) -> None:
+        """Paint again when asked next; the ledger has changed."""
+        with self._lock:
+            self._kept = None
+
+    def __getitem__(self, key: Any) -> Labels:
+        parts = key if isinstance(key, tuple) else (key,)
+        first, rest = (parts[0], parts[1:]) if parts else (slice(None), ())
+        if isinstance(first, slice):
+            planes = range(*first.indices(self.shape[0]))
+            chosen = [self.painted(z).above(self.score)[rest] for z in planes]
+            return np.stack(chosen) if chosen else np.zeros((0, *self.shape[1:]), np.uint32)
+        z = int(np.asarray(first).item())
+        return self.painted(z).above(self.score)[rest]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)

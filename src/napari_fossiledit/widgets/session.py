@@ -1,0 +1,150 @@
+"""The open project of a viewer, and who is told when it changes."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QObject, Signal
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.project import Project
+
+
+class Session(QObject):
+    """What the docks of one viewer share: the project, and events when it changes.
+
+    Signals
+    -------
+    project_changed
+        Another project was opened, or the project was closed.
+    annotations_changed, models_changed, predictions_changed, specimens_changed
+        That part of the project folder changed; readers ask the project again.
+    slice_changed(int)
+        The viewer shows another slice.
+    trace_requested
+        The user pressed the key that makes annotations of the shown slice's labels.
+
+    Attributes
+    ----------
+    paint_class
+        Class of the next instance that is painted; empty: the first of the project.
+    view
+        What shows the project in the viewer, once it is attached.
+    docks
+        Docks of the plugin by their title, as long as they exist.
+    """
+
+    project_changed = Signal()
+    annotations_changed = Signal()
+    models_changed = Signal()
+    predictions_changed = Signal()
+    specimens_changed = Signal()
+    slice_changed = Signal(int)
+    trace_requested = Signal()
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self._project: Project | None = None
+        self.paint_class = ""
+        self.view: object | None = None
+        self.docks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        viewer.dims.events.current_step.connect(self._on_step)
+
+    @property
+    def viewer(self) -> napari.Viewer:
+        """The viewer that shows the project."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise FossilError("The window is closed", advice="Open the project in a new window.")
+        return viewer
+
+    @property
+    def project(self) -> Project | None:
+        """The open project, or None."""
+        return self._project
+
+    @property
+    def current(self) -> Project:
+        """The open project.
+
+        Raises
+        ------
+        FossilError
+            Where none is open.
+        """
+        if self._project is None:
+            raise FossilError(
+                "No project is open", advice='Open or create one in the dock "Start here".'
+            )
+        return self._project
+
+    @property
+    def writable(self) -> Project:
+        """The open project, where it may be changed.
+
+        Raises
+        ------
+        FossilError
+            Where none is open or its folder is read-only.
+        """
+        project = self.current
+        project.require_writable()
+        return project
+
+    def open(self, path: Path) -> None:
+        """Open a project folder in place of the one that is open.
+
+        Raises
+        ------
+        FossilError
+            Where it cannot be opened; the open project then stays open.
+        """
+        project = Project.open(path)
+        self.close()
+        self._project = project
+        self.project_changed.emit()
+
+    def close(self) -> None:
+        """Close the project, if one is open."""
+        if self._project is None:
+            return
+        project, self._project = self._project, None
+        self.project_changed.emit()
+        project.close()
+
+    @property
+    def slice(self) -> int:
+        """Index of the slice that the viewer shows, from 0."""
+        # Steps of the slider are no slice indices where a layer of another spacing is shown.
+        point, project = self.viewer.dims.point, self._project
+        if project is None or len(point) < 3:
+            return 0
+        z = round(float(point[-3]) / project.geometry.slice_spacing_um)
+        return min(max(z, 0), project.shape[0] - 1)
+
+    def go_to(self, z: int) -> None:
+        """Show slice `z`."""
+        dims = self.viewer.dims
+        dims.set_point(dims.ndim - 3, z * self.current.geometry.slice_spacing_um)
+
+    def _on_step(self, _: Any) -> None:
+        if self._project is not None:
+            self.slice_changed.emit(self.slice)
+
+
+_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+
+
+def session_of(viewer: napari.Viewer) -> Session:
+    """Return the session of a viewer's window; the first call makes it.
+
+    napari hands plugins a proxy of the viewer, which would not live long enough.
+    """
+    real: napari.Viewer = getattr(viewer, "__wrapped__", viewer)
+    if real.window not in _sessions:
+        _sessions[real.window] = Session(real)
+    return _sessions[real.window]

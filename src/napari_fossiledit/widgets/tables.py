@@ -1,0 +1,115 @@
+"""A table that sorts, from rows that a workflow returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+
+Row = Mapping[str, Any]
+Index = QModelIndex
+_NOWHERE = QModelIndex()
+
+
+def cell_text(value: Any) -> str:
+    """Show a value in a cell: real numbers with four digits, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.3e}"
+    return str(value)
+
+
+class RowsModel(QAbstractTableModel):
+    """Rows of equal keys; sorting uses the values, the view shows them as text."""
+
+    def __init__(self, headings: Mapping[str, str]) -> None:
+        super().__init__()
+        self.keys, self.headings = list(headings), list(headings.values())
+        self.rows: list[Row] = []
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Replace all rows."""
+        self.beginResetModel()
+        self.rows = list(rows)
+        self.endResetModel()
+
+    def rowCount(self, parent: Index = _NOWHERE) -> int:  # noqa: N802
+        """Count rows."""
+        return 0 if parent.isValid() else len(self.rows)
+
+    def columnCount(self, parent: Index = _NOWHERE) -> int:  # noqa: N802
+        """Count columns."""
+        return 0 if parent.isValid() else len(self.keys)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Give text to show, the value to sort by, or the alignment of a cell."""
+        value = self.rows[index.row()].get(self.keys[index.column()])
+        if role == Qt.ItemDataRole.DisplayRole:
+            return cell_text(value)
+        if role == Qt.ItemDataRole.UserRole:
+            return value
+        if role == Qt.ItemDataRole.TextAlignmentRole and isinstance(value, int | float):
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def headerData(  # noqa: N802
+        self,
+        section: int,
+        orientation: Qt.Orientation,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        """Give the heading of a column."""
+        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
+            return self.headings[section]
+        return None
+
+
+class Table(QTableView):
+    """A table whose rows are chosen whole and sorted by a click on a heading.
+
+    Signals
+    -------
+    chosen(object)
+        The row that the user clicked or moved to, as it was given.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(self, headings: Mapping[str, str], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.rows = RowsModel(headings)
+        self._sorted = QSortFilterProxyModel(self)
+        self._sorted.setSourceModel(self.rows)
+        self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
+        self.setModel(self._sorted)
+        self.setSortingEnabled(True)
+        self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setMinimumHeight(140)
+        self._narrow()
+        selection = self.selectionModel()
+        if selection is not None:
+            selection.currentRowChanged.connect(self._on_row)
+
+    def _narrow(self) -> None:
+        numbers, heads = self.verticalHeader(), self.horizontalHeader()
+        if numbers is not None:
+            numbers.hide()
+            numbers.setDefaultSectionSize(20)
+        if heads is not None:
+            heads.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            heads.setStretchLastSection(True)
+
+    def show_rows(self, rows: Sequence[Row]) -> None:
+        """Replace all rows, keeping the order the user chose."""
+        self.rows.show(rows)
+
+    def _on_row(self, index: Index, _: Index) -> None:
+        row = self._sorted.mapToSource(index).row()
+        if 0 <= row < len(self.rows.rows):
+            self.chosen.emit(self.rows.rows[row])

@@ -1,0 +1,284 @@
+"""The docks against workflows that only note how they were called."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.meshes import SpecimenMesh
+from napari_fossiledit.progress import Progress, check
+from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.widgets import correcting
+from napari_fossiledit.widgets.job_panel import JobPanel
+from napari_fossiledit.widgets.layers import Role, find
+from napari_fossiledit.widgets.new_project import NewProject
+from napari_fossiledit.widgets.opening import dock_frame, show_dock
+from napari_fossiledit.widgets.reef_dock import ReefDock
+from napari_fossiledit.widgets.scene import Scene, joined
+from napari_fossiledit.widgets.segment_dock import SegmentDock
+from napari_fossiledit.widgets.stack_dock import StackDock
+from napari_fossiledit.widgets.start import StartHere, steps_of
+
+SOURCE = "model:first:0123456789ab"
+
+
+@dataclass
+class Done:
+    """What a workflow that does nothing came to."""
+
+    source: str = SOURCE
+    values: dict[str, Any] = field(default_factory=lambda: {"paper": {"iou": 0.5}, "matched": 3})
+
+    def summary(self) -> dict[str, Any]:
+        return self.values
+
+
+class Calls:
+    """Takes the place of `JobPanel.start` and finishes every job at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[tuple[str, tuple[Any, ...]]] = []
+        self.result: Any = Done()
+        monkeypatch.setattr(JobPanel, "start", self._start)
+
+    def _start(self, title, function, *args, in_process=True, then=None):
+        self.made.append((f"{function.__module__.rpartition('.')[2]}.{function.__name__}", args))
+        if then is not None:
+            then(self.result)
+        return True
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return Calls(monkeypatch)
+
+
+def press(widget, text):
+    """Press the button with this text."""
+    from qtpy.QtWidgets import QPushButton
+
+    found = [b for b in widget.findChildren(QPushButton) if b.text() == text]
+    assert found, f"no button {text!r}"
+    found[0].click()
+
+
+def test_every_dock_says_what_to_do_while_nothing_is_open(made):
+    docks = [made(kind) for kind in (StartHere, StackDock, SegmentDock, ReefDock)]
+    for dock in docks:
+        assert not dock.empty.isHidden()
+        assert dock.content.isHidden()
+        assert dock.minimumWidth() >= 320
+    assert steps_of(None)[0].dock == "Stack"
+
+
+def test_the_checklist_tells_how_far_the_project_is(session):
+    steps = {step.title: step for step in steps_of(session.current)}
+    assert steps["Photographs"].state == "5 slices"
+    assert steps["Traced slices"].done
+    assert not steps["Model"].done
+    assert steps["Predictions"].state == "4 of 5 slices"
+    assert not steps["Predictions"].done
+    assert not steps["Reef in 3D"].done
+
+
+def test_the_stack_dock_marks_and_pins_slices(session, made):
+    dock = made(StackDock)
+    session.go_to(2)
+    assert dock.slice.value() == 2
+    assert dock.name.text() == "slice_02.png"
+    press(dock, "Whole slice")
+    assert 2 in session.current.ledger.traced()
+    assert "Traced: 1-3" in dock.traced.text()
+    press(dock, "Not traced")
+    assert 2 not in session.current.ledger.traced()
+    press(dock, "Pin this slice")
+    assert Project.open(session.current.path).settings.pinned_slices == (2,)
+    press(dock, "Unpin this slice")
+    press(dock, "Next traced")
+    assert session.slice == 3
+
+
+def test_the_stack_dock_imports_what_the_form_says(session, made, calls, tmp_path):
+    dock = made(StackDock)
+    dock.file.text = str(tmp_path / "traced.json")
+    dock.importing.fill(slices="0,2")
+    press(dock, "Import")
+    (name, (path, params)) = calls.made[-1]
+    assert name == "annotations.import_annotations"
+    assert path == session.current.path
+    assert (params.file, params.slices) == (tmp_path / "traced.json", "0,2")
+
+
+def test_a_missing_file_is_told_and_starts_nothing(session, made, calls, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_fossiledit.widgets.notices.show_warning", told.append)
+    dock = made(StackDock)
+    press(dock, "Import")
+    assert calls.made == []
+    assert "annotation file is missing" in told[0]
+
+
+def test_the_score_slider_paints_the_shown_slice_again(session, made):
+    dock = made(SegmentDock)
+    session.go_to(1)
+    assert dock.picker.source == SOURCE
+    assert dock.picker.count.text() == "Slice 1: 1 of 2 instances shown."
+    dock.picker.slider.setValue(0.1)
+    assert dock.picker.count.text() == "Slice 1: 2 of 2 instances shown."
+    layer = find(session.viewer, Role.PREDICTIONS)
+    assert len(np.unique(np.asarray(layer.data[1]))) == 3
+    session.go_to(4)
+    assert dock.picker.count.text() == "Slice 4 has not been predicted yet."
+
+
+def test_predicting_and_evaluating_call_their_workflows(session, made, calls):
+    dock = made(SegmentDock)
+    session.go_to(2)
+    press(dock.predict, "This slice")
+    press(dock.predict, "Predict")
+    (name, (_, params)) = calls.made[-1]
+    assert (name, params.slices, params.model) == ("predict.run", "2", "reef-lite")
+    press(dock.evaluate, "Evaluate")
+    assert calls.made[-1][0] == "evaluate.run"
+    assert dock.evaluate.table.rows.rows == [
+        {"name": "paper: iou", "value": 0.5},
+        {"name": "matched", "value": 3},
+    ]
+
+
+def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls):
+    session.current.update(pinned_slices=(3,))
+    dock = made(SegmentDock)
+    press(dock.train, "Use all traced slices")
+    press(dock.train, "Train")
+    (name, (_, params)) = calls.made[-1]
+    assert (name, params.slices) == ("train.run", "1")
+    dock.train.form.fill(slices="")
+    with pytest.raises(FossilError, match="no slices to train on"):
+        dock.train.train()
+
+
+def test_correcting_by_hand_goes_from_predictions_to_annotations(session, made, qtbot):
+    """The real workflows, in their thread: take over, delete one, trace."""
+    dock = made(SegmentDock)
+    session.go_to(0)
+    dock.picker.slider.setValue(0.0)
+    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+        press(dock.correct, "Take over this slice")
+    values = session.current.labels.values(0)
+    assert len(values) == 2
+    assert not dock.picker.layer.visible
+    correcting.delete(session, values[1])
+    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+        session.trace_requested.emit()
+    found = session.current.ledger.instances(ANNOTATIONS, slices=[0])
+    assert len(found) == 1
+    assert 0 in session.current.ledger.traced()
+    assert session.current.ledger.done(LABELS) == {0}
+
+
+def tetrahedron(specimen: int) -> SpecimenMesh:
+    corners = np.array([[0, 0, 0], [500, 0, 0], [0, 700, 0], [0, 0, 700]], float) + 100 * specimen
+    faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    return SpecimenMesh(specimen, f"specimen_{specimen}", corners, faces)
+
+
+def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls):
+    rows = [
+        {"specimen": 4, "first_slice": 3, "last_slice": 4, "slices": 2, "volume_um3": 2e9},
+        {"specimen": 9, "first_slice": 1, "last_slice": 1, "slices": 1, "volume_um3": 1e9},
+    ]
+    calls.result = Scene(joined([tetrahedron(4), tetrahedron(9)]), tuple(rows), ())
+    dock = made(ReefDock)
+    press(dock, "Show in 3D")
+    assert calls.made[-1][0] == "scene.build_scene"
+    layer = dock.surfaces.layer
+    assert session.viewer.dims.ndisplay == 3
+    assert layer.data[0].shape == (8, 3)
+    np.testing.assert_allclose(layer.extent.world[1], (1400, 1600, 1600), rtol=1e-5)
+    bright = layer.vertex_colors.copy()
+    dock.table.selectRow(0)
+    assert session.slice == 3
+    assert (layer.vertex_colors[:4] == bright[:4]).all()
+    assert (layer.vertex_colors[4:] != bright[4:]).any()
+    press(dock, "Show all")
+    assert (layer.vertex_colors == bright).all()
+    session.viewer.dims.ndisplay = 2
+    assert layer not in session.viewer.layers
+    assert session.slice == 3
+    assert session.viewer.dims.nsteps[0] == 5
+
+
+def test_no_specimen_says_what_to_do(session, made, calls):
+    calls.result = Scene(None, (), ())
+    dock = made(ReefDock)
+    press(dock, "Show in 3D")
+    assert "Link the sections first" in dock.hint.text()
+    assert session.viewer.dims.ndisplay == 2
+
+
+def test_docks_open_once_and_come_to_the_front(session):
+    dock = show_dock(session, "Stack")
+    assert show_dock(session, "Stack") is dock
+    assert isinstance(dock_frame(dock), QDockWidget)
+    assert session.docks["Stack"] is dock
+
+
+def test_a_new_project_is_made_of_photographs(qtbot, photographs, tmp_path):
+    jobs = JobPanel()
+    form = NewProject(jobs)
+    qtbot.addWidget(jobs)
+    qtbot.addWidget(form)
+    form.photographs.text = str(photographs)
+    with qtbot.waitSignal(jobs.runner.stopped, timeout=20_000):
+        form.photographs.changed.emit(str(photographs))
+    assert "5 slices of 60 x 40 pixels" in form.look.text()
+    assert form.folder.text == str(tmp_path / "photographs.fossil")
+    form.form.fill(pixel_size=12.5)
+    with qtbot.waitSignal(form.created, timeout=20_000) as caught:
+        press(form, "Create project")
+    assert Project.open(Path(caught.args[0])).geometry.pixel_size_um == 12.5
+
+
+def slow(*, on_progress, cancel):
+    on_progress(Progress(1, 4, "Waiting", 90.0))
+    while True:
+        check(cancel)
+        time.sleep(0.01)
+
+
+def test_the_job_panel_tells_time_and_stops(qtbot):
+    panel = JobPanel()
+    qtbot.addWidget(panel)
+    assert panel.start("Waiting", slow, in_process=False)
+    qtbot.waitUntil(lambda: panel.text.text() == "Waiting: 1 of 4, 1:30 left")
+    assert not panel.start("Again", slow, in_process=False)
+    with qtbot.waitSignal(panel.runner.stopped):
+        panel.button.click()
+    assert panel.text.text().startswith("Stopped")
+    assert panel.bar.isHidden()
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_closing_the_window_on_a_job_asks(qtbot, monkeypatch, stop):
+    from qtpy.QtWidgets import QMainWindow
+
+    answers = QMessageBox.StandardButton
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.Yes if stop else answers.No)
+    window, panel = QMainWindow(), JobPanel()
+    qtbot.addWidget(window)
+    window.setCentralWidget(panel)
+    panel.start("Waiting", slow, in_process=False)
+    event = QEvent(QEvent.Type.Close)
+    QApplication.sendEvent(window, event)
+    assert panel.runner.is_running is not stop
+    panel.runner.cancel()
+    qtbot.waitUntil(lambda: not panel.runner.is_running)
