@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_fossiledit.errors import FossilError
@@ -19,8 +20,9 @@ from napari_fossiledit.widgets.layers import (
     show_labels,
     show_predictions,
 )
+from napari_fossiledit.widgets.readers import PROJECT, read_project
 from napari_fossiledit.widgets.session import session_of
-from napari_fossiledit.widgets.view import open_project
+from napari_fossiledit.widgets.view import attach, open_project
 from napari_fossiledit.widgets.view3d import face_camera
 
 SOURCE = "model:first:0123456789ab"
@@ -48,6 +50,21 @@ def test_closing_the_project_takes_its_layers_away(session):
     session.viewer.add_points(np.zeros((1, 3)), name="mine")
     session.close()
     assert [layer.name for layer in session.viewer.layers] == ["mine"]
+
+
+@pytest.mark.parametrize("docks_first", [True, False])
+def test_a_dropped_project_is_taken_over(viewer, project_path, qtbot, docks_first):
+    session = session_of(viewer)
+    if docks_first:
+        attach(session)
+    for data, options, kind in read_project(str(project_path)):
+        viewer.add_layer(Layer.create(data, options, kind))
+    attach(session).adopt_layers()
+    qtbot.waitUntil(lambda: session.project is not None, timeout=5000)
+    assert session.current.path == project_path
+    assert [lay.metadata.get(PROJECT) for lay in viewer.layers] == [None] * len(viewer.layers)
+    assert find(viewer, Role.IMAGE) is not None
+    session.close()
 
 
 def test_an_unusable_folder_leaves_the_open_project_open(session, tmp_path):

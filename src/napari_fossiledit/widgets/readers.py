@@ -29,6 +29,9 @@ LayerTuple: TypeAlias = tuple[Any, dict[str, Any], str]
 Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerTuple]]
 
 _PROJECT_FILE = "project.json"
+PROJECT = "fossiledit_project"
+"""Key in the metadata of layers that were read from a project: its folder."""
+
 _METADATA = "fossiledit"
 _AXES = ("z", "y", "x")
 # Detections below are mostly wrong; the dock Segment has a slider for it.
@@ -157,6 +160,9 @@ def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
     if project.labels.exists:
         options = {"name": "Labels", "opacity": 0.6, **_placed(project.geometry.voxel_size)}
         layers.append((project.labels.array, options, "labels"))
+    for _, options, _ in layers:
+        # The docks take the project over from here, see `adopting`.
+        options.setdefault("metadata", {})[PROJECT] = str(project.path)
     return layers
 
 

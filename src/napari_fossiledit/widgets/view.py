@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets import correcting, navigation
+from napari_fossiledit.widgets.adopting import adopt
 from napari_fossiledit.widgets.bridge import Job, JobRunner, was_cancelled
 from napari_fossiledit.widgets.layers import (
     ROLE,
@@ -56,6 +57,7 @@ class ProjectView:
         session.project_changed.connect(self.show)
         session.slice_changed.connect(self._on_slice)
         self.reducing.failed.connect(self._on_failed)
+        self.adopt_layers()
 
     def show(self) -> None:
         """Replace the layers of the project before by those of the one that is open."""
@@ -75,9 +77,19 @@ class ProjectView:
             if labels_in_use(project):
                 show_labels(self.session)
 
+    def adopt_layers(self) -> None:
+        """Take over a project that was dropped on the window before."""
+        for layer in self.session.viewer.layers:
+            adopt(self.session, layer)
+
     def _on_layer(self, event: object) -> None:
-        """Bind keys to the labels too: a layer's own go first, and napari's M takes any id."""
+        """Take a dropped project over, and bind keys to the labels too.
+
+        A layer's own keys go before the viewer's, and napari's M takes any id.
+        """
         layer = getattr(event, "value", None)
+        if layer is not None:
+            adopt(self.session, layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
             bind(layer, self.session, PAINTING)
 
