@@ -96,11 +96,14 @@ def draw_specimens(surfaces: Sequence[Surface], path: Path, title: str) -> None:
 
 
 def _frame(axes: Any, surfaces: Sequence[Surface]) -> None:
-    """Equal scales in mm, y downwards as in the photographs."""
+    """Equal scales in mm; y runs as in the photographs and z downwards, into the rock.
+
+    Two axes are turned round, not one: that would show every fossil mirrored.
+    """
     axes.set(xlabel="x (mm)", ylabel="y (mm)", zlabel="z (mm)")
     if not surfaces:
         return
     points = np.concatenate([s.vertices for s in surfaces]) / 1000
     low, high = points.min(axis=0), points.max(axis=0)
-    axes.set(xlim=(low[2], high[2]), ylim=(high[1], low[1]), zlim=(low[0], high[0]))
+    axes.set(xlim=(low[2], high[2]), ylim=(high[1], low[1]), zlim=(high[0], low[0]))
     axes.set_box_aspect(np.maximum((high - low)[[2, 1, 0]], 1e-6))
