@@ -1,0 +1,1 @@
+"""Instance segmentation models: what they promise, Mask R-CNN, training, checkpoints."""

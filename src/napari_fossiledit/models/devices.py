@@ -1,0 +1,55 @@
+"""Where torch computes: the wished device, or the CPU where it does not work."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.params.segment import Device
+
+
+def pick_device(wish: Device | str = Device.AUTO) -> torch.device:
+    """Return a device that was tried and works.
+
+    ``auto`` takes CUDA, then Apple's MPS, then the CPU, each only if a small convolution runs on
+    it; a driver that is present but broken thus falls back instead of failing in mid-training.
+
+    Raises
+    ------
+    FossilError
+        Where a device was asked for by name and does not work.
+    """
+    wish = Device(wish)
+    if wish is not Device.AUTO:
+        return _insist(wish)
+    for candidate in (Device.CUDA, Device.MPS):
+        if _works(candidate):
+            return torch.device(candidate)
+    return torch.device("cpu")
+
+
+def _insist(wish: Device) -> torch.device:
+    if not _works(wish):
+        raise FossilError(
+            f"The device {wish} cannot be used",
+            expected="a device that torch can compute on",
+            found=f"torch {torch.__version__} without a working {wish}",
+            advice="Choose auto or cpu.",
+        )
+    return torch.device(wish)
+
+
+def _works(device: Device) -> bool:
+    """Tell whether a convolution runs on `device`."""
+    if device is Device.CPU:
+        return True
+    backend = torch.cuda if device is Device.CUDA else torch.backends.mps
+    return bool(backend.is_available()) and _computes(device)
+
+
+def _computes(device: Device) -> bool:
+    try:
+        one = torch.ones(1, 1, 3, 3, device=device)
+        return bool(torch.nn.functional.conv2d(one, one).item() == one.numel())
+    except (RuntimeError, NotImplementedError, AssertionError):
+        return False

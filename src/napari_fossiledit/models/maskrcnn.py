@@ -1,0 +1,113 @@
+"""The Mask R-CNN segmenter: slices in, instances out."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.models.assembly import Detection, Placing, instances_of, located
+from napari_fossiledit.models.backbones import pyramid_outputs
+from napari_fossiledit.models.heads import Limits, Target
+from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.pasting import Box
+from napari_fossiledit.models.preprocessing import Preprocessing, Resize, Rgb
+from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.models.tiling import tile_boxes
+from napari_fossiledit.progress import Cancel, check, never
+
+_SLACK = 1.25
+
+
+class MaskRcnnSegmenter:
+    """A trained network with its preprocessing; never changed after it was made.
+
+    Parameters
+    ----------
+    network
+        Moved to `device` and set to evaluation.
+    preprocessing
+        The one the network was trained with.
+    """
+
+    def __init__(
+        self,
+        network: MaskRcnn,
+        preprocessing: Preprocessing,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval()
+        self.preprocessing = preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs."""
+        return self.network.spec.classes
+
+    @property
+    def outputs(self) -> list[nn.Conv2d]:
+        """The four 3 x 3 output convolutions of the pyramid, finest first."""
+        return pyramid_outputs(self.network.backbone)
+
+    @cached_property
+    def model_hash(self) -> str:
+        """Hex digest of network, weights and preprocessing."""
+        digest = hashlib.sha256(self.network.spec.model_dump_json().encode())
+        digest.update(self.preprocessing.model_dump_json().encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def predict(
+        self,
+        image: Image,
+        *,
+        slice_index: int = 0,
+        pixel_size_um: float | None = None,
+        tiles: bool = False,
+        max_detections: int = 100,
+        score_floor: float = 0.0,
+        cancel: Cancel = never,
+    ) -> list[Instance]:
+        """Find instances in one slice; see `Segmenter.predict`."""
+        rgb = self.preprocessing.prepare(image, pixel_size_um)
+        limits = Limits(score_floor, max_detections)
+        found = self._search(rgb, self._tiles(rgb, tiles), limits, cancel)
+        place = Placing((rgb.shape[0], rgb.shape[1]), (image.shape[0], image.shape[1]))
+        return instances_of(found, place, self.classes, slice_index)
+
+    def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:
+        """Find instances in an image that is at working scale already, masks at that scale."""
+        found = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
+        shape = (rgb.shape[0], rgb.shape[1])
+        return instances_of(found, Placing(shape, shape), self.classes, 0)
+
+    def _search(
+        self, rgb: Rgb, boxes: list[Box], limits: Limits, cancel: Cancel
+    ) -> list[Detection]:
+        found: list[Detection] = []
+        for box in boxes:
+            check(cancel, "The prediction")
+            found.extend(located(self._detect(rgb, box, limits), box))
+        return found
+
+    def _tiles(self, rgb: Rgb, wanted: bool) -> list[Box]:
+        """One box for a slice that fits the network, else overlapping tiles."""
+        height, width = rgb.shape[:2]
+        settings = self.preprocessing
+        whole = settings.resize is Resize.SHORT_EDGE or max(height, width) <= settings.tile * _SLACK
+        if whole and not wanted:
+            return [(0, 0, height, width)]
+        return tile_boxes((height, width), settings.tile, settings.overlap)
+
+    @torch.inference_mode()
+    def _detect(self, rgb: Rgb, box: Box, limits: Limits) -> Target:
+        part = rgb[box[0] : box[2], box[1] : box[3]]
+        image = self.preprocessing.normalise(part).to(self.device)
+        found = self.network.detect(image, (part.shape[0], part.shape[1]), limits)
+        return {name: value.cpu() for name, value in found.items()}

@@ -1,0 +1,176 @@
+"""Mask R-CNN put together from torchvision's parts after a `NetworkSpec`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import roi_align
+
+from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out
+from napari_fossiledit.models.heads import (
+    LightProposalHead,
+    Limits,
+    ProposalNetwork,
+    RegionHeads,
+    Target,
+)
+from napari_fossiledit.models.spec import NetworkSpec
+
+STRIDE = 32
+
+
+class MaskRcnn(nn.Module):
+    """Mask R-CNN: images in, losses or detections out.
+
+    Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
+    (y, x) that may be smaller (padding lies at the foot and at the right).
+    """
+
+    def __init__(self, spec: NetworkSpec, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = build_backbone(spec, pretrained=pretrained)
+        lay_out(self.backbone)
+        self.rpn = _proposal_network(spec)
+        self.roi_heads = _region_heads(spec)
+        _calm(self.roi_heads)
+
+    def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Compute all losses of a batch; the network must be in training mode."""
+        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        features = self.backbone(images)
+        proposals, losses = self.rpn(ImageList(images, sizes), features, targets)
+        return {**losses, **self.roi_heads.losses(features, proposals, sizes, targets)}
+
+    def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
+        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
+
+        See `RegionHeads.detect`.
+        """
+        features = self.backbone(image)
+        proposals, _ = self.rpn(ImageList(image, [size]), features)
+        return self.roi_heads.detect(features, proposals[0], size, limits)
+
+
+class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
+    """Anchors that are not rounded to whole pixels, as detectron2 makes them."""
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - torchvision's own signature
+    ) -> Tensor:
+        """Anchors (n, 4) around the origin for all sizes and height to width ratios."""
+        sizes = torch.as_tensor(scales, dtype=dtype, device=device)
+        root = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        width, height = (1 / root[:, None] * sizes).view(-1), (root[:, None] * sizes).view(-1)
+        return torch.stack([-width, -height, width, height], dim=1) / 2
+
+
+class PyramidRoIAlign(nn.Module):
+    """RoIAlign on the pyramid level that suits the size of a region.
+
+    Level after Lin et al. 2017, equation 1: a region of 224 pixels is pooled at stride 16. Unlike
+    torchvision's it can shift regions by half a pixel (`aligned`), as detectron2 does.
+    """
+
+    def __init__(self, edge: int, samples: int, *, aligned: bool) -> None:
+        super().__init__()
+        self.edge, self.samples, self.aligned = edge, samples, aligned
+
+    def forward(
+        self, features: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Pool boxes (n, 4) of each image: (sum of n, C, edge, edge)."""
+        image = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
+        regions = torch.cat([image, torch.cat(boxes)], dim=1)
+        chosen = _levels(regions)
+        first = features[LEVELS[0]]
+        pooled = first.new_zeros(len(regions), first.shape[1], self.edge, self.edge)
+        for index, name in enumerate(LEVELS):
+            here = torch.where(chosen == index)[0]
+            values = roi_align(
+                features[name],
+                regions[here],
+                self.edge,
+                1 / (4 << index),
+                self.samples,
+                self.aligned,
+            )
+            pooled = pooled.index_put((here,), values.to(pooled.dtype))
+        return pooled
+
+
+def _levels(regions: Tensor) -> Tensor:
+    """Pyramid level 0 to 3 of regions (n, 5)."""
+    edge = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
+    level = torch.floor(4 + torch.log2(edge / 224) + 1e-6)
+    return level.clamp(2, 5).to(torch.int64) - 2
+
+
+def _calm(heads: RegionHeads) -> None:
+    """Let the heads begin near zero, as detectron2 does; torchvision's masks begin far off."""
+    predictor = heads.box_predictor
+    for layer, spread in (
+        (predictor.cls_score, 0.01),
+        (predictor.bbox_pred, 0.001),
+        (heads.mask_predictor.mask_fcn_logits, 0.001),
+    ):
+        nn.init.normal_(layer.weight, std=spread)
+        nn.init.zeros_(layer.bias)
+
+
+def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
+    kind = ExactAnchors if spec.exact_anchors else AnchorGenerator
+    anchors = kind(tuple((s,) for s in spec.anchor_sizes), (spec.anchor_ratios,) * 5)
+    head = LightProposalHead if spec.light_proposals else RPNHead
+    before, after = (
+        {"training": t, "testing": p}
+        for t, p in zip(spec.proposals_train, spec.proposals_predict, strict=True)
+    )
+    return ProposalNetwork(
+        anchors,
+        head(spec.channels, len(spec.anchor_ratios)),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=spec.proposal_samples,
+        positive_fraction=0.5,
+        pre_nms_top_n=before,
+        post_nms_top_n=after,
+        nms_thresh=spec.proposal_overlap,
+    )
+
+
+def _region_heads(spec: NetworkSpec) -> RegionHeads:
+    outputs = len(spec.classes) + 1
+    mask = spec.mask_channels
+    return RegionHeads(
+        box_roi_pool=PyramidRoIAlign(7, spec.roi_samples, aligned=spec.aligned_roi),
+        box_head=TwoMLPHead(spec.channels * 49, spec.box_width),
+        box_predictor=FastRCNNPredictor(spec.box_width, outputs),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=spec.roi_batch,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=0.05,
+        nms_thresh=spec.detection_overlap,
+        detections_per_img=100,
+        mask_roi_pool=PyramidRoIAlign(14, spec.roi_samples, aligned=spec.aligned_roi),
+        mask_head=MaskRCNNHeads(spec.channels, [mask] * 4, 1),
+        mask_predictor=MaskRCNNPredictor(mask, mask, outputs),
+    )
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Count the numbers in a network, buffers included."""
+    return sum(t.numel() for t in cast("dict[str, Tensor]", network.state_dict()).values())

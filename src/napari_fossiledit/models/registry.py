@@ -1,0 +1,122 @@
+"""Making, loading and saving models by path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, read_json, write_json, write_whole
+from napari_fossiledit.models.checkpoint import (
+    RECORD,
+    WEIGHTS,
+    ModelRecord,
+    from_bytes,
+    parse_record,
+    to_bytes,
+)
+from napari_fossiledit.models.devices import pick_device
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.preprocessing import Preprocessing
+from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.params.segment import Architecture, Device
+
+_SHIPPED = Path(__file__).parent / "weights"
+
+
+def build(
+    architecture: Architecture | str,
+    classes: Sequence[str],
+    *,
+    preprocessing: Preprocessing | None = None,
+    pretrained: bool = True,
+    device: Device | str = Device.AUTO,
+) -> MaskRcnnSegmenter:
+    """Make a new model whose heads know nothing yet.
+
+    Parameters
+    ----------
+    pretrained
+        ImageNet weights in the backbone; at hand for ``lite`` only, ResNets start from a file.
+    """
+    network = MaskRcnn(default_spec(architecture, tuple(classes)), pretrained=pretrained)
+    return MaskRcnnSegmenter(network, preprocessing or Preprocessing(), pick_device(device))
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    if not _SHIPPED.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in _SHIPPED.iterdir() if (p / RECORD).is_file()))
+
+
+def shipped_folder(name: str) -> Path:
+    """Folder of a model that comes with the package.
+
+    Raises
+    ------
+    FossilError
+        Where there is none of that name.
+    """
+    if name not in shipped_models():
+        raise FossilError(
+            f"No model named {name!r} comes with the package",
+            expected=" or ".join(shipped_models()) or "none in this installation",
+            found=name,
+        )
+    return _SHIPPED / name
+
+
+def save_model(
+    segmenter: MaskRcnnSegmenter,
+    folder: Path,
+    *,
+    half: bool = False,
+    training: dict[str, Any] | None = None,
+) -> ModelRecord:
+    """Write ``weights.safetensors`` and then ``model.json`` into `folder`, each in one step."""
+    weights, record = to_bytes(segmenter, half=half, training=training)
+    write_whole(folder / WEIGHTS, weights)
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+    return record
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Read ``model.json`` alone, without the weights."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise FossilError(
+            f"{folder} holds no model",
+            expected=f"{RECORD} and {WEIGHTS}",
+            found=_content(folder),
+            advice="Choose a model folder, or train one.",
+        )
+    return parse_record(read_json(path, "the record of a model"), str(path))
+
+
+def _content(folder: Path) -> str:
+    if not folder.exists():
+        return "no such folder"
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["a file"]
+    return ", ".join(names[:5]) or "an empty folder"
+
+
+def load_model(path: Path, device: Device | str | torch.device = Device.AUTO) -> MaskRcnnSegmenter:
+    """Load a model from its folder or from one of its two files.
+
+    Raises
+    ------
+    FossilError
+        Where a file is missing, truncated, of another architecture or damaged.
+    """
+    folder = path.parent if path.name in (WEIGHTS, RECORD) else path
+    record = read_record(folder)
+    weights = folder / WEIGHTS
+    with explained(weights, "Reading"):
+        data = weights.read_bytes()
+    where = device if isinstance(device, torch.device) else pick_device(device)
+    return from_bytes(data, record, str(weights), where)

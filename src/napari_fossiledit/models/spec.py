@@ -1,0 +1,76 @@
+"""What a network is made of: the record from which the very same one is built again."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_fossiledit.params.segment import Architecture
+
+
+class NetworkSpec(BaseModel):
+    """All choices of a Mask R-CNN that its weights depend on.
+
+    Two-stage detector with a mask branch after He et al. 2017 (Mask R-CNN) on a feature pyramid
+    after Lin et al. 2017. The fields are stored in ``model.json``; a checkpoint of another program
+    needs other values, never other code.
+
+    Attributes
+    ----------
+    anchor_sizes
+        Edge of the square anchor of each pyramid level in network pixels, finest first.
+    exact_anchors
+        Anchors are not rounded to whole pixels (detectron2) as torchvision's are.
+    aligned_roi
+        RoIAlign shifted by half a pixel (detectron2); torchvision's is not.
+    roi_samples
+        Sampling points per RoIAlign bin and axis; 0: as many as the region has pixels.
+    stride_in_1x1
+        ResNet blocks stride in their first 1 x 1 convolution (the original MSRA models) instead
+        of their 3 x 3 one.
+    frozen_stages
+        First stages of the backbone that training leaves alone (the stem counts as one).
+    proposals_train, proposals_predict
+        Proposals kept before and after their suppression, per level and image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Architecture
+    classes: tuple[str, ...] = Field(min_length=1)
+    channels: int = 256
+    box_width: int = 1024
+    mask_channels: int = 256
+    light_proposals: bool = False
+    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    exact_anchors: bool = False
+    aligned_roi: bool = False
+    roi_samples: int = 2
+    stride_in_1x1: bool = False
+    frozen_stages: int = 2
+    proposals_train: tuple[int, int] = (2000, 2000)
+    proposals_predict: tuple[int, int] = (1000, 1000)
+    proposal_overlap: float = 0.7
+    detection_overlap: float = 0.5
+    proposal_samples: int = 256
+    roi_batch: int = 512
+
+
+def default_spec(architecture: Architecture | str, classes: tuple[str, ...]) -> NetworkSpec:
+    """Return the usual network of an architecture; `lite` is cut to what two CPU cores train."""
+    kind = Architecture(architecture)
+    if kind is not Architecture.LITE:
+        return NetworkSpec(architecture=kind, classes=classes)
+    return NetworkSpec(
+        architecture=kind,
+        classes=classes,
+        channels=128,
+        box_width=384,
+        mask_channels=128,
+        light_proposals=True,
+        anchor_sizes=(16, 32, 64, 128, 256),
+        aligned_roi=True,
+        proposals_train=(600, 300),
+        proposals_predict=(600, 400),
+        roi_batch=64,
+    )

@@ -1,0 +1,277 @@
+"""Training a Mask R-CNN from a few traced slices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained
+from napari_fossiledit.models.devices import pick_device
+from napari_fossiledit.models.initial import initial_network
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.network import STRIDE
+from napari_fossiledit.models.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.registry import save_model
+from napari_fossiledit.models.sampling import Prepared, PreparedSlices, TrainingSet, survey
+from napari_fossiledit.models.schedule import Budget
+from napari_fossiledit.models.trainer import Recipe, Trainer
+from napari_fossiledit.models.validation import Judged, judge, split
+from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+
+STATE, CURVE = "training.safetensors", "curve.jsonl"
+_JUDGEMENTS = 12
+_FIRST_JUDGEMENT = 0.4
+_SAVE_SECONDS = 120.0
+_UNFIXED = {"max_minutes", "max_steps", "device", "name", "version"}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes
+    ----------
+    segmenter
+        The best model by the validation part.
+    steps, minutes
+        Done in all, resumed runs included.
+    score
+        Panoptic quality of the best checkpoint on the validation part, 0 to 1.
+    stopped
+        ``"steps"``, ``"time"`` or ``"cancelled"``: what ended it.
+    curve
+        Loss curve, one JSON object a line.
+    """
+
+    segmenter: MaskRcnnSegmenter
+    steps: int
+    minutes: float
+    score: float
+    stopped: str
+    curve: Path
+
+
+def train(
+    samples: TrainingSet,
+    params: TrainParams,
+    *,
+    folder: Path,
+    resume: bool = False,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> TrainResult:
+    """Train a model and save it in `folder`.
+
+    The folder receives ``model.json`` and ``weights.safetensors`` (the best checkpoint),
+    ``curve.jsonl`` and, until the training is finished, ``training.safetensors`` to resume from.
+
+    Parameters
+    ----------
+    samples
+        Traced slices; ``params.slices`` is not read here.
+    params
+        ``classes`` must name what to learn.
+    resume
+        Go on from ``training.safetensors`` where there is one.
+    cancel
+        Stops between two steps; the best model so far is kept and saved.
+
+    Raises
+    ------
+    FossilError
+        Where nothing was traced, the start file does not fit, or the loss diverged.
+    """
+    run = _Run(samples, params, folder, resume)
+    stopped = run.go(on_progress, cancel)
+    return run.finish(stopped)
+
+
+class _Run:
+    """One training from its first (or resumed) step to the saved model."""
+
+    def __init__(
+        self, samples: TrainingSet, params: TrainParams, folder: Path, resume: bool
+    ) -> None:
+        _check_samples(samples, params)
+        self.samples, self.params, self.folder = samples, params, folder
+        network, start = initial_network(params)
+        self.settings = _settings(samples, params, start)
+        self.slices = PreparedSlices(samples, self.settings, params.classes)
+        self.learned, self.judged = self._parts()
+        self.budget = Budget(params.max_steps, params.max_minutes * 60)
+        recipe = Recipe(_fitting(params.crop), params.batch, params.learning_rate, params.seed)
+        self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
+        self.about = self._about()
+        state = folder / STATE
+        self._begin(state, resume and state.is_file())
+
+    def _begin(self, state: Path, going_on: bool) -> None:
+        if going_on:
+            self.trainer.load(state, self.budget, self.about)
+        self.saved_at = self.budget.seconds
+        self.judgements = _judgements(self.budget.share)
+        with explained(self.folder, "Writing"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lines = _curve(self.folder / CURVE) if going_on else []
+            kept = [line for line in lines if json.loads(line)["step"] <= self.budget.step]
+            (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
+
+    def _about(self) -> dict[str, Any]:
+        """Tell what must be the same for a run to be resumed."""
+        fixed = self.params.model_dump(mode="json", exclude=_UNFIXED)
+        return {
+            **fixed,
+            "slices": list(self.samples.slices),
+            "validation": list(self.samples.validation),
+            "preprocessing": self.settings.model_dump(mode="json"),
+        }
+
+    def _parts(self) -> tuple[list[int], list[Judged]]:
+        """Slices to learn from, and the pieces that judge."""
+        classes = self.params.classes
+        if self.samples.validation:
+            self.band: dict[int, Prepared] = {}
+            pieces = [self.slices(z) for z in self.samples.validation]
+        else:
+            z = self.samples.slices[len(self.samples.slices) // 2]
+            rest, piece = split(self.slices(z))
+            self.band, pieces = {z: rest}, [piece]
+        return list(self.samples.slices), [Judged.of(p, classes) for p in pieces]
+
+    def _source(self, index: int) -> Prepared:
+        z = self.learned[index]
+        return self.band[z] if z in self.band else self.slices(z)
+
+    def go(self, on_progress: OnProgress, cancel: Cancel) -> str:
+        """Step until the budget is used up or the user stops; tell which."""
+        while self.budget.share < 1:
+            if cancel():
+                return "cancelled"
+            losses = self.trainer.step(
+                self.budget.step, self.budget.share, self._source, len(self.learned)
+            )
+            self.budget.step += 1
+            figures = {**losses, **self._judged()}
+            self._record(figures)
+            on_progress(self._progress(figures))
+            self._save_sometimes()
+        return "steps" if self.budget.step >= self.params.max_steps else "time"
+
+    def _judged(self) -> dict[str, float]:
+        """Judge the averaged weights when it is time."""
+        due = _judgements(self.budget.share)
+        if due <= self.judgements:
+            return {}
+        self.judgements = due
+        score = judge(
+            MaskRcnnSegmenter(self.trainer.average, self.settings, self.trainer.device), self.judged
+        )
+        self.trainer.keep_if_better(score)
+        return {"validation": score}
+
+    def _record(self, figures: dict[str, float]) -> None:
+        line = {"step": self.budget.step, "seconds": round(self.budget.seconds, 2)}
+        rounded = {name: float(f"{value:.6g}") for name, value in figures.items()}
+        path = self.folder / CURVE
+        with explained(path, "Writing"), path.open("a") as stream:
+            stream.write(json.dumps({**line, **rounded}) + "\n")
+
+    def _progress(self, figures: dict[str, float]) -> Progress:
+        share, message = self.budget.share, f"Training, step {self.budget.step}"
+        return Progress(round(share * 1000), 1000, message, self.budget.eta_s, figures)
+
+    def _save_sometimes(self) -> None:
+        if self.budget.seconds - self.saved_at >= _SAVE_SECONDS:
+            self.save_state()
+
+    def save_state(self) -> None:
+        """Write the file to resume from."""
+        self.trainer.save(self.folder / STATE, self.budget, self.about)
+        self.saved_at = self.budget.seconds
+
+    def finish(self, stopped: str) -> TrainResult:
+        """Save the best model; the state to resume from stays where the user stopped.
+
+        Raises
+        ------
+        CancelledError
+            Where the user stopped before the first step.
+        """
+        check(lambda: self.budget.step == 0, "The training")
+        if self.judgements == 0:
+            self.trainer.keep_if_better(0.0)
+        segmenter = MaskRcnnSegmenter(
+            self.trainer.best_network(), self.settings, self.trainer.device
+        )
+        result = TrainResult(
+            segmenter,
+            self.budget.step,
+            self.budget.seconds / 60,
+            self.trainer.best_score,
+            stopped,
+            self.folder / CURVE,
+        )
+        save_model(segmenter, self.folder, training={**self.about, **_facts(result)})
+        if stopped == "cancelled":
+            self.save_state()
+        else:
+            (self.folder / STATE).unlink(missing_ok=True)
+        return result
+
+
+def _fitting(edge: int) -> int:
+    """Round the edge of a crop up to what the strides of the network divide."""
+    return -(-edge // STRIDE) * STRIDE
+
+
+def _facts(result: TrainResult) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "minutes": round(result.minutes, 2),
+        "score": round(result.score, 4),
+        "stopped": result.stopped,
+    }
+
+
+def _judgements(share: float) -> int:
+    """Count the judgements that are due at this share of the budget."""
+    if share < _FIRST_JUDGEMENT:
+        return 0
+    return 1 + int((share - _FIRST_JUDGEMENT) / (1 - _FIRST_JUDGEMENT) * (_JUDGEMENTS - 1) + 1e-9)
+
+
+def _curve(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _check_samples(samples: TrainingSet, params: TrainParams) -> None:
+    if not params.classes:
+        raise FossilError("No class to learn was given", expected="one or more class names")
+    if not samples.slices:
+        raise FossilError("No slice to train on was given", expected="one or more traced slices")
+    both = sorted(set(samples.slices) & set(samples.validation))
+    if both:
+        raise FossilError(
+            "A slice both trains and validates",
+            expected="different slices",
+            found=", ".join(map(str, both)),
+        )
+
+
+def _settings(
+    samples: TrainingSet, params: TrainParams, start: Preprocessing | None
+) -> Preprocessing:
+    """Preprocessing of the new model; colours as in the one it starts from."""
+    seen = survey(samples, params.classes)
+    changes = {
+        "low": seen.low,
+        "high": seen.high,
+        "scale": params.scale or seen.scale,
+        "pixel_size_um": samples.pixel_size_um,
+        "resize": Resize.SCALE,
+    }
+    return (start or Preprocessing()).model_copy(update=changes)

@@ -1,0 +1,39 @@
+"""Keys and values are what goes into and comes out of the pyramid's output convolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_fossiledit.models.capture import capture, traced
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.preprocessing import Preprocessing
+from napari_fossiledit.models.spec import default_spec
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    spec = default_spec("lite", ("a",)).model_copy(update={"channels": 16, "box_width": 8})
+    return MaskRcnnSegmenter(MaskRcnn(spec), Preprocessing(scale=0.5))
+
+
+def test_value_is_the_convolution_of_its_key(model):
+    image = np.random.default_rng(0).integers(0, 255, (200, 130), dtype=np.uint8)
+    levels = capture(model, image)
+    assert [level.stride for level in levels] == [4, 8, 16, 32]
+    for level, layer in zip(levels, model.outputs, strict=True):
+        assert level.key.shape == (1, 16, 128 // level.stride, 96 // level.stride)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(level.key), level.value)
+        assert not level.value.requires_grad
+
+
+def test_hooks_are_gone_after_an_error(model):
+    with traced(model.outputs):
+        assert all(layer._forward_hooks for layer in model.outputs)
+    with pytest.raises(RuntimeError), traced(model.outputs):
+        model.network.backbone(torch.zeros(1, 5, 32, 32))
+    assert not any(layer._forward_hooks for layer in model.outputs)
