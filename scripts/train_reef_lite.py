@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from napari_fossiledit.models.places import SHIPPED
 from napari_fossiledit.models.registry import load_model, read_record, save_model
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reef import ReefParams
@@ -22,14 +23,13 @@ from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.workflows import annotations, new, sample, train
-from napari_fossiledit.workflows.models import shipped_folder
 
 REEF = ReefParams(seed=1, slices=64, size=640)
 TRAINING = TrainParams(
     name="reef-lite",
     slices="4,14,24,34,44,54",
     classes=("archaeocyathid",),
-    max_steps=400,
+    max_steps=250,
     max_minutes=600,
     seed=0,
 )
@@ -47,9 +47,7 @@ def main() -> None:
         annotations.import_annotations(project, known, on_progress=tell)
     made = train.run(project, TRAINING, on_progress=tell)
     record = read_record(made.folder)
-    save_model(
-        load_model(made.folder), shipped_folder("reef-lite"), half=True, training=record.training
-    )
+    save_model(load_model(made.folder), SHIPPED / "reef-lite", half=True, training=record.training)
     sys.stdout.write(f"{made.summary()}\n")
 
 

@@ -14,13 +14,13 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.initial import adopt, initial_network
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.places import SHIPPED, shipped_models
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.registry import (
     build,
     load_model,
     read_record,
     save_model,
-    shipped_folder,
 )
 from napari_fossiledit.models.segmenter import Segmenter
 from napari_fossiledit.models.spec import default_spec
@@ -220,8 +220,16 @@ def test_start_from_a_torch_state_dictionary(tmp_path):
     assert len(found) - len(same) <= 6
 
 
-def test_new_model_and_shipped_models():
+def test_a_new_model_has_the_classes_it_was_made_for():
     fresh = build("lite", ["a"], pretrained=False, device="cpu")
     assert fresh.classes == ("a",)
-    with pytest.raises(FossilError, match="No model named 'none' comes with the package"):
-        shipped_folder("none")
+
+
+def test_the_shipped_model_is_small_and_learned_archaeocyathids():
+    assert "reef-lite" in shipped_models()
+    folder = SHIPPED / "reef-lite"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 16e6
+    record = read_record(folder)
+    assert record.half
+    assert record.training["slices"] == [4, 14, 24, 34, 44, 54]
+    assert load_model(folder, "cpu").classes == ("archaeocyathid",)

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.spec import NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
 FORMAT: Final = 1
-WEIGHTS, RECORD = "weights.safetensors", "model.json"
 _OTHER = "Train the model again, or take another copy of it."
 
 Weights = Mapping[str, Tensor]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
-from napari_fossiledit.models.checkpoint import RECORD, WEIGHTS, check_tensor, read_tensors
+from napari_fossiledit.models.checkpoint import check_tensor, read_tensors
 from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.places import RECORD, WEIGHTS
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.registry import load_model
 from napari_fossiledit.models.spec import NetworkSpec, default_spec

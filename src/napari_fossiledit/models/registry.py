@@ -11,8 +11,6 @@ import torch
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json, write_json, write_whole
 from napari_fossiledit.models.checkpoint import (
-    RECORD,
-    WEIGHTS,
     ModelRecord,
     from_bytes,
     parse_record,
@@ -21,11 +19,10 @@ from napari_fossiledit.models.checkpoint import (
 from napari_fossiledit.models.devices import pick_device
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.places import RECORD, WEIGHTS
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.spec import default_spec
 from napari_fossiledit.params.segment import Architecture, Device
-
-_SHIPPED = Path(__file__).parent / "weights"
 
 
 def build(
@@ -45,30 +42,6 @@ def build(
     """
     network = MaskRcnn(default_spec(architecture, tuple(classes)), pretrained=pretrained)
     return MaskRcnnSegmenter(network, preprocessing or Preprocessing(), pick_device(device))
-
-
-def shipped_models() -> tuple[str, ...]:
-    """Names of the models that come with the package."""
-    if not _SHIPPED.is_dir():
-        return ()
-    return tuple(sorted(p.name for p in _SHIPPED.iterdir() if (p / RECORD).is_file()))
-
-
-def shipped_folder(name: str) -> Path:
-    """Folder of a model that comes with the package.
-
-    Raises
-    ------
-    FossilError
-        Where there is none of that name.
-    """
-    if name not in shipped_models():
-        raise FossilError(
-            f"No model named {name!r} comes with the package",
-            expected=" or ".join(shipped_models()) or "none in this installation",
-            found=name,
-        )
-    return _SHIPPED / name
 
 
 def save_model(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from napari_fossiledit.models.places import shipped_models
 from napari_fossiledit.widgets.session import Session
-from napari_fossiledit.workflows.models import SHIPPED
 
 
 def model_choices(session: Session) -> Callable[[], list[str]]:
@@ -13,6 +13,6 @@ def model_choices(session: Session) -> Callable[[], list[str]]:
 
     def listed() -> list[str]:
         own = session.project.models() if session.project is not None else []
-        return [*own, *(name for name in SHIPPED if name not in own)]
+        return [*own, *(name for name in shipped_models() if name not in own)]
 
     return listed

@@ -9,6 +9,7 @@ import napari
 from qtpy.QtWidgets import QGridLayout, QLabel
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.places import shipped_models
 from napari_fossiledit.project import Project
 from napari_fossiledit.widgets.dock import Dock, button, note, section
 from napari_fossiledit.widgets.opening import show_dock
@@ -19,7 +20,6 @@ from napari_fossiledit.widgets.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.shortcuts import Shortcut, help_text
 from napari_fossiledit.widgets.stack_dock import TITLE as STACK
 from napari_fossiledit.widgets.view import NAVIGATING, PAINTING, open_project
-from napari_fossiledit.workflows.models import SHIPPED
 
 TITLE = "Start here"
 WELCOME = (
@@ -73,7 +73,11 @@ def _traced(project: Project) -> Step:
 
 def _model(project: Project) -> Step:
     models = project.models()
-    text = ", ".join(models) if models else f"Train one, or use {', '.join(SHIPPED)} as it is."
+    text = (
+        ", ".join(models)
+        if models
+        else f"Train one, or use {', '.join(shipped_models())} as it is."
+    )
     return Step("Model", text, bool(models), SEGMENT)
 
 

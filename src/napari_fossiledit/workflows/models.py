@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.places import SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import Project
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-
-SHIPPED = ("reef-lite",)
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,18 @@ def find_model(project: Project | None, text: str) -> ModelRef:
     """
     if project is not None and text in project.models():
         return ModelRef(text, project.model_folder(text))
-    if text in SHIPPED:
-        return ModelRef(text, shipped_folder(text))
+    if text in shipped_models():
+        return ModelRef(text, SHIPPED / text)
     path = Path(text)
     if text and path.exists():
         folder = path if path.is_dir() else path.parent
         return ModelRef(folder.resolve().name, folder)
-    names = [*(project.models() if project is not None else []), *SHIPPED]
+    names = [*(project.models() if project is not None else []), *shipped_models()]
     raise FossilError(
         f"There is no model {text!r}",
         expected=f"one of {', '.join(names)}, or a model folder",
         advice="Train one first, or use the shipped reef-lite.",
     )
-
-
-def shipped_folder(name: str) -> Path:
-    """Folder of a model that comes with the program."""
-    return Path(str(resources.files("napari_fossiledit.models"))) / "weights" / name
 
 
 def prediction_source(ref: ModelRef, model_hash: str, params: PredictParams) -> str:

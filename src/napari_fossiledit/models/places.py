@@ -1,0 +1,20 @@
+"""Where models lie on disk: names of their files, and the models that come with the package.
+
+Imports no torch, so that a list of models costs nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS, RECORD = "weights.safetensors", "model.json"
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Folder of the models that come with the package, one folder each."""
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the package."""
+    if not SHIPPED.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / RECORD).is_file()))
