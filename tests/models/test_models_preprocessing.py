@@ -92,3 +92,10 @@ def test_settings_come_back_from_json():
     settings = Preprocessing(scale=0.37, low=3.5, high=900.25, tile=512)
     assert Preprocessing.model_validate_json(settings.model_dump_json()) == settings
     assert torch.is_tensor(settings.normalise(np.zeros((32, 32, 3), dtype=np.uint8)))
+
+
+@pytest.mark.parametrize("pixel_size", [7270.0, 0.727])
+def test_a_pixel_size_in_another_unit_is_refused(pixel_size):
+    settings = Preprocessing(scale=0.4, pixel_size_um=72.7)
+    with pytest.raises(FossilError, match=r"expected 18\.1.* to 290\.8 um .* found"):
+        settings.prepare(np.zeros((40, 60), dtype=np.uint8), pixel_size)

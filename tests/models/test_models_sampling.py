@@ -213,3 +213,24 @@ def test_validation_takes_a_quarter_that_is_not_learned_from():
     piece = Judged.of(judged, ("a",))
     assert len(piece.truth) == 2
     assert piece.ignore.area == piece.rgb.shape[0] * piece.rgb.shape[1] - 80 * 30
+
+
+def test_what_judges_is_not_learned_from():
+    boxes = [(20, 8, 40, 28), (50, 12, 70, 28), (20, 62, 40, 82), (44, 90, 64, 110)]
+    source = prepare(_slice([_instance(_box_mask(*box)) for box in boxes]), SETTINGS, ("a",))
+    rest, judged = split(source)
+    assert [box[:2] for box in rest.boxes] == [(20, 62), (44, 90)]
+    assert rest.ignore[20:40, 8:28].all()
+    assert np.unique(np.concatenate([layer.ravel() for layer in rest.layers])).tolist() == [0, 1, 2]
+    assert rest.layers[0][30, 70] == 1
+    assert len(Judged.of(judged, ("a",)).truth) == 2
+
+
+def test_what_is_known_counts_even_under_an_unsure_mask():
+    unsure = _instance(_box_mask(0, 0, 60, 60), unsure=True)
+    sure = _instance(_box_mask(20, 20, 40, 40))
+    for order in ([unsure, sure], [sure, unsure]):
+        prepared = prepare(_slice(order), SETTINGS, ("a",))
+        assert [box[:2] for box in prepared.boxes] == [(20, 20)]
+        assert not prepared.ignore[20:40, 20:40].any()
+        assert prepared.ignore[:20, :20].all()

@@ -21,6 +21,8 @@ from napari_fossiledit.models.segmenter import Image
 
 Rgb = NDArray[np.uint8]
 
+_MOST_RESIZED = 4.0
+
 
 class Resize(StrEnum):
     """A fixed number of network pixels per um, or a fixed short edge (detectron2's models)."""
@@ -66,13 +68,29 @@ class Preprocessing(BaseModel):
     long_edge: int = 1333
 
     def working_scale(self, shape: tuple[int, int], pixel_size_um: float | None = None) -> float:
-        """Network pixels per pixel of a slice of `shape` (y, x) and `pixel_size_um`."""
+        """Network pixels per pixel of a slice of `shape` (y, x) and `pixel_size_um`.
+
+        Raises
+        ------
+        FossilError
+            Where the slice is so much finer or coarser than the training slices that a wrong unit
+            is likelier than a use.
+        """
         if self.resize is Resize.SHORT_EDGE:
             short, long = sorted(shape)
             return min(self.short_edge / short, self.long_edge / long)
         if pixel_size_um is None or self.pixel_size_um is None:
             return self.scale
-        return self.scale * pixel_size_um / self.pixel_size_um
+        ratio = pixel_size_um / self.pixel_size_um
+        if not 1 / _MOST_RESIZED <= ratio <= _MOST_RESIZED:
+            low, high = self.pixel_size_um / _MOST_RESIZED, self.pixel_size_um * _MOST_RESIZED
+            raise FossilError(
+                "The pixels of the stack do not fit the model",
+                expected=f"{low:.4g} to {high:.4g} um (it learned at {self.pixel_size_um:.4g})",
+                found=f"{pixel_size_um:.4g} um",
+                advice="Check the pixel size of the project, or train a model on its own slices.",
+            )
+        return self.scale * ratio
 
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
         """Bring a slice (y, x) or (y, x, 3) to the working scale: (y', x', 3) uint8 RGB."""

@@ -97,29 +97,33 @@ class Prepared:
 def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]) -> Prepared:
     """Bring a traced slice to the working scale.
 
-    Unsure instances and those mostly outside the traced area become ignored area.
+    Unsure instances and those mostly outside the traced area become ignored area, except where
+    an instance that counts lies on them: what is known is known, as in judging.
     """
     rgb = settings.prepare(traced.image)
     shape = (rgb.shape[0], rgb.shape[1])
-    ignore = _ignored(traced, shape)
+    outside = _ignored(traced, shape)
+    unknown = np.zeros(shape, dtype=np.bool_)
     painter = _Layers(shape)
     labels: list[int] = []
     for instance in wanted(traced.instances, classes):
         window, pixels = _scaled_mask(instance, traced.image.shape[:2], shape)
         if not pixels.any():
             continue
-        if instance.unsure or (pixels & ignore[window]).sum() > _MOSTLY * pixels.sum():
-            ignore[window] |= pixels
+        if instance.unsure or (pixels & outside[window]).sum() > _MOSTLY * pixels.sum():
+            unknown[window] |= pixels
             continue
         labels.append(classes.index(instance.class_name) + 1)
         painter.add(window, pixels, len(labels))
+    for layer in painter.layers:
+        unknown &= layer == 0
     return Prepared(
         rgb,
         tuple(painter.layers),
         tuple(labels),
         tuple(painter.areas),
         tuple(painter.boxes),
-        ignore,
+        outside | unknown,
     )
 
 

@@ -70,9 +70,34 @@ def split(source: Prepared) -> tuple[Prepared, Prepared]:
     judged = np.zeros_like(source.ignore)
     edges = slice(band * length // _BAND, (band + 1) * length // _BAND)
     judged[edges if axis == 0 else (slice(None), edges)] = True
-    return (
-        replace(source, ignore=source.ignore | judged),
-        replace(source, ignore=source.ignore | ~judged),
+    return without(source, judged), replace(source, ignore=source.ignore | ~judged)
+
+
+def without(source: Prepared, area: BoolArray) -> Prepared:
+    """Take an area (y, x) out of what is learned from, with every instance mostly in it.
+
+    Ignored ground alone would not do: it keeps nothing from being a positive example.
+    """
+    if not source.layers:
+        return replace(source, ignore=source.ignore | area)
+    count = len(source.labels) + 1
+    inside, all_ = (
+        sum(np.bincount(layer[where].ravel(), minlength=count) for layer in source.layers)
+        for where in (area, np.ones_like(area))
+    )
+    lost = np.asarray(2 * inside > all_)
+    lost[0] = False
+    kept = [n for n in range(1, count) if not lost[n]]
+    renumbered = np.zeros(count, dtype=np.int32)
+    renumbered[kept] = np.arange(1, len(kept) + 1)
+    gone = np.any([lost[layer] for layer in source.layers], axis=0)
+    return replace(
+        source,
+        layers=tuple(renumbered[layer] for layer in source.layers),
+        labels=tuple(source.labels[n - 1] for n in kept),
+        areas=tuple(source.areas[n - 1] for n in kept),
+        boxes=tuple(source.boxes[n - 1] for n in kept),
+        ignore=source.ignore | area | gone,
     )
 
 
