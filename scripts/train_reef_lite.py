@@ -30,6 +30,8 @@ TRAINING = TrainParams(
     slices="4,14,24,34,44,54",
     classes=("archaeocyathid",),
     max_steps=250,
+    scale=0.6,
+    crop=320,
     max_minutes=600,
     seed=0,
 )

@@ -37,7 +37,7 @@ class ReefParams(Params):
         default=0.06, ge=0, le=0.5, description="How far the light drifts through z, as a share."
     )
     camera_noise: float = Field(
-        default=2.5, ge=0, le=50, description="Standard deviation of the camera's noise (0-255)."
+        default=4.0, ge=0, le=50, description="Standard deviation of the camera's noise (0-255)."
     )
 
     cups_per_cm3: float = Field(
@@ -62,26 +62,26 @@ class ReefParams(Params):
         default=0.35, ge=0, le=1, description="Share of the cups that mud fills."
     )
     mud_filled_contrast: float = Field(
-        default=0.6, ge=0, le=1, description="How clearly the skeleton of mud-filled cups shows."
+        default=0.15, ge=0, le=1, description="How clearly the skeleton of mud-filled cups shows."
     )
     mud_in_pitted: float = Field(
-        default=0.12, ge=0, le=0.6, description="Mean share of a pitted cup that mud stains."
+        default=0.25, ge=0, le=0.6, description="Mean share of a pitted cup that mud stains."
     )
 
     clots_per_cm3: float = Field(
-        default=0.5, ge=0, le=20, description="Calcimicrobe clots per cubic centimetre."
+        default=1.2, ge=0, le=20, description="Calcimicrobe clots per cubic centimetre."
     )
     crust_share: float = Field(
-        default=0.35, ge=0, le=1, description="Share of the specimens that a crust surrounds."
+        default=0.9, ge=0, le=1, description="Share of the specimens that a crust surrounds."
     )
     calcimicrobe_similarity: float = Field(
-        default=0.35,
+        default=0.95,
         ge=0,
         le=1,
         description="How closely calcimicrobe looks like pitted archaeocyathids; 0 not, 1 wholly.",
     )
     calcimicrobe_raggedness: float = Field(
-        default=0.3, ge=0, le=1, description="How ragged the edges of calcimicrobe are."
+        default=0.12, ge=0, le=1, description="How ragged the edges of calcimicrobe are."
     )
     shells_per_cm3: float = Field(
         default=1.6, ge=0, le=20, description="Thin shells per cubic centimetre."
