@@ -2,14 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
-from napari_fossiledit.progress import Clock, check
+from napari_fossiledit.progress import Clock, Progress, check
 
 
 def count(total, *, on_progress, cancel):
@@ -38,6 +41,13 @@ def die(*, on_progress, cancel):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def report_and_wait(file, *, on_progress, cancel):
+    on_progress(Progress(0, 1))
+    while not cancel():
+        time.sleep(0.01)
+    Path(file).write_text("saved")
+
+
 def test_result_and_progress_arrive_in_order():
     reports = []
     assert run_in_process(count, 3, on_progress=reports.append) == 3
@@ -53,6 +63,15 @@ def test_cancel_reaches_the_child():
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(CancelledError, match="Waiting was cancelled"):
         run_in_process(wait_for_cancel, cancel=stop.is_set)
+
+
+def test_a_child_whose_listener_failed_is_asked_to_stop(tmp_path):
+    def refuse_report(_):
+        raise ValueError("the window is gone")
+
+    with pytest.raises(ValueError, match="window is gone"):
+        run_in_process(report_and_wait, tmp_path / "state", on_progress=refuse_report)
+    assert (tmp_path / "state").read_text() == "saved"
 
 
 def test_an_error_keeps_its_fields():
@@ -76,3 +95,19 @@ def test_only_the_last_ticket_is_current():
     tickets = Tickets()
     drawn = [tickets.draw() for _ in range(3)]
     assert [tickets.is_current(t) for t in drawn] == [False, False, True]
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_the_child(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from napari_fossiledit.jobs import run_in_process\n"
+        f"from {Path(__file__).stem} import count\n"
+        "print('started')\n"
+        "print(run_in_process(count, 3), __file__ is not None, __spec__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.splitlines() == ["started", "3 True None"], done.stderr

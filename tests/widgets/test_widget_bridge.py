@@ -120,3 +120,14 @@ def test_time_text(seconds, text):
 )
 def test_progress_text(progress, text):
     assert progress_text(progress) == text
+
+
+def test_an_error_of_who_gets_the_result_ends_the_job_as_failed(qtbot, runner):
+    def take(_):
+        raise FossilError("The project is gone", advice="Open another.")
+
+    failed = []
+    runner.failed.connect(failed.append)
+    with qtbot.waitSignal(runner.stopped, timeout=30_000):
+        runner.start(Job("Adding", add, (1, 2), in_process=False), take)
+    assert [error.advice for error in failed] == ["Open another."]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox
+from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
-from napari_fossiledit.progress import Progress, check
+from napari_fossiledit.progress import Progress, check, never, silent
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.widgets import correcting
 from napari_fossiledit.widgets.job_panel import JobPanel
 from napari_fossiledit.widgets.layers import Role, find
-from napari_fossiledit.widgets.new_project import NewProject
+from napari_fossiledit.widgets.new_project import NewProject, look_at_stack
 from napari_fossiledit.widgets.opening import dock_frame, show_dock
 from napari_fossiledit.widgets.reef_dock import ReefDock
 from napari_fossiledit.widgets.scene import Scene, joined
@@ -282,3 +283,43 @@ def test_closing_the_window_on_a_job_asks(qtbot, monkeypatch, stop):
     assert panel.runner.is_running is not stop
     panel.runner.cancel()
     qtbot.waitUntil(lambda: not panel.runner.is_running)
+
+
+def test_a_file_dialog_that_is_cancelled_writes_nothing(session, made, calls):
+    press(made(StackDock), "Export ...")
+    press(made(ReefDock), "Measure ...")
+    assert calls.made == []
+
+
+def test_what_is_written_goes_to_the_chosen_file(session, made, calls, monkeypatch, tmp_path):
+    chosen = tmp_path / "chosen"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(chosen), ""))
+    press(made(StackDock), "Export ...")
+    press(made(ReefDock), "Measure ...")
+    exported, measured = (args for _, args in calls.made)
+    assert exported[1].file == measured[1] == chosen
+
+
+def test_a_dock_that_was_closed_by_its_x_opens_again(session, qtbot):
+    dock = show_dock(session, "Stack")
+    dock_frame(dock).destroyOnClose()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert dock_frame(dock) is None
+    assert dock_frame(show_dock(session, "Stack")) is not None
+
+
+def test_a_result_is_dropped_once_another_project_is_open(session):
+    taken = []
+    then = session.while_open(taken.append)
+    then(1)
+    session.open(session.current.path)
+    then(2)
+    assert taken == [1]
+
+
+def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, monkeypatch):
+    file = tmp_path / "outlines.mat"
+    outlines = SimpleNamespace(shape=(4, 20, 30))
+    monkeypatch.setattr("napari_fossiledit.workflows.new.read_outlines", lambda _: outlines)
+    look = look_at_stack(file, on_progress=silent, cancel=never)
+    assert look.text() == "4 slices of 30 x 20 pixels."

@@ -139,3 +139,20 @@ def test_hidden_fields_keep_their_default_or_what_is_fixed(qtbot):
     assert "flag" not in form.rows
     form.fix(flag=True)
     assert form.read().flag is True
+
+
+@pytest.mark.parametrize("size", [0.005, 25400 / 2400, 72.725, 123456.5])
+def test_a_voxel_size_is_not_rounded(qtbot, size):
+    form = ParamsForm(NewParams)
+    qtbot.addWidget(form)
+    form.fill(pixel_size=size)
+    assert form.read().pixel_size == pytest.approx(size, rel=1e-8)
+
+
+def test_small_sizes_can_be_typed(qtbot):
+    form = ParamsForm(NewParams)
+    qtbot.addWidget(form)
+    box = form.rows["pixel_size"].native
+    box.lineEdit().setText(box.locale().toString(0.0052, "f", 4))
+    box.interpretText()
+    assert form.read().pixel_size == pytest.approx(0.0052)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import napari
 import numpy as np
 import pytest
 import zarr
@@ -23,6 +24,7 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks import reduce as reducing
+from napari_fossiledit.widgets import readers
 from napari_fossiledit.widgets.readers import (
     get_reader,
     read_coco,
@@ -162,6 +164,27 @@ def test_painting_goes_to_the_project(project: Path) -> None:
     labels.data_setitem((np.array([1]), np.array([0]), np.array([0])), 9)
     with Project.open(project, read_only=True) as again:
         assert again.labels.read(1)[0, 0] == 9
+
+
+def test_the_3d_button_reads_no_large_labels(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = ViewerModel()
+    monkeypatch.setattr(readers, "_MOST_IN_3D", 1000)
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    layers = [data for data, _, kind in read_project(str(project)) if kind == "labels"]
+    assert len(layers) == 2
+    volume = (slice(None),) * 3
+    for data in layers:
+        assert np.asarray(data[volume]).shape == (4, 40, 60)
+    viewer.dims.ndisplay = 3
+    for data in layers:
+        assert data[volume].shape == (1, 1, 1)
+        assert np.asarray(data[1]).any()
+
+
+def test_a_file_that_is_not_there_is_left_to_others(tmp_path: Path) -> None:
+    assert get_reader(str(tmp_path / "gone.json")) is None
 
 
 def test_coco_becomes_a_layer_per_class_large_ones_below(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -23,6 +26,7 @@ T = TypeVar("T")
 
 _POLL_S = 0.1
 _CANCEL_GRACE_S = 20.0
+_starting = threading.Lock()
 
 
 def run_in_process(
@@ -56,14 +60,37 @@ def run_in_process(
         name="fossiledit-job",
         daemon=True,
     )
-    child.start()
+    with _main_left_out(function):
+        child.start()
     sender.close()
     try:
         result: T = _listen(child, receiver, stop, on_progress, cancel)
         return result
     finally:
+        stop.set()
         _end(child)
         receiver.close()
+
+
+@contextmanager
+def _main_left_out(function: Callable[..., Any]) -> Iterator[None]:
+    """Keep a child from importing the script that runs this program.
+
+    Spawning imports it again, and a script without a guard would open its window a second time
+    in the child. A workflow is found by its module and needs no script.
+    """
+    if function.__module__ == "__main__":
+        yield
+        return
+    main = vars(sys.modules["__main__"])
+    with _starting:
+        kept: dict[str, Any] = {k: main[k] for k in ("__file__", "__spec__") if k in main}
+        main.pop("__file__", None)
+        main["__spec__"] = None
+        try:
+            yield
+        finally:
+            main.update(kept)
 
 
 def _listen(
@@ -76,7 +103,8 @@ def _listen(
             continue
         try:
             kind, value = receiver.recv()
-        except EOFError:
+        # OSError: the child died in the middle of a message.
+        except (EOFError, OSError):
             child.join()
             raise _died(child.exitcode) from None
         if kind == "progress":

@@ -138,13 +138,16 @@ class JobRunner(QObject):
         if not self._tickets.is_current(outcome.ticket):
             return
         self.job, then = None, self._then
-        if outcome.error is None:
+        try:
+            if outcome.error is not None:
+                raise outcome.error
             if then is not None:
                 then(outcome.result)
             self.done.emit(outcome.result)
-        else:
-            self.failed.emit(outcome.error)
-        self.stopped.emit()
+        except FossilError as error:
+            self.failed.emit(error)
+        finally:
+            self.stopped.emit()
 
 
 def _call(job: Job, report: Callable[[Progress], None], stop: threading.Event) -> Any:

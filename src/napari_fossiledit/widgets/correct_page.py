@@ -134,7 +134,14 @@ class CorrectPage(QWidget):
         then: Callable[[object], None],
     ) -> None:
         path = self.session.writable.path
-        self.jobs.start(title, function, path, params, in_process=False, then=then)
+        self.jobs.start(
+            title,
+            function,
+            path,
+            params,
+            in_process=False,
+            then=self.session.while_open(then),
+        )
 
     def _filled(self, result: object) -> None:
         correcting.reload(self.session)

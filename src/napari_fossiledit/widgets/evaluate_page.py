@@ -51,7 +51,8 @@ class EvaluatePage(QWidget):
         """Start evaluating in a process of its own, for predictions may be missing."""
         project = self.session.current
         params = self.form.read()
-        self.jobs.start("Evaluating", evaluate.run, project.path, params, then=self._show)
+        then = self.session.while_open(self._show)
+        self.jobs.start("Evaluating", evaluate.run, project.path, params, then=then)
 
     def _show(self, result: Any) -> None:
         self.table.show_rows([{"name": n, "value": v} for n, v in figures(result.summary())])

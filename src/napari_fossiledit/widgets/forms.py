@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Generic, TypeVar, get_origin
 
@@ -15,6 +16,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QLineEdit,
@@ -31,6 +33,8 @@ Choices = Callable[[], Sequence[str]]
 _UNITS = ("um", "px", "deg", "s")
 _ERROR_COLOUR = "#ff6b6b"
 _LARGEST = 2**31 - 1
+# Behind the decimal point of um: pixels of electron microscopes have 0.005.
+_TYPED_DIGITS, _MOST_DIGITS = 4, 9
 
 
 def label_of(name: str) -> str:
@@ -123,6 +127,8 @@ class FieldRow(QWidget):
         column.addWidget(self.error)
         self._calm = _CalmWheel(self)
         self._dress(label)
+        if isinstance(self.native, QDoubleSpinBox):
+            self.native.setDecimals(max(self.native.decimals(), _TYPED_DIGITS))
 
     def _dress(self, label: str) -> None:
         self.native.setToolTip(self.field.description or "")
@@ -149,6 +155,10 @@ class FieldRow(QWidget):
         if self._choices is not None and value not in _offered(self._choices, self.field):
             return
         is_text = get_origin(self.field.annotation) is tuple
+        if isinstance(self.native, QDoubleSpinBox):
+            # A spin box rounds to what it shows.
+            shown = self.native.decimals()
+            self.native.setDecimals(max(shown, digits_of(float(value))))
         self.input.value = text_of(value) if is_text else value
 
     def refresh(self) -> None:
@@ -188,6 +198,18 @@ def _make_input(
     if isinstance(made.native, QLineEdit):
         made.native.setPlaceholderText(_example(field))
     return made
+
+
+def digits_of(value: float) -> int:
+    """Digits behind the point that a spin box needs for a number, and room to type smaller ones.
+
+    Examples
+    --------
+    >>> digits_of(72.7), digits_of(0.00523)
+    (4, 5)
+    """
+    exponent = Decimal(repr(round(value, _MOST_DIGITS))).normalize().as_tuple().exponent
+    return max(_TYPED_DIGITS, -int(exponent))
 
 
 def _kind_of(field: FieldInfo) -> tuple[Any, dict[str, Any]]:

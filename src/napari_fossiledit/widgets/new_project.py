@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Cancel, OnProgress
-from napari_fossiledit.stacks import SuggestedGeometry, find_warnings, open_stack
+from napari_fossiledit.stacks import SuggestedGeometry, find_warnings
 from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
@@ -46,7 +46,7 @@ class StackLook:
 def look_at_stack(path: Path, *, on_progress: OnProgress, cancel: Cancel) -> StackLook:
     """Open a stack and tell what it is; runs in a thread, for it reads every header."""
     del on_progress, cancel
-    stack = open_stack(path)
+    stack = new.open_source(path)
     try:
         warnings = tuple(find_warnings(stack))
         slices, rows, columns = stack.shape[:3]

@@ -30,6 +30,8 @@ def show_dock(session: Session, title: str) -> Dock:
     found = session.docks.get(title)
     if found is None:
         found = _DOCKS[title](session.viewer)
+    # The x of a frame takes the frame away and leaves the dock alive.
+    if dock_frame(found) is None:
         session.viewer.window.add_dock_widget(found, name=title, area="right", tabify=True)
     frame = dock_frame(found)
     if frame is not None:

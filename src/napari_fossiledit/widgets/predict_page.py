@@ -74,8 +74,8 @@ class PredictPage(QWidget):
         project = self.session.writable
         params = self.form.read()
         parse_slices(params.slices, project.shape[0])
-
-        self.jobs.start("Predicting", predict.run, project.path, params, then=self._on_done)
+        then = self.session.while_open(self._on_done)
+        self.jobs.start("Predicting", predict.run, project.path, params, then=then)
 
     def _on_done(self, result: Any) -> None:
         show_done(summary_text("Predicted", result))

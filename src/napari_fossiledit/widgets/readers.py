@@ -5,6 +5,7 @@ Nothing here needs Qt: functions return layer data tuples, and whatever they sho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.folder import is_image_name
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.stacks.reduce import display_levels
+from napari_fossiledit.widgets.flat import ArrayLike, FlatArray
 
 if TYPE_CHECKING:
     from napari_fossiledit.exchange.report import Target
@@ -36,6 +38,8 @@ _METADATA = "fossiledit"
 _AXES = ("z", "y", "x")
 # Detections below are mostly wrong; the dock Segment has a slider for it.
 _SHOWN_SCORE = 0.5
+# Voxels; napari takes four times as many bytes for labels in 3D.
+_MOST_IN_3D = 64 * 1024**2
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
@@ -49,7 +53,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     found = Path(path)
     if found.is_dir():
         return _reader_of_folder(found)
-    return read_coco if found.suffix.lower() == ".json" and _looks_like_coco(found) else None
+    return read_coco if _looks_like_coco(found) else None
 
 
 def _reader_of_folder(folder: Path) -> Reader | None:
@@ -61,6 +65,8 @@ def _reader_of_folder(folder: Path) -> Reader | None:
 
 
 def _looks_like_coco(file: Path) -> bool:
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
     content = file.read_bytes()
     return all(key in content for key in (b'"images"', b'"annotations"'))
 
@@ -159,7 +165,7 @@ def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
     layers += [_source_layer(project, name) for name in sources]
     if project.labels.exists:
         options = {"name": "Labels", "opacity": 0.6, **_placed(project.geometry.voxel_size)}
-        layers.append((project.labels.array, options, "labels"))
+        layers.append((_bounded(project.labels.array), options, "labels"))
     for _, options, _ in layers:
         # The docks take the project over from here, see `adopting`.
         options.setdefault("metadata", {})[PROJECT] = str(project.path)
@@ -185,7 +191,24 @@ def _masks_layer(
     from napari_fossiledit.widgets.prediction_array import PredictionArray
 
     array = PredictionArray(read, shape, score)
-    return (array, {"name": name, "opacity": 0.5, **_placed(voxel_size, array.step)}, "labels")
+    return (
+        _bounded(array),
+        {"name": name, "opacity": 0.5, **_placed(voxel_size, array.step)},
+        "labels",
+    )
+
+
+def _bounded(array: ArrayLike) -> ArrayLike:
+    """Keep napari's 3D button from reading all of a large array; the docks show it reduced."""
+    large = math.prod(array.shape) > _MOST_IN_3D
+    return FlatArray(array, _in_3d) if large else array
+
+
+def _in_3d() -> bool:
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    return viewer is not None and bool(viewer.dims.ndisplay == 3)
 
 
 # ------------------------------------------------------------------------ COCO

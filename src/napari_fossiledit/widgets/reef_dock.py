@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -14,7 +15,7 @@ from napari_fossiledit.widgets.compat import camera_of
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.notices import show_done, summary_text
-from napari_fossiledit.widgets.paths import PathRow, Pick
+from napari_fossiledit.widgets.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.scene import Scene, build_scene
 from napari_fossiledit.widgets.score import shown_sources
 from napari_fossiledit.widgets.surfaces import ReefSurfaces
@@ -26,8 +27,9 @@ EMPTY = (
     "<b>No project is open.</b><br>Here sections become specimens: linked through the slices, "
     'shown in 3D, measured and exported. Open a project in the dock "Start here" first.'
 )
-# Seen from the first slice, turned a little, so that the depth of the reef shows.
-_OBLIQUE = (15.0, -25.0, 110.0)
+# Seen from the last slice, from above and the right: the photograph of the shown slice then lies
+# behind most specimens instead of hiding them. (z, y, x).
+_LOOKING, _UP = (-0.75, 0.45, -0.45), (0.0, -1.0, 0.0)
 _COLUMNS = {
     "specimen": "No.",
     "slices": "Slices",
@@ -116,7 +118,8 @@ class ReefDock(Dock):
     def link(self) -> None:
         """Join sections to specimens, in a process of its own."""
         project, params = self.session.writable, self.linking.read()
-        self.jobs.start("Linking", link.run, project.path, params, then=self._on_linked)
+        then = self.session.while_open(self._on_linked)
+        self.jobs.start("Linking", link.run, project.path, params, then=then)
 
     def _on_linked(self, outcome: Any) -> None:
         self.linked.setText(summary_text("Linked", outcome))
@@ -126,7 +129,8 @@ class ReefDock(Dock):
     def show_in_3d(self) -> None:
         """Build the surfaces of all specimens, in a process of its own, and show them."""
         project, params = self.session.current, self.meshing.read()
-        self.jobs.start("Building surfaces", build_scene, project.path, params, then=self._on_scene)
+        then = self.session.while_open(self._on_scene)
+        self.jobs.start("Building surfaces", build_scene, project.path, params, then=then)
 
     def _on_scene(self, scene: Scene) -> None:
         viewer = self.session.viewer
@@ -141,7 +145,7 @@ class ReefDock(Dock):
         viewer.dims.ndisplay = 3
         self.surfaces.show(scene.meshes)
         viewer.reset_view()
-        camera_of(viewer).angles = _OBLIQUE
+        camera_of(viewer).set_view_direction(_LOOKING, _UP)
 
     def _show_all(self) -> None:
         self.table.clearSelection()
@@ -166,14 +170,15 @@ class ReefDock(Dock):
     def measure(self) -> None:
         """Write a table of all specimens."""
         project = self.session.current
-        row = PathRow("table to write", Pick.SAVE_FILE, kinds="Table (*.csv)")
-        row.text = str(project.path.parent / f"{project.path.stem}.csv")
-        row.browse()
+        proposed = str(project.path.parent / f"{project.path.stem}.csv")
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write the table", proposed, "Table (*.csv)")
+        if not chosen:
+            return
         self.jobs.start(
             "Measuring",
             measure.run,
             project.path,
-            row.path(),
+            Path(chosen),
             self.meshing.read(),
             then=lambda result: show_done(summary_text("Measured", result)),
         )

@@ -19,8 +19,8 @@ from napari_fossiledit.workflows import mesh
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
 
-#: Where the light comes from, (z, y, x): the first slice, above, a little from the left.
-LIGHT = (-0.6, -0.65, -0.47)
+#: Where the light comes from, (z, y, x): above, the last slice, a little from the right.
+LIGHT = (0.45, -0.8, 0.4)
 _SHADE, _PALE = 0.35, 0.72
 
 

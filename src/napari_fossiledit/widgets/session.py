@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,16 @@ class Session(QObject):
         project, self._project = self._project, None
         self.project_changed.emit()
         project.close()
+
+    def while_open(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Make `then` do nothing once another project is open: a job may end after that."""
+        project = self._project
+
+        def called(result: Any) -> None:
+            if self._project is project:
+                then(result)
+
+        return called
 
     @property
     def slice(self) -> int:

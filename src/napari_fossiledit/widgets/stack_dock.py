@@ -16,7 +16,7 @@ from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, sec
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.new_project import NewProject
 from napari_fossiledit.widgets.notices import show_done, summary_text, told
-from napari_fossiledit.widgets.paths import PathRow, Pick
+from napari_fossiledit.widgets.paths import PathRow, Pick, ask_path
 from napari_fossiledit.workflows import convert
 from napari_fossiledit.workflows.annotations import export_annotations, import_annotations
 
@@ -206,9 +206,8 @@ class StackDock(Dock):
 
     def _convert(self) -> None:
         project = self.session.writable
-        self.jobs.start(
-            "Converting", convert.run, project.path, ConvertParams(), then=self._converted
-        )
+        then = self.session.while_open(self._converted)
+        self.jobs.start("Converting", convert.run, project.path, ConvertParams(), then=then)
 
     def _converted(self, result: object) -> None:
         show_done(summary_text("Converted", result))
@@ -235,14 +234,15 @@ class StackDock(Dock):
 
     def _export(self) -> None:
         project = self.session.current
-        row = PathRow("COCO file to write", Pick.SAVE_FILE, kinds="COCO (*.json)")
-        row.text = str(project.path.parent / f"{project.path.stem}.json")
-        row.browse()
+        proposed = str(project.path.parent / f"{project.path.stem}.json")
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write annotations", proposed, "COCO (*.json)")
+        if not chosen:
+            return
         self.jobs.start(
             "Exporting annotations",
             export_annotations,
             project.path,
-            ExportParams(file=row.path()),
+            ExportParams(file=Path(chosen)),
             in_process=False,
             then=lambda result: show_done(summary_text("Exported", result)),
         )
