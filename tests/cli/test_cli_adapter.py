@@ -1,6 +1,7 @@
 """The adapter from parameter models to options, against a fake workflow."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -89,3 +90,23 @@ def test_failures_become_messages_and_exit_codes(raised, code, text):
 def test_progress_names_counts_time_and_values():
     report = Progress(12, 64, "Predicting", 80.4, {"loss": 0.3111})
     assert progress_text(report) == "Predicting 12 of 64, 1:20 left (loss 0.3111)"
+
+
+def test_json_is_ascii_whatever_a_name_holds():
+    result = invoke(lambda params, job: Result(name="\udcff \u00fc"), "--json")
+    assert result.exit_code == 0
+    assert result.stdout.isascii()
+    assert json.loads(result.stdout) == {"name": "\udcff \u00fc"}
+
+
+def test_a_full_stdout_is_a_message(monkeypatch):
+    def refuse(text):
+        raise OSError(28, "No space left on device")
+
+    def run(params, job):
+        monkeypatch.setattr(sys.stdout, "write", refuse)
+        return Result(name="x")
+
+    result = invoke(run, "--json")
+    assert result.exit_code == 1
+    assert "No space left" in result.stderr

@@ -186,6 +186,23 @@ def test_nameless_images_are_laid_on_the_chosen_slices(tmp_path: Path) -> None:
         read(tmp_path, value)
 
 
+def test_an_image_that_is_no_entry_is_told(tmp_path: Path) -> None:
+    value = content({"image_id": 6}, images=["x", {"id": 6}])
+    slices, file = read(tmp_path, value, replace(TARGET, slices=(0, 2)))
+    assert [s.z for s in slices] == [2]
+    assert "image 0" in reasons(file)
+
+
+def test_halves_of_characters_harm_nothing(tmp_path: Path) -> None:
+    broken = {"segmentation": {"size": list(SHAPE), "counts": "\ud800"}}
+    value = content(broken, {"attributes": {"texture": "\ud800"}}, {"category_id": 3})
+    value["categories"].append({"id": 3, "name": "\ud800"})
+    slices, file = read(tmp_path, value)
+    assert [i.texture for s in slices for i in s.instances] == [""]
+    assert "category 2" in reasons(file)
+    assert "A run-length code is broken" in reasons(file)
+
+
 def test_chosen_slices_alone_are_read(tmp_path: Path) -> None:
     value = content({"image_id": 1}, {"image_id": 2}, {"image_id": 3})
     slices, file = read(tmp_path, value, replace(TARGET, slices=(0, 2)))

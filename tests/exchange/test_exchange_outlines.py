@@ -152,6 +152,17 @@ def test_a_damaged_file_is_refused(tmp_path: Path, size: int) -> None:
         read_outlines(path)
 
 
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path) -> None:
+    content = np.empty((1, 1), dtype=object)
+    content[0, 0] = cell(circle(30, 30, 9))
+    savemat(tmp_path / "o.mat", {"outer": content}, do_compression=True)
+    data = bytearray((tmp_path / "o.mat").read_bytes())
+    data[150:170] = bytes(20)
+    (tmp_path / "o.mat").write_bytes(data)
+    with pytest.raises(FossilError, match=r"o\.mat cannot be read; expected a MATLAB file"):
+        read_outlines(tmp_path / "o.mat")
+
+
 def test_a_text_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "o.mat").write_text("MATLAB 5.0 MAT-file, or so it says" * 20)
     with pytest.raises(FossilError, match=r"o\.mat cannot be read; expected a MATLAB file"):

@@ -74,6 +74,19 @@ def test_branches_that_rejoin_are_no_second_event():
     assert [e.kind for e in link(slices).events] == [LinkKind.SPLIT]
 
 
+@pytest.mark.parametrize("last", [3, 5])
+def test_a_specimen_nested_in_another_stays_its_own(last):
+    """It begins and may end while the large one around it goes on."""
+    around = [box(z, z + 1, 0, 0, 30, 40) for z in range(6)]
+    slices = [
+        [a, box(z, z + 11, 8, 8, 18, 18)] if 2 <= z <= last else [a] for z, a in enumerate(around)
+    ]
+    result = link(slices)
+    inner = {z + 11: 2 for z in range(2, last + 1)}
+    assert result.specimens == dict.fromkeys(range(1, 7), 1) | inner
+    assert result.events == ()
+
+
 @pytest.mark.parametrize(("max_gap", "specimens"), [(0, 2), (1, 1), (3, 1)])
 @pytest.mark.parametrize("empty", [[], None])
 def test_a_gap_is_bridged_up_to_the_limit(max_gap, specimens, empty):

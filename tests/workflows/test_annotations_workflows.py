@@ -124,6 +124,33 @@ def test_importing_again_replaces(path: Path, tmp_path: Path) -> None:
     assert not before & after
 
 
+def test_a_named_class_replaces_only_itself(path: Path, tmp_path: Path) -> None:
+    file = write_labels(tmp_path, volume())
+    for name in ("archaeocyathid", "calcimicrobe", "calcimicrobe"):
+        import_annotations(path, ImportParams(file=file, class_name=name))
+    assert [i.class_name for i in stored(path)].count("archaeocyathid") == 8
+    assert len(stored(path)) == 16
+    import_annotations(path, ImportParams(file=file))
+    assert len(stored(path)) == 8
+
+
+def test_a_class_without_identities_leaves_those_of_another_alone(
+    path: Path, tmp_path: Path
+) -> None:
+    labels = volume()
+    file = write_labels(tmp_path, labels)
+    import_annotations(path, ImportParams(file=file, class_name="archaeocyathid"))
+    labels[1::2] = np.choose(np.searchsorted([0, 3, 9], labels[1::2]), [0, 9, 3])
+    file = write_labels(tmp_path, labels)
+    import_annotations(path, ImportParams(file=file, class_name="calcimicrobe"))
+    with Project.open(path) as project:
+        known = [
+            project.ledger.identified(ANNOTATIONS, c) for c in ("archaeocyathid", "calcimicrobe")
+        ]
+    assert known == [True, False]
+    assert {i.specimen for i in stored(path)} == {3, 9, None}
+
+
 def test_nothing_usable_is_an_error_and_harms_nothing(path: Path, tmp_path: Path) -> None:
     store(path, ANNOTATIONS, 0, Instance(0, "a", disc(20, 20, 5)))
     file = tmp_path / "bad.json"
@@ -224,6 +251,16 @@ def test_predictions_are_exported_by_the_models_name(path: Path, tmp_path: Path)
     content = json.loads(file.read_text())
     assert [a["score"] for a in content["annotations"]] == [0.8]
     assert content["images"][0]["traced"] is False
+
+
+def test_predictions_are_found_by_the_models_folder_and_file(path: Path, tmp_path: Path) -> None:
+    store(path, MODEL, 1, Instance(1, "archaeocyathid", disc(20, 20, 9), score=0.9))
+    folder = tmp_path / "elsewhere" / "reef"
+    folder.mkdir(parents=True)
+    (folder / "model.json").touch()
+    for place in (folder, folder / "model.json"):
+        params = ExportParams(file=tmp_path / "out.json", source=str(place))
+        assert export_annotations(path, params).source == MODEL
 
 
 def test_a_source_that_is_not_there_is_told(path: Path, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_region_and_traced_area_are_cut_together(reef_project):
     area[:, :100] = True
     with Project.open(reef_project) as project:
         project.ledger.set_traced(1, Mask.from_array(area))
+        cup = Mask.from_crop(np.ones((9, 9), dtype=bool), (3, 70), (96, 128))
+        project.ledger.store(ANNOTATIONS, 1, [Instance(1, "archaeocyathid", cup)])
         truth = read_truth(project, 1, Region.parse("60:"))
         counted = truth.area.to_array()
         assert counted[:, 60:100].all()
@@ -83,3 +85,19 @@ def test_unsure_instances_alone_teach_nothing(reef_project):
         project.ledger.store(ANNOTATIONS, 4, [Instance(4, "archaeocyathid", mask, unsure=True)])
         with pytest.raises(FossilError, match="nothing to learn"):
             ProjectSamples(project, [4], [], ("archaeocyathid",))
+
+
+def test_instances_outside_the_region_teach_nothing(reef_project):
+    mask = Mask.from_crop(np.ones((9, 9), dtype=bool), (3, 3), (96, 128))
+    with Project.open(reef_project) as project:
+        project.ledger.store(ANNOTATIONS, 4, [Instance(4, "archaeocyathid", mask)])
+        ProjectSamples(project, [4], [], ("archaeocyathid",), Region.parse("5:"))
+        with pytest.raises(FossilError, match="nothing to learn"):
+            ProjectSamples(project, [4], [], ("archaeocyathid",), Region.parse("12:"))
+
+
+def test_pinned_slices_are_not_trained_on_unless_named(reef_project):
+    with Project.open(reef_project) as project:
+        project.update(pinned_slices=(1, 2))
+    made = train.run(reef_project, quick(slices="", max_steps=1))
+    assert made.slices == (0, 3, 4)

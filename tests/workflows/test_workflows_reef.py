@@ -11,12 +11,15 @@ import trimesh
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams
-from napari_fossiledit.params.segment import EvaluateParams
+from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.workflows import evaluate, link, measure, mesh
+from napari_fossiledit.workflows import evaluate, link, measure, mesh, pictures
+from napari_fossiledit.workflows import predict as predict_workflow
+from napari_fossiledit.workflows.sources import find_source
 
 SHAPE = (6, 60, 80)
 CLASS = "archaeocyathid"
@@ -85,6 +88,23 @@ def test_identities_of_a_file_are_kept_unless_relinked(folder):
     relinked = link.run(folder, LinkParams(relink=True))
     assert (relinked.kept, relinked.specimens, relinked.merged) == (False, 1, {1: (40, 41)})
     assert set(specimens(folder).values()) == {1}
+
+
+def test_linking_one_class_leaves_the_identities_of_another_alone(folder):
+    with Project.open(folder) as project:
+        for z in range(1, 5):
+            told = {CLASS: 40 + (z > 2), "calcimicrobe": None}
+            known = [replace(i, specimen=told[i.class_name]) for i in fossils(z)]
+            project.ledger.store(ANNOTATIONS, z, known)
+        project.ledger.set_identified(ANNOTATIONS, True)
+    microbes = LinkParams(class_name="calcimicrobe")
+    assert [link.run(folder, microbes).kept for _ in range(2)] == [False, False]
+    kept = link.run(folder, LinkParams())
+    assert kept.kept
+    assert set(specimens(folder).values()) == {1, 40, 41}
+    with Project.open(folder) as project:
+        project.ledger.set_identified(ANNOTATIONS, True)
+    assert link.run(folder, microbes).kept
 
 
 def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
@@ -193,6 +213,38 @@ def test_evaluating_stored_predictions(folder):
     assert json.loads(result.report.read_text()) == summary
     with Project.open(folder) as project:
         assert project.ledger.runs()[-1].kind == "evaluate"
+
+
+@pytest.mark.parametrize(
+    ("options", "same"), [({"tiles": True}, True), ({"score_floor": 1}, False)]
+)
+def test_evaluating_leaves_the_prediction_a_model_stands_for(
+    reef_project, blank_model, options, same
+):
+    """Tiled predictions are judged as they are; others that do not fit the protocol are made."""
+    wanted = PredictParams(model=blank_model, slices="0-1", device="cpu", **options)
+    asked = predict_workflow.run(reef_project, wanted)
+    judged = evaluate.run(reef_project, EvaluateParams(model=blank_model, slices="0", device="cpu"))
+    assert (judged.source == asked.source) is same
+    with Project.open(reef_project) as project:
+        assert find_source(project, blank_model) == asked.source
+
+
+def test_specimens_of_one_class_are_drawn(folder, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "napari_fossiledit.exchange.pictures.draw_specimens",
+        lambda surfaces, path, title: drawn.append((len(surfaces), title)),
+    )
+    for name in (CLASS, "calcimicrobe"):
+        link.run(folder, LinkParams(class_name=name))
+    with Project.open(folder) as project:
+        project.update(classes=(CLASS, "calcimicrobe"))
+    monkeypatch.setattr(pictures, "_draw_slice", lambda *_: tmp_path)
+    pictures.run(folder, tmp_path, PictureParams())
+    assert drawn == [(2, f"2 specimens of {CLASS}")]
+    with pytest.raises(FossilError, match=r"no specimen to draw.*coral"):
+        pictures.run(folder, tmp_path, PictureParams(class_name="coral"))
 
 
 def test_evaluating_a_region_only(folder):

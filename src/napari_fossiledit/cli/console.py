@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -74,7 +74,8 @@ def interruptible() -> Iterator[Cancel]:
 def print_result(summary: Mapping[str, Any], as_json: bool) -> None:
     """Print the result of a command to stdout."""
     if as_json:
-        sys.stdout.write(json.dumps(summary, allow_nan=False, ensure_ascii=False) + "\n")
+        # ASCII alone: a file name may hold what the encoding of the terminal does not.
+        sys.stdout.write(json.dumps(summary, allow_nan=False) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(summary)) + "\n")
     sys.stdout.flush()
@@ -85,7 +86,9 @@ def print_error(error: FossilError, as_json: bool) -> None:
     sys.stderr.write(f"fossiledit: {error}\n")
     if as_json:
         fields = {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
-        print_result({"error": fields}, as_json=True)
+        # The error may be that stdout takes nothing more: stderr has told it then.
+        with suppress(OSError):
+            print_result({"error": fields}, as_json=True)
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:

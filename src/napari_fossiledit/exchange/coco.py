@@ -16,6 +16,7 @@ from napari_fossiledit.exchange.coco_index import (
     annotation_text,
     entries,
     find_images,
+    is_word,
     whole_number,
 )
 from napari_fossiledit.exchange.coco_masks import read_segmentation
@@ -124,7 +125,7 @@ def _instance(z: int, provisional: int, entry: Entry, name: str, mask: Mask) -> 
         mask=mask,
         score=_score(entry.get("score")),
         part=Part.CAVITY if told.get("part") == Part.CAVITY else Part.BODY,
-        texture=told["texture"] if isinstance(told.get("texture"), str) else "",
+        texture=texture if is_word(texture := told.get("texture")) else "",
         unsure=crowd or told.get("confidence") == "unsure" or told.get("unsure") is True,
         origin=Origin.IMPORTED,
         specimen=_specimen(entry, told),

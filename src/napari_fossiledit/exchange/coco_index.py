@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.matching import NameIndex, by_order
@@ -49,6 +49,11 @@ def whole_number(value: Any, default: int = -1) -> int:
     return value if type(value) is int else default
 
 
+def is_word(value: Any) -> TypeGuard[str]:
+    """Tell a text that can be stored and shown: JSON also has halves of characters."""
+    return isinstance(value, str) and value.isprintable() and value != ""
+
+
 class Classes:
     """Classes of the annotations of a file.
 
@@ -66,7 +71,7 @@ class Classes:
         self._names: dict[int, str] = {}
         for n, entry in enumerate(categories):
             name = entry.get("name") if isinstance(entry, dict) else None
-            if isinstance(name, str) and name and type(entry.get("id")) is int:
+            if is_word(name) and type(entry.get("id")) is int:
                 self._names[entry["id"]] = name
             else:
                 file.leave_out(f"category {n}", "it has no name or no id")
@@ -158,7 +163,8 @@ def _slice_of(entry: Entry, index: NameIndex, count: int) -> int | None:
 
 def _in_order(file: ProblemList, images: Sequence[Any], target: Target) -> dict[int, int]:
     if target.slices is not None and images:
-        return dict(enumerate(by_order(len(images), target, str(file.path))))
+        ordered = enumerate(by_order(len(images), target, str(file.path)))
+        return {n: z for n, z in ordered if isinstance(images[n], dict)}
     raise FossilError(
         f"No image of {file.path} is a slice of the stack",
         expected=_listed(target.names),

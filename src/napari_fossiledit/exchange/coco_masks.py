@@ -59,7 +59,7 @@ def _from_runs(code: dict[str, Any], shape: tuple[int, int]) -> Mask:
             found=size_text(tuple(size)) if _is_pair(size) else repr(size)[:60],
         )
     if isinstance(counts, str):
-        return Mask.from_counts(run_lengths(counts.encode()).tolist(), shape)
+        return Mask.from_counts(run_lengths(counts.encode(errors="surrogatepass")).tolist(), shape)
     if isinstance(counts, list) and all(type(c) is int for c in counts):
         return Mask.from_counts(counts, shape)
     raise FossilError(

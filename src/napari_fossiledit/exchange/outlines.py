@@ -6,6 +6,8 @@ in it a cell per slice, in it K x 3 numbers [x, y, button] or nothing.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,18 @@ _NUDGE = 1e-6
 _MARGIN = 5
 _LARGEST = 100_000
 _EXPECTED = "a cell per individual of a cell per slice of K x 3 numbers"
-_BROKEN = (MatReadError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, EOFError)
+_BROKEN = (
+    MatReadError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Ledger(RunBook):
         *,
         replace: bool = True,
         part: Part | None = None,
+        class_name: str | None = None,
     ) -> list[int]:
         """Store the instances of slice `z` and mark it finished, in one transaction.
 
@@ -91,8 +92,8 @@ class Ledger(RunBook):
             id of another input, or else the id of a stored row of the slice.
         replace
             Forget what the source had there before.
-        part
-            With `replace`, forget only bodies or only cavities.
+        part, class_name
+            With `replace`, forget only bodies or only cavities, only one class; None: all.
 
         Returns
         -------
@@ -101,9 +102,10 @@ class Ledger(RunBook):
         """
         with self._database.writing() as db:
             if replace:
-                only, values = ("", ()) if part is None else (" AND part = ?", (str(part),))
                 db.execute(
-                    f"DELETE FROM instances WHERE source = ? AND z = ?{only}", (source, z, *values)
+                    "DELETE FROM instances WHERE source = ? AND z = ? "
+                    "AND part = ifnull(?, part) AND class = ifnull(?, class)",
+                    (source, z, part and str(part), class_name),
                 )
             rows = to_rows(source, z, instances, _next_id(db))
             db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
@@ -287,13 +289,23 @@ class Ledger(RunBook):
 
     # ------------------------------------------------------------------ rest
 
-    def identified(self, source: str) -> bool:
-        """Whether the specimens of a source came with a file and are not to be guessed."""
-        return bool(self.get_meta(f"identified:{source}", False))
+    def identified(self, source: str, class_name: str = "") -> bool:
+        """Whether the specimens of a source came with a file and are not to be guessed.
+
+        With a class: whether those of that class still are as the file told.
+        """
+        known = bool(self.get_meta(f"identified:{source}", False))
+        return known and class_name not in self.get_meta(f"guessed:{source}", [])
 
     def set_identified(self, source: str, known: bool) -> None:
         """Say whether the specimens of a source came with a file."""
+        self.set_meta(f"guessed:{source}", [])
         self.set_meta(f"identified:{source}", known)
+
+    def set_guessed(self, source: str, class_name: str) -> None:
+        """Say that linking gave the specimens of one class; other classes stay as they are."""
+        guessed = {*self.get_meta(f"guessed:{source}", []), class_name}
+        self.set_meta(f"guessed:{source}", sorted(guessed))
 
     def close(self) -> None:
         """Close the file."""

@@ -10,8 +10,9 @@ and grow together, so what that leaves over may still belong to a neighbour:
   specimen (a *merge*).
 
 "Lies in" means at least `branch_overlap` of the smaller of the two. Both are listed as events, so
-that they can be looked at. A specimen may be missing in up to `max_gap` slices; nearer slices are
-linked first. Cavities follow the body they lie in.
+that they can be looked at. A section that lies in another one of its own slice is nested: it is
+neither a branch of that specimen nor grown together with it. A specimen may be missing in up to
+`max_gap` slices; nearer slices are linked first. Cavities follow the body they lie in.
 """
 
 from __future__ import annotations
@@ -102,11 +103,12 @@ class LinkResult:
 
 @dataclass
 class _Section:
-    """A body that later slices may continue."""
+    """A body that later slices may continue; `hosts` are those of its slice it is nested in."""
 
     id: int
     slice: int
     mask: Mask
+    hosts: tuple[int, ...] = ()
     continued: bool = False
 
 
@@ -126,6 +128,10 @@ class _Chain:
         before.continued = True
         if kind is not None and apart:
             self.events.append((kind, after.slice, before.id, after.id))
+
+    def nested(self, section: _Section, other: _Section) -> bool:
+        """Whether a section is nested in the specimen that another one belongs to."""
+        return any(self.groups.connected(host, other.id) for host in section.hosts)
 
 
 def link(
@@ -183,7 +189,7 @@ def _add_slice(
     chain: _Chain, instances: Sequence[Instance], least: float, max_gap: int, branch: float
 ) -> None:
     """Link one slice with the ones before it."""
-    sections = _register(chain, instances)
+    sections = _register(chain, instances, branch)
     z = instances[0].slice
     chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
     fresh = sections
@@ -193,7 +199,7 @@ def _add_slice(
     chain.open.extend(sections)
 
 
-def _register(chain: _Chain, instances: Sequence[Instance]) -> list[_Section]:
+def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> list[_Section]:
     """Note all instances of a slice; its bodies are returned in order of id."""
     bodies = sorted((i for i in instances if i.part is Part.BODY), key=_id)
     for body in bodies:
@@ -202,7 +208,20 @@ def _register(chain: _Chain, instances: Sequence[Instance]) -> list[_Section]:
     for cavity in instances:
         if cavity.part is Part.CAVITY:
             chain.parents[_id(cavity)] = _parent(cavity, bodies)
-    return [_Section(_id(b), b.slice, b.mask) for b in bodies if b.mask.area]
+    drawn = [b for b in bodies if b.mask.area]
+    hosts = _hosts([b.mask for b in drawn], branch)
+    return [
+        _Section(_id(b), b.slice, b.mask, tuple(_id(drawn[n]) for n in found))
+        for b, found in zip(drawn, hosts, strict=True)
+    ]
+
+
+def _hosts(masks: Sequence[Mask], least: float) -> list[list[int]]:
+    """For each mask of a slice, the larger ones (by index) that hold this share of it."""
+    areas = np.array([m.area for m in masks], dtype=np.int64)
+    shared = intersections(masks, masks)
+    lies_in = (shared >= least * areas[:, None]) & (areas[:, None] < areas[None, :])
+    return [np.flatnonzero(row).tolist() for row in lies_in]
 
 
 def _id(instance: Instance) -> int:
@@ -234,10 +253,10 @@ def _link_pair(
     pairs = {new[column]: row for row, column in found}
     for column, row in pairs.items():
         chain.join(before[row], sections[column])
-    _branch(chain, before, sections, [n for n in new if n not in pairs], share, branch)
+    rest = [n for n in new if n not in pairs]
+    branches = _branch(chain, before, sections, rest, share, branch)
     _fuse(chain, before, sections, share, branch)
-    linked = {n for n in new if n in pairs or share[:, n].max() >= branch}
-    return [sections[n] for n in new if n not in linked]
+    return [sections[n] for n in rest if n not in branches]
 
 
 def _overlaps(
@@ -264,12 +283,18 @@ def _branch(
     columns: Sequence[int],
     share: NDArray[np.float64],
     least: float,
-) -> None:
-    """Give sections without a predecessor to the specimen they branch from."""
-    for column in columns:
-        row = int(share[:, column].argmax())
-        if share[row, column] >= least:
-            chain.join(before[row], sections[column], LinkKind.SPLIT)
+) -> set[int]:
+    """Give sections without a predecessor to the specimen they branch from; return these."""
+    found = set[int]()
+    # Large ones first: where a host branches, what is nested in it is to know.
+    for column in sorted(columns, key=lambda n: -sections[n].mask.area):
+        section = sections[column]
+        free = np.array([not chain.nested(section, b) for b in before])
+        row = int((share[:, column] * free).argmax())
+        if free[row] and share[row, column] >= least:
+            chain.join(before[row], section, LinkKind.SPLIT)
+            found.add(column)
+    return found
 
 
 def _fuse(
@@ -281,8 +306,9 @@ def _fuse(
 ) -> None:
     """Give sections without a successor to the specimen they grow together with."""
     for row, section in enumerate(before):
-        column = int(share[row].argmax())
-        if not section.continued and share[row, column] >= least:
+        free = np.array([not chain.nested(section, s) for s in sections])
+        column = int((share[row] * free).argmax())
+        if not section.continued and free[column] and share[row, column] >= least:
             chain.join(section, sections[column], LinkKind.MERGE)
 
 

@@ -107,6 +107,7 @@ def import_annotations(
 ) -> ImportResult:
     """Bring traced slices into a project; slices of the file replace those that were there.
 
+    Where a class is named only that class is replaced, so that classes can come from a file each.
     Outlines of cavities are added to the bodies that are there.
 
     Raises
@@ -155,6 +156,10 @@ class _Stored:
     def __init__(self, project: Project, params: ImportParams) -> None:
         self._project, self._params = project, params
         self._before = project.ledger.done(ANNOTATIONS)
+        self._known = {
+            name: project.ledger.identified(ANNOTATIONS, name)
+            for name in project.ledger.classes(ANNOTATIONS)
+        }
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
         self._slices: list[int] = []
@@ -167,7 +172,8 @@ class _Stored:
         if cavities:
             self._store_cavities(item.z, told, file)
         else:
-            self._ids += ledger.store(ANNOTATIONS, item.z, told)
+            name = self._params.class_name or None
+            self._ids += ledger.store(ANNOTATIONS, item.z, told, class_name=name)
             self._only_cavities = False
             if item.traced:
                 ledger.set_traced(item.z, item.area)
@@ -178,7 +184,8 @@ class _Stored:
         ledger = self._project.ledger
         bodies = ledger.instances(ANNOTATIONS, slices=[z], part=Part.BODY)
         found = nested(told, bodies)
-        self._ids += ledger.store(ANNOTATIONS, z, found, part=Part.CAVITY)
+        name = self._params.class_name or None
+        self._ids += ledger.store(ANNOTATIONS, z, found, part=Part.CAVITY, class_name=name)
         for item in found:
             if item.parent is None:
                 where = f"cavity of specimen {item.specimen} in slice {z}"
@@ -217,8 +224,20 @@ class _Stored:
         if isinstance(file, LabelImages) and not file.identified:
             ledger.set_specimens(ANNOTATIONS, dict.fromkeys(self._ids))
         others = self._before - set(self._slices)
+        if self._params.class_name:
+            self._settle_class(file.identified, bool(others))
+            return
         known = file.identified and (not others or ledger.identified(ANNOTATIONS))
         ledger.set_identified(ANNOTATIONS, known)
+
+    def _settle_class(self, identified: bool, others: bool) -> None:
+        """Say what is known of the class that was imported; of other classes it stays as it is."""
+        ledger, name = self._project.ledger, self._params.class_name
+        before = self._known.get(name, True) or not others
+        known = self._known | {name: identified and before}
+        ledger.set_identified(ANNOTATIONS, any(known.values()))
+        for other in (c for c in known if not known[c]):
+            ledger.set_guessed(ANNOTATIONS, other)
 
     def _warnings(self) -> Iterator[str]:
         wanted = self._project.settings.classes

@@ -18,6 +18,8 @@ from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.workflows import (
     evaluate,
     link,
@@ -112,9 +114,11 @@ def _sample(folder: Path, project: Path, params: DemoParams, hooks: dict[str, An
 
 
 def _project(project: Path, folder: Path, hooks: dict[str, Any]) -> None:
-    """Make the project with its truth, unless it is there."""
-    if project.exists():
-        return
-    new.run(project, folder / "images", NewParams(), **hooks)
+    """Make the project with its truth, unless it is there; a killed run may have left half."""
+    if not (project / SETTINGS_FILE).exists():
+        new.run(project, folder / "images", NewParams(), **hooks)
+    with Project.open(project) as opened:
+        if any(run.kind == "import" and run.status == "done" for run in opened.ledger.runs()):
+            return
     truth = ImportParams(file=folder / "annotations.json")
     import_annotations(project, truth, **hooks)

@@ -14,6 +14,7 @@ from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.models import find_model, prediction_source
 from napari_fossiledit.workflows.truth import read_truth
 
 
@@ -118,7 +119,7 @@ def _source(
     if params.model not in {s.name for s in project.ledger.sources()}:
         from napari_fossiledit.workflows.predict import predict_missing
 
-        wanted = PredictParams(model=params.model, device=params.device)
+        wanted = _options(project, params)
         done = predict_missing(project, wanted, slices, on_progress=on_progress, cancel=cancel)
         return done.source
     missing = set(slices) - project.ledger.done(params.model)
@@ -129,6 +130,17 @@ def _source(
             advice="Name the model instead: what is missing is then predicted.",
         )
     return params.model
+
+
+def _options(project: Project, params: EvaluateParams) -> PredictParams:
+    """Threshold and limit as the paper has them, tiles as the model was used last."""
+    ref = find_model(project, params.model)
+    latest = project.ledger.get_meta(f"latest:{ref.name}")
+    plain, tiled = (
+        PredictParams(model=params.model, device=params.device, tiles=tiles)
+        for tiles in (False, True)
+    )
+    return tiled if latest == prediction_source(ref, ref.model_hash, tiled) else plain
 
 
 def _judged(

@@ -101,7 +101,7 @@ def _run(
 ) -> LinkOutcome:
     source = find_linkable(project, params.source)
     reader = _Reader(project, source, params, on_progress, cancel)
-    keep = project.ledger.identified(source) and not params.relink
+    keep = project.ledger.identified(source, params.class_name) and not params.relink
     outcome = _kept(reader, params) if keep else None
     if outcome is None or outcome.specimens == 0:
         outcome = _linked(project, reader, params)
@@ -179,8 +179,9 @@ def _linked(project: Project, reader: _Reader, params: LinkParams) -> LinkOutcom
         min_slices=params.min_slices,
     )
     _require_some(params, reader)
-    known = reader.identities if project.ledger.identified(reader.source) else {}
-    _store(project, reader, result)
+    told = project.ledger.identified(reader.source, params.class_name)
+    known = reader.identities if told else {}
+    _store(project, reader, params.class_name, result)
     members = sum(s is not None for s in result.specimens.values())
     return LinkOutcome(
         reader.source,
@@ -194,8 +195,8 @@ def _linked(project: Project, reader: _Reader, params: LinkParams) -> LinkOutcom
     )
 
 
-def _store(project: Project, reader: _Reader, result: LinkResult) -> None:
+def _store(project: Project, reader: _Reader, class_name: str, result: LinkResult) -> None:
     """Write the specimens; instances below the threshold lose what they had."""
     everyone: Identities = dict.fromkeys(reader.identities)
     project.ledger.set_specimens(reader.source, everyone | result.specimens)
-    project.ledger.set_identified(reader.source, False)
+    project.ledger.set_guessed(reader.source, class_name)

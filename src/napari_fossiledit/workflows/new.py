@@ -76,7 +76,7 @@ def run(
         Where there is no usable stack, or the folder is taken.
     """
     on_progress(Progress(0, 1, "Reading the headers of the slices"))
-    stack = _opened(stack_path)
+    stack = open_source(stack_path)
     check(cancel, "Making the project")
     with Project.create(project_path, stack, params) as project:
         result = _result(project, stack)
@@ -107,7 +107,8 @@ def move_stack(
     return result
 
 
-def _opened(path: Path) -> SectionStack:
+def open_source(path: Path) -> SectionStack:
+    """Open what a project can be made of: photographs, or a ``.mat`` file of outlines."""
     if path.suffix.lower() == ".mat":
         return BlankStack.of_shape(path, read_outlines(path).shape)
     return open_stack(path)

@@ -15,7 +15,7 @@ from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.reef import Surface, simplified
+from napari_fossiledit.reef import Surface
 from napari_fossiledit.workflows.sources import find_source
 from napari_fossiledit.workflows.specimens import each_specimen
 
@@ -106,9 +106,13 @@ def _draw_specimens(
     surfaces: list[Surface] = []
     meshes = MeshParams(max_faces=_FACES)
     for found in each_specimen(project, meshes, on_progress, cancel):
-        surfaces.append(simplified(found.surface, _FACES).in_rock(project.geometry.z_direction))
+        if found.key.class_name == params.class_name:
+            surfaces.append(found.surface.in_rock(project.geometry.z_direction))
     if not surfaces:
-        raise FossilError(f"{project.path} has no specimen to draw", expected="linked instances")
+        raise FossilError(
+            f"{project.path} has no specimen to draw",
+            expected=f"linked instances of {params.class_name}",
+        )
     path = out_dir / "specimens.png"
     title = f"{len(surfaces)} specimens of {params.class_name}"
     pictures.draw_specimens(surfaces, path, title)

@@ -11,7 +11,7 @@ from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.models import ModelRef, find_model, prediction_source
+from napari_fossiledit.workflows.models import find_model, prediction_source
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
@@ -71,7 +71,9 @@ def run(
     """
     with Project.open(project_path) as project:
         slices = parse_slices(params.slices, project.shape[0])
-        return predict_missing(project, params, slices, on_progress=on_progress, cancel=cancel)
+        done = predict_missing(project, params, slices, on_progress=on_progress, cancel=cancel)
+        _remember(project, done)
+        return done
 
 
 def predict_missing(
@@ -90,9 +92,8 @@ def predict_missing(
         project.require_writable()
         segmenter = ref.load(params.device)
         _predict(project, segmenter, source, missing, params, on_progress, cancel)
-    if not project.read_only:
-        _remember(project, ref, source)
-    count = sum(project.ledger.counts(source).get(z, 0) for z in slices)
+    counts = project.ledger.counts(source)
+    count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
 
 
@@ -124,8 +125,8 @@ def _predict(
         project.ledger.end_run(record, status, {"source": source})
 
 
-def _remember(project: Project, ref: ModelRef, source: str) -> None:
-    """Note which predictions of a model were made last: those its name stands for."""
-    key = f"latest:{ref.name}"
-    if project.ledger.get_meta(key) != source:
-        project.ledger.set_meta(key, source)
+def _remember(project: Project, done: PredictResult) -> None:
+    """Note which predictions of a model were asked for last: those its name stands for."""
+    key = f"latest:{done.model}"
+    if not project.read_only and project.ledger.get_meta(key) != done.source:
+        project.ledger.set_meta(key, done.source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Part
@@ -10,7 +11,7 @@ from napari_fossiledit.project import Project
 
 
 def find_source(project: Project, text: str) -> str:
-    """Source of the ledger that a user means: its name, or the name of a model.
+    """Source of the ledger that a user means: its name, or the name or a file of a model.
 
     Raises
     ------
@@ -20,8 +21,9 @@ def find_source(project: Project, text: str) -> str:
     names = [s.name for s in project.ledger.sources()]
     if text in names:
         return text
-    meant = [name for name in names if text and name.startswith(f"model:{text}:")]
-    latest = project.ledger.get_meta(f"latest:{text}")
+    model = text if _predicted(text, names) else _model_of_file(text)
+    meant = _predicted(model, names)
+    latest = project.ledger.get_meta(f"latest:{model}")
     if latest in meant:
         return str(latest)
     if len(meant) == 1:
@@ -33,6 +35,19 @@ def find_source(project: Project, text: str) -> str:
         expected=f"one of {', '.join(meant or names) or 'none yet'}",
         advice="Import annotations or predict first." if not names else "",
     )
+
+
+def _predicted(model: str, names: Sequence[str]) -> list[str]:
+    """Find the sources that hold predictions of a model."""
+    return [name for name in names if model and name.startswith(f"model:{model}:")]
+
+
+def _model_of_file(text: str) -> str:
+    """Name of the model in a folder, or of one of whose files `text` is the path."""
+    path = Path(text)
+    if not (text and path.exists()):
+        return text
+    return (path if path.is_dir() else path.parent).resolve().name
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:

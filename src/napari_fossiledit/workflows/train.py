@@ -8,12 +8,11 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.truth import ProjectSamples
-
-_RECORD = "model.json"
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,11 @@ def run(
 
 
 def _completed(params: TrainParams, project: Project) -> TrainParams:
-    """Fill in what the project knows: classes, and all traced slices where none were named."""
-    traced = format_slices(sorted(project.ledger.traced()))
+    """Fill in what the project knows: classes, and the traced slices where none were named.
+
+    Pinned slices only judge.
+    """
+    traced = format_slices(sorted(project.ledger.traced().keys() - project.settings.pinned_slices))
     changes: dict[str, Any] = {}
     if not params.classes:
         changes["classes"] = project.settings.classes
@@ -104,7 +106,7 @@ def _samples(project: Project, params: TrainParams) -> ProjectSamples:
 def _refuse_finished(folder: Path, name: str) -> None:
     from napari_fossiledit.models.training import STATE
 
-    if (folder / _RECORD).exists() and not (folder / STATE).exists():
+    if (folder / RECORD).exists() and not (folder / STATE).exists():
         raise FossilError(
             f"The project has a model {name!r} already",
             expected="a new name",

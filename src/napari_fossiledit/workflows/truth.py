@@ -10,6 +10,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import judged_area
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.project import ANNOTATIONS, Project
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ def _within(area: Mask | None, region: Region | None, shape: tuple[int, int]) ->
     return cut
 
 
+def _counted(truth: Truth) -> list[Instance]:
+    """Instances with a pixel in the traced area."""
+    if truth.area is None:
+        return list(truth.instances)
+    shared = intersections([i.mask for i in truth.instances], [truth.area])[:, 0]
+    return [i for i, pixels in zip(truth.instances, shared, strict=True) if pixels]
+
+
 class ProjectSamples:
     """Traced slices of a project, read one at a time, as training takes them.
 
@@ -113,7 +122,7 @@ class ProjectSamples:
         return TracedSlice(self._project.stack.read(z), truth.instances, ignore)
 
     def _require_instances(self) -> None:
-        learned = [i for z in self.slices for i in self._truths[z].instances if not i.unsure]
+        learned = [i for z in self.slices for i in _counted(self._truths[z]) if not i.unsure]
         if not any(i.class_name in self._classes for i in learned):
             present = sorted({i.class_name for i in learned})
             raise FossilError(
