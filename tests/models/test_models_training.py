@@ -208,3 +208,10 @@ def test_panoptic_quality_by_hand():
     ignore = _square(0, 0, 30).mask
     assert panoptic_quality([], [_square(5, 5, 10)], ignore) == 1.0
     assert panoptic_quality(truth[:1], [_square(0, 0, 10, name="b")], None) == 0.0
+
+
+def test_a_torn_line_of_the_curve_does_not_stop_a_resumed_training(tmp_path):
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    assert training._curve(path, 2) == ['{"step": 1}', '{"step": 2}']
+    assert training._curve(tmp_path / "none", 2) == []

@@ -279,3 +279,12 @@ def test_a_slice_is_found_quickly_among_many(ledger: Ledger) -> None:
     text = " ".join(str(row) for row in plan)
     assert "instances_by_slice (source=? AND z=?" in text
     assert "ORDER BY" not in text
+
+
+def test_painted_values_that_belong_to_something_else_are_told(ledger: Ledger) -> None:
+    (taken,) = ledger.store(ANNOTATIONS, 0, [body()])
+    with pytest.raises(FossilError, match=f"belong to other instances.*found {taken}"):
+        ledger.adopt(0, [taken], "archaeocyathid", SHAPE)
+    assert LABELS not in [source.name for source in ledger.sources()]
+    ledger.adopt(0, [taken + 5], "archaeocyathid", SHAPE)
+    assert [i.id for i in ledger.instances(LABELS)] == [taken + 5]

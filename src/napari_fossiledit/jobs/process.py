@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +20,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.progress import Cancel, OnProgress, Progress, never, silent
 
 T = TypeVar("T")
 
 _POLL_S = 0.1
-_CANCEL_GRACE_S = 20.0
+_CANCEL_GRACE_S = 60.0
 _starting = threading.Lock()
 
 
@@ -96,9 +97,14 @@ def _main_left_out(function: Callable[..., Any]) -> Iterator[None]:
 def _listen(
     child: BaseProcess, receiver: Connection, stop: Event, on_progress: OnProgress, cancel: Cancel
 ) -> Any:
+    asked_at = float("inf")
     while True:
-        if cancel():
+        if cancel() and not stop.is_set():
             stop.set()
+            asked_at = time.monotonic()
+        if time.monotonic() - asked_at > _CANCEL_GRACE_S:
+            child.kill()
+            raise CancelledError("The job was ended", advice="What was finished before is kept.")
         if not receiver.poll(_POLL_S):
             continue
         try:

@@ -116,8 +116,7 @@ class _Run:
         self.judgements = _judgements(self.budget.share)
         with explained(self.folder, "Writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lines = _curve(self.folder / CURVE) if going_on else []
-            kept = [line for line in lines if json.loads(line)["step"] <= self.budget.step]
+            kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
     def _about(self) -> dict[str, Any]:
@@ -244,8 +243,17 @@ def _judgements(share: float) -> int:
     return 1 + int((share - _FIRST_JUDGEMENT) / (1 - _FIRST_JUDGEMENT) * (_JUDGEMENTS - 1) + 1e-9)
 
 
-def _curve(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
+def _curve(path: Path, last: int) -> list[str]:
+    """Lines of the loss curve up to step `last`; a line that a killed process tore off is lost."""
+    kept: list[str] = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            step = json.loads(line)["step"]
+        except ValueError:
+            break
+        if step <= last:
+            kept.append(line)
+    return kept
 
 
 def _check_samples(samples: TrainingSet, params: TrainParams) -> None:

@@ -23,7 +23,7 @@ class LinkParams(Params):
 
     source: str = Field("annotations", description="annotations, labels, or the name of a model.")
     relink: bool = Field(False, description="Forget identities that an imported file brought.")
-    class_name: str = Field("archaeocyathid", description="Class to link.")
+    class_name: str = Field("", description="Class to link; empty: the project's first.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
     min_overlap: float = Field(
         0.25, gt=0, le=1, description="Least overlap, as share of the smaller section."

@@ -78,6 +78,6 @@ class EvaluateParams(Params):
         0.0, ge=0, le=1, description="Score threshold of the paper's protocol (0 there)."
     )
     detection_score: float = Field(0.5, ge=0, le=1, description="Score threshold of detections.")
-    class_name: str = Field("archaeocyathid", description="Class that is scored.")
+    class_name: str = Field("", description="Class to score; empty: the project's first.")
     region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")

@@ -243,7 +243,8 @@ class Ledger(RunBook):
         Raises
         ------
         FossilError
-            Where a value is so large that ids would run out.
+            Where a value is so large that ids would run out, or is the id of an instance of
+            another source.
         """
         wanted = sorted({int(v) for v in values} - {0})
         if wanted and wanted[-1] > LARGEST_ID:
@@ -258,6 +259,21 @@ class Ledger(RunBook):
         with self._database.writing() as db:
             db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (LABELS, z))
+            self._refuse_foreign(db, z, wanted)
+
+    @staticmethod
+    def _refuse_foreign(db: sqlite3.Connection, z: int, values: Sequence[int]) -> None:
+        """Refuse values that stand for something else: they would silently not be counted."""
+        asked = ",".join(str(value) for value in values) or "NULL"
+        query = f"SELECT id FROM instances WHERE id IN ({asked}) AND source != ?"
+        foreign = [row[0] for row in db.execute(query, (LABELS,))]
+        if foreign:
+            raise FossilError(
+                f"Slice {z} of the labels was painted with values that belong to other instances",
+                expected="values from the button 'New instance'",
+                found=", ".join(str(value) for value in foreign[:5]),
+                advice="Press M for a new value and fill the painted instance with it.",
+            )
 
     # ---------------------------------------------------------- traced areas
 

@@ -140,6 +140,11 @@ def show_labels(session: Session) -> Labels:
     layer = Labels(data, name="Labels", opacity=0.6, **placed(project, Role.LABELS))
     layer.editable = not project.read_only
     viewer.add_layer(layer)
+    if layer.editable:
+        # napari starts with 1, which is the id of something else as soon as anything is stored.
+        layer.selected_label = project.ledger.new_instance(
+            session.slice, session.paint_class or project.settings.classes[0], project.slice_shape
+        )
     return layer
 
 

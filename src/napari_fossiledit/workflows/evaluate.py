@@ -15,6 +15,7 @@ from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import find_model, prediction_source
+from napari_fossiledit.workflows.sources import with_class
 from napari_fossiledit.workflows.truth import read_truth
 
 
@@ -68,6 +69,7 @@ def run(
         Where no slice is chosen, one is not traced, or there is no such model.
     """
     with Project.open(project_path) as project:
+        params = with_class(project, params)
         slices = _chosen(project, params)
         region = Region.parse(params.region) if params.region else None
         for z in slices:

@@ -19,7 +19,7 @@ from napari_fossiledit.reef.link import (
     link,
     merged_identities,
 )
-from napari_fossiledit.workflows.sources import without_orphans
+from napari_fossiledit.workflows.sources import with_class, without_orphans
 from napari_fossiledit.workflows.specimens import LINKED, find_linkable, slices_of
 
 Identities = dict[int, int | None]
@@ -86,6 +86,7 @@ def run(
     """
     with Project.open(project_path) as project:
         project.require_writable()
+        params = with_class(project, params)
         record = project.ledger.begin_run("link", params.model_dump(mode="json"))
         status, summary = "failed", dict[str, Any]()
         try:

@@ -16,7 +16,7 @@ from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef import Surface
-from napari_fossiledit.workflows.sources import find_source
+from napari_fossiledit.workflows.sources import find_source, with_class
 from napari_fossiledit.workflows.specimens import each_specimen
 
 _SHOWN = 4
@@ -53,6 +53,7 @@ def run(
     with explained(out_dir, "Making"):
         out_dir.mkdir(parents=True, exist_ok=True)
     with Project.open(project_path, read_only=True) as project:
+        params = with_class(project, params)
         slices = _chosen(project, params)
         files = [
             _draw_slice(project, z, params, out_dir)

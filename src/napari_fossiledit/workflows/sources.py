@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Part
+from napari_fossiledit.params.pictures import PictureParams
+from napari_fossiledit.params.reconstruct import LinkParams
+from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.project import Project
 
 
@@ -48,6 +52,16 @@ def _model_of_file(text: str) -> str:
     if not (text and path.exists()):
         return text
     return (path if path.is_dir() else path.parent).resolve().name
+
+
+P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
+
+
+def with_class(project: Project, params: P) -> P:
+    """Fill in the first class of the project where none was named."""
+    if params.class_name:
+        return params
+    return params.model_copy(update={"class_name": project.settings.classes[0]})
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:
