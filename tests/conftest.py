@@ -30,13 +30,20 @@ def _windows_can_open() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that open a window where Qt would abort the whole run for want of a display."""
+    """Run tests that open a window last, and skip them where Qt would abort for want of a display.
+
+    Software OpenGL brings an LLVM of its own: torch's triton crashes when it is loaded after it.
+    """
+    items.sort(key=_opens_window)
     if _windows_can_open():
         return
     skip = pytest.mark.skip(reason="no display and no Xvfb (apt package xvfb)")
-    for item in items:
-        if WINDOW_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(skip)
+    for item in filter(_opens_window, items):
+        item.add_marker(skip)
+
+
+def _opens_window(item: pytest.Item) -> bool:
+    return bool(WINDOW_FIXTURES & set(getattr(item, "fixturenames", ())))
 
 
 def pytest_unconfigure() -> None:
