@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,10 @@ def demo(
     result = workflow.run(params, **job.hooks)
     if not no_gui:
         _show(result.project)
+    elif _has_display():
+        from napari_fossiledit.widgets.window import picture
+
+        picture(result.project, result.results["predict"]["source"], result.window_picture)
     return result
 
 
@@ -252,6 +257,11 @@ def version(
     if shown:
         sys.stdout.write(f"napari-fossiledit {__version__}\n")
         raise typer.Exit
+
+
+def _has_display() -> bool:
+    """Whether a window can be drawn: everywhere but on a Linux without a screen."""
+    return sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
 
 
 def _show(project: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDockWidget
 
 from napari_fossiledit.widgets.dock import Dock
@@ -65,4 +66,6 @@ def open_window(path: Path | None = None) -> napari.Viewer:
         open_project(start.session, path)
         for title in _DOCKS:
             show_dock(start.session, title)
+        # The docks take their room from the canvas once the window is laid out.
+        QTimer.singleShot(0, viewer.reset_view)
     return viewer

@@ -51,6 +51,11 @@ class DemoResult:
     project: Path
     results: dict[str, Any]
 
+    @property
+    def window_picture(self) -> Path:
+        """Where a picture of the window belongs."""
+        return self.out / "pictures" / "window.png"
+
     def summary(self) -> dict[str, Any]:
         """Tell the result as JSON-able values."""
         return {"out": str(self.out), "project": str(self.project), **self.results}
