@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models import initial
 from napari_fossiledit.models.initial import adopt, initial_network
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import MaskRcnn
@@ -233,3 +234,18 @@ def test_the_shipped_model_is_small_and_learned_archaeocyathids():
     assert record.half
     assert record.training["slices"] == [4, 14, 24, 34, 44, 54]
     assert load_model(folder, "cpu").classes == ("archaeocyathid",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("backbone.fpn.inner_blocks.2.weight", "backbone.fpn.inner_blocks.2.0.weight"),
+        ("backbone.fpn.layer_blocks.0.bias", "backbone.fpn.layer_blocks.0.0.bias"),
+        ("rpn.head.conv.weight", "rpn.head.conv.0.0.weight"),
+        ("roi_heads.mask_head.mask_fcn3.bias", "roi_heads.mask_head.2.0.bias"),
+        ("rpn.head.cls_logits.weight", "rpn.head.cls_logits.weight"),
+        ("backbone.fpn.layer_blocks.0.0.bias", "backbone.fpn.layer_blocks.0.0.bias"),
+    ],
+)
+def test_published_files_of_torchvision_use_old_names(old, new):
+    assert initial._renamed(old) == new

@@ -47,7 +47,7 @@ def test_a_finished_model_is_not_overwritten(reef_project):
         ),
         ({"region": "500:600"}, "region lies outside the traced area"),
         ({"name": "../out"}, "leads out of"),
-        ({"init": "no/such.pth"}, "such"),
+        ({"init": "no/such.pth"}, "no model 'no/such.pth'"),
     ],
 )
 def test_impossible_trainings_are_refused(reef_project, values, message):
@@ -101,3 +101,11 @@ def test_pinned_slices_are_not_trained_on_unless_named(reef_project):
         project.update(pinned_slices=(1, 2))
     made = train.run(reef_project, quick(slices="", max_steps=1))
     assert made.slices == (0, 3, 4)
+
+
+def test_a_shipped_model_can_be_the_start(reef_project):
+    made = train.run(reef_project, quick(max_steps=1, init="reef-lite"))
+    assert made.steps == 1
+    with Project.open(reef_project) as project:
+        (run,) = [r for r in project.ledger.runs() if r.kind == "train"]
+        assert run.params["init"].endswith("reef-lite")

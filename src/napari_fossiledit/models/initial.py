@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ _CLASS_LAYERS = (
     "roi_heads.box_predictor.",
     "roi_heads.mask_predictor.mask_fcn_logits.",
 )
+_OLD_NAMES = (
+    (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d)\.(?=weight|bias)"), r"\1.0."),
+    (re.compile(r"rpn\.head\.conv\.(?=weight|bias)"), "rpn.head.conv.0.0."),
+)
+_OLD_MASK_LAYER = re.compile(r"mask_head\.mask_fcn(\d)\.")
 # torchvision's ImageNet normalisation, for values of 0 to 255.
 _TORCHVISION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
@@ -142,10 +148,17 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
+def _renamed(name: str) -> str:
+    """Name of a layer today: torchvision's published files use the names before version 0.13."""
+    for old, new in _OLD_NAMES:
+        name = old.sub(new, name)
+    return _OLD_MASK_LAYER.sub(lambda found: f"mask_head.{int(found[1]) - 1}.0.", name)
+
+
 def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
     inner = value.get("model", value) if isinstance(value, dict) else value
     if isinstance(inner, dict) and inner and all(isinstance(v, Tensor) for v in inner.values()):
-        return {str(k): v for k, v in inner.items()}
+        return {_renamed(str(k)): v for k, v in inner.items()}
     raise FossilError(
         f"{path} holds no state dictionary",
         expected="names of layers with their weights",

@@ -12,6 +12,7 @@ from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.models import find_model
 from napari_fossiledit.workflows.truth import ProjectSamples
 
 
@@ -83,6 +84,8 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
     changes: dict[str, Any] = {}
     if not params.classes:
         changes["classes"] = project.settings.classes
+    if params.init and not Path(params.init).expanduser().exists():
+        changes["init"] = str(find_model(project, params.init).folder)
     if not params.slices:
         changes["slices"] = traced
     if not (params.slices or traced):
