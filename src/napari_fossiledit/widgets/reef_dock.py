@@ -146,6 +146,8 @@ class ReefDock(Dock):
         self.surfaces.show(scene.meshes)
         viewer.reset_view()
         camera_of(viewer).set_view_direction(_LOOKING, _UP)
+        # Once more: how much room the specimens take depends on where they are seen from.
+        viewer.reset_view(reset_camera_angle=False)
 
     def _show_all(self) -> None:
         self.table.clearSelection()
