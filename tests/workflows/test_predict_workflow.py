@@ -77,6 +77,8 @@ def test_cancelling_keeps_finished_slices(reef_project, blank_model):
             on_progress=reports.append,
             cancel=lambda: bool(reports) and reports[-1].done >= 1,
         )
+    with Project.open(reef_project) as project:
+        assert project.ledger.runs()[-1].status == "cancelled"
     assert predict.run(reef_project, params(blank_model)).predicted == (1, 2, 3, 4)
 
 

@@ -177,5 +177,5 @@ def _record(project: Project, params: EvaluateParams, result: EvaluateResult) ->
     if result.report is None:
         return
     write_json(result.report, result.summary())
-    record = project.ledger.begin_run("evaluate", params.model_dump(mode="json"))
-    project.ledger.end_run(record, "done", result.summary())
+    with project.ledger.recorded("evaluate", params.model_dump(mode="json")) as summary:
+        summary.update(result.summary())

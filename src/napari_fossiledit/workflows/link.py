@@ -87,13 +87,9 @@ def run(
     with Project.open(project_path) as project:
         project.require_writable()
         params = with_class(project, params)
-        record = project.ledger.begin_run("link", params.model_dump(mode="json"))
-        status, summary = "failed", dict[str, Any]()
-        try:
+        with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
             outcome = _run(project, params, on_progress, cancel)
-            status, summary = "done", outcome.summary()
-        finally:
-            project.ledger.end_run(record, status, summary)
+            summary.update(outcome.summary())
     return outcome
 
 

@@ -106,9 +106,8 @@ def _predict(
     on_progress: OnProgress,
     cancel: Cancel,
 ) -> None:
-    record = project.ledger.begin_run("predict", params.model_dump(mode="json"))
-    status = "failed"
-    try:
+    with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
+        summary["source"] = source
         for z in tracked(slices, len(slices), "Predicting slice", on_progress, cancel):
             found = segmenter.predict(
                 project.stack.read(z),
@@ -120,9 +119,6 @@ def _predict(
                 cancel=cancel,
             )
             project.ledger.store(source, z, found)
-        status = "done"
-    finally:
-        project.ledger.end_run(record, status, {"source": source})
 
 
 def _remember(project: Project, done: PredictResult) -> None:

@@ -102,7 +102,7 @@ class ProjectSamples:
         classes: Sequence[str],
         region: Region | None = None,
     ) -> None:
-        self._project, self._classes, self._region = project, tuple(classes), region
+        self._project, self._classes = project, tuple(classes)
         self.slices, self.validation = tuple(slices), tuple(validation)
         truths = [read_truth(project, z, region) for z in (*slices, *validation)]
         self._truths = {truth.slice: truth for truth in truths}
