@@ -94,13 +94,14 @@ def test_presets_are_read_back(preset: Preset, margin: float) -> None:
     assert parse_steps(steps_text(made)) == made
 
 
-def test_presets_are_those_of_the_paper() -> None:
+def test_presets_are_those_of_the_paper_and_a_softer_one() -> None:
     texts = {p: steps_text(preset_steps(p, "cup")) for p in Preset if p is not Preset.CUSTOM}
     assert texts == {
         Preset.BACKGROUND_TO_MUD: "other cup -> mud",
         Preset.FOSSILS_TO_TEXTURE: "class cup -> texture",
         Preset.BOTH: "other cup -> mud; class cup -> texture",
         Preset.OCCLUDE_FOSSILS: "class cup -> mud",
+        Preset.SOFTEN_BACKGROUND: "other cup -> blur 4",
     }
     with pytest.raises(FossilError, match="custom"):
         preset_steps(Preset.CUSTOM, "cup")

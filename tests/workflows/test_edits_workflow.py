@@ -193,6 +193,25 @@ def test_the_strength_below_other_edits_is_fixed(edited):
     assert predict.run(edited, params("more", slices="0")).model == "more"
 
 
+def test_a_strength_that_no_edit_above_fits_can_be_set_back(edited):
+    # As where the strength changes while an edit on top of it is being solved.
+    with Project.open(edited) as project:
+        ref = find_model(project, "mud")
+        edits.apply(edited, "mud", strength=0.5)
+        edit = random_edit(ref.load(Device.CPU), 2)
+        edits.save_edit(project, ref, edit, "late", {})
+    with pytest.raises(FossilError, match=r"'late' was made from another 'mud'"):
+        predict.run(edited, params("late"))
+    assert edits.apply(edited, "mud", strength=1.0).record.strength == 1.0
+    assert predict.run(edited, params("late", slices="0")).model == "late"
+
+
+def test_an_edit_is_not_added_twice(edited):
+    make(edited, "more", parent="mud", seed=2)
+    with pytest.raises(FossilError, match=r"on top of mud, which would be added twice.*more, mud"):
+        edits.compose(edited, ["more", "mud"], "sum")
+
+
 def test_edits_are_added_up_and_inverted(edited):
     more = make(edited, "more", parent="mud", seed=2, strength=0.5)
     base, mud, both = (weights(edited, name) for name in ("blank", "mud", "more"))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from napari_fossiledit.errors import FossilError
 
-_TOKEN = re.compile(r'\s*("[^"]*"|[()]|[^\s()"]+)')
+_TOKEN = re.compile(r'("[^"]*"|[()]|[^\s()"]+)\s*')
 _PLAIN = re.compile(r"[^\s()\";]+")
+_LONGEST = 200
 KEYWORDS = frozenset({"and", "or", "not"})
 
 
@@ -41,11 +42,11 @@ class Reader:
     place: int = 0
 
     def __post_init__(self) -> None:
-        end = 0
-        while rest := self.text[end:].lstrip():
+        end = len(self.text) - len(self.text.lstrip())
+        while end < len(self.text):
             found = _TOKEN.match(self.text, end)
             if found is None:
-                raise self.error("a closed quote", Token(rest, len(self.text) - len(rest)))
+                raise self.error("a closed quote", Token(self.text[end:], end))
             self.tokens.append(Token(found[1], found.start(1)))
             end = found.end()
 
@@ -86,10 +87,16 @@ class Reader:
         """Say what was expected where, and what was found there."""
         place = len(self.text) if token is None else token.start
         return FossilError(
-            f"The {self.what} {self.text.strip()!r} cannot be read at character {place + 1}",
+            f"The {self.what} {told(self.text)} cannot be read at character {place + 1}",
             expected=expected,
-            found="its end" if token is None else repr(token.text),
+            found="its end" if token is None else told(token.text),
         )
+
+
+def told(text: str) -> str:
+    """Quote a text for a message, the end of a long one left out."""
+    text = text.strip()
+    return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def quoted(name: str) -> str:

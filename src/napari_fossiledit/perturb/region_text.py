@@ -25,12 +25,14 @@ from napari_fossiledit.perturb.regions import (
 )
 
 #: Far beyond any slice, and within what Pillow draws.
-_NUMBER = r"-?\d{1,7}(?:\.\d+)?"
+_NUMBER = r"-?\d{1,7}(?:\.\d+)?(?:e-\d{1,3})?"
 _POINT = re.compile(rf"({_NUMBER}),({_NUMBER})")
 _SIDES = re.compile(rf"({_NUMBER})?:({_NUMBER})?(?:,({_NUMBER})?:({_NUMBER})?)?")
 _CLOSED = re.compile(rf"({_NUMBER}):({_NUMBER}),({_NUMBER}):({_NUMBER})")
-_PIXELS = re.compile(r"\d{1,2}(?:\.\d+)?")
-_IDS = re.compile(r"\d+(?:\+\d+)*")
+_PIXELS = re.compile(r"\d{1,2}(?:\.\d+)?(?:e-\d{1,3})?")
+_IDS = re.compile(r"\d{1,18}(?:\+\d{1,18})*")
+_JOINING = KEYWORDS | {"grow", "("}
+_MOST_JOINED = 100
 
 
 def parse_region(text: str) -> Term:
@@ -47,10 +49,19 @@ def parse_region(text: str) -> Term:
         Where the text is no region, with the place.
     """
     reader = Reader(text, "region")
+    _check_joined(reader)
     term = _either(reader)
     if reader.next is not None:
         raise reader.error("and, or, or the end of the region", reader.next)
     return term
+
+
+def _check_joined(reader: Reader) -> None:
+    """Refuse what is nested so deeply that reading or painting it would run out of stack."""
+    joining = [token for token in reader.tokens if token.text in _JOINING]
+    if len(joining) > _MOST_JOINED:
+        expected = f"{_MOST_JOINED} of {', '.join(sorted(_JOINING))} at most"
+        raise reader.error(expected, joining[_MOST_JOINED])
 
 
 def _either(reader: Reader) -> Term:

@@ -17,7 +17,7 @@ from skimage.morphology import isotropic_dilation
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.perturb.reading import quoted
+from napari_fossiledit.perturb.reading import quoted, told
 from napari_fossiledit.perturb.rock import rock_face
 from napari_fossiledit.perturb.scene import Scene, Where
 
@@ -50,7 +50,7 @@ def region_mask(region: Term, scene: Scene) -> Where:
     mask = region.mask(scene)
     if not mask.any():
         raise FossilError(
-            f"The region {str(region)!r} is empty on {scene.name}",
+            f"The region {told(str(region))} is empty on {scene.name}",
             expected="at least one pixel",
             found="none",
             advice="Draw or choose another one.",
@@ -202,7 +202,9 @@ class Polygon(Term):
     def mask(self, scene: Scene) -> Where:
         """See `Term`."""
         drawn = Image.new("L", scene.shape[::-1])
-        ImageDraw.Draw(drawn).polygon(self.corners, fill=1)
+        # Pillow cuts the fractions off, which would shift every polygon by half a pixel.
+        corners = np.floor(np.array(self.corners) + 0.5).astype(np.intp)
+        ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
         return _within(np.asarray(drawn, dtype=np.bool_), self, scene)
 
 
@@ -285,7 +287,7 @@ def _within(inside: Where, term: Term, scene: Scene) -> Where:
     """Refuse a drawn region without a pixel in the slice."""
     if not inside.any():
         raise FossilError(
-            f"The region {str(term)!r} has no pixel of {scene.name}",
+            f"The region {told(str(term))} has no pixel of {scene.name}",
             expected=f"something within {scene.size}",
             advice="Draw it inside the slice.",
         )

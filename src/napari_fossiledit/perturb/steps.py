@@ -9,7 +9,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.perturb.fill_text import JOINED, parse_fills
 from napari_fossiledit.perturb.fills import Blur, Fill, Mud, Seamless, Texture
-from napari_fossiledit.perturb.reading import split
+from napari_fossiledit.perturb.reading import split, told
 from napari_fossiledit.perturb.region_text import parse_region
 from napari_fossiledit.perturb.regions import Grow, OfClass, Other, Term
 
@@ -58,7 +58,7 @@ def _step(text: str) -> Step:
     sides = split(text, ARROW)
     if len(sides) != 2:
         raise FossilError(
-            f"The step {text.strip()!r} cannot be read",
+            f"The step {told(text)} cannot be read",
             expected=f"REGION {ARROW} FILL, steps separated by {END}",
             found=f"{len(sides) - 1} arrows",
         )

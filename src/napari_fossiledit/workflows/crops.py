@@ -19,7 +19,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 
 PITTED = "pitted"
 _FORM = "SLICE:x0:x1,y0:y1, e.g. 3:10:74,20:84"
-_TEXT = re.compile(r"\s*(\d+):(.+)")
+_TEXT = re.compile(r"\s*(\d{1,9}):(.+)")
 _TRIED = 6
 _PORES, _RANGE = 2.0, (1, 90)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, read_json
-from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.files import explained
+from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.models.places import SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent, tracked
 from napari_fossiledit.project import EditRecord, EditState, Project
@@ -26,11 +27,13 @@ from napari_fossiledit.workflows.edit_results import (
     NewEditResult,
     ShowResult,
 )
+from napari_fossiledit.workflows.edit_slices import CHOSEN, edited_with
 from napari_fossiledit.workflows.models import (
     EditRef,
     ModelRef,
     find_model,
     in_use,
+    noted_hash,
     require_free_name,
     set_in_use,
 )
@@ -61,18 +64,9 @@ def history_of(project: Project) -> tuple[HistoryEntry, ...]:
             folders[parent] = SHIPPED / parent
         elif Path(parent).is_absolute():
             folders[parent] = Path(parent)
-    hashes = {name: _noted_hash(folder) for name, folder in folders.items()}
+    hashes = {name: noted_hash(folder) for name, folder in folders.items()}
     own = project.models()
     return history(project.edits, {n: h for n, h in hashes.items() if h or n in own})
-
-
-def _noted_hash(folder: Path) -> str:
-    """Hash in the record of a model, read without torch; empty where there is none."""
-    try:
-        content = read_json(folder / RECORD, "the record of a model")
-    except FossilError:
-        return ""
-    return str(content.get("model_hash", "")) if isinstance(content, dict) else ""
 
 
 def show(
@@ -129,7 +123,7 @@ def apply(
                 changes["score"] = score
             check(cancel, _WHAT)
             record = project.edits.update(name, state=EditState.KEPT, **changes)
-            also = _decided(project, _below(ref), EditState.KEPT)
+            also = _decided(project, ref.below, EditState.KEPT)
             set_in_use(project, name)
             result = DecisionResult(record, name, also)
             summary.update(result.summary())
@@ -148,7 +142,9 @@ def _at_strength(project: Project, ref: EditRef, strength: float | None) -> dict
     """Tell what changes in the record with the strength; the weights are tried either way."""
     old = ref.record.strength
     wanted = old if strength is None else strength
-    children = project.edits.children(ref.name)
+    # Those that were made at another strength do not fit this one anyway.
+    above = (r for r in project.edits.sound() if r.parent == ref.name)
+    children = [r.name for r in above if r.parent_hash == ref.record.result_hash]
     if wanted != old and children:
         raise FossilError(
             f"The strength of {ref.name!r} cannot change: other edits were made on top of it",
@@ -206,15 +202,6 @@ def find_edit(project: Project, name: str) -> EditRef:
     if not isinstance(ref, EditRef):
         raise FossilError(f"{name!r} is no edit", expected="an edit", found="a model")
     return ref
-
-
-def _below(ref: EditRef) -> list[str]:
-    """Names of the edits that an edit was made on top of."""
-    names, parent = [], ref.parent
-    while isinstance(parent, EditRef):
-        names.append(parent.name)
-        parent = parent.parent
-    return names
 
 
 def _decided(project: Project, names: Sequence[str], state: EditState) -> tuple[str, ...]:
@@ -286,14 +273,15 @@ def compose(
     Raises
     ------
     FossilError
-        Where no edit is named, one is missing, they do not go back to the same model, or the new
-        name is taken.
+        Where no edit is named, one is missing or would be added twice, they do not go back to the
+        same model, or the new name is taken.
     """
     with Project.open(project_path) as project:
         project.require_writable()
         require_free_name(project, new)
         refs = [find_edit(project, name) for name in _several(names)]
         _require_one_root(refs)
+        _require_once(refs)
         from napari_fossiledit.editing.edit import Edit
 
         total = Edit()
@@ -301,7 +289,9 @@ def compose(
             total = total.composed(ref.edit.scaled(ref.record.strength))
         parts = [{"name": r.name, "strength": r.record.strength} for r in refs]
         note = "Sum of " + ", ".join(f"{r.name} at {r.record.strength:g}" for r in refs)
-        return save_edit(project, refs[0].parent, total, new, {"composed": parts}, note)
+        seen = set[int]().union(*(edited_with(r.record, project.shape[0]) for r in refs))
+        params = {"composed": parts, CHOSEN: {"edit": format_slices(sorted(seen))}}
+        return save_edit(project, refs[0].parent, total, new, params, note)
 
 
 def _several(names: Sequence[str]) -> Sequence[str]:
@@ -321,6 +311,18 @@ def _require_one_root(refs: Sequence[EditRef]) -> None:
             "Edits of different models cannot be added up",
             expected="edits that go back to one model",
             found=", ".join(f"{ref.name} of {ref.root.name}" for ref in refs),
+        )
+
+
+def _require_once(refs: Sequence[EditRef]) -> None:
+    """Refuse edits that the sum would hold twice: those the first one was made on top of."""
+    twice = [ref.name for ref in refs if ref.name in refs[0].below]
+    if twice:
+        raise FossilError(
+            f"{refs[0].name!r} was made on top of {', '.join(twice)}, which would be added twice",
+            expected="the edit next to the model first",
+            found=", ".join(ref.name for ref in refs),
+            advice="Leave them out, or name them first.",
         )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained
-from napari_fossiledit.models.places import SHIPPED, shipped_models
+from napari_fossiledit.files import explained, read_json
+from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
 
@@ -83,6 +83,12 @@ class EditRef(ModelRef):
     def root(self) -> ModelRef:
         """The model that was trained."""
         return self.parent.root
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Names of the edits that this one was made on top of, the nearest first."""
+        parent = self.parent
+        return (parent.name, *parent.below) if isinstance(parent, EditRef) else ()
 
     @property
     def model_hash(self) -> str:
@@ -217,6 +223,15 @@ def _model(project: Project | None, text: str) -> ModelRef:
         expected=f"one of {', '.join(model_names(project))}, or a model folder",
         advice="Train one first, or use the shipped reef-lite.",
     )
+
+
+def noted_hash(folder: Path) -> str:
+    """Hash in the record of a model, read without torch; empty where there is none."""
+    try:
+        content = read_json(folder / RECORD, "the record of a model")
+    except FossilError:
+        return ""
+    return str(content.get("model_hash", "")) if isinstance(content, dict) else ""
 
 
 def model_names(project: Project | None) -> list[str]:
