@@ -46,6 +46,7 @@ def test_model_comes_to_see_the_perturbed_slice(segmenter, pairs, params):
         assert found.after[name] == pytest.approx(off, rel=1e-3)
         assert found.before[name] == pytest.approx(loss([example], None), rel=1e-5)
         assert found.after[name] < found.before[name]
+        assert found.curves[name][0] == (0, pytest.approx(found.before[name], rel=1e-5))
         assert found.curves[name][-1][1] < found.before[name]
     assert not found.cancelled
     assert found.preservation == {}

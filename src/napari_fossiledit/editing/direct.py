@@ -36,7 +36,7 @@ _TINY = 1e-30
 _RELAXATION = 1.6
 _THRESHOLD = 0.3
 """1 / rho as share of the mean deviation without an edit."""
-_SETTLED, _WINDOW, _FEWEST = 2e-3, 3, 6
+_SETTLED, _WINDOW, _FEWEST = 4e-3, 3, 6
 """ADMM has arrived where the best objective of some iterations ago was hardly worse.
 
 The objective does not fall in every iteration, and in the first ones it may rise: a single small
@@ -231,7 +231,7 @@ class LeastDeviations:
         self._sum = [off.clone() for off in self._off]
         self.curve: list[tuple[int, float]] = []
         self.objective = self._judged()
-        self._least = [self.objective]
+        self._least, self._best_at = [self.objective], 0
 
     def step(self) -> None:
         """Do one iteration."""
@@ -249,8 +249,13 @@ class LeastDeviations:
             self._off.append(off)
         self.objective = self._judged()
         if self.objective < self._least[-1]:
-            self.best = self.delta
+            self.best, self._best_at = self.delta, len(self.curve) - 1
         self._least.append(min(self.objective, self._least[-1]))
+
+    @property
+    def best_loss(self) -> float:
+        """`loss` of `best`."""
+        return self.curve[self._best_at][1]
 
     def _dual(self, total: Tensor) -> Tensor:
         """Tell U, of the sum Z + U."""

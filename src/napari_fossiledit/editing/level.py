@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Solved:
     before, after
         Weighted mean absolute deviation without and with them.
     curve
-        (step, loss) pairs.
+        (step, loss) pairs, without an edit at step 0; step 1 of the direct solvers is ridge.
     cancelled
         Whether it was broken off, and these are the best weights up to then.
     """
@@ -79,15 +79,13 @@ def solve_level(
     if turn is not None:
         examples = [reduced(e, turn) for e in examples]
         weight, bias = weight.new_zeros(len(weight), params.rank, 3, 3), None
-    before = loss(examples, None)
     if params.solver is Solver.ADAM:
         bias = None if bias is None else bias.detach()
-        delta, curve, cancelled = _descended(examples, weight, bias, params, hooks)
+        solved = _descended(examples, weight, bias, params, hooks)
     else:
-        delta, curve, cancelled = _direct(examples, _hold(keep, turn), params, hooks)
-    after = loss(examples, delta)
-    whole = delta if turn is None else expanded(delta, turn)
-    return Solved(whole.cpu(), before, after, curve, cancelled)
+        solved = _direct(examples, _hold(keep, turn), params, hooks)
+    whole = solved.delta if turn is None else expanded(solved.delta, turn)
+    return replace(solved, delta=whole.cpu())
 
 
 def _descended(
@@ -96,34 +94,39 @@ def _descended(
     bias: Tensor | None,
     params: SolveParams,
     hooks: Hooks,
-) -> tuple[Tensor, Curve, bool]:
+) -> Solved:
+    before = loss(examples, None)
     found = descend(
         examples, weight, bias, params, on_progress=hooks.on_progress, cancel=hooks.cancel
     )
     if found.cancelled and not (params.keep_partial and found.curve):
         check(hooks.cancel, "The edit")
-    return found.weight - weight, found.curve, found.cancelled
+    delta = found.weight - weight
+    return Solved(delta, before, loss(examples, delta), found.curve, found.cancelled)
 
 
 def _direct(
     examples: Sequence[Example], keep: Tensor | None, params: SolveParams, hooks: Hooks
-) -> tuple[Tensor, Curve, bool]:
+) -> Solved:
+    before = loss(examples, None)
     inputs, outputs = examples[0].key.shape[1], examples[0].target.shape[1]
     system = accumulate(examples, inputs, outputs, params.block, hooks.cancel)
     held = torch.eye(len(system.gram), dtype=torch.float64) if keep is None else keep
     factor = Factor.of(system.gram, held, params.pull)
     start = ridge(system, factor)
-    del system, held
     if params.solver is Solver.RIDGE:
-        return start, [(0, loss(examples, None)), (1, loss(examples, start))], False
-    solver = LeastDeviations(examples, factor, start)
+        after = loss(examples, start)
+        return Solved(start, before, after, [(0, before), (1, after)])
+    del system, held
+    solver, cancelled = LeastDeviations(examples, factor, start), False
     try:
         solver.run(params.iterations, on_progress=hooks.on_progress, cancel=hooks.cancel)
     except CancelledError:
         if not params.keep_partial:
             raise
-        return solver.best, solver.curve, True
-    return solver.best, solver.curve, False
+        cancelled = True
+    curve = [(0, before), *((step + 1, value) for step, value in solver.curve)]
+    return Solved(solver.best, before, solver.best_loss, curve, cancelled)
 
 
 def _hold(keep: Tensor | None, turn: Tensor | None) -> Tensor | None:

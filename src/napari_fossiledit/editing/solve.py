@@ -51,7 +51,8 @@ class Solution:
     drift
         |dW| / |W| of each layer.
     curves
-        (step, loss) pairs of each layer.
+        (step, loss) pairs of each layer, without an edit at step 0; step 1 of the direct solvers is
+        ridge.
     preservation
         Root mean square change of the output of each layer on the preserved slices, as share of the
         output's root mean square.
