@@ -20,6 +20,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import changes
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.perturb import Scene, parse_region, region_mask
 from napari_fossiledit.progress import Progress, never, silent
@@ -234,7 +235,8 @@ def test_another_preset_takes_no_steps(session, dock):
     dock.perturb.steps.add("rock")
     assert dock.perturb.read().steps == ""
     assert dock.perturb.steps.isHidden()
-    assert dock.perturb.title == "background to mud"
+    assert dock.perturb.title == "soften background"
+    assert dock.perturb.read().preset == EditParams().preset
 
 
 # ------------------------------------------------------------------------- preview

@@ -10,6 +10,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
+from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.widgets.dock import note, section
 from napari_fossiledit.widgets.forms import ParamsForm
@@ -52,6 +53,8 @@ class PerturbPage(QWidget):
         self.mud = MudRow(session, jobs)
         rest = [name for name in PerturbParams.model_fields if name not in _SHOWN]
         self.form = ParamsForm(PerturbParams, hidden=("steps",), advanced=rest, labels=_LABELS)
+        # The page Edit takes what is chosen here: begin with what edits gain most from.
+        self.form.fill(preset=EditParams.model_fields["preset"].default)
         self.steps = StepsTable(session)
         self.live = QCheckBox("Preview on the slice on show")
         self.where = QComboBox()
