@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.perturb import parse_region, parse_steps, preset_steps, steps_text
+from napari_fossiledit.perturb import (
+    Scene,
+    parse_region,
+    parse_steps,
+    preset_steps,
+    region_mask,
+    steps_text,
+)
 from napari_fossiledit.perturb.fill_text import parse_fills
 from napari_fossiledit.perturb.fills import (
     Blur,
@@ -21,6 +29,7 @@ from napari_fossiledit.perturb.fills import (
     Solid,
     Texture,
 )
+from napari_fossiledit.perturb.reading import split
 from napari_fossiledit.perturb.regions import (
     All,
     And,
@@ -136,12 +145,34 @@ def test_and_binds_closer_than_or_and_not_closest() -> None:
         ('class "red', 7, "closed quote"),
         ("grow rock", 6, "number of pixels"),
         ("", 1, "one of all, rock"),
+        ("instance " + "9" * 5000, 10, "ids"),
+        ("(" * 5000 + "all" + ")" * 5000, 101, "100 of (, and, grow, not, or at most"),
+        ("not " * 5000 + "all", 401, "at most"),
+        ("all" + " or all" * 5000, 705, "at most"),
     ],
 )
 def test_unreadable_regions_tell_the_place(text: str, place: int, expected: str) -> None:
     with pytest.raises(FossilError, match=f"at character {place}") as caught:
         parse_region(text)
     assert expected in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_is_nested_as_deeply_as_may_be_is_read_and_painted() -> None:
+    made = parse_region("(" * 50 + "all" + ")" * 50 + " or all" * 50)
+    assert str(made) == "all" + " or all" * 50
+    scene = Scene(np.zeros((3, 4), np.uint8))
+    assert region_mask(parse_region("not " * 100 + "all"), scene).all()
+
+
+@pytest.mark.parametrize("mark", [";", "->", " + "])
+def test_marks_in_quotes_do_not_split(mark: str) -> None:
+    assert split(f'a{mark}"b{mark}c"d{mark}', mark) == ["a", f'"b{mark}c"d', ""]
+
+
+def test_a_tiny_coordinate_is_read_back() -> None:
+    made = Polygon(((1e-5, 2), (30, 4), (-2.5e-7, 8)))
+    assert parse_region(str(made)) == made
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,11 @@ def test_a_polygon_agrees_with_another_rasteriser(scene: Scene) -> None:
     assert (found != expected).sum() < 0.05 * expected.sum()
 
 
+def test_a_polygon_takes_the_pixels_nearest_to_its_corners(scene: Scene) -> None:
+    found = region_mask(parse_region("polygon 9.8,4.9 20.2,4.9 20.2,12.3 9.8,12.3"), scene)
+    np.testing.assert_array_equal(found, region_mask(parse_region("box 10:21,5:13"), scene))
+
+
 def test_a_grown_region_holds_all_within_the_distance(scene: Scene) -> None:
     away = ndimage.distance_transform_edt(~(CUP | OTHER_CUP))
     found = region_mask(parse_region("grow 3 class cup"), scene)
@@ -120,6 +125,7 @@ def test_everything_but_a_class_keeps_to_what_is_known(scene: Scene) -> None:
         ("box 60:70,0:5", r"has no pixel of slice 7; expected something within x 0 to 59, y 0 to"),
         ("ellipse 0:9,-20:-4", r"has no pixel of slice 7"),
         ("polygon 70,1 80,1 75,9", r"has no pixel of slice 7"),
+        ("polygon -5,-5 -0.6,-5 -0.6,-0.6", r"has no pixel of slice 7"),
         ("not all", r"'not all' is empty on slice 7"),
         ("class cup and not class cup", r"is empty on slice 7"),
     ],

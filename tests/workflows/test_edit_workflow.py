@@ -141,9 +141,11 @@ def test_only_the_chosen_levels_are_edited(done):
 
 def test_progress_tells_what_is_done_and_how_far(done):
     messages = [p.message for p in done[2]]
-    assert "Choosing the strength, 3 of 3: strength 1, slice 1" in messages
-    assert "Judging mud: 1 of 1 slices" in messages
-    assert all(0 <= p.done <= max(p.total, p.done) for p in done[2])
+    assert "Choosing the strength: strength 1 on slice 1" in messages
+    assert "Judging mud" in messages
+    choosing = [p for p in done[2] if p.message.startswith("Choosing the strength")]
+    assert [(p.done, p.total) for p in choosing] == [(0, 3), (1, 3), (2, 3)]
+    assert all(0 <= p.done <= p.total for p in done[2])
 
 
 def test_the_page_holds_everything(done):
@@ -473,7 +475,8 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    "message", ["Capturing slice", "Summing preserved", "Editing ", "Choosing the strength, 2"]
+    "message",
+    ["Capturing slice", "Summing preserved", "Editing ", "Choosing the strength: strength 0.5"],
 )
 def test_a_cancelled_edit_leaves_nothing(project_path, message):
     stop = Stop(message)
@@ -485,7 +488,7 @@ def test_a_cancelled_edit_leaves_nothing(project_path, message):
         assert project.ledger.runs()[-1].status == "cancelled"
 
 
-@pytest.mark.parametrize("message", ["Editing ", "Choosing the strength, 2"])
+@pytest.mark.parametrize("message", ["Editing ", "Choosing the strength: strength 0.5"])
 def test_a_cancelled_edit_may_be_kept(project_path, message):
     result = edit.run(project_path, params(keep_partial=True), **Stop(message).hooks())
     assert result.cancelled

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import skimage.io
 import tifffile
 from scipy import ndimage
 
@@ -16,9 +17,9 @@ from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows import probe, sample
+from napari_fossiledit.workflows import probe, probe_page, sample
 from napari_fossiledit.workflows.models import ModelRef
-from napari_fossiledit.workflows.perturbing import prepared
+from napari_fossiledit.workflows.perturbing import Prepared, prepared
 
 FOSSIL, MICROBE = "archaeocyathid", "calcimicrobe"
 
@@ -148,7 +149,7 @@ def test_cancelling_leaves_no_report(reef_project, naive):
     def note(progress: Progress):
         seen.append(progress)
 
-    with pytest.raises(CancelledError, match="Probing was cancelled"):
+    with pytest.raises(CancelledError, match=r"(Probing|Perturbing) was cancelled"):
         probe.run(
             reef_project,
             params(naive),
@@ -195,6 +196,10 @@ def test_a_preset_that_was_named_must_suit(reef_project, naive):
             r"No trilobite is traced on slices 1,3.*found archaeocyathid",
         ),
         ({"model": "none"}, r"There is no model 'none'"),
+        ({"mud": "90;52;40"}, r"mud colour cannot be read; expected r,g,b"),
+        ({"mud": "90,52,400"}, r"cannot hold the colour; expected values from 0 to 255"),
+        ({"texture": "9:0:9,0:9"}, r"The crop 9:0:9,0:9 lies outside the stack"),
+        ({"texture": "1:0:4,0:4"}, r"crop is too small; expected 8 x 8"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_done(reef_project, naive, values, message):
@@ -202,6 +207,30 @@ def test_bad_input_is_told_before_anything_is_done(reef_project, naive, values, 
         probe.run(reef_project, params(naive, **values))
     with Project.open(reef_project, read_only=True) as project:
         assert "probe" not in {run.kind for run in project.ledger.runs()}
+
+
+def test_cancelling_while_a_slice_is_perturbed_is_not_taken_for_a_misfit(
+    reef_project, naive, monkeypatch
+):
+    def cancelled(*_, cancel, **__):
+        raise CancelledError("Perturbing was cancelled")
+
+    monkeypatch.setattr(probe, "prepared", cancelled)
+    with pytest.raises(CancelledError, match="Perturbing was cancelled"):
+        probe.run(reef_project, params(naive))
+    assert list((reef_project / "reports").iterdir()) == []
+
+
+def test_both_sides_of_an_overlay_are_scaled_alike(tmp_path):
+    image = np.full((20, 30, 3), 1000, np.uint16)
+    perturbed = image.copy()
+    perturbed[:10] = 4000
+    empty = Mask.from_array(np.zeros((20, 30), bool))
+    made = Prepared(0, image, perturbed, image[..., 0] > 0, 1.0, "", None, ())
+    probe_page.draw(made, [], empty, tmp_path / "both.png")
+    both = skimage.io.imread(tmp_path / "both.png")
+    assert (both[15, 5] == both[15, -5]).all()
+    assert both[5, -5, 0] == 255
 
 
 def test_a_slice_that_is_not_traced_cannot_be_probed(reef_project, naive):

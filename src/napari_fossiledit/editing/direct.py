@@ -235,7 +235,7 @@ class LeastDeviations:
 
     def step(self) -> None:
         """Do one iteration."""
-        right = -(self._hold @ flattened(self.delta))
+        right = -self._pulled
         for example, off, total in zip(self.examples, self._off, self._sum, strict=True):
             # Asked of the quadratic step: Z - U - (A D - R), what is still missing. Solving for the
             # change alone keeps single precision products from drowning weak directions.
@@ -266,7 +266,8 @@ class LeastDeviations:
         mean = _mean_size(self.examples, self._off)
         self.curve.append((len(self.curve), mean))
         flat = flattened(self.delta)
-        pulled = float((flat * (self._hold @ flat)).sum())
+        self._pulled = self._hold @ flat
+        pulled = float((flat * self._pulled).sum())
         return mean + pulled / (2 * self._threshold * sum(off.numel() for off in self._off))
 
     def run(

@@ -98,21 +98,22 @@ def accumulate(
 def _sums(example: Example, start: int, block: int) -> tuple[Tensor, Tensor | None, int]:
     """Sum over one block of whole rows, beginning at position `start`."""
     height, width = example.key.shape[-2:]
-    # Without weights nothing is unfolded: the same memory holds nine times as many positions.
-    rows = max(1, (block if example.weight is not None else 9 * block) // width)
+    # What is not unfolded may have nine times as many positions; for a small map it does not pay.
+    shifted = example.weight is None and example.positions > block
+    rows = max(1, (9 * block if shifted else block) // width)
     first = start // width
     last = min(height, first + rows)
     wanted = None
     if example.target is not example.value:
         wanted = example.target[:, :, first:last] - example.value[:, :, first:last]
     count = (last - first) * width
-    if example.weight is None:
-        return *_alike(example.key, wanted, first, last), count
-    weight = example.weight[0, 0, first:last].reshape(-1, 1)
-    return *_weighted(unfolded(example.key, first, last), wanted, weight), count
+    if shifted:
+        return *_shifted(example.key, wanted, first, last), count
+    weight = None if example.weight is None else example.weight[0, 0, first:last].reshape(-1, 1)
+    return *_unfolded(unfolded(example.key, first, last), wanted, weight), count
 
 
-def _alike(
+def _shifted(
     key: Tensor, wanted: Tensor | None, first: int, last: int
 ) -> tuple[Tensor, Tensor | None]:
     """Sum where all positions count alike."""
@@ -123,9 +124,11 @@ def _alike(
     return gram, flattened(grad.conv2d_weight(windowed(key, first, last), shape, wanted))
 
 
-def _weighted(keys: Tensor, wanted: Tensor | None, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Sum with weights: products in single, sums in double precision (the caller's)."""
-    weighted = keys * weight
+def _unfolded(
+    keys: Tensor, wanted: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Sum over unfolded keys: products in single, sums in double precision (the caller's)."""
+    weighted = keys if weight is None else keys * weight
     cross = None if wanted is None else weighted.T @ wanted[0].flatten(1).T
     return _lower(weighted, keys), cross
 

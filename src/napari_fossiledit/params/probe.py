@@ -31,7 +31,10 @@ class ProbeParams(PerturbParams):
 
 
 def chosen_presets(params: ProbeParams) -> tuple[Preset, ...]:
-    """Presets to run, in the order asked for; ``all`` leaves out ``custom`` only.
+    """Presets to run, in the order asked for.
+
+    ``all`` leaves out ``custom`` and ``soften-background``, which tells nothing that
+    ``background-to-mud`` does not.
 
     Raises
     ------

@@ -107,11 +107,9 @@ def quoted(name: str) -> str:
 
 def split(text: str, mark: str) -> list[str]:
     """Split a text at each `mark` that stands outside of quotes."""
-    pieces = re.findall(rf'"[^"]*"?|{re.escape(mark)}|.', text, re.DOTALL)
-    parts = [""]
-    for piece in pieces:
-        if piece == mark:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return parts
+    parts, start = [], 0
+    for found in re.finditer(rf'"[^"]*"?|{re.escape(mark)}', text):
+        if found[0] == mark:
+            parts.append(text[start : found.start()])
+            start = found.end()
+    return [*parts, text[start:]]

@@ -35,6 +35,7 @@ FILLS = (
     "hue 30",
 )
 _HEADINGS = ("Region", "Fill")
+_FILL_WIDTH = 110
 
 
 class StepsTable(QWidget):
@@ -74,7 +75,8 @@ class StepsTable(QWidget):
         heads, numbers = self.table.horizontalHeader(), self.table.verticalHeader()
         if heads is not None and numbers is not None:
             heads.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-            heads.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+            heads.setSectionResizeMode(1, QHeaderView.ResizeMode.Interactive)
+            heads.resizeSection(1, _FILL_WIDTH)
             numbers.hide()
         self.words.setText("Add in words")
         self.words.setToolTip("Add a region that need not be drawn.")

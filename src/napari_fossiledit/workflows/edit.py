@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import JudgedSlice
@@ -198,8 +198,8 @@ class EditWork:
         edited, at = segmenter, 0.0
         for done, (strength, truth) in enumerate(jobs):
             check(self.cancel, "Choosing the strength")
-            told = f"{done + 1} of {len(jobs)}: strength {strength:g}, slice {truth.slice}"
-            clock.tick(done, f"Choosing the strength, {told}")
+            told = f"strength {strength:g} on slice {truth.slice}"
+            clock.tick(done, f"Choosing the strength: {told}")
             if at != strength:
                 edited, at = solution.edit.apply(segmenter, strength), strength
             judged[strength].append(self._judged(edited, truth))
@@ -244,27 +244,15 @@ class EditWork:
         """
         self._require_unchanged()
         name = self._free_name()
-        losses = {n: [solution.before[n], solution.after.get(n)] for n in solution.before}
-        told = [t.summary() for t in tried]
-        saved = save_edit(
-            self.project,
-            self.ref,
-            solution.edit,
-            name,
-            {
-                **self.params.model_dump(mode="json"),
-                CHOSEN: self.slices.summary(),
-                "recipes": [recipe.summary() for recipe in self.recipes],
-            },
-            " ".join(self.notes),
-            strength=strength,
-            score=score,
-            losses=losses,
-            drift=solution.drift,
-            preservation=solution.preservation,
-            curves={n: [list(p) for p in c] for n, c in solution.curves.items()},
-            judged={"tried": told, "strength": strength, "warnings": self.notes},
-        )
+        known = self._known(solution, [t.summary() for t in tried], strength)
+        told = {
+            **self.params.model_dump(mode="json"),
+            "name": name,
+            CHOSEN: self.slices.summary(),
+            "recipes": [recipe.summary() for recipe in self.recipes],
+        }
+        note, how = " ".join(self.notes), {"strength": strength, "score": score, **known}
+        saved = save_edit(self.project, self.ref, solution.edit, name, told, note, **how)
         return EditResult(
             name,
             saved.folder,
@@ -274,11 +262,24 @@ class EditWork:
             score,
             tuple(tried),
             tuple(self.notes),
-            losses,
+            known["losses"],
             solution.drift,
             solution.preservation,
             solution.seconds,
         )
+
+    def _known(
+        self, solution: Solution, tried: list[dict[str, Any]], strength: float
+    ) -> dict[str, Any]:
+        """Tell what the record of the edit keeps of its solution."""
+        before, after = solution.before, solution.after
+        return {
+            "losses": {name: [before[name], after.get(name)] for name in before},
+            "drift": solution.drift,
+            "preservation": solution.preservation,
+            "curves": {n: [list(p) for p in c] for n, c in solution.curves.items()},
+            "judged": {"tried": tried, "strength": strength, "warnings": self.notes},
+        }
 
     def judge(self, result: EditResult) -> EditResult:
         """Judge parent and edit on the pinned slices; their predictions stay in the ledger."""

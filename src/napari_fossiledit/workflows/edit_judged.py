@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import Device, PredictParams
-from napari_fossiledit.progress import Cancel, OnProgress, Progress
+from napari_fossiledit.progress import Cancel, OnProgress
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit_choice import MATCHED_SHARE
 from napari_fossiledit.workflows.judging import judged_slice
@@ -165,7 +165,7 @@ class Judging:
     def _predicted(self, model: str, slices: Sequence[int]) -> str:
         """Source of the predictions of slices, made where they are missing."""
         params = PredictParams(model=model, device=self.device)
-        report = counted(self.on_progress, f"Judging {model}")
+        report = renamed(self.on_progress, f"Judging {model}")
         done = predict_missing(self.project, params, slices, on_progress=report, cancel=self.cancel)
         return done.source
 
@@ -181,11 +181,6 @@ def _wrong(slices: Sequence[JudgedSlice], score: float, ground: Collection[str])
     return replace(found, on=on)
 
 
-def counted(on_progress: OnProgress, what: str) -> Callable[[Progress], None]:
-    """Say in every report what is done, and how far it is: "Judging mud: 1 of 4 slices"."""
-
-    def report(progress: Progress) -> None:
-        told = f"{what}: {progress.done} of {progress.total} slices"
-        on_progress(replace(progress, message=told))
-
-    return report
+def renamed(on_progress: OnProgress, what: str) -> OnProgress:
+    """Say in every report what it is done for."""
+    return lambda progress: on_progress(replace(progress, message=what))

@@ -37,6 +37,7 @@ from napari_fossiledit.workflows.truth import read_truth
 
 _SHOWN_CHANGES = 30
 _MOST_OVERLAYS = 6
+_LEAST_POINTS = 2
 _CURVES = {"precision": "precision", "recall_all": "recall, all", "iou_all": "IoU, all"}
 
 
@@ -181,6 +182,14 @@ def _trade_off(page: Page, tried: Sequence[Trial], strength: float) -> None:
         for t in tried
     ]
     page.table(("Strength", "Score from", *FIGURES_HEAD, "Accepted"), rows)
+    known = _curves(tried)
+    if known:
+        chart = line_chart(known, "strength", "mean over fossils", mark=strength)
+        page.image(chart, f"The dashed line is the strength that was chosen, {strength:g}.")
+
+
+def _curves(tried: Sequence[Trial]) -> dict[str, list[tuple[float, float]]]:
+    """Figures over strengths at the lowest score; without those that are never defined."""
     least = min(t.score for t in tried)
     points = {
         told: [
@@ -190,10 +199,7 @@ def _trade_off(page: Page, tried: Sequence[Trial], strength: float) -> None:
         ]
         for name, told in _CURVES.items()
     }
-    known = {told: found for told, found in points.items() if found}
-    if known:
-        chart = line_chart(known, "strength", "mean over fossils", mark=strength)
-        page.image(chart, f"The dashed line is the strength that was chosen, {strength:g}.")
+    return {told: found for told, found in points.items() if found}
 
 
 def _changes(page: Page, judged: Judgement) -> None:
@@ -240,31 +246,39 @@ def made_sections(page: Page, result: EditResult, record: EditRecord) -> None:
     page.table(
         ("Layer", "Loss before", "Loss after", "Drift |dW| / |W|", "Change on preserved slices"),
         [
-            [
-                layer,
-                *losses,
-                result.drift.get(layer),
-                percent(result.preservation.get(layer)),
-            ]
-            for layer, losses in result.losses.items()
+            [name, *losses, result.drift.get(name), percent(result.preservation.get(name))]
+            for name, losses in result.losses.items()
         ],
         "Loss: mean absolute deviation from what the model sees on the perturbed slices; all at"
         " strength 1",
     )
-    curves = {
-        f"level {n}": [(float(step), float(loss)) for step, loss in points if loss]
-        for n, points in enumerate(record.curves.values())
-    }
-    known = {name: points for name, points in curves.items() if points}
-    if known:
-        page.image(line_chart(known, "step", "loss", logarithmic=True), "Loss by level")
+    _loss_curves(page, record)
     page.heading("How it was made")
-    recipes = record.params.get("recipes") or []
     page.table(
         ("Edited with slice", "What was done to it", "Regions by"),
-        [[str(r["slice"]), r["steps"] or r["preset"], r["source"]] for r in recipes],
+        [
+            [str(r["slice"]), r["steps"] or r["preset"], r["source"]]
+            for r in record.params.get("recipes", ())
+        ],
     )
     page.table(("Setting", "Value"), list(_settings(result, record).items()))
+
+
+def _loss_curves(page: Page, record: EditRecord) -> None:
+    """Draw the curves that have more than a beginning and an end."""
+    curves = {
+        name: [(float(step), float(loss)) for step, loss in points if loss]
+        for name, points in record.curves.items()
+    }
+    known = {_level(n): points for n, points in curves.items() if len(points) > _LEAST_POINTS}
+    if known:
+        page.image(line_chart(known, "step", "loss", logarithmic=True), "Loss by level")
+
+
+def _level(layer: str) -> str:
+    """Name the level of the pyramid that a layer belongs to, as the window does."""
+    numbers = [part for part in layer.split(".") if part.isdigit()]
+    return f"level {numbers[0]}" if numbers else layer
 
 
 def _settings(result: EditResult, record: EditRecord) -> dict[str, str]:

@@ -25,8 +25,9 @@ from napari_fossiledit.perturb import (
     preset_steps,
     steps_text,
 )
-from napari_fossiledit.perturb.fills import Mud
+from napari_fossiledit.perturb.fills import Mud, as_pixel
 from napari_fossiledit.perturb.scene import Colour, Image, Where
+from napari_fossiledit.perturb.texture import check_crop
 from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.workflows.crops import default_crop, read_crop
@@ -202,6 +203,20 @@ def chosen_steps(project: Project, params: PerturbParams) -> tuple[Step, ...]:
         seamless=params.seamless,
         margin=params.margin,
     )
+
+
+def check_readable(project: Project, params: PerturbParams) -> None:
+    """Refuse a mud colour or a texture that is named but cannot be read, on whatever slice.
+
+    Raises
+    ------
+    FossilError
+        Where one cannot be read, is not what the stack can hold, or lies outside of it.
+    """
+    if params.mud.strip().lower() not in ("", AUTO):
+        as_pixel(_colour(params.mud), np.zeros((1, 1), dtype=project.stack.dtype))
+    if params.texture:
+        check_crop(read_crop(project, params.texture))
 
 
 def class_of(project: Project, params: PerturbParams) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Change, JudgedSlice, changes, judge
 from napari_fossiledit.evaluation.changes import Kind
 from napari_fossiledit.evaluation.compare import compare
@@ -28,7 +28,12 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import ModelRef, find_model
-from napari_fossiledit.workflows.perturbing import Prepared, class_of, prepared
+from napari_fossiledit.workflows.perturbing import (
+    Prepared,
+    check_readable,
+    class_of,
+    prepared,
+)
 from napari_fossiledit.workflows.predict import predict_missing
 from napari_fossiledit.workflows.probe_page import draw, page
 from napari_fossiledit.workflows.probe_result import ProbeResult, Tried
@@ -61,6 +66,7 @@ def run(
         project.require_writable()
         params = params.model_copy(update={"class_name": class_of(project, params)})
         presets = chosen_presets(params)
+        check_readable(project, params)
         truths = _truths(project, params)
         ref = find_model(project, params.model)
         recorded = project.ledger.recorded("probe", params.model_dump(mode="json"))
@@ -243,7 +249,9 @@ class _Work:
         steps = self._params.steps if preset is Preset.CUSTOM else ""
         params = self._params.model_copy(update={"preset": preset, "steps": steps})
         try:
-            return prepared(self._project, z, params)
+            return prepared(self._project, z, params, cancel=self._cancel)
+        except CancelledError:
+            raise
         except FossilError as error:
             if self._params.presets.strip().lower() not in ("", ALL):
                 raise

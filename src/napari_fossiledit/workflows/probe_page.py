@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from napari_fossiledit.evaluation import Change
 from napari_fossiledit.evaluation.hallucinated import Hallucinated, worded
 from napari_fossiledit.evaluation.numbers import percent
@@ -47,7 +49,8 @@ def draw(made: Prepared, found: Sequence[Change], truth: Mask, path: Path) -> No
     truth
         Union of the true fossils; outlined where no instance is known before.
     """
-    left, right = pictures.as_rgb(made.image), pictures.as_rgb(made.perturbed)
+    # Scaled together: a brighter pixel on one side must not darken the other.
+    left, right = np.split(pictures.as_rgb(np.concatenate([made.image, made.perturbed])), 2)
     if not any(c.before for c in found):
         left = with_outline(left, [truth], TRUE)
     draw_changes(left, right, found, path)

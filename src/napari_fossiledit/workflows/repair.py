@@ -182,8 +182,8 @@ class _Repair:
         clock = Clock(len(tests), self.work.report)
         found = []
         for done, test in enumerate(tests):
-            told = f"{done + 1} of {len(tests)}: {test.words}"
-            clock.tick(done, f"Trying what misleads the model, {told}")
+            check(self.work.cancel, "The repair")
+            clock.tick(done, f"Trying what misleads the model: {test.words}")
             found.append(self._test(segmenter, test, scene))
         return found
 
@@ -240,8 +240,7 @@ class _Repair:
         clock = Clock(len(wanted), work.report)
         for done, strength in enumerate(wanted):
             check(work.cancel, "Looking at the place")
-            told = f"strength {strength:g}, {done + 1} of {len(wanted)}"
-            clock.tick(done, f"Looking at the place at {told}")
+            clock.tick(done, f"Looking at the place at strength {strength:g}")
             edited = solution.edit.apply(segmenter, strength)
             found[strength] = find_instances(edited, self.project, z, work.cancel)
         return found

@@ -26,7 +26,7 @@ def joint_slices(
         set(parse_slices(text, count)) if text.strip() else set()
         for text in (params.tuning, params.pinned)
     )
-    pinned |= set() if pinned else set(project.settings.pinned_slices)
+    pinned |= set(project.settings.pinned_slices)
     bodies = project.ledger.instances(ANNOTATIONS, class_name=class_name, part=Part.BODY)
     showing = {i.slice for i in bodies} & set(project.ledger.traced())
     free = sorted(showing - {params.slice, *tuning, *pinned})
