@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -242,8 +243,9 @@ def measured(name: str) -> dict[str, float]:
 
 def apart(name: str) -> dict[str, float]:
     """Measure in a process of its own, so that no memory of another run is used again."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measured, (name,))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(measured, name).result()
 
 
 def all_levels(steps: int) -> dict[str, dict[str, float]]:

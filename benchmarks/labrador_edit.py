@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from napari_fossiledit.evaluation.pixels import pixels
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.params.editing import SolveParams
+from napari_fossiledit.params.editing import EditParams, Pull, SolveParams, Solver
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.judging import find_instances, judged_slice
@@ -34,16 +35,47 @@ from napari_fossiledit.workflows.perturbing import prepared
 from napari_fossiledit.workflows.truth import read_truth
 
 CLASS, SLICE = "archaeocyathid", 0
-STRENGTHS = (1.0, 0.5, 0.25)
+STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 
 
-def left_pair(project: Project, split: int, fossil_weight: float) -> Pair:
+@dataclass(frozen=True)
+class Way:
+    """One way to edit: its name, what is perturbed, how it is solved, how much fossils count."""
+
+    name: str
+    perturb: PerturbParams
+    solve: SolveParams
+    fossil_weight: float = 1.0
+
+
+def ways(steps: int) -> list[Way]:
+    """List what is compared: the product's default, other direct solvers, and the paper's."""
+    mud = PerturbParams(class_name=CLASS)
+    default = EditParams(class_name=CLASS)
+    held = {"pull": 0.1, "pull_to": Pull.WEIGHTS}
+    return [
+        Way(
+            "default of `edit`: blurred background, level 0, fossils weigh 30",
+            PerturbParams(preset=default.preset, class_name=CLASS),
+            SolveParams(**{name: getattr(default, name) for name in SolveParams.model_fields}),
+            default.fossil_weight,
+        ),
+        Way("`ridge`, all positions alike", mud, SolveParams(solver=Solver.RIDGE, **held)),
+        Way("`ridge`, fossils weigh 30", mud, SolveParams(solver=Solver.RIDGE, **held), 30.0),
+        Way("`direct`, fossils weigh 100", mud, SolveParams(solver=Solver.DIRECT, **held), 100.0),
+        Way(f"`adam`, {steps} steps", mud, SolveParams(solver=Solver.ADAM, adam_steps=steps)),
+    ]
+
+
+def left_pair(project: Project, split: int, way: Way) -> Pair:
     """Pair the slice with its perturbed self; only the columns left of the split count."""
-    made = prepared(project, SLICE, PerturbParams(class_name=CLASS))
+    made = prepared(project, SLICE, way.perturb)
+    left = slice(0, split)
+    if way.fossil_weight == 1:
+        return Pair(made.image[:, left], made.perturbed[:, left])
     fossils = [i.mask for i in made.instances if i.class_name == CLASS]
     on_fossil = union(fossils, project.slice_shape).to_array()
-    weight = np.where(on_fossil, fossil_weight, 1.0).astype(np.float32)
-    left = slice(0, split)
+    weight = np.where(on_fossil, way.fossil_weight, 1.0).astype(np.float32)
     return Pair(made.image[:, left], made.perturbed[:, left], weight[:, left])
 
 
@@ -51,20 +83,12 @@ def edits(
     project: Project, model: MaskRcnnSegmenter, split: int, steps: int
 ) -> Iterator[tuple[str, Edit, float]]:
     """Solve in each way; yield its name, the edit and the seconds."""
-    ways = {
-        f"`adam`, {steps} steps": (1.0, {"solver": "adam", "adam_steps": steps}),
-        "`ridge`, all positions alike": (1.0, {"solver": "ridge", "pull": 0.1}),
-        "`ridge`, fossils weigh 30": (30.0, {"solver": "ridge", "pull": 0.1}),
-        "`direct`, fossils weigh 100": (100.0, {"solver": "direct", "pull": 0.1}),
-    }
-    for name, (weight, options) in ways.items():
+    for way in ways(steps):
         began = time.monotonic()
-        params = SolveParams(pull_to="weights", **options)
-        pair = left_pair(project, split, weight)
-        if weight == 1:
-            pair = Pair(pair.original, pair.perturbed)
-        edit = solve(model, [pair], params, pixel_size_um=project.geometry.pixel_size_um).edit
-        yield name, edit, time.monotonic() - began
+        pair = left_pair(project, split, way)
+        size = project.geometry.pixel_size_um
+        edit = solve(model, [pair], way.solve, pixel_size_um=size).edit
+        yield way.name, edit, time.monotonic() - began
 
 
 def run(project: Project, name: str, split: int, steps: int) -> list[dict[str, object]]:

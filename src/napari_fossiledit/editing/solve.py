@@ -199,7 +199,8 @@ class _Solving:
         levels = capture(self.segmenter, image, pixel_size_um=self.pixel_size)
         for n in self.levels:
             require_finite(self.names[n], levels[n].key)
-            yield n, Example(levels[n].key, levels[n].value, levels[n].value)
+            value = levels[n].value.contiguous()
+            yield n, Example(levels[n].key.contiguous(), value, value)
 
     def _solved(self, examples: dict[int, list[Example]], kept: dict[int, _Kept]) -> Solution:
         """Solve the levels; a level that was broken off ends them."""
