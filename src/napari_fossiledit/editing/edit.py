@@ -8,21 +8,60 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.params.editing import Scope
+
+_MASKS = "mask_outputs."
 
 
-def layer_names(segmenter: MaskRcnnSegmenter) -> tuple[str, ...]:
-    """Names of the output convolutions' layers, finest level first."""
+def layer_names(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> tuple[str, ...]:
+    """Names of the layers that an edit of this scope adds to, finest level first."""
+    if scope is Scope.MASKS:
+        return tuple(f"{_MASKS}{level}" for level in range(len(segmenter.outputs)))
     known = {id(module): name for name, module in segmenter.network.named_modules()}
     return tuple(known[id(layer)] for layer in segmenter.outputs)
+
+
+def scope_layers(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> list[nn.Conv2d]:
+    """Convolutions that give the maps of a scope, finest level first; not to be changed.
+
+    Those of the masks are the output convolutions, with what earlier edits of the masks added.
+    """
+    if scope is Scope.ALL:
+        return segmenter.outputs
+    added = segmenter.network.mask_outputs
+    return [
+        _summed(layer, added[str(level)]) if str(level) in added else layer
+        for level, layer in enumerate(segmenter.outputs)
+    ]
+
+
+def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:
+    """Build the one convolution that gives the sum of both."""
+    whole = copy.deepcopy(layer)
+    with torch.no_grad():
+        whole.weight += cast("nn.Conv2d", added).weight
+    return whole
+
+
+def _editable(segmenter: MaskRcnnSegmenter) -> dict[str, nn.Conv2d]:
+    """All layers of either scope by their names."""
+    return {
+        name: layer
+        for scope in Scope
+        for name, layer in zip(
+            layer_names(segmenter, scope), scope_layers(segmenter, scope), strict=True
+        )
+    }
 
 
 @dataclass(frozen=True)
@@ -32,7 +71,8 @@ class Edit:
     Attributes
     ----------
     deltas
-        By name of the layer, (out, in, 3, 3) float32 on the CPU.
+        By name of the layer, (out, in, 3, 3) float32 on the CPU: an output convolution of the
+        pyramid, or ``mask_outputs.LEVEL`` for what is added for the masks alone.
     """
 
     deltas: Mapping[str, Tensor] = field(default_factory=dict)
@@ -48,6 +88,9 @@ class Edit:
         self.require_fitting(segmenter)
         shared = {id(p): p for p in (*segmenter.network.parameters(), *segmenter.network.buffers())}
         network = copy.deepcopy(segmenter.network, memo=dict(shared))
+        for name in self.deltas:
+            if name.startswith(_MASKS):
+                network.add_mask_output(int(name.removeprefix(_MASKS)))
         layers = dict(network.named_modules())
         for name, delta in self.deltas.items():
             layer = layers[name]
@@ -58,7 +101,7 @@ class Edit:
 
     def require_fitting(self, segmenter: MaskRcnnSegmenter) -> None:
         """Refuse a model that lacks a layer of the edit or has it in another shape."""
-        layers = dict(zip(layer_names(segmenter), segmenter.outputs, strict=True))
+        layers = _editable(segmenter)
         for name, delta in self.deltas.items():
             layer = layers.get(name)
             found = None if layer is None else tuple(layer.weight.shape)
@@ -93,7 +136,7 @@ class Edit:
 
     def drift(self, segmenter: MaskRcnnSegmenter) -> dict[str, float]:
         """Tell |dW| / |W| of each layer (Frobenius norms)."""
-        layers = dict(zip(layer_names(segmenter), segmenter.outputs, strict=True))
+        layers = _editable(segmenter)
         return {
             name: float(delta.norm() / layers[name].weight.detach().cpu().norm())
             for name, delta in self.deltas.items()

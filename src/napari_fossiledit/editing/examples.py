@@ -16,6 +16,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.capture import Captured, capture
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.params.editing import Scope
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ def residual_alone(example: Example) -> Example:
 
 
 def examples_of(
-    segmenter: MaskRcnnSegmenter, pair: Pair, pixel_size_um: float | None = None
+    segmenter: MaskRcnnSegmenter,
+    pair: Pair,
+    pixel_size_um: float | None = None,
+    scope: Scope = Scope.ALL,
 ) -> list[Example]:
     """Capture a pair at all levels, finest first.
 
@@ -87,9 +91,11 @@ def examples_of(
     """
     _require_alike(pair)
     weight = _position_weight(pair)
-    names = layer_names(segmenter)
-    before = capture(segmenter, pair.original, pixel_size_um=pixel_size_um)
-    after = capture(segmenter, pair.perturbed, pixel_size_um=pixel_size_um)
+    names = layer_names(segmenter, scope)
+    before, after = (
+        capture(segmenter, image, pixel_size_um=pixel_size_um, masks=scope is Scope.MASKS)
+        for image in (pair.original, pair.perturbed)
+    )
     extent = segmenter.preprocessing.prepare(pair.original, pixel_size_um).shape[:2]
     made = []
     for name, old, new in zip(names, before, after, strict=True):

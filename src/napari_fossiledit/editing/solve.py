@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_fossiledit.editing.edit import Edit, layer_names
+from napari_fossiledit.editing.edit import Edit, layer_names, scope_layers
 from napari_fossiledit.editing.examples import (
     Example,
     Pair,
@@ -28,7 +28,7 @@ from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.models.capture import capture
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.segmenter import Image
-from napari_fossiledit.params.editing import Pull, SolveParams, Solver
+from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
 
 _SHARES = 1000
@@ -127,7 +127,8 @@ class _Solving:
         cancel: Cancel,
     ) -> None:
         self.segmenter, self.params, self.pixel_size = segmenter, params, pixel_size_um
-        self.names, self.layers = layer_names(segmenter), segmenter.outputs
+        self.names = layer_names(segmenter, params.scope)
+        self.layers = scope_layers(segmenter, params.scope)
         self.levels = _chosen_levels(params.levels, len(self.names))
         self.report, self.cancel = on_progress, cancel
         self._began = time.monotonic()
@@ -164,7 +165,7 @@ class _Solving:
         for count, pair in enumerate(pairs):
             self._tell(f"Capturing slice {count + 1} of {len(pairs)}")
             check(self.cancel, "The edit")
-            levels = examples_of(self.segmenter, pair, self.pixel_size)
+            levels = examples_of(self.segmenter, pair, self.pixel_size, self.params.scope)
             if count == 0:
                 self._estimate(levels, len(pairs))
             for n in self.levels:
@@ -196,7 +197,8 @@ class _Solving:
     def _unchanged(self, image: Image) -> Iterator[tuple[int, Example]]:
         """Keys of a slice that asks for no change, by level."""
         check(self.cancel, "The edit")
-        levels = capture(self.segmenter, image, pixel_size_um=self.pixel_size)
+        masks = self.params.scope is Scope.MASKS
+        levels = capture(self.segmenter, image, pixel_size_um=self.pixel_size, masks=masks)
         for n in self.levels:
             require_finite(self.names[n], levels[n].key)
             value = levels[n].value.contiguous()

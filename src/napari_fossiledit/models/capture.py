@@ -5,15 +5,15 @@ A key is what goes into one of the four 3 x 3 convolutions, a value what comes o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from napari_fossiledit.models.backbones import LEVELS
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.models.tracing import traced
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,12 @@ class Captured:
     stride: int
 
 
-@contextmanager
-def traced(layers: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collect input and output of `layers`, in the order they run, inside a ``with`` block.
-
-    The hooks are gone when the block is left, by an error too.
-    """
-    taken: list[tuple[Tensor, Tensor]] = []
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        taken.append((inputs[0].detach(), output.detach()))
-
-    with ExitStack() as hooks:
-        for layer in layers:
-            hooks.callback(layer.register_forward_hook(keep).remove)
-        yield taken
-
-
 def capture(
-    segmenter: MaskRcnnSegmenter, image: Image, *, pixel_size_um: float | None = None
+    segmenter: MaskRcnnSegmenter,
+    image: Image,
+    *,
+    pixel_size_um: float | None = None,
+    masks: bool = False,
 ) -> list[Captured]:
     """Run the backbone on one slice and return keys and values, finest level first.
 
@@ -61,10 +48,14 @@ def capture(
         Slice (y, x) or (y, x, 3); brought to the working scale as for prediction.
     pixel_size_um
         Pixel size of the slice; None: that of the training slices.
+    masks
+        Take the values that masks are drawn from, which differ where the masks alone were edited.
     """
     rgb = segmenter.preprocessing.prepare(image, pixel_size_um)
     pixels = segmenter.preprocessing.normalise(rgb).to(segmenter.device)
     with torch.no_grad(), traced(segmenter.outputs) as taken:
-        segmenter.network.backbone(pixels)
+        maps = segmenter.network.maps(pixels)
     levels = sorted(taken, key=lambda pair: -pair[0].shape[-1])
+    if masks:
+        levels = [(key, maps.drawing[n]) for n, (key, _) in zip(LEVELS, levels, strict=True)]
     return [Captured(key, value, pixels.shape[-1] // key.shape[-1]) for key, value in levels]

@@ -77,6 +77,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         proposals: list[Tensor],
         sizes: Sizes,
         targets: list[Target],
+        drawing: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Compute the losses of classification, boxes and masks.
 
@@ -89,6 +90,8 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         targets
             Per image ``boxes`` (k, 4), ``labels`` (k,) from 1, ``masks`` (k, H, W) and, where an
             area does not count, ``ignore`` (H, W) bool.
+        drawing
+            Levels that masks are drawn from; None: `features`.
         """
         samples = self._sample(proposals, targets)
         pooled = self.box_head(self.box_roi_pool(features, samples.regions, sizes))
@@ -97,13 +100,23 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         return {
             "loss_classifier": classified,
             "loss_box_reg": boxed,
-            "loss_mask": self._mask_loss(features, samples, sizes, targets),
+            "loss_mask": self._mask_loss(drawing or features, samples, sizes, targets),
         }
 
     def detect(
-        self, features: dict[str, Tensor], proposals: Tensor, size: tuple[int, int], limits: Limits
+        self,
+        features: dict[str, Tensor],
+        proposals: Tensor,
+        size: tuple[int, int],
+        limits: Limits,
+        drawing: dict[str, Tensor] | None = None,
     ) -> Target:
         """Find instances in one image of `size` (y, x).
+
+        Parameters
+        ----------
+        drawing
+            Levels that masks are drawn from; None: `features`.
 
         Returns
         -------
@@ -114,7 +127,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         logits, deltas = self.box_predictor(pooled)
         boxes = self.box_coder.decode(deltas, [proposals])[:, 1:]
         found = self._best(boxes, logits.softmax(-1)[:, 1:], size, limits)
-        masks = self._mask_logits(features, [found["boxes"]], [size]).sigmoid()
+        masks = self._mask_logits(drawing or features, [found["boxes"]], [size]).sigmoid()
         rows = torch.arange(len(masks), device=masks.device)
         return {**found, "masks": masks[rows, found["labels"]]}
 

@@ -56,7 +56,7 @@ class MaskRcnnSegmenter:
     @cached_property
     def model_hash(self) -> str:
         """Hex digest of network, weights and preprocessing."""
-        digest = hashlib.sha256(self.network.spec.model_dump_json().encode())
+        digest = hashlib.sha256(self.network.spec.told().encode())
         digest.update(self.preprocessing.model_dump_json().encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())

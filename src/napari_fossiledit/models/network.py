@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
-from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out
+from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out, pyramid_outputs
 from napari_fossiledit.models.heads import (
     LightProposalHead,
     Limits,
@@ -22,8 +22,24 @@ from napari_fossiledit.models.heads import (
     Target,
 )
 from napari_fossiledit.models.spec import NetworkSpec
+from napari_fossiledit.models.tracing import traced
 
 STRIDE = 32
+
+
+class Maps(NamedTuple):
+    """Pyramid levels (N, C, H, W) by name.
+
+    Attributes
+    ----------
+    finding
+        What proposals, classes and boxes come from.
+    drawing
+        What masks come from; the same unless the masks alone were edited.
+    """
+
+    finding: dict[str, Tensor]
+    drawing: dict[str, Tensor]
 
 
 class MaskRcnn(nn.Module):
@@ -31,6 +47,12 @@ class MaskRcnn(nn.Module):
 
     Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
     (y, x) that may be smaller (padding lies at the foot and at the right).
+
+    Attributes
+    ----------
+    mask_outputs
+        By pyramid level ("0" the finest): 3 x 3 convolutions of the keys whose output is added to
+        the map that masks are drawn from, and to no other. Usually there is none.
     """
 
     def __init__(self, spec: NetworkSpec, *, pretrained: bool = False) -> None:
@@ -40,23 +62,57 @@ class MaskRcnn(nn.Module):
         lay_out(self.backbone)
         self.rpn = _proposal_network(spec)
         self.roi_heads = _region_heads(spec)
+        self.mask_outputs = nn.ModuleDict()
+        for level in spec.mask_levels:
+            self.mask_outputs[str(level)] = _difference(spec.channels)
         _calm(self.roi_heads)
 
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Compute all losses of a batch; the network must be in training mode."""
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-        features = self.backbone(images)
-        proposals, losses = self.rpn(ImageList(images, sizes), features, targets)
-        return {**losses, **self.roi_heads.losses(features, proposals, sizes, targets)}
+        maps = self.maps(images)
+        proposals, losses = self.rpn(ImageList(images, sizes), maps.finding, targets)
+        found = self.roi_heads.losses(maps.finding, proposals, sizes, targets, maps.drawing)
+        return {**losses, **found}
 
     def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
         """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
 
         See `RegionHeads.detect`.
         """
-        features = self.backbone(image)
-        proposals, _ = self.rpn(ImageList(image, [size]), features)
-        return self.roi_heads.detect(features, proposals[0], size, limits)
+        maps = self.maps(image)
+        proposals, _ = self.rpn(ImageList(image, [size]), maps.finding)
+        return self.roi_heads.detect(maps.finding, proposals[0], size, limits, maps.drawing)
+
+    def maps(self, images: Tensor) -> Maps:
+        """Run the backbone and what an edit of the masks alone has added to it."""
+        if not self.mask_outputs:
+            found = self.backbone(images)
+            return Maps(found, found)
+        with traced(pyramid_outputs(self.backbone)) as taken:
+            found = self.backbone(images)
+        keys = sorted((key for key, _ in taken), key=lambda key: -key.shape[-1])
+        drawing = dict(found)
+        for level, change in self.mask_outputs.items():
+            name = LEVELS[int(level)]
+            drawing[name] = found[name] + change(keys[int(level)])
+        return Maps(found, drawing)
+
+    def add_mask_output(self, level: int) -> None:
+        """Let masks be drawn from a level of their own, at first the same as before."""
+        if str(level) in self.mask_outputs:
+            return
+        levels = tuple(sorted((*self.spec.mask_levels, level)))
+        self.spec = self.spec.model_copy(update={"mask_levels": levels})
+        added = _difference(self.spec.channels)
+        self.mask_outputs[str(level)] = added.to(next(self.parameters()).device)
+
+
+def _difference(channels: int) -> nn.Conv2d:
+    """Build a convolution that adds nothing yet to the output of a pyramid level."""
+    made = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    nn.init.zeros_(made.weight)
+    return made
 
 
 class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped

@@ -31,6 +31,9 @@ class NetworkSpec(BaseModel):
         First stages of the backbone that training leaves alone (the stem counts as one).
     proposals_train, proposals_predict
         Proposals kept before and after their suppression, per level and image.
+    mask_levels
+        Pyramid levels that masks are drawn from otherwise than instances are found from: an edit of
+        the masks alone adds a convolution there (`MaskRcnn.mask_outputs`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,14 @@ class NetworkSpec(BaseModel):
     detection_overlap: float = 0.5
     proposal_samples: int = 256
     roi_batch: int = 512
+    mask_levels: tuple[int, ...] = ()
+
+    def told(self) -> str:
+        """Write all choices as JSON, as the hash of a model takes them.
+
+        A field that came later is left out where it says nothing, so that hashes stay.
+        """
+        return self.model_dump_json(exclude=None if self.mask_levels else {"mask_levels"})
 
 
 def default_spec(architecture: Architecture | str, classes: tuple[str, ...]) -> NetworkSpec:

@@ -26,11 +26,25 @@ class Pull(StrEnum):
     WEIGHTS = "weights"
 
 
+class Scope(StrEnum):
+    """What sees the edited maps: proposals, boxes and masks, or the masks alone.
+
+    With ``MASKS`` the same instances are found with the same boxes and scores, and only their
+    outlines change: none can be lost and no wrong one goes away.
+    """
+
+    ALL = "all"
+    MASKS = "masks"
+
+
 class SolveParams(Params):
     """How an edit is solved; the defaults of ``adam`` are the paper's (section 4.2)."""
 
     solver: Solver = Field(
         Solver.DIRECT, description="direct and ridge take seconds, adam minutes."
+    )
+    scope: Scope = Field(
+        Scope.ALL, description="What the edit changes: all, or outlines (masks) alone."
     )
     levels: str = Field("0-3", description="Levels of the pyramid to edit, 0 is the finest.")
     pull: float = Field(

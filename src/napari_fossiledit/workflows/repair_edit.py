@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections, iou_matrix, union
-from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.perturb import parse_region, steps_text
@@ -89,12 +89,14 @@ def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditPa
     """Propose an edit of the slice with the place, joint with others that need no repair.
 
     The others are perturbed as in any edit, gently; on the slice with the place all that is no
-    fossil becomes mud (see `recipe_for`), which takes a wrong mask away at half the strength.
+    fossil becomes mud (see `recipe_for`), which takes a wrong mask away at half the strength. An
+    edit of the masks alone could neither take one away nor find a missed one.
     """
     shared = ("model", "name", "tuning", "pinned", "solver", "strengths", "tolerance", "device")
     return EditParams(
         slices=",".join(map(str, [place.slice, *joint])),
         class_name=place.class_name,
+        scope=Scope.ALL,
         **{name: getattr(params, name) for name in shared},
     )
 
