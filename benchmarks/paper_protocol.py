@@ -50,8 +50,13 @@ CHOICES = (
     ("background-to-soft-mud", 30.0, "weights", 0.3, ""),
     (BLUR, 30.0, "weights", 0.3, ""),
     (BLUR, 30.0, "weights", 0.3, "0"),
+    (MUD, 1.0, "weights", 0.3, "0", "masks"),
+    (MUD, 3.0, "weights", 0.3, "0", "masks"),
+    (BLUR, 3.0, "weights", 0.3, "0", "masks"),
+    (BLUR, 10.0, "weights", 0.3, "0", "masks"),
+    (BLUR, 30.0, "weights", 0.3, "0", "masks"),
 )
-"""Fill, weight of fossils, what is held, how strongly, and the levels where not all."""
+"""Fill, weight of fossils, what is held, how strongly, the levels where not all, and the scope."""
 
 STRENGTHS = (1.0, 0.75, 0.5, 0.35)
 """Strengths of the settings that are chosen from; the tables of the paper use the whole edit."""
@@ -106,15 +111,17 @@ def settings(plan: Plan) -> dict[str, Recipe]:
     several = {"C": "C"} if plan.reduced else {"C": "C", "all six jointly": LETTERS}
     found: dict[str, Recipe] = {}
     for told, images in several.items():
-        for fill, weight, pull_to, pull, levels in CHOICES:
+        for fill, weight, pull_to, pull, levels, *scope in CHOICES:
             options = (
                 ("solver", "ridge"),
                 ("fossil_weight", weight),
                 ("pull", pull),
                 ("pull_to", pull_to),
                 *((("levels", levels),) if levels else ()),
+                *(("scope", name) for name in scope),
             )
             held = f"{pull_to} held {pull:g}" + f", level {levels} only" * bool(levels)
+            held += ", masks alone" * bool(scope)
             name = f"{FILLS[fill]}, image {told}, fossils weigh {weight:g}, {held}"
             found[name] = (Stage(fill, images, options),)
     return found

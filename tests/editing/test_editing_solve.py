@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from itertools import count
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from torch.nn import functional
 
 from napari_fossiledit.editing import direct as direct_module
+
 from napari_fossiledit.editing.direct import Factor, loss, ridge
 from napari_fossiledit.editing.edit import layer_names
 from napari_fossiledit.editing.examples import Pair, examples_of
+from napari_fossiledit.editing.level import Solved
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.editing.system import accumulate
 from napari_fossiledit.errors import CancelledError, FossilError
@@ -306,3 +309,13 @@ def test_best_iterate_is_kept_not_the_start(segmenter, pairs):
     assert early.cancelled
     assert late.cancelled
     assert not torch.equal(first, second)
+
+
+def test_weights_that_ran_away_are_refused(segmenter, pairs, monkeypatch):
+    def ran_away(layer, *_):
+        return Solved(torch.full_like(layer.weight, float("nan")), 1.0, float("nan"), [])
+
+    module = importlib.import_module("napari_fossiledit.editing.solve")
+    monkeypatch.setattr(module, "solve_level", ran_away)
+    with pytest.raises(FossilError, match=r"layer_blocks\.0\.0 diverged.*smaller learning rate"):
+        solve(segmenter, pairs[:1], ADAM)

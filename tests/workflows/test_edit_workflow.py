@@ -251,6 +251,13 @@ def test_pinned_slices_of_the_project_never_choose_nor_are_preserved(project_pat
     assert slices.preserve == ()
 
 
+def test_pinned_slices_of_the_project_are_not_edited_with(project_path):
+    with Project.open(project_path) as project:
+        project.update(pinned_slices=(0, 4))
+    with pytest.raises(FossilError, match="Slices 0 are pinned: they only judge"):
+        chosen(project_path, pinned="2")
+
+
 def test_with_tuning_slices_named_the_others_judge(project_path):
     assert chosen(project_path, tuning="1").pinned == (2, 3, 4)
 

@@ -131,6 +131,17 @@ def test_without_pinned_slices_the_curve_says_what_to_do(reef_project, edited):
         live.curve(reef_project, edited, device=Device.CPU)
 
 
+@pytest.mark.parametrize("strengths", [(), (0.5, 10.5), (float("nan"),), (-11,)])
+def test_impossible_strengths_are_refused(reef_project, edited, strengths):
+    with pytest.raises(FossilError, match="The strengths cannot be used"):
+        live.curve(reef_project, edited, strengths, slices="2", device=Device.CPU)
+    for strength in strengths:
+        if abs(strength) <= 10:
+            continue
+        with pytest.raises(FossilError, match="from -10 to 10"):
+            live.reapply(reef_project, edited, strength, Device.CPU)
+
+
 def test_an_unknown_edit_is_named(reef_project):
     with pytest.raises(FossilError, match="no edit 'gone'"):
         live.reapply(reef_project, "gone", 0.5)

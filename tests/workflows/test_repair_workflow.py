@@ -233,6 +233,15 @@ def test_bad_input_is_told_and_leaves_no_edit(wrong, values, message):
     assert list((wrong.path / "reports").glob("*")) == []
 
 
+def test_a_pinned_slice_is_refused_before_anything_is_predicted(wrong):
+    with Project.open(wrong.path) as project:
+        project.update(pinned_slices=(1,))
+    told = []
+    with pytest.raises(FossilError, match="Slices 1 are pinned: they only judge"):
+        repair.run(wrong.path, wrong.params(pinned="2"), on_progress=told.append)
+    assert told == []
+
+
 def test_a_mask_that_is_right_by_the_tracing_is_not_repaired(wrong):
     with Project.open(wrong.path) as project:
         truth = union(

@@ -219,6 +219,7 @@ class _Solving:
                     raise
                 result.cancelled = True
                 break
+            _require_solved(name, solved)
             deltas[name] = solved.delta
             _note(result, name, solved)
             work.finish(n)
@@ -268,6 +269,17 @@ def _chosen_levels(text: str, count: int) -> list[int]:
             expected=f"levels of the pyramid from 0 to {count - 1}, such as 0-3 or 1,2",
             found=repr(text),
         ) from error
+
+
+def _require_solved(name: str, solved: Solved) -> None:
+    """Refuse weights that ran away; a too large step of adam does that."""
+    if not bool(solved.delta.isfinite().all()):
+        raise FossilError(
+            f"Solving {name} diverged",
+            expected="finite weights",
+            found="NaN or infinity",
+            advice="Take a smaller learning rate, or another solver.",
+        )
 
 
 def _note(result: Solution, name: str, solved: Solved) -> None:

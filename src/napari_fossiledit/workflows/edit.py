@@ -16,6 +16,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.editing import EditParams, Pull, Solver
 from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit_choice import Trial, best, numbers, trials
 from napari_fossiledit.workflows.edit_judged import Judging
 from napari_fossiledit.workflows.edit_page import write_page
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EditResult", "EditWork", "completed", "run"]
 
-STRONGEST = 10.0
 PRUDENT = 0.5
 """Where there is no slice to choose the strength on, the one nearest to this is taken."""
 

@@ -13,6 +13,8 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 MATCHED_SHARE = 0.03
 """Share of the matched instances that an edit may lose."""
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -90,7 +92,7 @@ def trials(
 
 def _accepted(before: ProtocolResult, after: ProtocolResult, tolerance: float) -> bool:
     means = ("recall", "iou", "recall_all", "iou_all")
-    fell = any(_mean(before, name) - _mean(after, name) > tolerance for name in means)
+    fell = any(_mean(before, name) - _mean(after, name) > tolerance + _ROUNDING for name in means)
     return not fell and before.matched - after.matched <= MATCHED_SHARE * before.matched
 
 

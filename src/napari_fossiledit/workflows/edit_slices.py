@@ -83,6 +83,7 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
         pinned = spread_over(held_out, HELD_OUT)
     tuning = tuning or spread_over(held_out, HELD_OUT)
     chosen = EditSlices(edit, preserve, tuning, pinned)
+    require_not_pinned(project, edit)
     _require_apart(chosen)
     _require_traced(project, chosen)
     used = {*edit, *pinned, *tuning, *reserved}
@@ -137,6 +138,25 @@ def spread_over(slices: Sequence[int], most: int) -> tuple[int, ...]:
     """Take at most so many of some slices, spread over them."""
     count = min(most, len(slices))
     return tuple(slices[len(slices) * (2 * i + 1) // (2 * count)] for i in range(count))
+
+
+def require_not_pinned(project: Project, slices: Collection[int]) -> None:
+    """Refuse to edit with slices that the project keeps for judging.
+
+    Raises
+    ------
+    FossilError
+        Where one of them is pinned, whether or not it judges this edit: later ones would be judged
+        on what the model has seen.
+    """
+    both = sorted({*slices} & {*project.settings.pinned_slices})
+    if both:
+        raise FossilError(
+            f"Slices {format_slices(both)} are pinned: they only judge",
+            expected="slices to edit with that are not pinned",
+            found=format_slices(both),
+            advice="Choose others, or take the pin off.",
+        )
 
 
 def _require_apart(slices: EditSlices) -> None:

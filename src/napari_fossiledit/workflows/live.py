@@ -22,6 +22,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent, tracked
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edits import find_edit
 from napari_fossiledit.workflows.judging import find_instances, judged_slice
 from napari_fossiledit.workflows.truth import read_truth
@@ -158,6 +159,7 @@ class _Loaded:
 
     def at(self, strength: float) -> MaskRcnnSegmenter:
         """Return the edited model; at strength 0 that is the parent itself."""
+        require_strengths([strength])
         if strength == 0:
             return self.parent
         if self.edited is None or self.strength != strength:
@@ -277,8 +279,10 @@ def curve(
     Raises
     ------
     FossilError
-        Where no slice is chosen or pinned, one is not traced, or there is no such edit.
+        Where no slice is chosen or pinned, one is not traced, there is no such edit, or no
+        strength or an impossible one is given.
     """
+    require_strengths(strengths)
     rising = sorted(set(strengths))
     with Project.open(project_path, read_only=True) as project:
         truths = [read_truth(project, z) for z in _chosen(project, slices)]
@@ -293,6 +297,16 @@ def curve(
     points = tuple(_point(strength, result) for strength, result in results.items())
     count = len(results[rising[0]].truths)
     return StrengthCurve(edit, tuple(t.slice for t in truths), count, points)
+
+
+def require_strengths(strengths: Sequence[float]) -> None:
+    """Refuse strengths that no edit can have, or none at all."""
+    if not strengths or not all(abs(strength) <= STRONGEST for strength in strengths):
+        raise FossilError(
+            "The strengths cannot be used",
+            expected=f"one number or more from {-STRONGEST:g} to {STRONGEST:g}",
+            found=", ".join(f"{strength:g}" for strength in strengths) or "none",
+        )
 
 
 def _loaded(project: Project, name: str, device: Device) -> _Loaded:

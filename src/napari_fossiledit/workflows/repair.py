@@ -26,7 +26,7 @@ from napari_fossiledit.workflows.edit import EditWork, completed
 from napari_fossiledit.workflows.edit_choice import Trial, best
 from napari_fossiledit.workflows.edit_judged import SEEN
 from napari_fossiledit.workflows.edit_pairs import Recipe
-from napari_fossiledit.workflows.edit_slices import choose_slices
+from napari_fossiledit.workflows.edit_slices import choose_slices, require_not_pinned
 from napari_fossiledit.workflows.judging import find_instances
 from napari_fossiledit.workflows.models import ModelRef, find_model
 from napari_fossiledit.workflows.perturbing import mud_colour
@@ -81,7 +81,7 @@ def run(
     """
     with Project.open(project_path) as project:
         project.require_writable()
-        _require_slice(project, params.slice)
+        _require_slice(project, params)
         ref = find_model(project, params.model)
         with project.ledger.recorded("repair", params.model_dump(mode="json")) as summary:
             repair = _prepared(project, params, ref, on_progress, cancel)
@@ -91,11 +91,14 @@ def run(
     return result
 
 
-def _require_slice(project: Project, z: int) -> None:
+def _require_slice(project: Project, params: RepairParams) -> None:
+    """Refuse at once what would be refused after minutes of predicting and probing."""
+    z = params.slice
     if z >= project.shape[0]:
         raise FossilError(
             f"Slice {z} is not in the stack", expected=f"0 to {project.shape[0] - 1}", found=z
         )
+    require_not_pinned(project, [z])
 
 
 def _prepared(
