@@ -13,7 +13,6 @@ import torch
 from torch.nn import functional
 
 from napari_fossiledit.editing import direct as direct_module
-
 from napari_fossiledit.editing.direct import Factor, loss, ridge
 from napari_fossiledit.editing.edit import layer_names
 from napari_fossiledit.editing.examples import Pair, examples_of
