@@ -123,7 +123,7 @@ def _change(folder, **changes):
 
 def test_unknown_architecture(folder):
     _change(folder, network={"architecture": "vit"})
-    assert "expected one of lite, r50, r101; found vit" in _said(folder)
+    assert "expected one of lite, r50, r101, x101; found vit" in _said(folder)
 
 
 def test_newer_format_and_nonsense(folder):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +12,11 @@ from torch import Tensor
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.models.checkpoint import check_tensor, read_tensors
+from napari_fossiledit.models.detectron2_file import Checkpoint, read_checkpoint
+from napari_fossiledit.models.detectron2_layers import is_detectron2
+from napari_fossiledit.models.detectron2_read import import_checkpoint
 from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.places import RECORD, WEIGHTS
+from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.registry import load_model
 from napari_fossiledit.models.spec import NetworkSpec, default_spec
@@ -38,9 +39,9 @@ _TORCHVISION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375
 def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None]:
     """Make the network that training begins with, and the preprocessing its weights expect.
 
-    ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file or a ``.pth`` file
-    with a state dictionary of torchvision's Mask R-CNN. Layers that depend on the number of classes
-    start anew where their size differs.
+    ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file, a ``.pth`` file
+    with a state dictionary of torchvision's Mask R-CNN, or a ``.pth`` or ``.pkl`` file of
+    detectron2's. Layers that depend on the number of classes start anew where their size differs.
 
     Raises
     ------
@@ -54,8 +55,17 @@ def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None
     path = Path(params.init).expanduser()
     if (path if path.is_dir() else path.parent).joinpath(RECORD).is_file():
         return _from_model(path, spec)
+    with explained(path, "Reading"):
+        path.stat()
+    if path.suffix == ".safetensors":
+        weights = read_tensors(path.read_bytes(), str(path))
+    else:
+        checkpoint = read_checkpoint(path)
+        if is_detectron2(checkpoint.state):
+            return _from_detectron2(checkpoint, spec)
+        weights = {_renamed(name): value for name, value in checkpoint.state.items()}
     network = MaskRcnn(spec)
-    adopt(network, _read_weights(path), str(path))
+    adopt(network, weights, str(path))
     return network, _usual(spec.architecture)
 
 
@@ -78,14 +88,27 @@ def _from_imagenet(spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing | None]:
 
 def _from_model(path: Path, spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing]:
     known = load_model(path, Device.CPU)
-    wanted = known.network.spec.architecture
-    if wanted is not spec.architecture:
-        raise FossilError(
-            f"{path} has another architecture", expected=spec.architecture, found=wanted
-        )
-    network = MaskRcnn(known.network.spec.model_copy(update={"classes": spec.classes}))
+    network = _like(known.network.spec, spec, str(path))
     adopt(network, known.network.state_dict(), str(path))
     return network, known.preprocessing
+
+
+def _from_detectron2(checkpoint: Checkpoint, spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing]:
+    known = import_checkpoint(checkpoint)
+    network = _like(known.spec, spec, known.where)
+    adopt(network, known.weights, known.where)
+    return network, known.preprocessing
+
+
+def _like(known: NetworkSpec, wanted: NetworkSpec, where: str) -> MaskRcnn:
+    """Make the network that a file holds, for other classes."""
+    if known.architecture is not wanted.architecture:
+        raise FossilError(
+            f"{where} has another architecture",
+            expected=wanted.architecture,
+            found=known.architecture,
+        )
+    return MaskRcnn(known.model_copy(update={"classes": wanted.classes}))
 
 
 def adopt(network: MaskRcnn, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
@@ -127,40 +150,8 @@ def _of_other_classes(
     return weights[name].shape != wanted[name].shape
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    with explained(path, "Reading"):
-        if path.suffix == ".safetensors" or path.name == WEIGHTS:
-            return read_tensors(path.read_bytes(), str(path))
-        path.stat()
-    return _state_dict(_unpickled(path), path)
-
-
-def _unpickled(path: Path) -> Any:
-    """Read a torch file without running any code that may be in it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise FossilError(
-            f"{path} cannot be read",
-            expected="a torch file that holds weights only",
-            found=str(error).splitlines()[0],
-            advice="Save the state dictionary alone with torch.save.",
-        ) from error
-
-
 def _renamed(name: str) -> str:
     """Name of a layer today: torchvision's published files use the names before version 0.13."""
     for old, new in _OLD_NAMES:
         name = old.sub(new, name)
     return _OLD_MASK_LAYER.sub(lambda found: f"mask_head.{int(found[1]) - 1}.0.", name)
-
-
-def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
-    inner = value.get("model", value) if isinstance(value, dict) else value
-    if isinstance(inner, dict) and inner and all(isinstance(v, Tensor) for v in inner.values()):
-        return {_renamed(str(k)): v for k, v in inner.items()}
-    raise FossilError(
-        f"{path} holds no state dictionary",
-        expected="names of layers with their weights",
-        found=type(inner).__name__,
-    )

@@ -19,7 +19,9 @@ class NetworkSpec(BaseModel):
     anchor_sizes
         Edge of the square anchor of each pyramid level in network pixels, finest first.
     exact_anchors
-        Anchors are not rounded to whole pixels (detectron2) as torchvision's are.
+        Boxes to detectron2's conventions: anchors are neither rounded nor stretched as
+        torchvision's are, no box is left out for being small, masks are pasted at fractions of a
+        pixel.
     aligned_roi
         RoIAlign shifted by half a pixel (detectron2); torchvision's is not.
     roi_samples
