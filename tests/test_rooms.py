@@ -13,7 +13,7 @@ import napari_fossiledit
 
 QT = {"PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "napari", "qtpy", "superqt", "vispy"}
 TORCH = {"timm", "torch", "torchvision"}
-NOT_PURE = {"cli", "models", "widgets"}
+NOT_PURE = {"cli", "editing", "models", "widgets"}
 ROOMS = {module.name for module in pkgutil.iter_modules(napari_fossiledit.__path__)}
 
 LOADED_BY = """
@@ -48,8 +48,9 @@ def test_a_pure_room_loads_neither_torch_nor_qt(room: str) -> None:
     assert not loaded_by(f"napari_fossiledit.{room}") & (QT | TORCH)
 
 
-def test_models_load_no_qt() -> None:
-    assert not loaded_by("napari_fossiledit.models") & QT
+@pytest.mark.parametrize("room", ["editing", "models"])
+def test_rooms_with_torch_load_no_qt(room: str) -> None:
+    assert not loaded_by(f"napari_fossiledit.{room}") & QT
 
 
 def test_the_command_starts_without_torch_and_qt() -> None:

@@ -11,6 +11,8 @@ import typer
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
+from napari_fossiledit.cli.arguments import CLASS, ProjectArgument
+from napari_fossiledit.cli.editing import app as editing_app
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
 from napari_fossiledit.params.convert import ConvertParams
 from napari_fossiledit.params.files import DemoParams
@@ -31,9 +33,7 @@ annotations_app = typer.Typer(no_args_is_help=True, help="Import and export trac
 sample = typer.Typer(no_args_is_help=True, help="Make sample data with exact truth.")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(sample, name="sample")
-
-ProjectArgument = Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")]
-_CLASS = {"class_name": "class"}
+app.add_typer(editing_app)
 
 
 @app.command("demo")
@@ -106,7 +106,7 @@ def move(
 
 
 @annotations_app.command("import")
-@fossil_command(ImportParams, skip=frozenset({"file"}), names=_CLASS)
+@fossil_command(ImportParams, skip=frozenset({"file"}), names=CLASS)
 def import_annotations(
     project: ProjectArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="COCO, label images or outlines.")],
@@ -120,7 +120,7 @@ def import_annotations(
 
 
 @annotations_app.command("export")
-@fossil_command(ExportParams, skip=frozenset({"file"}), names=_CLASS)
+@fossil_command(ExportParams, skip=frozenset({"file"}), names=CLASS)
 def export_annotations(
     project: ProjectArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="COCO file to write.")],
@@ -134,7 +134,7 @@ def export_annotations(
 
 
 @annotations_app.command("fill")
-@fossil_command(FillParams, names=_CLASS)
+@fossil_command(FillParams, names=CLASS)
 def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summarised:
     """Copy predictions or traced slices into the labels that are corrected by hand."""
     from napari_fossiledit.workflows.annotations import fill_labels as workflow
@@ -143,7 +143,7 @@ def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summa
 
 
 @annotations_app.command("trace")
-@fossil_command(TraceParams, names=_CLASS)
+@fossil_command(TraceParams, names=CLASS)
 def trace_slices(project: ProjectArgument, params: TraceParams, job: Job) -> Summarised:
     """Take corrected labels over as traced slices, complete within the region."""
     from napari_fossiledit.workflows.annotations import trace_slice as workflow
@@ -170,7 +170,7 @@ def predict(project: ProjectArgument, params: PredictParams, job: Job) -> Summar
 
 
 @app.command("evaluate")
-@fossil_command(EvaluateParams, names=_CLASS)
+@fossil_command(EvaluateParams, names=CLASS)
 def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summarised:
     """Judge a model on traced slices."""
     from napari_fossiledit.workflows import evaluate as workflow
@@ -179,7 +179,7 @@ def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summ
 
 
 @app.command("link")
-@fossil_command(LinkParams, names=_CLASS)
+@fossil_command(LinkParams, names=CLASS)
 def link(project: ProjectArgument, params: LinkParams, job: Job) -> Summarised:
     """Join the instances of neighbouring slices to specimens."""
     from napari_fossiledit.workflows import link as workflow
@@ -216,7 +216,7 @@ def measure(
 
 
 @app.command("pictures")
-@fossil_command(PictureParams, names=_CLASS)
+@fossil_command(PictureParams, names=CLASS)
 def draw_pictures(
     project: ProjectArgument,
     out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder for the pictures.")],

@@ -67,3 +67,13 @@ def harmonic(left: float | None, right: float | None) -> float | None:
     if left is None or right is None:
         return None
     return 2 * left * right / (left + right) if left + right else 0.0
+
+
+def percent(share: float | None) -> str:
+    """Write a share of 0 to 1 in per cent, one digit after the point below ten.
+
+    Undefined is a dash.
+    """
+    if share is None:
+        return "\N{EN DASH}"
+    return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"

@@ -2,5 +2,6 @@
 
 from napari_fossiledit.jobs.process import run_in_process
 from napari_fossiledit.jobs.tickets import Tickets
+from napari_fossiledit.jobs.warm import WarmProcess
 
-__all__ = ["Tickets", "run_in_process"]
+__all__ = ["Tickets", "WarmProcess", "run_in_process"]

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -24,6 +25,17 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.progress import Cancel, OnProgress, Progress, never, silent
 
 T = TypeVar("T")
+
+
+class Kind(Enum):
+    """What a message of a child is."""
+
+    PROGRESS = auto()
+    RESULT = auto()
+    ERROR = auto()
+
+
+Message = tuple[Kind, Any]
 
 _POLL_S = 0.1
 _CANCEL_GRACE_S = 60.0
@@ -54,27 +66,30 @@ def run_in_process(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     stop = context.Event()
-    count = threads or max(1, (os.cpu_count() or 2) - 1)
+    count = threads or spare_cores()
     child = context.Process(
         target=_child,
         args=(sender, stop, count, function, args),
         name="fossiledit-job",
         daemon=True,
     )
-    with _main_left_out(function):
+    with main_left_out(function):
         child.start()
     sender.close()
     try:
-        result: T = _listen(child, receiver, stop, on_progress, cancel)
-        return result
+        kind, value = listen(child, receiver, stop, on_progress, cancel)
     finally:
         stop.set()
-        _end(child)
+        end(child)
         receiver.close()
+    if kind is Kind.ERROR:
+        raise value
+    result: T = value
+    return result
 
 
 @contextmanager
-def _main_left_out(function: Callable[..., Any]) -> Iterator[None]:
+def main_left_out(function: Callable[..., Any]) -> Iterator[None]:
     """Keep a child from importing the script that runs this program.
 
     Spawning imports it again, and a script without a guard would open its window a second time
@@ -94,9 +109,16 @@ def _main_left_out(function: Callable[..., Any]) -> Iterator[None]:
             main.update(kept)
 
 
-def _listen(
+def listen(
     child: BaseProcess, receiver: Connection, stop: Event, on_progress: OnProgress, cancel: Cancel
-) -> Any:
+) -> Message:
+    """Pass a child's reports on until it sends its result or its error; return that.
+
+    Raises
+    ------
+    FossilError
+        Where the child died, or had to be killed because it did not stop when it was asked to.
+    """
     asked_at = float("inf")
     while True:
         if cancel() and not stop.is_set():
@@ -113,12 +135,9 @@ def _listen(
         except (EOFError, OSError):
             child.join()
             raise _died(child.exitcode) from None
-        if kind == "progress":
-            on_progress(value)
-        elif kind == "error":
-            raise value
-        else:
-            return value
+        if kind is not Kind.PROGRESS:
+            return kind, value
+        on_progress(value)
 
 
 def _died(exitcode: int | None) -> FossilError:
@@ -133,7 +152,7 @@ def _died(exitcode: int | None) -> FossilError:
     )
 
 
-def _end(child: BaseProcess) -> None:
+def end(child: BaseProcess) -> None:
     """Give the child time to save what it holds, then end it."""
     child.join(_CANCEL_GRACE_S)
     if child.is_alive():
@@ -144,20 +163,35 @@ def _end(child: BaseProcess) -> None:
 def _child(
     sender: Connection, stop: Event, threads: int, function: Callable[..., Any], args: Any
 ) -> None:
+    limit_threads(threads)
+    answer(sender, stop, function, args)
+
+
+def spare_cores() -> int:
+    """Count the cores but the one that stays with the window."""
+    return max(1, (os.cpu_count() or 2) - 1)
+
+
+def limit_threads(threads: int) -> None:
+    """Say how many threads this process computes in, before a library asks."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # Threads that wait by spinning would take the core from the window all the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: Any) -> None:
+    """Call a workflow in the child and send its reports, then its result or its error."""
+
     def report(progress: Progress) -> None:
-        sender.send(("progress", progress))
+        sender.send((Kind.PROGRESS, progress))
 
     try:
-        sender.send(("result", function(*args, on_progress=report, cancel=stop.is_set)))
+        sender.send((Kind.RESULT, function(*args, on_progress=report, cancel=stop.is_set)))
     except FossilError as error:
-        sender.send(("error", error))
+        sender.send((Kind.ERROR, error))
     # The process boundary: whatever went wrong has to reach the user as a message.
     except BaseException as error:  # noqa: BLE001
-        sender.send(("error", unexpected(error)))
+        sender.send((Kind.ERROR, unexpected(error)))
 
 
 def unexpected(error: BaseException) -> FossilError:

@@ -56,7 +56,7 @@ class TrainParams(Params):
 class PredictParams(Params):
     """How a model is applied to slices."""
 
-    model: str = Field("", description="Name of a model of the project, or a file.")
+    model: str = Field("", description="Model, edit or file; empty: the one in use.")
     slices: str = Field("all", description="Slices to predict, e.g. 0,2,4-9.")
     tiles: bool = Field(
         False, description="Overlapping tiles even for slices that fit the network."
@@ -73,7 +73,7 @@ class PredictParams(Params):
 class EvaluateParams(Params):
     """How predictions are compared with traced slices."""
 
-    model: str = Field("", description="Name of a model of the project, or a file.")
+    model: str = Field("", description="Model, edit or file; empty: the one in use.")
     slices: str = Field("", description="Traced slices to judge on; empty: the pinned ones.")
     score: float = Field(
         0.0, ge=0, le=1, description="Score threshold of the paper's protocol (0 there)."

@@ -1,5 +1,6 @@
 """The project folder: crash-safe writes, one truth for each fact."""
 
+from napari_fossiledit.project.edits import EditRecord, EditShelf, EditState
 from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import ANNOTATIONS, LABELS, Ledger, SourceInfo
 from napari_fossiledit.project.project import Project
@@ -9,6 +10,9 @@ from napari_fossiledit.project.settings import ProjectSettings
 __all__ = [
     "ANNOTATIONS",
     "LABELS",
+    "EditRecord",
+    "EditShelf",
+    "EditState",
     "LabelVolume",
     "Ledger",
     "Project",

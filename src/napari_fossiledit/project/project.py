@@ -12,6 +12,7 @@ from napari_fossiledit.files import explained, inside, write_json
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.project.edits import EditShelf
 from napari_fossiledit.project.labelled import labelled_instances
 from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import LABELS, Ledger
@@ -232,6 +233,11 @@ class Project:
             with explained(folder, "Making"):
                 folder.mkdir(exist_ok=True)
         return folder
+
+    @property
+    def edits(self) -> EditShelf:
+        """Edits of models, with their history."""
+        return EditShelf(self.path, read_only=self.read_only)
 
     def models(self) -> list[str]:
         """Names of the models of the project."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import napari
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
@@ -89,12 +90,36 @@ class Dock(QWidget):
         """Show what the project holds now; called when another project was opened or closed."""
 
 
+class Note(QLabel):
+    """A paragraph that wraps and asks for the height of all its lines.
+
+    Layouts inside of layouts ask for the height of a single line, and cut off what is below.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    def setText(self, text: str | None) -> None:  # noqa: N802
+        """Show another text."""
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
+        """Ask for the height that the new width needs."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        # What was asked for before would count as needed.
+        self.setMinimumHeight(0)
+        self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
+
+
 def note(text: str) -> QLabel:
     """Make a paragraph of text that wraps."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
+    return Note(text)
 
 
 def section(column: QVBoxLayout, title: str) -> QVBoxLayout:

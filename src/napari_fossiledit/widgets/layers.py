@@ -19,7 +19,7 @@ from napari_fossiledit.widgets.prediction_array import PredictionArray
 from napari_fossiledit.widgets.readers import image_layer
 from napari_fossiledit.widgets.session import Session
 
-ROLE = "fossiledit_role"
+ROLE, SOURCE = "fossiledit_role", "fossiledit_source"
 AXES = ("z", "y", "x")
 
 
@@ -30,6 +30,11 @@ class Role(StrEnum):
     PREDICTIONS = "predictions"
     LABELS = "labels"
     AREA = "area"
+    REGIONS = "regions"
+    OUTLINE = "outline"
+    PERTURBED = "perturbed"
+    BEFORE = "before"
+    AFTER = "after"
     REDUCED = "reduced"
     SPECIMENS = "specimens"
 
@@ -102,8 +107,15 @@ def show_predictions(session: Session, source: str, score: float, class_name: st
     flat = FlatArray(array, in_3d(viewer))
     layer = Labels(flat, name=f"Shown: {source_title(source)}", opacity=0.5, **options)
     layer.editable = False
+    layer.metadata[SOURCE] = source
     viewer.add_layer(layer)
     return layer
+
+
+def shown_source(session: Session) -> str:
+    """Name the source whose instances are shown over the stack, empty where none is."""
+    layer = find(session.viewer, Role.PREDICTIONS)
+    return "" if layer is None else str(layer.metadata.get(SOURCE, ""))
 
 
 def source_title(source: str) -> str:

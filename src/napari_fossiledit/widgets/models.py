@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from napari_fossiledit.models.places import shipped_models
 from napari_fossiledit.widgets.session import Session
+from napari_fossiledit.workflows.models import in_use, model_names
 
 
 def model_choices(session: Session) -> Callable[[], list[str]]:
-    """Give a function that lists the models of the open project, then those that come along."""
+    """Give a function that lists models and edits of the open project, then those that come along.
+
+    The model in use comes first: it is what most people want.
+    """
 
     def listed() -> list[str]:
-        own = session.project.models() if session.project is not None else []
-        return [*own, *(name for name in shipped_models() if name not in own)]
+        names = model_names(session.project)
+        used = "" if session.project is None else in_use(session.project)
+        return sorted(names, key=lambda name: name != used)
 
     return listed

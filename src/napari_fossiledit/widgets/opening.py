@@ -10,6 +10,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDockWidget
 
 from napari_fossiledit.widgets.dock import Dock
+from napari_fossiledit.widgets.probe_edit_dock import TITLE as PROBE_EDIT
+from napari_fossiledit.widgets.probe_edit_dock import ProbeEditDock
 from napari_fossiledit.widgets.reef_dock import TITLE as REEF
 from napari_fossiledit.widgets.reef_dock import ReefDock
 from napari_fossiledit.widgets.segment_dock import TITLE as SEGMENT
@@ -22,6 +24,7 @@ from napari_fossiledit.widgets.view import open_project
 _DOCKS: dict[str, Callable[[napari.Viewer], Dock]] = {
     STACK: StackDock,
     SEGMENT: SegmentDock,
+    PROBE_EDIT: ProbeEditDock,
     REEF: ReefDock,
 }
 

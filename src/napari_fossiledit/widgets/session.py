@@ -21,12 +21,16 @@ class Session(QObject):
     -------
     project_changed
         Another project was opened, or the project was closed.
-    annotations_changed, models_changed, predictions_changed, specimens_changed
+    annotations_changed, models_changed, predictions_changed, specimens_changed, mud_changed,
+    edits_changed
         That part of the project folder changed; readers ask the project again.
     slice_changed(int)
         The viewer shows another slice.
     trace_requested
         The user pressed the key that makes annotations of the shown slice's labels.
+    preview_requested, swap_requested
+        The user pressed the key that shows or hides the perturbed slice, or that swaps what was
+        found before an edit and with it.
 
     Attributes
     ----------
@@ -43,8 +47,12 @@ class Session(QObject):
     models_changed = Signal()
     predictions_changed = Signal()
     specimens_changed = Signal()
+    mud_changed = Signal()
+    edits_changed = Signal()
     slice_changed = Signal(int)
     trace_requested = Signal()
+    preview_requested = Signal()
+    swap_requested = Signal()
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()

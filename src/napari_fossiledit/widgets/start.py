@@ -10,16 +10,17 @@ from qtpy.QtWidgets import QGridLayout, QLabel
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.places import shipped_models
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import EditState, Project
 from napari_fossiledit.widgets.dock import Dock, button, note, section
 from napari_fossiledit.widgets.opening import show_dock
 from napari_fossiledit.widgets.paths import Pick, ask_path
+from napari_fossiledit.widgets.probe_edit_dock import TITLE as PROBE_EDIT
 from napari_fossiledit.widgets.reef_dock import TITLE as REEF
 from napari_fossiledit.widgets.sample_project import make_sample_project
 from napari_fossiledit.widgets.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.shortcuts import Shortcut, help_text
 from napari_fossiledit.widgets.stack_dock import TITLE as STACK
-from napari_fossiledit.widgets.view import NAVIGATING, PAINTING, open_project
+from napari_fossiledit.widgets.view import NAVIGATING, PAINTING, PROBING, open_project
 
 TITLE = "Start here"
 WELCOME = (
@@ -61,6 +62,7 @@ def steps_of(project: Project | None) -> list[Step]:
         _traced(project),
         _model(project),
         _predicted(project),
+        _edited(project),
         _linked(project),
     ]
 
@@ -88,6 +90,13 @@ def _predicted(project: Project) -> Step:
     return Step("Predictions", text, best == project.shape[0], SEGMENT)
 
 
+def _edited(project: Project) -> Step:
+    states = [record.state for record in project.edits.sound()]
+    kept = states.count(EditState.KEPT)
+    text = f"{kept} of {len(states)} kept" if states else "See what misleads the model; rewrite it."
+    return Step("Edits", text, kept > 0, PROBE_EDIT)
+
+
 def _linked(project: Project) -> Step:
     count = specimens_in(project)
     text = f"{count} specimens" if count else "Link instances through the slices."
@@ -110,7 +119,7 @@ class StartHere(Dock):
         self.grid.setColumnStretch(1, 1)
         section(self.always, "What to do next").addLayout(self.grid)
         keys = section(self.always, "Keys")
-        keys.addWidget(note(help_text(NAVIGATING + PAINTING + _OTHER_KEYS)))
+        keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
         self._connect()
         self._on_project()
 
@@ -138,6 +147,7 @@ class StartHere(Dock):
             session.models_changed,
             session.predictions_changed,
             session.specimens_changed,
+            session.edits_changed,
         ):
             signal.connect(self.refresh)
 
@@ -155,8 +165,11 @@ class StartHere(Dock):
         mark = QLabel("✓" if step.done else "○")
         mark.setAccessibleName("done" if step.done else "to do")
         mark.setStyleSheet("font-size: 18px;" + ("color: #5fd38d;" if step.done else ""))
+        # A single & would mark a key to press.
         go = button(
-            step.dock, f"Open the dock {step.dock}.", lambda: show_dock(self.session, step.dock)
+            step.dock.replace("&", "&&"),
+            f"Open the dock {step.dock}.",
+            lambda: show_dock(self.session, step.dock),
         )
         self.grid.addWidget(mark, row, 0)
         self.grid.addWidget(note(f"<b>{step.title}</b><br>{step.state}"), row, 1)

@@ -74,9 +74,12 @@ class Table(QTableView):
     -------
     chosen(object)
         The row that the user clicked or moved to, as it was given.
+    opened(object)
+        The row that the user double-clicked.
     """
 
     chosen = Signal(object)
+    opened = Signal(object)
 
     def __init__(self, headings: Mapping[str, str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -95,6 +98,7 @@ class Table(QTableView):
         selection = self.selectionModel()
         if selection is not None:
             selection.currentRowChanged.connect(self._on_row)
+        self.doubleClicked.connect(self._on_double_click)
 
     def _narrow(self) -> None:
         numbers, heads = self.verticalHeader(), self.horizontalHeader()
@@ -110,6 +114,15 @@ class Table(QTableView):
         self.rows.show(rows)
 
     def _on_row(self, index: Index, _: Index) -> None:
-        row = self._sorted.mapToSource(index).row()
-        if 0 <= row < len(self.rows.rows):
-            self.chosen.emit(self.rows.rows[row])
+        row = self._row_at(index)
+        if row is not None:
+            self.chosen.emit(row)
+
+    def _on_double_click(self, index: Index) -> None:
+        row = self._row_at(index)
+        if row is not None:
+            self.opened.emit(row)
+
+    def _row_at(self, index: Index) -> Row | None:
+        place = self._sorted.mapToSource(index).row()
+        return self.rows.rows[place] if 0 <= place < len(self.rows.rows) else None

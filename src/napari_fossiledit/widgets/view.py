@@ -41,6 +41,10 @@ PAINTING = (
     Shortcut("M", "new instance with the brush", correcting.new_instance),
     Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
 )
+PROBING = (
+    Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
+    Shortcut("Shift-B", "before or after the edit", lambda s: s.swap_requested.emit()),
+)
 
 
 class ProjectView:
@@ -51,7 +55,7 @@ class ProjectView:
         self.layers = ViewLayers(session.viewer)
         self.reducing = JobRunner(session)
         self._reduced, self._latest = False, 0
-        bind(session.viewer, session, NAVIGATING + PAINTING)
+        bind(session.viewer, session, NAVIGATING + PAINTING + PROBING)
         session.viewer.layers.events.inserted.connect(self._on_layer)
         session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         session.project_changed.connect(self.show)

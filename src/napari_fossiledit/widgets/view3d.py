@@ -15,8 +15,8 @@ from napari_fossiledit.stacks.reduce import Reduced, reduced
 from napari_fossiledit.widgets.compat import camera_of
 from napari_fossiledit.widgets.layers import AXES, ROLE, Role
 
-FLAT = (Role.IMAGE, Role.PREDICTIONS, Role.LABELS, Role.AREA)
 SOLID = (Role.REDUCED, Role.SPECIMENS)
+FLAT = tuple(role for role in Role if role not in SOLID)
 #: Most voxels along an axis of the photographs in 3D; finer needs longer to read than to look at.
 LONGEST = 320
 

@@ -70,6 +70,8 @@ def run(
     """
     with Project.open(project_path) as project:
         params = with_class(project, params)
+        if not params.model:
+            params = params.model_copy(update={"model": find_model(project, "").name})
         slices = _chosen(project, params)
         region = Region.parse(params.region) if params.region else None
         for z in slices:

@@ -12,6 +12,9 @@ from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.history import HistoryEntry
+from napari_fossiledit.workflows.edits import history_of
+from napari_fossiledit.workflows.models import in_use
 
 _SHOWN_RUNS = 20
 
@@ -42,7 +45,7 @@ def run(
     -------
     InfoResult
         Stack, geometry, classes, sources with their instances per slice, traced slices, models,
-        the last runs, and bytes on disk.
+        edits, the model in use, the last runs, and bytes on disk.
     """
     with Project.open(project_path, read_only=True) as project:
         return InfoResult(
@@ -57,6 +60,8 @@ def run(
                 "sources": [_source(project, s.name) for s in project.ledger.sources()],
                 "traced": _traced(project),
                 "models": project.models(),
+                "edits": [_edit(entry) for entry in history_of(project) if entry.is_edit],
+                "model_in_use": in_use(project),
                 "runs": _runs(project),
                 "bytes": _sizes(project.path),
             }
@@ -107,6 +112,11 @@ def _traced(project: Project) -> dict[str, Any]:
         "slices": format_slices(list(areas)),
         "partly": format_slices([z for z, area in areas.items() if area is not None]),
     }
+
+
+def _edit(entry: HistoryEntry) -> dict[str, Any]:
+    told = entry.summary()
+    return {key: told[key] for key in ("name", "parent", "state", "strength", "problem")}
 
 
 def _runs(project: Project) -> list[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Which model a user means, and under which name its predictions are kept."""
+"""Which model a user means, and under which name its predictions are kept.
+
+Models and edits share their names: whatever takes a model takes an edit as well.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.places import SHIPPED, shipped_models
+from napari_fossiledit.files import explained, read_json
+from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, PredictParams
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import EditRecord, EditShelf, Project
 
 if TYPE_CHECKING:
+    from napari_fossiledit.editing.edit import Edit
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+_IN_USE = "model_in_use"
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,19 @@ class ModelRef:
     name
         What its predictions are called.
     folder
-        Folder with ``model.json`` and the weights.
+        Folder with ``model.json`` and the weights; of an edit, with its own two files.
+    address
+        Text by which `find_model` finds it again from anywhere: its name, or an absolute path.
     """
 
     name: str
     folder: Path
+    address: str
+
+    @property
+    def root(self) -> ModelRef:
+        """The model that was trained: this one, or the one an edit goes back to."""
+        return self
 
     @property
     def model_hash(self) -> str:
@@ -46,28 +61,209 @@ class ModelRef:
         return load_model(self.folder, pick_device(device))
 
 
+@dataclass(frozen=True)
+class EditRef(ModelRef):
+    """A model with an edit: its parent's weights, and what the edit adds to them.
+
+    Attributes
+    ----------
+    parent
+        The model or edit below.
+    record
+        What was known of the edit when it was looked up.
+    shelf
+        Where its weights are.
+    """
+
+    parent: ModelRef
+    record: EditRecord
+    shelf: EditShelf
+
+    @property
+    def root(self) -> ModelRef:
+        """The model that was trained."""
+        return self.parent.root
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Names of the edits that this one was made on top of, the nearest first."""
+        parent = self.parent
+        return (parent.name, *parent.below) if isinstance(parent, EditRef) else ()
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the model with the edit at its strength, from the records alone.
+
+        Raises
+        ------
+        FossilError
+            Where the parent is another one than the edit was made from.
+        """
+        self._require_parent(self.parent.model_hash)
+        return self.record.result_hash
+
+    def _require_parent(self, found: str) -> None:
+        if found != self.record.parent_hash:
+            raise FossilError(
+                f"The edit {self.name!r} was made from another {self.parent.name!r}",
+                expected=f"a model with hash {self.record.parent_hash[:12]}",
+                found=found[:12],
+                advice="Bring that model back, or make the edit again from the one there is now.",
+            )
+
+    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+        """Load the parent, and add the edit at the strength that was chosen.
+
+        The sum is taken on the CPU, so that every machine computes the same model.
+
+        Raises
+        ------
+        FossilError
+            Where the weights are damaged, do not fit, or give another model than was recorded.
+        """
+        from napari_fossiledit.models.devices import pick_device
+        from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+        where = pick_device(device)
+        edited = self.at_strength(self.record.strength)
+        if edited.model_hash != self.record.result_hash:
+            raise FossilError(
+                f"The edit {self.name!r} gives another model than its record tells",
+                expected=f"hash {self.record.result_hash[:12]} at strength {self.record.strength}",
+                found=edited.model_hash[:12],
+                advice=f"{self.folder} was changed: set the strength again with"
+                f" 'fossiledit edits apply PROJECT {self.name}'.",
+            )
+        return MaskRcnnSegmenter(edited.network, edited.preprocessing, where)
+
+    def at_strength(self, strength: float) -> MaskRcnnSegmenter:
+        """Load the parent to the CPU and add the edit at any strength.
+
+        Raises
+        ------
+        FossilError
+            Where the parent is another one, or the weights are damaged or do not fit it.
+        """
+        self._require_parent(self.parent.model_hash)
+        edit, parent = self.edit, self.parent.load(Device.CPU)
+        self._require_parent(parent.model_hash)
+        return edit.apply(parent, strength)
+
+    @property
+    def edit(self) -> Edit:
+        """What is added at strength 1; read anew each time."""
+        from napari_fossiledit.editing.edit import Edit
+
+        place = f"The weights of the edit {self.name!r} in {self.folder}"
+        return Edit.from_bytes(self.shelf.delta(self.name), place)
+
+
 def find_model(project: Project | None, text: str) -> ModelRef:
-    """Find a model by its name in the project, as a shipped one, or as a folder or file.
+    """Find a model or an edit by its name in the project, a shipped model, or a folder or file.
+
+    Parameters
+    ----------
+    text
+        Empty: the model in use.
 
     Raises
     ------
     FossilError
-        Where there is no such model.
+        Where there is no such model, two have the name, or one that an edit was made from is gone.
     """
+    if project is None:
+        return _model(None, text)
+    text = text or in_use(project)
+    if text not in project.edits.names():
+        return _model(project, text)
+    _require_one(project, text)
+    records = project.edits.lineage(text)
+    ref = _parent(project, records[0])
+    for record in records:
+        folder = project.edits.place(record.name)
+        ref = EditRef(record.name, folder, record.name, ref, record, project.edits)
+    return ref
+
+
+def _require_one(project: Project, name: str) -> None:
+    if name in project.models():
+        raise FossilError(
+            f"The project has a model and an edit named {name!r}",
+            expected="one of them",
+            found=f"{project.model_folder(name)} and {project.edits.place(name)}",
+            advice="Move one of the two folders out of the project.",
+        )
+
+
+def _parent(project: Project, record: EditRecord) -> ModelRef:
+    """Find the model at the root of an edit."""
+    try:
+        return _model(project, record.parent)
+    except FossilError as error:
+        raise FossilError(
+            f"The edit {record.name!r} was made from the model {record.parent!r},"
+            " which is not there any more",
+            advice="Bring that model back, or use another one.",
+        ) from error
+
+
+def _model(project: Project | None, text: str) -> ModelRef:
+    """Find a model that is no edit."""
     if project is not None and text in project.models():
-        return ModelRef(text, project.model_folder(text))
+        return ModelRef(text, project.model_folder(text), text)
     if text in shipped_models():
-        return ModelRef(text, SHIPPED / text)
+        return ModelRef(text, SHIPPED / text, text)
     path = Path(text)
-    if text and path.exists():
-        folder = path if path.is_dir() else path.parent
-        return ModelRef(folder.resolve().name, folder)
-    names = [*(project.models() if project is not None else []), *shipped_models()]
+    with explained(path, "Looking at"):
+        if text and path.exists():
+            folder = path if path.is_dir() else path.parent
+            return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
     raise FossilError(
-        f"There is no model {text!r}",
-        expected=f"one of {', '.join(names)}, or a model folder",
+        f"There is no model {text!r}" if text else "No model was named, and none is in use",
+        expected=f"one of {', '.join(model_names(project))}, or a model folder",
         advice="Train one first, or use the shipped reef-lite.",
     )
+
+
+def noted_hash(folder: Path) -> str:
+    """Hash in the record of a model, read without torch; empty where there is none."""
+    try:
+        content = read_json(folder / RECORD, "the record of a model")
+    except FossilError:
+        return ""
+    return str(content.get("model_hash", "")) if isinstance(content, dict) else ""
+
+
+def model_names(project: Project | None) -> list[str]:
+    """Names of all models there are: the project's, its edits, those that come along."""
+    own = [] if project is None else [*project.models(), *project.edits.names()]
+    return list(dict.fromkeys([*own, *shipped_models()]))
+
+
+def in_use(project: Project) -> str:
+    """Name of the model that the user decided for last, empty where there is none."""
+    name = project.ledger.get_meta(_IN_USE, "")
+    return name if isinstance(name, str) else ""
+
+
+def set_in_use(project: Project, name: str) -> None:
+    """Decide for a model: what is then meant where no model is named."""
+    project.ledger.set_meta(_IN_USE, name)
+
+
+def require_free_name(project: Project, name: str) -> None:
+    """Refuse a name for a new model or edit that another one has, a shipped one too.
+
+    Raises
+    ------
+    FossilError
+        Where the name is taken, or is no plain name.
+    """
+    project.edits.require_free(name)
+    if name in shipped_models():
+        raise FossilError(
+            f"A model that comes with the program is named {name!r}", expected="a new name"
+        )
 
 
 def prediction_source(ref: ModelRef, model_hash: str, params: PredictParams) -> str:

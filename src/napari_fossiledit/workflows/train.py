@@ -12,7 +12,7 @@ from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.models import find_model
+from napari_fossiledit.workflows.models import ModelRef, find_model
 from napari_fossiledit.workflows.truth import ProjectSamples
 
 
@@ -64,6 +64,7 @@ def run(
         samples = _samples(project, full)
         folder = project.model_folder(full.name)
         _refuse_finished(folder, full.name)
+        _refuse_edit(project, full.name)
         record = project.ledger.begin_run("train", full.model_dump(mode="json"))
         summary: dict[str, Any] = {}
         status = "failed"
@@ -85,7 +86,7 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
     if not params.classes:
         changes["classes"] = project.settings.classes
     if params.init and not Path(params.init).expanduser().exists():
-        changes["init"] = str(find_model(project, params.init).folder)
+        changes["init"] = str(_start(project, params.init).folder)
     if not params.slices:
         changes["slices"] = traced
     if not (params.slices or traced):
@@ -115,6 +116,28 @@ def _refuse_finished(folder: Path, name: str) -> None:
             expected="a new name",
             found=name,
             advice="Choose another name; the old model stays as it is.",
+        )
+
+
+def _start(project: Project, name: str) -> ModelRef:
+    ref = find_model(project, name)
+    if ref is not ref.root:
+        raise FossilError(
+            f"{name!r} is an edit, and a training starts from a model",
+            expected="a model or a checkpoint file",
+            advice=f"Export it first: 'fossiledit edits export PROJECT {name} FOLDER'.",
+        )
+    return ref
+
+
+def _refuse_edit(project: Project, name: str) -> None:
+    """Models and edits share one name space."""
+    if name in project.edits.names():
+        raise FossilError(
+            f"The project has an edit {name!r} already",
+            expected="a new name",
+            found=name,
+            advice="Choose another name; the edit stays as it is.",
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import judged_area
+from napari_fossiledit.evaluation.changes import class_masks, ground_classes
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections
@@ -55,6 +56,14 @@ def read_truth(project: Project, z: int, region: Region | None = None) -> Truth:
     area = _within(traced[z], region, project.slice_shape)
     bodies = project.ledger.instances(ANNOTATIONS, slices=[z], part=Part.BODY)
     return Truth(z, tuple(bodies), area)
+
+
+def ground_of(truths: Sequence[Truth]) -> set[str]:
+    """Classes that everything else lies in, on every slice that shows anything else."""
+    slices = [class_masks(t.instances, t.instances[0].mask.shape) for t in truths if t.instances]
+    shown = [(set(classes), ground_classes(classes)) for classes in slices if len(classes) > 1]
+    maybe = {name for _, ground in shown for name in ground}
+    return {name for name in maybe if all(name in g for names, g in shown if name in names)}
 
 
 def _within(area: Mask | None, region: Region | None, shape: tuple[int, int]) -> Mask | None:

@@ -1,0 +1,1 @@
+"""Rewriting a model: the weights that map what it sees to what it should see."""

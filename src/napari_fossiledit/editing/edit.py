@@ -1,0 +1,140 @@
+"""An edit is a value: what is added to the weights of the pyramid's output convolutions.
+
+It can be applied in part, inverted, scaled and composed; a model is never changed by it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+
+def layer_names(segmenter: MaskRcnnSegmenter) -> tuple[str, ...]:
+    """Names of the output convolutions' layers, finest level first."""
+    known = {id(module): name for name, module in segmenter.network.named_modules()}
+    return tuple(known[id(layer)] for layer in segmenter.outputs)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Weights to add, one tensor a layer.
+
+    Attributes
+    ----------
+    deltas
+        By name of the layer, (out, in, 3, 3) float32 on the CPU.
+    """
+
+    deltas: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def apply(self, segmenter: MaskRcnnSegmenter, strength: float = 1.0) -> MaskRcnnSegmenter:
+        """Return a model with the edit; the given one is left as it is.
+
+        Raises
+        ------
+        FossilError
+            Where a layer is missing or has another shape: the model is of another architecture.
+        """
+        self.require_fitting(segmenter)
+        shared = {id(p): p for p in (*segmenter.network.parameters(), *segmenter.network.buffers())}
+        network = copy.deepcopy(segmenter.network, memo=dict(shared))
+        layers = dict(network.named_modules())
+        for name, delta in self.deltas.items():
+            layer = layers[name]
+            old = layer.weight.detach()
+            changed = old + strength * delta.to(old.device)
+            layer.weight = torch.nn.Parameter(changed, requires_grad=False)
+        return MaskRcnnSegmenter(network, segmenter.preprocessing, segmenter.device)
+
+    def require_fitting(self, segmenter: MaskRcnnSegmenter) -> None:
+        """Refuse a model that lacks a layer of the edit or has it in another shape."""
+        layers = dict(zip(layer_names(segmenter), segmenter.outputs, strict=True))
+        for name, delta in self.deltas.items():
+            layer = layers.get(name)
+            found = None if layer is None else tuple(layer.weight.shape)
+            if found != tuple(delta.shape):
+                raise FossilError(
+                    f"The edit does not fit the model: {name}.weight",
+                    expected=f"shape {tuple(delta.shape)}",
+                    found="no such layer" if found is None else f"shape {found}",
+                    advice="Apply an edit to the model it was made for.",
+                )
+
+    def inverted(self) -> Edit:
+        """Return the edit that undoes this one (up to rounding; for exactness use the parent)."""
+        return self.scaled(-1.0)
+
+    def scaled(self, strength: float) -> Edit:
+        """Return the edit at another strength."""
+        return Edit({name: strength * delta for name, delta in self.deltas.items()})
+
+    def composed(self, other: Edit) -> Edit:
+        """Return both edits as one; layers of either are kept."""
+        both = dict(self.deltas)
+        for name, delta in other.deltas.items():
+            if name in both and both[name].shape != delta.shape:
+                raise FossilError(
+                    f"The two edits do not fit each other: {name}",
+                    expected=f"shape {tuple(both[name].shape)}",
+                    found=f"shape {tuple(delta.shape)}",
+                )
+            both[name] = both[name] + delta if name in both else delta
+        return Edit(both)
+
+    def drift(self, segmenter: MaskRcnnSegmenter) -> dict[str, float]:
+        """Tell |dW| / |W| of each layer (Frobenius norms)."""
+        layers = dict(zip(layer_names(segmenter), segmenter.outputs, strict=True))
+        return {
+            name: float(delta.norm() / layers[name].weight.detach().cpu().norm())
+            for name, delta in self.deltas.items()
+        }
+
+    def to_bytes(self, metadata: Mapping[str, str] | None = None) -> bytes:
+        """Write the deltas as safetensors."""
+        tensors = {name: delta.cpu().contiguous() for name, delta in self.deltas.items()}
+        return save_tensors(tensors, metadata=dict(metadata or {}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, place: str) -> Edit:
+        """Read deltas.
+
+        Raises
+        ------
+        FossilError
+            Where the data is truncated, damaged or no edit.
+        """
+        try:
+            tensors = load_tensors(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise FossilError(
+                f"{place} cannot be read",
+                expected="the weights of an edit (safetensors)",
+                found=f"{len(data)} bytes: {error}",
+                advice="Take another copy of it, or make the edit again.",
+            ) from error
+        _require_deltas(tensors, place)
+        return cls({name: delta.float() for name, delta in tensors.items()})
+
+
+def _require_deltas(tensors: Mapping[str, Tensor], place: str) -> None:
+    if not tensors:
+        raise FossilError(f"{place} holds no edit", expected="one layer or more", found="none")
+    for name, delta in tensors.items():
+        shaped = delta.ndim == 4 and delta.shape[2:] == (3, 3)
+        sound = shaped and delta.is_floating_point() and bool(delta.isfinite().all())
+        if not sound:
+            raise FossilError(
+                f"{place} holds no edit: {name}",
+                expected="finite weights (out, in, 3, 3)",
+                found=f"{delta.dtype} of shape {tuple(delta.shape)}",
+            )

@@ -1,0 +1,59 @@
+"""Recognising that memory ran out, whatever device says so."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from napari_fossiledit.errors import FossilError
+
+SMALLEST_BLOCK = 64
+"""Positions below which a block is not halved any more."""
+
+_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def ran_out(what: str) -> FossilError:
+    """Tell that memory did not suffice even for `what`."""
+    return FossilError(
+        f"The memory does not suffice for {what}",
+        advice="Close other programs, edit fewer slices or levels at once, or choose device cpu.",
+    )
+
+
+def require_memory(need: int, what: str, device: torch.device) -> int:
+    """Refuse what would not fit into the free memory of the computer.
+
+    Parameters
+    ----------
+    need
+        Bytes.
+    device
+        Memory of other devices than the CPU is not asked: there smaller blocks answer.
+
+    Returns
+    -------
+    int
+        `need`.
+
+    Raises
+    ------
+    FossilError
+        Where less is free.
+    """
+    free = psutil.virtual_memory().available
+    if device.type == "cpu" and need > free:
+        raise FossilError(
+            f"The memory does not suffice for {what}",
+            expected=f"{need / 2**30:.1f} GB free",
+            found=f"{free / 2**30:.1f} GB",
+            advice="Edit fewer slices or levels at once, or close other programs.",
+        )
+    return need

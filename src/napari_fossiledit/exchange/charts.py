@@ -1,0 +1,68 @@
+"""Line charts for reports, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Points = Sequence[tuple[float, float]]
+
+_SIZE = (7.6, 3.1)
+_DPI = 130
+_INK, _LINE = "#6f655f", "#ddd5cf"
+_COLOURS = ("#8c4a35", "#1f6f8b", "#c98a2b", "#4d7c4a", "#7a5a92", "#2b2522")
+
+
+def line_chart(
+    curves: Mapping[str, Points],
+    x: str,
+    y: str,
+    *,
+    logarithmic: bool = False,
+    mark: float | None = None,
+) -> bytes:
+    """Draw curves over one another as a PNG.
+
+    Parameters
+    ----------
+    curves
+        Points (x, y) by what the legend calls them, in rising x.
+    x, y
+        What the axes show.
+    logarithmic
+        Whether equal steps of y are equal factors.
+    mark
+        Where a vertical line says what was chosen.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot(xlabel=x, ylabel=y)
+    for number, (name, points) in enumerate(curves.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        marker = "o" if len(points) < 12 else ""
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, ms=4, label=name)
+    if mark is not None:
+        axes.axvline(mark, color=_INK, lw=1, ls="--")
+    whole = all(float(point[0]).is_integer() for points in curves.values() for point in points)
+    axes.xaxis.get_major_locator().set_params(integer=whole)
+    _style(axes, logarithmic)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _style(axes: Any, logarithmic: bool) -> None:
+    """Quiet axes, and the legend beside them."""
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_LINE)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.grid(color=_LINE, lw=0.6)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=_INK, fontsize=10)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,174 @@
+"""A spawned process that stays, so that what it loaded is there for the next call."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from typing import Any, TypeVar
+
+from napari_fossiledit.jobs.process import (
+    Kind,
+    answer,
+    end,
+    limit_threads,
+    listen,
+    main_left_out,
+    spare_cores,
+    unexpected,
+)
+from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent
+
+T = TypeVar("T")
+
+_WAIT_S = 0.05
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A living child, the line to it, and the event that asks its call to stop."""
+
+    process: BaseProcess
+    line: Connection
+    stop: Event
+
+
+class WarmProcess:
+    """Calls workflows in one spawned process that lives on from call to call.
+
+    Starting Python and torch and reading a model takes seconds, applying an edit to it and
+    predicting a slice takes much less: a slider needs a process that keeps what it loaded (a
+    workflow keeps it in its own module). The first call starts the process; after a death the next
+    call starts another one. Threads may share it: one call runs at a time, the others wait.
+
+    Parameters
+    ----------
+    threads
+        Computing threads of the child; None leaves one core to the caller.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or spare_cores()
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._closing = threading.Event()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is there."""
+        child = self._child
+        return child is not None and child.process.is_alive()
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        on_progress: OnProgress = silent,
+        cancel: Cancel = never,
+    ) -> T:
+        """Call a workflow in the process and wait for its result.
+
+        Parameters
+        ----------
+        function
+            A module-level function that takes `args`, ``on_progress`` and ``cancel``.
+
+        Raises
+        ------
+        FossilError
+            The workflow's own, or one that tells that the process died or failed unexpectedly.
+        CancelledError
+            Where the user asked to stop, also while another call was still running.
+        """
+
+        def unwanted() -> bool:
+            return cancel() or self._closing.is_set()
+
+        while not self._lock.acquire(timeout=_WAIT_S):
+            check(unwanted)
+        try:
+            check(unwanted)
+            kind, value = self._asked(function, args, on_progress, unwanted)
+        finally:
+            self._lock.release()
+        if kind is Kind.ERROR:
+            raise value
+        result: T = value
+        return result
+
+    def close(self) -> None:
+        """Cancel what runs and end the process; a later call starts another one."""
+        self._closing.set()
+        with self._lock:
+            self._end_child()
+            self._closing.clear()
+
+    def _asked(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        on_progress: OnProgress,
+        cancel: Cancel,
+    ) -> tuple[Kind, Any]:
+        child, answered = self._living(function), False
+        child.stop.clear()
+        try:
+            # A child that just died is told of by `listen`, with its exit code.
+            with suppress(ConnectionError):
+                child.line.send((function, args))
+            last = listen(child.process, child.line, child.stop, on_progress, cancel)
+            answered = True
+            return last
+        finally:
+            # A child that died, or is still busy with what nobody listens to, is of no more use.
+            if not answered:
+                self._end_child()
+
+    def _living(self, function: Callable[..., Any]) -> _Child:
+        if self._child is None or not self._child.process.is_alive():
+            self._end_child()
+            self._child = _started(function, self._threads)
+        return self._child
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop.set()
+            child.line.close()
+            end(child.process)
+
+
+def _started(function: Callable[..., Any], threads: int) -> _Child:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    stop = context.Event()
+    process = context.Process(
+        target=_serve, args=(theirs, stop, threads), name="fossiledit-warm", daemon=True
+    )
+    with main_left_out(function):
+        process.start()
+    theirs.close()
+    return _Child(process, ours, stop)
+
+
+def _serve(line: Connection, stop: Event, threads: int) -> None:
+    """Answer calls in the child until the line is closed."""
+    limit_threads(threads)
+    while True:
+        try:
+            function, args = line.recv()
+        except (EOFError, OSError):
+            return
+        # What cannot be unpickled, such as a module that fails to import.
+        except Exception as error:  # noqa: BLE001
+            line.send((Kind.ERROR, unexpected(error)))
+            continue
+        try:
+            answer(line, stop, function, args)
+        except OSError:
+            return

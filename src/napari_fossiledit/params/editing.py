@@ -1,0 +1,93 @@
+"""Parameters of solving for an edit."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.perturb import PerturbParams, Preset
+from napari_fossiledit.params.segment import Device
+
+
+class Solver(StrEnum):
+    """How the weights of a level are found: least absolute deviations, least squares, Adam."""
+
+    DIRECT = "direct"
+    RIDGE = "ridge"
+    ADAM = "adam"
+
+
+class Pull(StrEnum):
+    """What an edit is held to: unchanged output on preserved slices, or the parent's weights."""
+
+    OUTPUT = "output"
+    WEIGHTS = "weights"
+
+
+class SolveParams(Params):
+    """How an edit is solved; the defaults of ``adam`` are the paper's (section 4.2)."""
+
+    solver: Solver = Field(
+        Solver.DIRECT, description="direct and ridge take seconds, adam minutes."
+    )
+    levels: str = Field("0-3", description="Levels of the pyramid to edit, 0 is the finest.")
+    pull: float = Field(
+        0.1, ge=0, le=1e6, description="How strongly direct and ridge hold to what is known."
+    )
+    pull_to: Pull = Field(Pull.OUTPUT, description="Hold the output on preserved slices, or W0.")
+    fossil_weight: float = Field(
+        30.0, ge=1, le=1e6, description="How often a position on a fossil counts."
+    )
+    marked_only: bool = Field(False, description="Fit the positions that were perturbed only.")
+    rank: int = Field(
+        0, ge=0, le=4096, description="Whitened key directions an edit may use; 0: all."
+    )
+    iterations: int = Field(
+        20, ge=1, le=10000, description="Most ADMM iterations of direct; it stops once settled."
+    )
+    adam_steps: int = Field(20000, ge=1, le=10**7, description="Steps of adam.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of adam.")
+    batch: int = Field(0, ge=0, description="Positions in a step of adam; 0: all.")
+    block: int = Field(4096, ge=64, description="Positions held unfolded at once.")
+    keep_partial: bool = Field(
+        False, description="When cancelled, keep the best weights so far as an edit."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the position batches of adam.")
+
+
+class EditParams(PerturbParams, SolveParams):
+    """How a model is rewritten, judged and saved as an edit.
+
+    The defaults are those that gained most precision for the recall they cost on the tuning slices
+    of the sample reef (docs/benchmarks/editing.md), not the paper's.
+    """
+
+    preset: Preset = Field(Preset.SOFTEN_BACKGROUND, description="What is filled with what.")
+    solver: Solver = Field(Solver.RIDGE, description="direct and ridge take seconds, adam minutes.")
+    levels: str = Field(
+        "0", description="Levels of the pyramid to edit; 0 is the finest, which draws the masks."
+    )
+    pull: float = Field(
+        0.3, ge=0, le=1e6, description="How strongly direct and ridge hold to what is known."
+    )
+    pull_to: Pull = Field(Pull.WEIGHTS, description="Hold the output on preserved slices, or W0.")
+    name: str = Field("", max_length=64, description="Name of the edit; empty: made up.")
+    model: str = Field("", description="Model or edit to rewrite; empty: the one in use.")
+    slices: str = Field("", description="Slices to edit with; several are one joint edit.")
+    preserve: str = Field(
+        "", description="Slices whose output should stay; empty: some spread over the stack."
+    )
+    tuning: str = Field(
+        "", description="Traced slices that choose strength and score; empty: those held out."
+    )
+    pinned: str = Field("", description="Traced slices that judge; empty: the pinned ones.")
+    strengths: str = Field(
+        "0.25,0.5,0.75,1", description="Strengths to choose from; 1 is the whole edit."
+    )
+    scores: str = Field("0", description="Score thresholds to choose from; the paper takes 0.")
+    tolerance: float = Field(
+        0.02, ge=0, le=1, description="Loss of recall and IoU that is accepted for precision."
+    )
+    device: Device = Field(Device.AUTO, description="Where to compute.")

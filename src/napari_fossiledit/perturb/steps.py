@@ -1,0 +1,102 @@
+"""What is filled with what, as text and as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.perturb.fill_text import JOINED, parse_fills
+from napari_fossiledit.perturb.fills import Blur, Fill, Mud, Seamless, Texture
+from napari_fossiledit.perturb.reading import split, told
+from napari_fossiledit.perturb.region_text import parse_region
+from napari_fossiledit.perturb.regions import Grow, OfClass, Other, Term
+
+ARROW, END = "->", ";"
+
+SOFTENED = 4.0
+"""Standard deviation, in pixels, of the blur that softens the background."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A region and what it is filled with; ``str`` gives the text it is read from.
+
+    Attributes
+    ----------
+    region
+        Where.
+    fills
+        With what; each changes what the one before left.
+    """
+
+    region: Term
+    fills: tuple[Fill, ...]
+
+    def __str__(self) -> str:
+        return f"{self.region} {ARROW} {JOINED.join(map(str, self.fills))}"
+
+
+def parse_steps(text: str) -> tuple[Step, ...]:
+    """Read ``"REGION -> FILL; REGION -> FILL"``; see `parse_region` and `parse_fills`.
+
+    Raises
+    ------
+    FossilError
+        Where a step cannot be read, or there is none.
+    """
+    parts = [part for part in split(text, END) if part.strip()]
+    if not parts:
+        raise FossilError(
+            "No step was told", expected="REGION -> FILL, e.g. class calcimicrobe -> mud"
+        )
+    return tuple(_step(part) for part in parts)
+
+
+def _step(text: str) -> Step:
+    sides = split(text, ARROW)
+    if len(sides) != 2:
+        raise FossilError(
+            f"The step {told(text)} cannot be read",
+            expected=f"REGION {ARROW} FILL, steps separated by {END}",
+            found=f"{len(sides) - 1} arrows",
+        )
+    return Step(parse_region(sides[0]), parse_fills(sides[1]))
+
+
+def steps_text(steps: Iterable[Step]) -> str:
+    """Write steps so that `parse_steps` reads them back."""
+    return f"{END} ".join(map(str, steps))
+
+
+def preset_steps(
+    preset: Preset, class_name: str, *, seamless: bool = False, margin: float = 0.0
+) -> tuple[Step, ...]:
+    """Tell the steps of a preset for the fossils of one class (see `Preset`).
+
+    Parameters
+    ----------
+    seamless
+        Stitch the texture rather than laying it in tiles.
+    margin
+        Pixels beyond the fossils that are filled with them.
+
+    Raises
+    ------
+    FossilError
+        For the preset custom, whose steps are the user's.
+    """
+    if preset is Preset.CUSTOM:
+        raise FossilError("The preset custom has no steps of its own", expected="steps")
+    texture = Seamless() if seamless else Texture()
+    to_mud = Step(Other(class_name), (Mud(),))
+    fossils = Grow(margin, OfClass(class_name)) if margin else OfClass(class_name)
+    to_texture = Step(fossils, (texture,))
+    return {
+        Preset.BACKGROUND_TO_MUD: (to_mud,),
+        Preset.FOSSILS_TO_TEXTURE: (to_texture,),
+        Preset.BOTH: (to_mud, to_texture),
+        Preset.OCCLUDE_FOSSILS: (Step(fossils, (Mud(),)),),
+        Preset.SOFTEN_BACKGROUND: (Step(Other(class_name), (Blur(SOFTENED),)),),
+    }[preset]

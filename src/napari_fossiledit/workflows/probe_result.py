@@ -1,0 +1,150 @@
+"""What a probe tells: the evidence, the weaknesses, and where to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.evaluation import Change, Comparison
+from napari_fossiledit.evaluation.changes import Kind
+from napari_fossiledit.evaluation.hallucinated import Hallucinated
+from napari_fossiledit.evaluation.numbers import percent
+from napari_fossiledit.evaluation.weakness import NOTEWORTHY, Evidence, Finding, Topic, verdict
+from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.params.perturb import Preset
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one perturbation showed.
+
+    Attributes
+    ----------
+    preset
+        The perturbation.
+    steps
+        What was done, as a perturbation is written.
+    slices
+        Slices it was tried on.
+    share
+        Mean share of a slice that was filled.
+    protocol, found
+        Before and after by the paper's protocol, at the two score thresholds of the parameters;
+        None where the fossils were hidden.
+    hidden
+        What was found with all fossils hidden; None where they were not.
+    changes
+        Instances that appeared, vanished or changed; with hidden fossils all that were found.
+    overlays
+        Names of the pictures, one a slice.
+    """
+
+    preset: Preset
+    steps: str
+    slices: tuple[int, ...]
+    share: float
+    protocol: Comparison | None
+    found: Comparison | None
+    hidden: Hallucinated | None
+    changes: tuple[Change, ...]
+    overlays: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Values for JSON."""
+        return {
+            "steps": self.steps,
+            "slices": list(self.slices),
+            "share_filled": self.share,
+            "protocol": self.protocol and self.protocol.summary(),
+            "at_detection_score": self.found and self.found.summary(),
+            "hidden": self.hidden and self.hidden.summary(),
+            "changes": [change.summary() for change in self.changes],
+            "overlays": list(self.overlays),
+        }
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Where a model is weak.
+
+    Attributes
+    ----------
+    model, class_name, slices
+        What was probed.
+    known
+        All evidence, at the detection score.
+    findings
+        Weaknesses, the costliest first.
+    tried
+        What each perturbation showed.
+    skipped
+        Perturbations that do not suit a slice, and why.
+    report
+        The page; ``probe.json`` and the overlays lie beside it.
+    """
+
+    model: str
+    class_name: str
+    slices: tuple[int, ...]
+    known: Evidence
+    findings: tuple[Finding, ...]
+    tried: tuple[Tried, ...]
+    skipped: tuple[str, ...]
+    report: Path
+
+    @property
+    def weakness(self) -> str:
+        """The largest weakness in words, with the figure that makes it so; then the confusion."""
+        told = verdict(self.findings)
+        between = bool(self.findings) and self.findings[0].topic is Topic.CLASSES
+        return told if between or not self.confusion else f"{told} {self.confusion}"
+
+    @property
+    def confusion(self) -> str:
+        """Which other class is taken for fossils most, in words; empty where hardly any is."""
+        hidden = self.known.hidden
+        if hidden is None or not hidden.main or hidden.on_class(hidden.main) < NOTEWORTHY:
+            return ""
+        return (
+            f"The class taken for {self.class_name} most is {hidden.main}: with the fossils hidden,"
+            f" {percent(hidden.shares[hidden.main])} of the area found comes from it,"
+            f" {percent(hidden.main_share)} of what comes from other classes."
+        )
+
+    @property
+    def changes(self) -> tuple[tuple[str, Change], ...]:
+        """Perturbation and instance, of all that appeared, vanished or changed.
+
+        Gained ones first, then lost and changed ones, the largest first.
+        """
+        pairs = [(str(t.preset), change) for t in self.tried for change in t.changes]
+        order = list(Kind)
+        pairs.sort(key=lambda p: (order.index(p[1].kind), -p[1].shown.mask.area))
+        return tuple(pairs)
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result in short as JSON-able values."""
+        hidden = self.known.hidden
+        return {
+            "model": self.model,
+            "class_name": self.class_name,
+            "slices": format_slices(self.slices),
+            "weakness": self.weakness,
+            "advice": self.findings[0].advice if self.findings else "",
+            "findings": [finding.summary() for finding in self.findings],
+            "main_confusion": hidden and {"class_name": hidden.main, "share": hidden.main_share},
+            "hidden": hidden and hidden.summary(),
+            "changes": len(self.changes),
+            "skipped": list(self.skipped),
+            "report": str(self.report),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Tell everything as JSON-able values."""
+        return {
+            **self.summary(),
+            "original": self.known.original.summary(),
+            "mistaken": self.known.mistaken.summary(),
+            "perturbations": {str(t.preset): t.summary() for t in self.tried},
+        }

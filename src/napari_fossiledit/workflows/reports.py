@@ -1,0 +1,37 @@
+"""Folders of reports: whole, or not there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_fossiledit.files import explained
+
+PAGE, OVERLAYS = "index.html", "overlays"
+
+
+@contextmanager
+def drafted(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write a report to; at the end it takes the place of `folder`.
+
+    It has a folder for overlays. Where something fails, nothing of it is left, and an older report
+    in `folder` stays.
+
+    Raises
+    ------
+    FossilError
+        Where the folder cannot be written.
+    """
+    draft = folder.with_name(f".{folder.name}")
+    with explained(draft, "Making"):
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / OVERLAYS).mkdir(parents=True)
+    try:
+        yield draft
+        with explained(folder, "Writing"):
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

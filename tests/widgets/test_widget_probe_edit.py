@@ -1,0 +1,705 @@
+"""The dock Probe & Edit against workflows that only note how they were called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from qtpy.QtCore import QEvent, QModelIndex
+from qtpy.QtGui import QColor, QDesktopServices
+from qtpy.QtWidgets import QApplication, QInputDialog, QPushButton
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.evaluation.changes import changes
+from napari_fossiledit.jobs import WarmProcess
+from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.perturb import Scene, parse_region, region_mask
+from napari_fossiledit.progress import Progress, never, silent
+from napari_fossiledit.project import EditRecord, EditState, Project
+from napari_fossiledit.widgets import regions
+from napari_fossiledit.widgets.compat import camera_of
+from napari_fossiledit.widgets.curves import COLOURS, Curve, CurvePlot, ticks_of
+from napari_fossiledit.widgets.edit_page import level_of
+from napari_fossiledit.widgets.job_panel import JobPanel
+from napari_fossiledit.widgets.judged_table import judged_rows
+from napari_fossiledit.widgets.latest import Latest
+from napari_fossiledit.widgets.layers import Role, find, show_predictions
+from napari_fossiledit.widgets.opening import show_dock
+from napari_fossiledit.widgets.pointing import Pointer
+from napari_fossiledit.widgets.probe_edit_dock import TITLE, ProbeEditDock
+from napari_fossiledit.widgets.repair_page import instance_at
+from napari_fossiledit.workflows.live import LiveComparison, StrengthCurve, StrengthPoint
+
+SOURCE = "model:first:0123456789ab"
+JUDGED = {
+    "before": {"precision": {"mean": 0.86}, "recall": {"mean": 0.75}, "matched": 27},
+    "after": {"precision": {"mean": 0.91}, "recall": {"mean": 0.7}, "matched": 25},
+    "deltas": {"precision": {"mean": 0.05, "interval_95": [0.02, 0.08]}},
+    "warnings": ["Recall fell from 0.750 to 0.700."],
+    "tried": [
+        {"strength": s, "precision": 0.9, "recall": 0.7, "iou": 0.6, "recall_all": 0.6}
+        for s in (0.5, 1.0)
+    ],
+}
+
+
+class Calls:
+    """Takes the place of `JobPanel.start`: notes the workflow and hands over a result at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[tuple[str, tuple[Any, ...]]] = []
+        self.result: Any = SimpleNamespace(summary=dict)
+        monkeypatch.setattr(JobPanel, "start", self._start)
+
+    def _start(self, title, function, *args, in_process=True, then=None):
+        if getattr(function, "__self__", None).__class__ is WarmProcess:
+            function, *args = args
+        self.made.append((f"{function.__module__.rpartition('.')[2]}.{function.__name__}", args))
+        if then is not None:
+            then(self.result)
+        return True
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return Calls(monkeypatch)
+
+
+@pytest.fixture
+def _no_process(monkeypatch):
+    """Calls of the warm process run in the thread that waits for them."""
+
+    def call(_, function, *args, on_progress=silent, cancel=never):
+        return function(*args, on_progress=on_progress, cancel=cancel)
+
+    monkeypatch.setattr(WarmProcess, "call", call)
+
+
+@pytest.fixture
+def dock(session, made):
+    save_edit(session.current, "to-mud", "reef-lite", judged=JUDGED)
+    save_edit(session.current, "second", "to-mud")
+    return made(ProbeEditDock)
+
+
+def save_edit(project: Project, name: str, parent: str, **fields: Any) -> EditRecord:
+    known = {"strength": 0.5, "curves": {"backbone.fpn.layer_blocks.1.0": [[0, 4.0], [1, 2.0]]}}
+    record = EditRecord(
+        name=name,
+        parent=parent,
+        parent_hash=f"hash of {parent}",
+        result_hash=f"hash of {name}",
+        model="reef-lite",
+        **{**known, **fields},
+    )
+    return project.edits.save(record, b"weights")
+
+
+def press(widget, text):
+    found = [b for b in widget.findChildren(QPushButton) if b.text() == text]
+    assert found, f"no button {text!r}"
+    found[0].click()
+
+
+def told(monkeypatch) -> list[str]:
+    messages: list[str] = []
+    monkeypatch.setattr("napari_fossiledit.widgets.notices.show_warning", messages.append)
+    return messages
+
+
+def rectangle(z, y0, x0, y1, x1):
+    return np.array([[z, y0, x0], [z, y0, x1], [z, y1, x1], [z, y1, x0]], float)
+
+
+# ------------------------------------------------------------------------ the dock
+
+
+def test_without_a_project_the_dock_says_what_it_is_for(made):
+    dock = made(ProbeEditDock)
+    assert not dock.empty.isHidden()
+    assert dock.content.isHidden()
+    assert dock.minimumWidth() >= 320
+
+
+def test_the_pages_fit_into_the_dock(dock):
+    bar_and_margins = 40
+    for title, page in dock._pages().items():
+        assert page.minimumSizeHint().width() <= dock.minimumWidth() - bar_and_margins, title
+
+
+def test_the_content_is_as_high_as_the_page_on_show(dock):
+    heights = {}
+    for page in (dock.history, dock.edit):
+        dock.pages.setCurrentWidget(page)
+        heights[page] = dock.pages.sizeHint().height()
+        assert [p for p in dock._pages().values() if not p.isHidden()] == [page]
+    assert heights[dock.edit] != heights[dock.history]
+
+
+def test_the_manifest_names_the_dock():
+    from npe2 import PluginManifest
+
+    file = Path(__file__).parents[2] / "src" / "napari_fossiledit" / "napari.yaml"
+    manifest = PluginManifest.from_file(file)
+    (widget,) = [w for w in manifest.contributions.widgets if w.display_name == TITLE]
+    (command,) = [c for c in manifest.contributions.commands if c.id == widget.command]
+    assert command.python_name == f"{ProbeEditDock.__module__}:{ProbeEditDock.__name__}"
+
+
+def test_the_dock_opens_by_its_title(session):
+    dock = show_dock(session, TITLE)
+    assert isinstance(dock, ProbeEditDock)
+    session.viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+def test_the_window_loads_no_torch():
+    code = (
+        "import sys, napari_fossiledit.widgets.probe_edit_dock;"
+        "print(sorted({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+# ------------------------------------------------------------------------- regions
+
+
+def shown(region):
+    scene = Scene(np.zeros((40, 60, 3), np.uint8))
+    return region_mask(parse_region(region), scene)
+
+
+def test_a_drawn_box_covers_the_pixels_inside_it():
+    expected = np.zeros((40, 60), bool)
+    expected[5:11, 10:21] = True
+    corners = rectangle(0, 4.6, 9.7, 10.3, 20.2)[:, 1:]
+    np.testing.assert_array_equal(shown(regions.region_of(corners, "rectangle")), expected)
+
+
+def test_a_drawn_ellipse_covers_the_pixels_whose_centres_are_inside():
+    y, x = np.mgrid[:40, :60]
+    expected = ((x - 30) / 14.25) ** 2 + ((y - 20) / 9.75) ** 2 <= 1
+    corners = rectangle(0, 10.25, 15.75, 29.75, 44.25)[:, 1:]
+    np.testing.assert_array_equal(shown(regions.region_of(corners, "ellipse")), expected)
+
+
+def test_a_turned_ellipse_becomes_a_polygon_of_the_same_area():
+    corners = np.array([[20, 10], [10, 30], [20, 50], [30, 30]], float)
+    region = regions.region_of(corners, "ellipse")
+    assert region.startswith("polygon ")
+    sides = np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[1])
+    sine = np.sin(2 * np.arctan2(10, 20))
+    assert shown(region).sum() == pytest.approx(np.pi / 4 * sides[0] * sides[1] * sine, rel=0.1)
+
+
+def test_what_is_drawn_becomes_steps_with_a_fill_each(session, dock):
+    page, session_slice = dock.perturb, 2
+    session.go_to(session_slice)
+    page.form.fill(preset=Preset.CUSTOM)
+    press(page, "Box")
+    layer = find(session.viewer, Role.REGIONS)
+    layer.add_rectangles([rectangle(2, 5, 10, 10, 20)])
+    page.steps.add("class archaeocyathid", "blur 3")
+    page.steps.table.cellWidget(0, 1).setCurrentText("colour 1,2,3")
+    assert page.read().steps == "box 10:21,5:11 -> colour 1,2,3; class archaeocyathid -> blur 3"
+    session.go_to(3)
+    assert page.read().steps == "class archaeocyathid -> blur 3"
+    session.go_to(2)
+    page.steps.table.selectRow(0)
+    press(page.steps, "Remove")
+    assert layer.nshapes == 0
+    assert page.steps.table.rowCount() == 1
+
+
+def test_words_of_a_region_can_be_corrected_in_the_table(session, dock):
+    dock.perturb.form.fill(preset=Preset.CUSTOM)
+    dock.perturb.steps.add("rock", "mud")
+    dock.perturb.steps.table.item(0, 0).setText("rock and not class archaeocyathid")
+    assert dock.perturb.read().steps == "rock and not class archaeocyathid -> mud"
+
+
+def test_another_preset_takes_no_steps(session, dock):
+    dock.perturb.steps.add("rock")
+    assert dock.perturb.read().steps == ""
+    assert dock.perturb.steps.isHidden()
+    assert dock.perturb.title == "soften background"
+    assert dock.perturb.read().preset == EditParams().preset
+
+
+# ------------------------------------------------------------------------- preview
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(session, dock, qtbot):
+    page = dock.perturb
+    session.go_to(2)
+    page.form.fill(preset=Preset.CUSTOM)
+    page.steps.add("box 0:30,0:20", "colour 1,2,3")
+    with qtbot.waitSignal(page.latest.answered, timeout=20_000):
+        page.live.setChecked(True)
+    layer = find(session.viewer, Role.PERTURBED)
+    assert tuple(np.asarray(layer.data)[0, 10, 10]) == (1, 2, 3)
+    assert tuple(np.asarray(layer.data)[0, 30, 50]) == (42, 42, 42)
+    np.testing.assert_allclose(layer.translate, (1000, 0, 0))
+    assert session.viewer.dims.nsteps[0] == 5
+    assert page.state.text().startswith("Slice 2: 25% of the pixels changed.")
+    page.where.setCurrentIndex(1)
+    assert layer.translate[2] >= 60 * 70
+    session.preview_requested.emit()
+    assert not layer.visible
+    page.live.setChecked(False)
+    assert find(session.viewer, Role.PERTURBED) is None
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot):
+    page = dock.perturb
+    page.form.fill(preset=Preset.CUSTOM)
+    page.steps.add("box 100:120,0:10", "mud")
+    with qtbot.waitSignal(page.latest.failed, timeout=20_000):
+        page.live.setChecked(True)
+    assert "has no pixel of slice" in page.state.text()
+
+
+def test_only_the_newest_wish_is_answered(qtbot):
+    gate, ran, answers = threading.Event(), [], []
+
+    def work(value, *, on_progress, cancel):
+        ran.append(value)
+        assert gate.wait(10)
+        return value
+
+    warm = SimpleNamespace(call=lambda f, *a, **k: f(*a, **k))
+    latest = Latest(warm, delay_ms=1)
+    latest.answered.connect(answers.append)
+    latest.ask("Working", work, 1)
+    qtbot.waitUntil(lambda: ran == [1])
+    latest.ask("Working", work, 2)
+    latest.ask("Working", work, 3)
+    gate.set()
+    qtbot.waitUntil(lambda: answers == [3])
+    assert ran == [1, 3]
+    assert not latest.is_busy
+
+
+def test_a_forgotten_wish_is_not_answered(qtbot):
+    gate, answers = threading.Event(), []
+
+    def work(*, on_progress, cancel):
+        gate.wait(10)
+        return 1
+
+    latest = Latest(SimpleNamespace(call=lambda f, *a, **k: f(*a, **k)), delay_ms=1)
+    latest.answered.connect(answers.append)
+    latest.ask("Working", work)
+    qtbot.wait(20)
+    latest.forget()
+    gate.set()
+    qtbot.wait(50)
+    assert answers == []
+
+
+# --------------------------------------------------------------------- the canvas
+
+
+def test_a_click_is_told_in_pixels_and_a_drag_is_not_a_click(session):
+    pointer, clicks = Pointer(session), []
+    pointer.clicked.connect(lambda *place: clicks.append(place))
+    session.go_to(2)
+    pointer.start()
+    event = SimpleNamespace(type="mouse_press", position=(1000.0, 12.4 * 70, 33.6 * 70))
+    moved = pointer._on_press(session.viewer, event)
+    next(moved)
+    event.type = "mouse_move"
+    next(moved)
+    event.type = "mouse_release"
+    assert next(moved, None) is None
+    assert clicks == []
+    event.type = "mouse_press"
+    still = pointer._on_press(session.viewer, event)
+    next(still)
+    event.type = "mouse_release"
+    assert next(still, None) is None
+    assert clicks == [(2, 34, 12)]
+    assert not pointer.is_active
+    assert pointer._on_press not in session.viewer.mouse_drag_callbacks
+
+
+def test_the_eyedropper_stores_the_mud_colour(session, dock, qtbot):
+    mud = dock.perturb.mud
+    assert "measured on each slice" in mud.text.text()
+    session.go_to(3)
+    press(mud, "Pick from slice")
+    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+        mud.pointer.point((1500.0, 35 * 70, 50 * 70))
+    assert session.current.settings.mud_colour == (43, 43, 43)
+    assert mud.text.text() == "43, 43, 43, picked on slice 3"
+    press(mud, "Forget")
+    assert session.current.settings.mud_colour is None
+
+
+def test_an_eyedropper_outside_the_slice_says_so(session, dock, qtbot, monkeypatch):
+    messages = told(monkeypatch)
+    monkeypatch.setattr("napari_fossiledit.widgets.job_panel.show_error", messages.append)
+    dock.perturb.mud.toggle()
+    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+        dock.perturb.mud.pointer.point((0.0, 35 * 70, -5 * 70))
+    assert session.current.settings.mud_colour is None
+    assert "outside" in str(messages[0])
+
+
+# --------------------------------------------------------------------------- probe
+
+
+def disk(row, column, radius):
+    y, x = np.mgrid[:40, :60]
+    return Mask.from_array(np.hypot(y - row, x - column) < radius)
+
+
+def test_probing_tells_the_weakness_and_jumps_to_what_changed(session, dock, calls, tmp_path):
+    before = [Instance(3, "archaeocyathid", disk(10, 15, 6), 0.9)]
+    after = [Instance(3, "archaeocyathid", disk(25, 45, 8), 0.8)]
+    found = changes(before, after, truths=[Instance(3, "calcimicrobe", disk(25, 45, 9))])
+    calls.result = SimpleNamespace(
+        weakness="Calcimicrobes are taken for fossils.",
+        changes=[("occlude-fossils", change) for change in found],
+        report=tmp_path / "index.html",
+        summary=dict,
+    )
+    page = dock.probe
+    dock.perturb.form.fill(class_name="archaeocyathid")
+    page.form.fill(slices="3")
+    press(page, "Probe")
+    (name, (path, params)) = calls.made[-1]
+    assert (name, path) == ("probe.run", session.current.path)
+    assert (params.slices, params.presets, params.class_name) == ("3", "all", "archaeocyathid")
+    assert "Calcimicrobes" in page.weakness.text()
+    rows = page.table.rows.rows
+    assert [(r["kind"], r["sits_on"]) for r in rows] == [
+        ("gained", "calcimicrobe"),
+        ("lost", "no class"),
+    ]
+    page.table.doubleClicked.emit(page.table.model().index(0, 0, QModelIndex()))
+    assert session.slice == 3
+    np.testing.assert_allclose(camera_of(session.viewer).center[-2:], (25 * 70, 45 * 70))
+    layer = find(session.viewer, Role.AFTER)
+    assert layer.visible
+    assert np.asarray(layer.data[3])[25, 45] == 1
+    assert not find(session.viewer, Role.BEFORE).visible
+
+
+# ---------------------------------------------------------------------------- edit
+
+
+def test_editing_takes_the_perturbation_and_shows_what_came_of_it(
+    session, dock, calls, monkeypatch
+):
+    page = dock.edit
+    dock.perturb.form.fill(mud="10,20,30")
+    page.form.fill(slices="1", name="mine")
+    calls.result = SimpleNamespace(
+        name="to-mud", verdict="Keep it.", page=Path("page.html"), summary=dict
+    )
+    press(page, "Edit the model")
+    (name, (_, params)) = calls.made[-1]
+    assert (name, params.slices, params.mud, params.name) == ("edit.run", "1", "10,20,30", "mine")
+    assert page.plot.curves == (Curve("level 1", ((0, 1.0), (1, 0.5))),)
+    rows = {r["name"]: r for r in page.verdict.table.rows.rows}
+    assert rows["Precision"]["change"] == "+0.050"
+    assert rows["Precision"]["interval"] == "+0.020 to +0.080"
+    assert rows["Matched"]["change"] == "-2"
+    assert "Recall fell" in page.verdict.warnings.text()
+    assert "Keep it." in page.outcome.text()
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    press(page, "Open the report")
+    assert opened == ["page.html"]
+    assert page.verdict.strength.strength.value() == 0.5
+    assert len(page.verdict.strength.plot.curves) == 4
+
+
+def test_losses_are_drawn_while_the_edit_is_solved(session, dock, calls):
+    page = dock.edit
+    page._runs = True
+    for level, step, loss in ((0, 1, 4.0), (0, 2, 3.0), (1, 1, 2.0)):
+        values = {"level": float(level), "step": float(step), "loss": loss}
+        dock.jobs.runner.progressed.emit(Progress(1, 4, "Editing", 3.0, values))
+    assert page.plot.curves == (
+        Curve("level 0", ((1, 1.0), (2, 0.75))),
+        Curve("level 1", ((1, 1.0),)),
+    )
+    assert level_of("somewhere") == "somewhere"
+
+
+def test_an_edit_is_kept_at_the_strength_of_the_slider_or_rolled_back(session, dock, calls):
+    dock.edit.show_edit("to-mud")
+    dock.edit.verdict.strength.strength.setValue(0.75)
+    press(dock.edit, "Keep")
+    assert calls.made[-1] == ("edits.apply", [session.current.path, "to-mud", 0.75])
+    press(dock.edit, "Roll back")
+    assert calls.made[-1] == ("edits.rollback", [session.current.path, "to-mud"])
+
+
+def test_an_edit_that_was_not_judged_says_what_to_do(session, dock):
+    dock.edit.show_edit("second")
+    assert dock.edit.verdict.table.rows.rows == []
+    assert "Pin traced slices" in dock.edit.verdict.warnings.text()
+
+
+def test_without_an_edit_nothing_can_be_decided(session, dock):
+    assert dock.edit.verdict.isHidden()
+    assert dock.repair.result.isHidden()
+    with pytest.raises(FossilError, match="No edit is chosen"):
+        dock.edit.verdict.strength.judge()
+
+
+# ------------------------------------------------------------------------ strength
+
+
+def compared(path, edit, strength, z, score, *, on_progress, cancel):
+    """As `live.compared`: one instance stays, one is lost."""
+    stays, gone = disk(10, 15, 6), disk(25, 45, 8)
+    before = (Instance(z, "a", stays, 0.9, id=1), Instance(z, "a", gone, 0.8, id=2))
+    return LiveComparison(edit, z, strength, score, before, before[:1], 0, 1, 0.021, 1.5)
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_fossiledit.workflows.live.compared", compared)
+    panel = dock.edit.verdict.strength
+    session.go_to(2)
+    show_predictions(session, SOURCE, 0.5)
+    dock.edit.show_edit("to-mud")
+    with qtbot.waitSignal(panel.latest.answered, timeout=20_000):
+        panel.live.setChecked(True)
+    before, after = (find(session.viewer, role) for role in (Role.BEFORE, Role.AFTER))
+    assert isinstance(before, Labels)
+    assert (after.visible, before.visible) == (True, False)
+    assert set(np.unique(np.asarray(before.data[2]))) == {0, 1, 2}
+    assert set(np.unique(np.asarray(after.data[2]))) == {0, 1}
+    assert not np.asarray(after.data[3]).any()
+    assert "Applied in 21 ms, predicted in 1500 ms" in panel.state.text()
+    assert "strength 0.50" in panel.state.text()
+    dock.pages.setCurrentWidget(dock.edit)
+    session.swap_requested.emit()
+    assert (after.visible, before.visible) == (False, True)
+    assert "before the edit" in panel.state.text()
+    with qtbot.waitSignal(panel.latest.answered, timeout=20_000):
+        panel.strength.setValue(0.25)
+    assert "strength 0.25" in panel.state.text()
+    assert not find(session.viewer, Role.PREDICTIONS).visible
+    panel.live.setChecked(False)
+    assert find(session.viewer, Role.BEFORE) is None
+    assert find(session.viewer, Role.PREDICTIONS).visible
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_a_result_for_a_slice_that_is_left_is_not_shown(session, dock, qtbot, monkeypatch):
+    panel = dock.edit.verdict.strength
+    dock.edit.show_edit("to-mud")
+    session.go_to(1)
+    panel._show(compared(None, "to-mud", 1.0, 2, 0.5, on_progress=silent, cancel=never))
+    assert find(session.viewer, Role.AFTER) is None
+
+
+def test_the_trade_off_over_strengths_is_drawn_with_the_number_matched(session, dock, calls):
+    points = tuple(StrengthPoint(s, 0.8 + s / 10, 0.7, 0.6, None, 0.5, 9) for s in (0.0, 1.0))
+    calls.result = StrengthCurve("to-mud", (1, 3), 12, points)
+    dock.edit.show_edit("to-mud")
+    press(dock.edit, "Curve over strengths")
+    assert calls.made[-1][0] == "live.curve"
+    panel = dock.edit.verdict.strength
+    assert [c.name for c in panel.plot.curves] == ["precision", "recall", "IoU"]
+    assert panel.plot.curves[0].points == ((0.0, 0.8), (1.0, 0.9))
+    assert panel.plot.marked == 0.5
+    assert panel.state.text() == "Matched of 12: 9 at 0, 9 at 1."
+
+
+# ------------------------------------------------------------------------- history
+
+
+def chosen(dock, name):
+    def walk(item):
+        yield item
+        for n in range(item.childCount()):
+            yield from walk(item.child(n))
+
+    tree = dock.history.tree
+    tree.clearSelection()
+    items = [i for n in range(tree.topLevelItemCount()) for i in walk(tree.topLevelItem(n))]
+    (item,) = [i for i in items if i.text(0).split()[-1] == name]
+    tree.setCurrentItem(item)
+    return item
+
+
+def test_the_history_is_a_tree_with_figures(session, dock):
+    item = chosen(dock, "to-mud")
+    assert item.parent().text(0).endswith("reef-lite")
+    told = [item.text(n) for n in (1, 2, 3, 5)]
+    assert told == ["proposed", "0.86 → 0.91", "0.75 → 0.70", "0.5"]
+    assert "Precision 0.860 → 0.910" in dock.history.about.text()
+    assert item.child(0).text(0).endswith("second")
+    assert "made from another" in item.toolTip(0)
+
+
+def test_an_edit_is_used_rolled_back_or_combined_from_the_history(
+    session, dock, calls, monkeypatch, tmp_path
+):
+    path = session.current.path
+    names = iter(["undone", "both"])
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (next(names), True))
+    monkeypatch.setattr("napari_fossiledit.widgets.history_page.ask_path", lambda *_: str(tmp_path))
+    for text, expected in (
+        ("Use this", ("edits.apply", (path, "to-mud"))),
+        ("Roll back", ("edits.rollback", (path, "to-mud"))),
+        ("Export ...", ("edits.export", (path, "to-mud", tmp_path / "to-mud"))),
+        ("Invert ...", ("edits.invert", (path, "to-mud", "undone"))),
+        ("Compose ...", ("edits.compose", (path, ["to-mud"], "both"))),
+    ):
+        chosen(dock, "to-mud")
+        press(dock.history, text)
+        assert (calls.made[-1][0], tuple(calls.made[-1][1])) == expected
+
+
+def test_a_model_can_be_used_again(session, dock):
+    chosen(dock, "reef-lite")
+    press(dock.history, "Use this")
+    assert dock.history.tree.topLevelItem(0).text(1) == "in use"
+
+
+def test_the_record_of_an_edit_can_be_read_and_the_edit_looked_at(session, dock):
+    from qtpy.QtWidgets import QDialog, QPlainTextEdit
+
+    chosen(dock, "second")
+    press(dock.history, "Show record")
+    (window,) = dock.history.findChildren(QDialog)
+    assert '"parent": "to-mud"' in window.findChild(QPlainTextEdit).toPlainText()
+    window.close()
+    press(dock.history, "Look at it")
+    assert dock.pages.currentWidget() is dock.edit
+    assert dock.edit.verdict.edit == "second"
+
+
+def test_what_needs_one_edit_says_so(session, dock, calls, monkeypatch):
+    messages = told(monkeypatch)
+    dock.history.tree.clearSelection()
+    press(dock.history, "Roll back")
+    assert "This needs one edit" in messages[0]
+    assert calls.made == []
+
+
+def test_states_of_decided_edits_are_shown(session, dock):
+    session.current.edits.update("to-mud", state=EditState.ROLLED_BACK)
+    session.edits_changed.emit()
+    assert chosen(dock, "to-mud").text(1) == "rolled back"
+
+
+# -------------------------------------------------------------------------- repair
+
+
+def test_the_instance_under_a_pixel_is_the_surest_one_that_holds_it():
+    ring = disk(20, 30, 10).to_array() & ~disk(20, 30, 5).to_array()
+    low = Instance(0, "a", disk(20, 30, 8), 0.4, id=1)
+    high = Instance(0, "a", Mask.from_array(ring), 0.9, id=2)
+    assert instance_at([low, high], 30, 20) is low
+    assert instance_at([low, high], 37, 20) is high
+    assert instance_at([low, high], 0, 0) is None
+
+
+def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
+    page = dock.repair
+    page.form.rows["model"].input.choices = ["first"]
+    session.go_to(2)
+    show_predictions(session, SOURCE, 0.2)
+    page.click()
+    assert page.pointer.is_active
+    page.pointer.point((1000.0, 25 * 70, 45 * 70))
+    (expected,) = [i for i in session.current.instances(SOURCE, 2) if i.score == 0.3]
+    assert page.target.instance == expected.id
+    assert "score 0.30" in page.chosen.text()
+    calls.result = SimpleNamespace(
+        verdict="Keep it.",
+        misled_by="Its colour.",
+        page=tmp_path / "page.html",
+        edit="to-mud",
+        summary=dict,
+    )
+    press(page, "Repair")
+    name, (_, params) = calls.made[-1]
+    assert name == "repair.run"
+    assert (params.model, params.slice) == ("first", 2)
+    assert (params.instance, params.outline) == (expected.id, "")
+    assert "Its colour." in page.finding.text()
+    assert page.verdict.edit == "to-mud"
+    assert page.report.isEnabled()
+
+
+def test_a_click_beside_every_mask_says_what_to_do(session, dock):
+    dock.repair.form.rows["model"].input.choices = ["first"]
+    session.go_to(2)
+    with pytest.raises(FossilError, match="found nothing at x 2, y 38"):
+        dock.repair.point(2, 2, 38)
+    session.go_to(4)
+    with pytest.raises(FossilError, match="Slice 4 has not been predicted by first"):
+        dock.repair.click()
+
+
+def test_a_missed_fossil_is_outlined(session, dock):
+    session.go_to(1)
+    press(dock.repair, "Outline a missed fossil")
+    layer = find(session.viewer, Role.OUTLINE)
+    layer.add_polygons([rectangle(1, 5, 10, 10, 20)])
+    assert dock.repair.target.slice == 1
+    assert dock.repair.target.outline == "polygon 10,5 20,5 20,10 10,10"
+    assert dock.repair.repair_button.isEnabled()
+
+
+# --------------------------------------------------------------------------- plots
+
+
+def test_curves_are_drawn_in_their_colours(qtbot):
+    plot = CurvePlot("step", "loss", "nothing")
+    qtbot.addWidget(plot)
+    plot.resize(300, 170)
+    plot.show_curves([Curve("a", ((0, 4.0), (10, 1.0))), Curve("b", ((0, float("nan")),))])
+    assert len(plot.curves) == 1
+    image = plot.grab().toImage()
+    wanted = QColor(COLOURS[0])
+    places = [
+        (x, y)
+        for x in range(image.width())
+        for y in range(image.height())
+        if image.pixelColor(x, y).name() == wanted.name()
+    ]
+    columns = [x for x, _ in places if x < 200]
+    assert min(columns) < 60
+    first = np.mean([y for x, y in places if x == min(columns)])
+    later = np.mean([y for x, y in places if 150 < x < 200])
+    assert first < later
+    assert plot.accessibleDescription() == "a 1 at 10"
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks_of((0.03, 0.97)) == [0.2, 0.4, 0.6, 0.8]
+    assert ticks_of((0, 20000)) == [0, 5000, 10000, 15000, 20000]
+
+
+def test_figures_without_a_spread_or_a_side_are_shown_as_they_are():
+    rows = judged_rows({"before": {"iou": 0.5, "missed": 3}, "after": {"missed": 1}})
+    assert [(r["name"], r["before"], r["after"], r["change"]) for r in rows] == [
+        ("IoU", "0.500", "", ""),
+        ("Missed", "3", "1", "-2"),
+    ]
