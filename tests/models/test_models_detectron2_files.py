@@ -189,6 +189,16 @@ def test_a_file_that_is_not_there(tmp_path):
         assert name in _said(read_detectron2, tmp_path / name)
 
 
+def test_folders_and_empty_files(tmp_path):
+    assert "found a folder with no such file" in _said(read_detectron2, tmp_path)
+    for name in ("empty.pth", "empty.pkl"):
+        (tmp_path / name).touch()
+        said = _said(read_detectron2, tmp_path / name)
+        assert f"{tmp_path / name} cannot be read; expected a checkpoint file" in said
+        assert "found 0 bytes" in said
+    assert "found a folder with empty.pkl, empty.pth. Choose" in _said(read_detectron2, tmp_path)
+
+
 def _without(state, *starts):
     return {n: v for n, v in state.items() if not n.startswith(starts)}
 
@@ -264,6 +274,7 @@ def test_configuration_rules(files):
         INPUT__MIN_SIZE_TEST=640,
         MODEL__PIXEL_STD=[57.0, 58.0, 59.0],
         MODEL__RESNETS__STRIDE_IN_1X1=False,
+        MODEL__RESNETS__NORM="SyncBN",
         MODEL__RPN__PRE_NMS_TOPK_TEST=321,
         MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.3,
         TEST__DETECTIONS_PER_IMAGE=300,
@@ -286,6 +297,7 @@ def test_configuration_rules(files):
         ({"MODEL__META_ARCHITECTURE": "RetinaNet"}, "GeneralizedRCNN", "RetinaNet"),
         ({"MODEL__MASK_ON": False}, "MASK_ON = True", "MASK_ON = False"),
         ({"MODEL__FPN__NORM": "GN"}, "FPN.NORM = ''", "'GN'"),
+        ({"MODEL__RESNETS__NORM": "GN"}, "RESNETS.NORM = 'FrozenBN'", "'GN'"),
         ({"MODEL__BACKBONE__NAME": "build_resnet_backbone"}, "fpn_backbone", "_resnet_backbone"),
         ({"INPUT__FORMAT": "YUV-BT.601"}, "values of a Mask R-CNN", "YUV"),
         ({"MODEL__ANCHOR_GENERATOR__SIZES": [[8, 16]]}, "values of a Mask", "SIZES is [[8, 16]]"),
@@ -324,15 +336,25 @@ def test_classes_are_named_or_chosen(model, state, tmp_path):
     assert "e.g. 0=archaeocyathid" in said
     assert "from 0 to 2" in _said(read_detectron2, path, classes={3: "a"})
     assert "same name" in _said(read_detectron2, path, classes=("a", "b", "a"))
+    assert "or some, e.g. 0=name" in _said(read_detectron2, path, classes=("-", "-", "-"))
     kept = read_detectron2(path, classes={2: "mud", 0: "archaeocyathid"})
-    assert kept.spec.classes == ("mud", "archaeocyathid")
-    assert "1 of 3 classes were left out" in kept.notes[-1]
-    ours = model.network.state_dict()
-    name = "roi_heads.box_predictor.bbox_pred.bias"
-    assert torch.equal(kept.weights[name][4:], ours[name][[12, 13, 14, 15, 4, 5, 6, 7]])
-    name = "roi_heads.box_predictor.cls_score.weight"
-    assert torch.equal(kept.weights[name], ours[name][[0, 3, 1]])
-    assert len(kept.segmenter("cpu").classes) == 2
+    assert kept.spec.classes == ("archaeocyathid", "-", "mud")
+    assert read_detectron2(path, classes=("archaeocyathid", "-", "mud")).spec == kept.spec
+
+
+def test_classes_that_are_left_out_keep_their_share_of_the_scores(model, state, tmp_path):
+    torch.manual_seed(1)
+    image = torch.randint(0, 255, (96, 128, 3), dtype=torch.uint8).numpy()
+    path = _saved(tmp_path / "m.pth", state)
+    whole = read_detectron2(path, classes=CLASSES).segmenter("cpu")
+    part = read_detectron2(path, classes={2: "mud"}).segmenter("cpu")
+    found = part.predict(image, max_detections=1000)
+    wanted = [i for i in whole.predict(image, max_detections=2000) if i.class_name == "mud"]
+    assert found
+    assert {i.class_name for i in found} == {"mud"}
+    assert [i.score for i in found] == [i.score for i in wanted[: len(found)]]
+    for ours, other in zip(found, wanted, strict=False):
+        assert (ours.mask.to_array() == other.mask.to_array()).all()
 
 
 def test_classes_as_text():
@@ -351,7 +373,7 @@ def test_training_starts_from_a_detectron2_file(state, tmp_path, suffix):
     else:
         path.write_bytes(pickle.dumps({"model": {n: v.numpy() for n, v in state.items()}}))
     params = TrainParams(architecture="r50", classes=("a", "b"), init=str(path))
-    network, preprocessing = initial_network(params)
+    network, preprocessing, notes = initial_network(params)
     assert network.spec.classes == ("a", "b")
     assert network.spec.stride_in_1x1
     assert preprocessing is not None
@@ -359,15 +381,23 @@ def test_training_starts_from_a_detectron2_file(state, tmp_path, suffix):
     weight = network.backbone.fpn.layer_blocks[1][0].weight
     assert torch.equal(weight, state["backbone.fpn_output3.weight"])
     assert network.roi_heads.box_predictor.cls_score.weight.shape == (3, 16)
+    assert "No configuration was given" in notes[0]
+    assert "start anew for a, b" in notes[-1]
+    same = initial_network(params.model_copy(update={"classes": ("a", "b", "c")}))
+    scores = same.network.roi_heads.box_predictor.cls_score.weight
+    assert torch.equal(scores[1:], state["roi_heads.box_predictor.cls_score.weight"][:-1])
+    assert "go on from those" in same.notes[-1]
     other = TrainParams(architecture="r101", classes=("a",), init=str(path))
     said = _said(initial_network, other)
     assert "expected r101" in said
-    assert "found r50" in said
+    assert "found r50. Train with --architecture r50" in said
 
 
 def test_lite_has_no_place_in_detectron2(tmp_path):
     small = {"channels": 16, "box_width": 16, "mask_channels": 8}
     spec = default_spec("lite", ("a",)).model_copy(update=small)
     model = MaskRcnnSegmenter(MaskRcnn(spec), Preprocessing())
-    assert "found lite" in _said(write_detectron2, model, tmp_path / "out")
+    said = _said(write_detectron2, model, tmp_path / "out")
+    assert "found lite" in said
+    assert "expected a model of architecture r50, r101 or x101" in said
     assert not (tmp_path / "out").exists()

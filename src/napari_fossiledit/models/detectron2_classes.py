@@ -1,17 +1,14 @@
-"""Names of classes for models that know numbers only, and which of them to keep."""
+"""Names of classes for models that know numbers only, and which of them to leave out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_names import BOXES, MASKS, SCORES
+from napari_fossiledit.models.spec import LEFT_OUT
 
 Classes = Sequence[str] | Mapping[int, str] | None
-"""A name for each class in order, or number (from 0) and name of those to keep."""
+"""A name for each class in order (``-`` leaves one out), or number (from 0) and name of some."""
 
 _COCO = (
     "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant "
@@ -25,7 +22,7 @@ _COCO = (
 
 
 def parse_classes(text: str) -> Classes:
-    """Read ``a, b`` (all classes in order) or ``0=a, 3=b`` (those to keep); empty: None.
+    """Read ``a, -`` (all classes in order) or ``0=a, 3=b`` (those to keep); empty: None.
 
     Raises
     ------
@@ -36,67 +33,56 @@ def parse_classes(text: str) -> Classes:
     if not any("=" in part for part in parts):
         return tuple(parts) or None
     pairs = [(n.strip(), name.strip()) for n, _, name in (p.partition("=") for p in parts)]
-    if any(not n.isdecimal() or not name for n, name in pairs) or len(dict(pairs)) < len(pairs):
+    numbers = [int(n) for n, name in pairs if n.isdecimal() and name]
+    if len(set(numbers)) < len(pairs):
         raise FossilError(
             f"{text!r} does not say which class is which",
             expected="names in order (a, b), or numbers and names (0=a, 3=b), each number once",
+            found=text,
         )
-    return {int(n): name for n, name in pairs}
+    return dict(zip(numbers, (name for _, name in pairs), strict=True))
 
 
-def named_classes(wanted: Classes, count: int, where: str) -> dict[int, str]:
-    """Give classes their names.
+def named_classes(wanted: Classes, count: int, where: str) -> tuple[str, ...]:
+    """Give each class of a model its name.
 
     Returns
     -------
-    number (from 0) and name of each class to keep
+    names in the model's order, `LEFT_OUT` for those that nobody wants
 
     Raises
     ------
     FossilError
-        Where there are other classes than those named, or two have the same name.
+        Where there are other classes than those named, none is kept, or two have the same name.
     """
     if wanted is None:
-        return dict(enumerate(_usual(count)))
+        return _usual(count)
     named = dict(wanted) if isinstance(wanted, Mapping) else dict(enumerate(wanted))
     wrong = [n for n in named if not 0 <= n < count]
     incomplete = not isinstance(wanted, Mapping) and len(named) != count
-    if wrong or incomplete or not named:
+    kept = [name for name in named.values() if name != LEFT_OUT]
+    if wrong or incomplete or not kept:
         raise _other_number(named, count, where)
-    if len(set(named.values())) < len(named):
+    if len(set(kept)) < len(kept):
         raise FossilError(
             f"Two classes of {where} would have the same name",
             expected="a name for each",
-            found=", ".join(named.values()),
+            found=", ".join(kept),
         )
-    return named
+    return tuple(named.get(n, LEFT_OUT) for n in range(count))
 
 
-def _usual(count: int) -> list[str]:
+def _usual(count: int) -> tuple[str, ...]:
     """Names of COCO's classes, or numbers."""
-    coco = [name.replace("_", " ") for name in _COCO.split()]
-    return coco if count == len(coco) else [f"class {n}" for n in range(count)]
+    coco = tuple(name.replace("_", " ") for name in _COCO.split())
+    return coco if count == len(coco) else tuple(f"class {n}" for n in range(count))
 
 
 def _other_number(named: Mapping[int, str], count: int, where: str) -> FossilError:
-    first = next(iter(named.values()), "name")
+    first = next((name for name in named.values() if name != LEFT_OUT), "name")
     return FossilError(
         f"{where} has other classes than those named",
         expected=f"{count} names in the model's order, or numbers from 0 to {count - 1} with names",
         found=", ".join(f"{n}={name}" for n, name in named.items()) or "none",
-        advice=f"Name all {count}, or keep some of them, e.g. 0={first}.",
+        advice=f"Name all {count}, {LEFT_OUT} for those to leave out, or some, e.g. 0={first}.",
     )
-
-
-def keep_classes(weights: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:
-    """Keep the outputs of the classes with these numbers, in this order, and the background.
-
-    The scores of what stays change: probabilities add up to one over fewer classes.
-    """
-    rows = torch.tensor([0, *(n + 1 for n in kept)])
-    boxes = (rows[:, None] * 4 + torch.arange(4)).flatten()
-    chosen = {SCORES: rows, MASKS: rows, BOXES: boxes}
-    return {
-        name: value[chosen[layer]] if (layer := name.rpartition(".")[0]) in chosen else value
-        for name, value in weights.items()
-    }

@@ -72,6 +72,7 @@ REQUIRED: Config = {
     "MODEL.FPN.NORM": "",
     "MODEL.FPN.FUSE_TYPE": "sum",
     "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.RESNETS.NORM": "FrozenBN",
     "MODEL.RESNETS.RES5_DILATION": 1,
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, False, False, False],
     "MODEL.PROPOSAL_GENERATOR.NAME": "RPN",
@@ -99,13 +100,19 @@ REQUIRED: Config = {
 """What a Mask R-CNN on a feature pyramid says; anything else computes something else."""
 
 
+# Normalisations that predict in the same way.
+_ALIKE = {"MODEL.RESNETS.NORM": ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN")}
+
+
 class _Loader(yaml.SafeLoader):
     """Makes plain values only; tuples, which old files name, become lists."""
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node)
-)
+def _sequence(loader: yaml.Loader, node: yaml.nodes.SequenceNode) -> list[Any]:
+    return list(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_config(path: Path) -> tuple[Config, tuple[str, ...]]:
@@ -185,7 +192,8 @@ def nested(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_config(config: Config, where: str) -> None:
     """Raise `FossilError` where a configuration asks for another network than Mask R-CNN FPN."""
-    wrong = {k: config[k] for k, v in REQUIRED.items() if k in config and not _same(config[k], v)}
+    said = {key: config[key] for key in REQUIRED if key in config}
+    wrong = {k: v for k, v in said.items() if not _same(v, REQUIRED[k]) and not _alike(k, v)}
     if wrong:
         raise FossilError(
             f"{where} describes a network that cannot be run here",
@@ -193,6 +201,10 @@ def check_config(config: Config, where: str) -> None:
             found=", ".join(f"{k} = {v!r}" for k, v in wrong.items()),
             advice="A Mask R-CNN with feature pyramid (R50-FPN, R101-FPN or X101-FPN) can.",
         )
+
+
+def _alike(key: str, found: Any) -> bool:
+    return found in _ALIKE.get(key, ())
 
 
 def _same(found: Any, wanted: Any) -> bool:

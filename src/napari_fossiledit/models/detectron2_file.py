@@ -15,6 +15,7 @@ from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
+from napari_fossiledit.models.places import CHECKPOINTS
 from napari_fossiledit.models.restricted_pickle import forbidden, read_pickle
 
 OURS = "napari_fossiledit"
@@ -51,6 +52,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     FossilError
         Where the file is missing, truncated, holds no weights, or code.
     """
+    with explained(path, "Reading"):
+        if path.is_dir() or not path.stat().st_size:
+            raise _no_file(path)
     found = read_pickle(path) if path.suffix == ".pkl" else _torch_file(path)
     content = found if isinstance(found, Mapping) else {}
     inner = content.get("model", found)
@@ -60,10 +64,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(_tensors(inner, path), ours if isinstance(ours, Mapping) else {}, str(path))
 
 
+def _no_file(path: Path) -> FossilError:
+    """Make the error for a folder, naming what to choose in it, or for an empty file."""
+    expected = f"a checkpoint file ({' or '.join(CHECKPOINTS)})"
+    if not path.is_dir():
+        advice = "It may be truncated: copy it again."
+        return FossilError(
+            f"{path} cannot be read", expected=expected, found="0 bytes", advice=advice
+        )
+    files = sorted(p.name for p in path.iterdir() if p.suffix in CHECKPOINTS)
+    return FossilError(
+        f"{path} cannot be read: it is a folder",
+        expected=expected,
+        found=f"a folder with {', '.join(files[:5]) or 'no such file'}",
+        advice="Choose the file itself.",
+    )
+
+
 def _torch_file(path: Path) -> Any:
     """Read a torch file without running any code that may be in it."""
-    with explained(path, "Reading"):
-        path.stat()
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:

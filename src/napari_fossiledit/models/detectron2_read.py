@@ -7,7 +7,7 @@ Read are ``.pth`` files of its checkpointer and ``.pkl`` files of its model zoo,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_fossiledit.models.checkpoint import ModelRecord, fill, parse_record
-from napari_fossiledit.models.detectron2_classes import Classes, keep_classes, named_classes
+from napari_fossiledit.models.detectron2_classes import Classes, named_classes
 from napari_fossiledit.models.detectron2_config import (
     DEFAULTS,
     X101,
@@ -85,8 +85,8 @@ def read_detectron2(path: Path, *, config: Path | None = None, classes: Classes 
         Its configuration; None: ``config.yaml`` beside it, or else the model zoo's for this
         network.
     classes
-        A name for each class in order, or number and name of those to keep; None: COCO's names
-        for 80 classes, numbers else.
+        A name for each class in order, or number and name of those to keep; None: those that the
+        file names (if it was written here), COCO's for 80 classes, numbers else.
 
     Raises
     ------
@@ -106,20 +106,36 @@ def import_checkpoint(
     if record is not None and config is None:
         return _own(checkpoint, record, layers, classes)
     values, notes = _configuration(checkpoint, layers, config)
-    named, about = _classes(classes, layers, checkpoint.where)
     where = str(config or checkpoint.where)
-    spec = spec_of(values, layers, tuple(named.values()), where)
+    named = named_classes(classes or _own_names(record), layers.classes, checkpoint.where)
+    spec = spec_of(values, layers, named, where)
     found = preprocessing_of(values, where)
-    weights, more = _weights(checkpoint, spec, layers, list(named))
+    weights, more = _weights(checkpoint, spec)
     return Imported(
         spec,
         found,
         weights,
-        (*notes, *about, *more),
+        (*notes, *more),
         float(values["MODEL.ROI_HEADS.SCORE_THRESH_TEST"]),
         int(values["TEST.DETECTIONS_PER_IMAGE"]),
         checkpoint.where,
     )
+
+
+def known_classes(checkpoint: Checkpoint) -> tuple[int, tuple[str, ...]]:
+    """Tell the number of classes of a checkpoint, and their names where it holds them.
+
+    Raises
+    ------
+    FossilError
+        Where the network is none that can be run here.
+    """
+    count = find_layers(checkpoint.state, checkpoint.where).classes
+    return count, _own_names(_own_record(checkpoint)) or ()
+
+
+def _own_names(record: ModelRecord | None) -> tuple[str, ...] | None:
+    return None if record is None else record.network.classes
 
 
 def _own_record(checkpoint: Checkpoint) -> ModelRecord | None:
@@ -136,8 +152,8 @@ def _own_record(checkpoint: Checkpoint) -> ModelRecord | None:
 def _own(checkpoint: Checkpoint, record: ModelRecord, layers: Layers, classes: Classes) -> Imported:
     """Take a model that was written here for what it was."""
     named = named_classes(classes or record.network.classes, layers.classes, checkpoint.where)
-    spec = record.network.model_copy(update={"classes": tuple(named.values())})
-    weights, notes = _weights(checkpoint, spec, layers, list(named))
+    spec = record.network.model_copy(update={"classes": named})
+    weights, notes = _weights(checkpoint, spec)
     about = "The checkpoint was written by this program and tells its settings itself."
     return Imported(
         spec, record.preprocessing, weights, (about, *notes), 0.0, 100, checkpoint.where
@@ -178,33 +194,17 @@ def _assumed(checkpoint: Checkpoint, layers: Layers) -> tuple[Config, list[str]]
     return values, [note]
 
 
-def _classes(wanted: Classes, layers: Layers, where: str) -> tuple[dict[int, str], list[str]]:
-    named = named_classes(wanted, layers.classes, where)
-    if wanted is None:
-        shown = ", ".join(list(named.values())[:3])
-        return named, [
-            f"The file does not name its {len(named)} classes; they are called {shown}"
-            f"{', ...' if len(named) > 3 else ''}."
-        ]
-    return named, []
-
-
 def _weights(
-    checkpoint: Checkpoint, spec: NetworkSpec, layers: Layers, kept: Sequence[int]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights by our names, of the classes to keep."""
+    checkpoint: Checkpoint, spec: NetworkSpec
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights by our names, and what was not in the file."""
     with torch.device("meta"):
         names = list(MaskRcnn(spec).state_dict())
     weights, filled = to_ours(checkpoint.state, names, checkpoint.where)
     weights.update(_background(checkpoint.ours, weights))
-    notes = [f"{len(filled)} normalisation statistics were not saved: 0 and 1."] if filled else []
-    if list(kept) == list(range(layers.classes)):
-        return weights, notes
-    dropped = layers.classes - len(kept)
-    notes.append(
-        f"{dropped} of {layers.classes} classes were left out; scores are those of the rest."
-    )
-    return keep_classes(weights, kept), notes
+    if not filled:
+        return weights, ()
+    return weights, (f"{len(filled)} normalisation statistics were not saved: 0 and 1.",)
 
 
 def _background(ours: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

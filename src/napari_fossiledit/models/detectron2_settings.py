@@ -160,7 +160,6 @@ def config_of(spec: NetworkSpec, preprocessing: Preprocessing) -> Config:
         "MODEL.ROI_HEADS.NUM_CLASSES": len(spec.classes),
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": spec.roi_batch,
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": spec.detection_overlap,
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
         "MODEL.ROI_BOX_HEAD.FC_DIM": spec.box_width,
         "MODEL.ROI_MASK_HEAD.CONV_DIM": spec.mask_channels,
         **{f"MODEL.ROI_{h}_HEAD.POOLER_TYPE": pooler for h in ("BOX", "MASK")},

@@ -102,9 +102,13 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
     ----------
     least_side
         Boxes with a shorter side are no detections.
+    left_out
+        Numbers (from 0, without the background) of classes that are never detected; their share
+        of the probability stays theirs.
     """
 
     least_side = _LEAST_SIDE
+    left_out: tuple[int, ...] = ()
 
     def losses(
         self,
@@ -148,10 +152,16 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         pooled = self.box_head(self.box_roi_pool(features, [proposals], [size]))
         logits, deltas = self.box_predictor(pooled)
         boxes = self.box_coder.decode(deltas, [proposals])[:, 1:]
-        found = self._best(boxes, logits.softmax(-1)[:, 1:], size, limits)
+        found = self._best(boxes, self._wanted(logits.softmax(-1)[:, 1:]), size, limits)
         masks = self._mask_logits(features, [found["boxes"]], [size]).sigmoid()
         rows = torch.arange(len(masks), device=masks.device)
         return {**found, "masks": masks[rows, found["labels"]]}
+
+    def _wanted(self, scores: Tensor) -> Tensor:
+        """Scores (n, classes) with 0 for the classes that are left out."""
+        if not self.left_out:
+            return scores
+        return scores.index_fill(1, torch.tensor(self.left_out, device=scores.device), 0.0)
 
     def _best(self, boxes: Tensor, scores: Tensor, size: tuple[int, int], limits: Limits) -> Target:
         """Keep the best boxes (n, classes, 4) that do not overlap others of their class."""

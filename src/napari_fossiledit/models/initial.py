@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +37,24 @@ _OLD_MASK_LAYER = re.compile(r"mask_head\.mask_fcn(\d)\.")
 _TORCHVISION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
-def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None]:
-    """Make the network that training begins with, and the preprocessing its weights expect.
+class Start(NamedTuple):
+    """What a training begins with.
+
+    Attributes
+    ----------
+    preprocessing
+        The one the weights expect; None: no matter.
+    notes
+        What was assumed and what starts anew, in sentences for the user.
+    """
+
+    network: MaskRcnn
+    preprocessing: Preprocessing | None
+    notes: tuple[str, ...] = ()
+
+
+def initial_network(params: TrainParams) -> Start:
+    """Make the network that training begins with.
 
     ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file, a ``.pth`` file
     with a state dictionary of torchvision's Mask R-CNN, or a ``.pth`` or ``.pkl`` file of
@@ -65,8 +82,8 @@ def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None
             return _from_detectron2(checkpoint, spec)
         weights = {_renamed(name): value for name, value in checkpoint.state.items()}
     network = MaskRcnn(spec)
-    adopt(network, weights, str(path))
-    return network, _usual(spec.architecture)
+    anew = adopt(network, weights, str(path))
+    return Start(network, _usual(spec.architecture), _about_heads(str(path), anew, spec))
 
 
 def _usual(architecture: Architecture) -> Preprocessing | None:
@@ -75,9 +92,9 @@ def _usual(architecture: Architecture) -> Preprocessing | None:
     return Preprocessing(**_TORCHVISION)
 
 
-def _from_imagenet(spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing | None]:
+def _from_imagenet(spec: NetworkSpec) -> Start:
     if spec.architecture is Architecture.LITE:
-        return MaskRcnn(spec, pretrained=True), None
+        return Start(MaskRcnn(spec, pretrained=True), None)
     raise FossilError(
         f"No weights are at hand to start {spec.architecture} from",
         expected="--init with a file of weights, e.g. torchvision's maskrcnn_resnet50_fpn",
@@ -86,18 +103,20 @@ def _from_imagenet(spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing | None]:
     )
 
 
-def _from_model(path: Path, spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing]:
+def _from_model(path: Path, spec: NetworkSpec) -> Start:
     known = load_model(path, Device.CPU)
     network = _like(known.network.spec, spec, str(path))
-    adopt(network, known.network.state_dict(), str(path))
-    return network, known.preprocessing
+    anew = adopt(network, known.network.state_dict(), str(path))
+    return Start(network, known.preprocessing, _about_heads(str(path), anew, spec))
 
 
-def _from_detectron2(checkpoint: Checkpoint, spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing]:
+def _from_detectron2(checkpoint: Checkpoint, spec: NetworkSpec) -> Start:
     known = import_checkpoint(checkpoint)
     network = _like(known.spec, spec, known.where)
-    adopt(network, known.weights, known.where)
-    return network, known.preprocessing
+    anew = adopt(network, known.weights, known.where)
+    return Start(
+        network, known.preprocessing, (*known.notes, *_about_heads(known.where, anew, spec))
+    )
 
 
 def _like(known: NetworkSpec, wanted: NetworkSpec, where: str) -> MaskRcnn:
@@ -107,8 +126,20 @@ def _like(known: NetworkSpec, wanted: NetworkSpec, where: str) -> MaskRcnn:
             f"{where} has another architecture",
             expected=wanted.architecture,
             found=known.architecture,
+            advice=f"Train with --architecture {known.architecture}, or choose another file.",
         )
     return MaskRcnn(known.model_copy(update={"classes": wanted.classes}))
+
+
+def _about_heads(where: str, anew: Sequence[str], wanted: NetworkSpec) -> tuple[str, ...]:
+    """Say whether the outputs of each class were taken over."""
+    names = ", ".join(wanted.classes)
+    if not anew:
+        return (f"The outputs for {names} go on from those of the classes of {where}, in order.",)
+    return (
+        f"{where} knows another number of classes: the outputs of scores, boxes and masks start"
+        f" anew for {names}; all else is taken over.",
+    )
 
 
 def adopt(network: MaskRcnn, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:

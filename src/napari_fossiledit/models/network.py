@@ -23,7 +23,7 @@ from napari_fossiledit.models.heads import (
     RegionHeads,
     Target,
 )
-from napari_fossiledit.models.spec import NetworkSpec
+from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 
 STRIDE = 32
 
@@ -191,6 +191,7 @@ def _region_heads(spec: NetworkSpec) -> RegionHeads:
     )
     if spec.exact_anchors:
         heads.least_side = EVEN_EMPTY
+    heads.left_out = tuple(n for n, name in enumerate(spec.classes) if name == LEFT_OUT)
     return heads
 
 

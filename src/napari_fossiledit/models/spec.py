@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_fossiledit.params.segment import Architecture
 
+LEFT_OUT = "-"
+"""Name of a class that the network computes and nobody wants: it is never detected."""
+
 
 class NetworkSpec(BaseModel):
     """All choices of a Mask R-CNN that its weights depend on.
@@ -16,6 +19,8 @@ class NetworkSpec(BaseModel):
 
     Attributes
     ----------
+    classes
+        In the order of the network's outputs, without the background; several may be `LEFT_OUT`.
     anchor_sizes
         Edge of the square anchor of each pyramid level in network pixels, finest first.
     exact_anchors
