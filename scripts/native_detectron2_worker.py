@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +32,6 @@ from detectron2.checkpoint import DetectionCheckpointer  # noqa: E402
 from detectron2.config import get_cfg  # noqa: E402
 from detectron2.engine import DefaultPredictor  # noqa: E402
 from detectron2.layers import FrozenBatchNorm2d  # noqa: E402
-from detectron2.modeling import build_model  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -91,9 +89,11 @@ class Worker:
         self.predictor = DefaultPredictor(cfg)
         path = str(Path(folder, "model_final.pth"))
         model = self.predictor.model
-        found = DetectionCheckpointer(build_model(cfg))._load_file(path)["model"]
-        missing, unknown = model.load_state_dict(found, strict=strict)
-        DetectionCheckpointer(model).load(path)
+        checkpointer = DetectionCheckpointer(model)
+        missing, unknown = model.load_state_dict(
+            checkpointer._load_file(path)["model"], strict=strict
+        )
+        checkpointer.load(path)
         return {"missing": list(missing), "unknown": list(unknown)}
 
     def predict(self, image: str) -> Answer:
@@ -227,7 +227,9 @@ def widened(spread: float, centre: float) -> Callable[..., Tensor | None]:
 
 
 def peak() -> int:
-    """Most memory this process has held, in bytes."""
+    """Most memory this process has held, in bytes; Windows does not tell."""
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

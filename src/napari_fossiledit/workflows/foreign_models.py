@@ -101,7 +101,7 @@ def _require_known(found: Sequence[str], known: Sequence[str], where: str) -> No
 def _other_classes(where: str, found: str, count: int, known: Sequence[str]) -> FossilError:
     return FossilError(
         f"{where} finds other classes than the project has",
-        expected=f"{len(known)} ({', '.join(known)})",
+        expected=f"{len(known)} class{'es' if len(known) > 1 else ''}: {', '.join(known)}",
         found=found,
         advice=f"Say which is which: {_examples(count, known)}, counted from 0 in the order of the"
         " model. What is not named is left out.",

@@ -224,7 +224,7 @@ def _imported(
     clock.tick(2, "Saving the model")
     folder = project.model_folder(params.name)
     _save(segmenter, folder, _origin(file, params, found.model, notes))
-    clock.tick(3)
+    clock.tick(3, "Saved the model")
     spec = found.model.spec
     return ImportedModel(
         params.name, folder, str(spec.architecture), spec.classes, segmenter.model_hash, notes
@@ -327,7 +327,7 @@ def export_model(
             check(cancel, "The export")
             clock.tick(1, "Writing the checkpoint")
             result = _exported(segmenter, ref.name, out, chosen)
-            clock.tick(2)
+            clock.tick(2, "Wrote the checkpoint")
             summary.update(result.summary())
     return result
 
