@@ -9,10 +9,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.widgets.dock import beside, button, fold, note
+from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.model_files import ModelFiles
 from napari_fossiledit.widgets.models import model_choices
 from napari_fossiledit.widgets.notices import show_done, summary_text
 from napari_fossiledit.widgets.session import Session
@@ -54,8 +53,6 @@ class PredictPage(QWidget):
             "Predict", "Predict in the background; finished slices are kept.", self.predict
         )
         column.addWidget(self.start)
-        self.files = ModelFiles(session, jobs, lambda: str(self.form.rows["model"].value))
-        fold(column, "Import and export models").addWidget(self.files)
         column.addStretch(1)
         session.models_changed.connect(self.form.refresh)
 

@@ -41,7 +41,7 @@ def test_a_checkpoint_is_imported_in_a_process_with_the_settings_of_the_form(
 ):
     dock = made(SegmentDock)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("/far/model_final.pth", ""))
-    dock.predict.files.importing.fill(name="theirs", classes="archaeocyathid,-")
+    dock.models.importing.fill(name="theirs", classes="archaeocyathid,-")
     with qtbot.waitSignal(session.models_changed):
         press(dock, IMPORT)
     ((function, (project, file, params), in_process),) = started
@@ -49,8 +49,8 @@ def test_a_checkpoint_is_imported_in_a_process_with_the_settings_of_the_form(
     assert in_process
     assert (project, file) == (session.current.path, Path("/far/model_final.pth"))
     assert (params.name, params.classes, params.scale) == ("theirs", "archaeocyathid,-", 0)
-    assert "Imported theirs" in dock.predict.files.told.text()
-    assert "The classes are assumed." in dock.predict.files.told.text()
+    assert "Imported theirs" in dock.models.told.text()
+    assert "The classes are assumed." in dock.models.told.text()
 
 
 def test_the_chosen_model_is_exported_into_a_folder_of_its_own(session, made, started, monkeypatch):
@@ -70,7 +70,7 @@ def test_nothing_starts_where_the_dialog_is_cancelled_or_a_setting_is_wrong(
     press(dock, IMPORT)
     press(dock, EXPORT)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("/far/m.pth", ""))
-    dock.predict.files.importing.fill(name="n" * 65)
+    dock.models.importing.fill(name="n" * 65)
     press(dock, IMPORT)
     assert started == []
 
