@@ -38,6 +38,6 @@ def native(native_path):
     sys.path.insert(0, str(SCRIPTS))
     from native_detectron2 import Native
 
-    with Native(native_path) as process:
+    with Native(native_path, threads=2) as process:
         yield process
     sys.path.remove(str(SCRIPTS))
