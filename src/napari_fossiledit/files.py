@@ -105,3 +105,23 @@ def inside(folder: Path, name: str) -> Path:
     if not name or path == root or not path.is_relative_to(root):
         raise FossilError(f"The name {name!r} leads out of {folder}", expected="a plain name")
     return path
+
+
+def require_empty(folder: Path, what: str) -> None:
+    """Refuse a folder that holds something.
+
+    Parameters
+    ----------
+    what
+        What is to be written there, e.g. "a model".
+
+    Raises
+    ------
+    FossilError
+        Where `folder` is a file, or a folder that is not empty.
+    """
+    with explained(folder, "Looking at"):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise FossilError(
+                f"{folder} cannot take {what}", expected="a new or empty folder", found="files"
+            )

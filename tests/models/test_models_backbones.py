@@ -132,7 +132,7 @@ def test_stride_place_of_resnets(first):
     spec = default_spec("r50", ("a",)).model_copy(update={"stride_in_1x1": first})
     body = build_backbone(spec, pretrained=False).body
     for stage in ("layer2", "layer3", "layer4"):
-        block = body[stage][0]
+        block = getattr(body, stage)[0]
         strides = (block.conv1.stride, block.conv2.stride, block.downsample[0].stride)
         assert strides == (((2, 2), (1, 1)) if first else ((1, 1), (2, 2))) + ((2, 2),)
     # Without the change it is torchvision's own network.
@@ -142,8 +142,10 @@ def test_stride_place_of_resnets(first):
         plain.load_state_dict(body.state_dict(), strict=False)
         x = plain.maxpool(plain.relu(plain.bn1(plain.conv1(image))))
         x = plain.layer4(plain.layer3(plain.layer2(plain.layer1(x))))
+        # Folding the normalisation into the weights rounds otherwise.
+        near = 1e-5 * float(x.abs().max())
         with torch.no_grad():
-            torch.testing.assert_close(body(image)["3"], x)
+            torch.testing.assert_close(body(image)["3"], x, rtol=1e-4, atol=near)
 
 
 def test_training_leaves_normalisation_and_frozen_stages_alone():

@@ -123,7 +123,7 @@ def _change(folder, **changes):
 
 def test_unknown_architecture(folder):
     _change(folder, network={"architecture": "vit"})
-    assert "expected one of lite, r50, r101; found vit" in _said(folder)
+    assert "expected one of lite, r50, r101, x101; found vit" in _said(folder)
 
 
 def test_newer_format_and_nonsense(folder):
@@ -168,8 +168,9 @@ def test_changed_weights_do_not_belong_to_their_record(folder):
 
 def test_start_from_another_model_keeps_all_but_class_layers(model, folder):
     params = TrainParams(classes=("x",), init=str(folder))
-    network, settings = initial_network(params)
+    network, settings, notes = initial_network(params)
     assert settings == model.preprocessing
+    assert "start anew for x" in notes[0]
     assert network.spec.classes == ("x",)
     old, new = model.network.state_dict(), network.state_dict()
     assert torch.equal(
@@ -215,7 +216,7 @@ def test_start_from_a_torch_state_dictionary(tmp_path):
     torch.manual_seed(5)
     weights = MaskRcnn(spec).state_dict()
     torch.save(weights, tmp_path / "w.pth")
-    network, _ = initial_network(TrainParams(classes=("x",), init=str(tmp_path / "w.pth")))
+    network, *_ = initial_network(TrainParams(classes=("x",), init=str(tmp_path / "w.pth")))
     found = network.state_dict()
     same = [k for k in found if torch.equal(found[k], weights[k])]
     assert len(found) - len(same) <= 6

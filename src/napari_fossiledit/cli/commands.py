@@ -13,6 +13,7 @@ from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
 from napari_fossiledit.cli.arguments import CLASS, ProjectArgument
 from napari_fossiledit.cli.editing import app as editing_app
+from napari_fossiledit.cli.models import app as models_app
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
 from napari_fossiledit.params.convert import ConvertParams
 from napari_fossiledit.params.files import DemoParams
@@ -32,6 +33,7 @@ app = typer.Typer(
 annotations_app = typer.Typer(no_args_is_help=True, help="Import and export traced slices.")
 sample = typer.Typer(no_args_is_help=True, help="Make sample data with exact truth.")
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(models_app, name="models")
 app.add_typer(sample, name="sample")
 app.add_typer(editing_app)
 

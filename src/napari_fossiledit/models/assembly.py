@@ -39,10 +39,17 @@ class Detection:
 
 @dataclass(frozen=True)
 class Placing:
-    """Height and width (y, x) of a slice at working scale and in its own pixels."""
+    """Height and width (y, x) of a slice at working scale and in its own pixels.
+
+    Attributes
+    ----------
+    exact
+        Masks are pasted at fractions of a pixel; see `paste`.
+    """
 
     working: tuple[int, int]
     own: tuple[int, int]
+    exact: bool = False
 
     def to_own(self, box: Tensor) -> Tensor:
         """Turn a box x0, y0, x1, y1 at working scale into the slice's own pixels."""
@@ -69,13 +76,13 @@ def instances_of(
 def _grouped(found: Sequence[Detection], place: Placing) -> list[list[Detection]]:
     if len({d.tile for d in found}) <= 1:
         return [[d] for d in found]
-    seen = [_seen(d, place.working) for d in found]
+    seen = [_seen(d, place) for d in found]
     return [[found[k] for k in group] for group in merge(seen)]
 
 
-def _seen(detection: Detection, shape: tuple[int, int]) -> Found:
-    crop = paste(detection.mask, detection.box, shape)
-    cut = touches_border(crop, detection.tile, shape)
+def _seen(detection: Detection, place: Placing) -> Found:
+    crop = paste(detection.mask, detection.box, place.working, exact=place.exact)
+    cut = touches_border(crop, detection.tile, place.working)
     return Found(detection.tile, crop, detection.score, detection.label, cut)
 
 
@@ -93,4 +100,5 @@ def _instance(
 
 
 def _mask(detection: Detection, place: Placing) -> Mask:
-    return paste(detection.mask, place.to_own(detection.box), place.own).to_mask(place.own)
+    box = place.to_own(detection.box)
+    return paste(detection.mask, box, place.own, exact=place.exact).to_mask(place.own)

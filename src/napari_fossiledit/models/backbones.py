@@ -1,4 +1,4 @@
-"""Backbones with a feature pyramid: EfficientNet-Lite0 from timm, ResNets from torchvision.
+"""Backbones with a feature pyramid: EfficientNet-Lite0 from timm, ResNe(X)ts from torchvision.
 
 All have exactly four pyramid output convolutions of 3 x 3 at the same place,
 ``backbone.fpn.layer_blocks.{0..3}.0``, for the strides 4, 8, 16 and 32.
@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
-from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
@@ -25,7 +24,11 @@ LEVELS = ("0", "1", "2", "3")
 _LITE_CHANNELS = [24, 40, 112, 320]
 _RESNET_CHANNELS = [256, 512, 1024, 2048]
 _RESNET_STAGES = ("conv1", "layer1", "layer2", "layer3", "layer4")
-_RESNETS = {Architecture.R50: resnet.resnet50, Architecture.R101: resnet.resnet101}
+_BLOCKS = {
+    Architecture.R50: (3, 4, 6, 3),
+    Architecture.R101: (3, 4, 23, 3),
+    Architecture.X101: (3, 4, 23, 3),
+}
 
 
 class Backbone(nn.Module):
@@ -42,8 +45,10 @@ class Backbone(nn.Module):
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Compute the pyramid."""
-        maps = {name: value.contiguous() for name, value in self.body(images).items()}
+        """Compute the pyramid; channels last where nothing is learned, see `lay_out`."""
+        maps = self.body(images)
+        if torch.is_grad_enabled():
+            maps = {name: value.contiguous() for name, value in maps.items()}
         return cast("dict[str, Tensor]", self.fpn(maps))
 
 
@@ -96,17 +101,65 @@ def build_backbone(spec: NetworkSpec, *, pretrained: bool) -> Backbone:
         lite = LiteBody(pretrained)
         lite.freeze(spec.frozen_stages)
         return Backbone(lite, _LITE_CHANNELS, spec.channels)
-    return Backbone(_resnet_body(spec), _RESNET_CHANNELS, spec.channels)
+    return Backbone(ResNetBody(spec), _RESNET_CHANNELS, spec.channels)
 
 
-def _resnet_body(spec: NetworkSpec) -> nn.Module:
-    net = _RESNETS[spec.architecture](weights=None, norm_layer=FrozenBatchNorm2d)
-    if spec.stride_in_1x1:
-        _stride_first(net)
-    for stage in _RESNET_STAGES[: spec.frozen_stages]:
-        getattr(net, stage).requires_grad_(False)
-    layers = {f"layer{i + 1}": level for i, level in enumerate(LEVELS)}
-    return cast("nn.Module", IntermediateLayerGetter(net, layers))
+class FoldedBottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is untyped
+    """Bottleneck whose frozen normalisation goes into the weights of its convolutions.
+
+    The same function; a forward pass reads and writes each map once instead of three times.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block (He et al. 2015, Deep residual learning, figure 5)."""
+        found = _normed(self.conv1, self.bn1, x).relu_()
+        found = _normed(self.conv2, self.bn2, found).relu_()
+        found = _normed(self.conv3, self.bn3, found)
+        skip = self.downsample
+        skipped = x if skip is None else _normed(skip[0], skip[1], x)
+        return found.add_(skipped).relu_()
+
+
+class ResNetBody(nn.Module):
+    """ResNet or ResNeXt with frozen batch normalisation, strides 4, 8, 16 and 32."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        wide = spec.architecture is Architecture.X101
+        net = resnet.ResNet(
+            FoldedBottleneck,
+            list(_BLOCKS[spec.architecture]),
+            groups=32 if wide else 1,
+            width_per_group=8 if wide else 64,
+            norm_layer=FrozenBatchNorm2d,
+        )
+        if spec.stride_in_1x1:
+            _stride_first(net)
+        self.conv1, self.bn1 = net.conv1, net.bn1
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            getattr(net, stage) for stage in _RESNET_STAGES[1:]
+        )
+        for stage in _RESNET_STAGES[: spec.frozen_stages]:
+            getattr(self, stage).requires_grad_(False)
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Compute the four feature maps, finest first."""
+        found = _normed(self.conv1, self.bn1, images).relu_()
+        found = nn.functional.max_pool2d(found, 3, 2, 1)
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            found = stage(found)
+            maps.append(found)
+        return OrderedDict(zip(LEVELS, maps, strict=True))
+
+
+def _normed(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
+    """Convolve and normalise in one step: both are linear."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return nn.functional.conv2d(
+        x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
 
 
 def _stride_first(net: nn.Module) -> None:
@@ -127,5 +180,4 @@ def lay_out(backbone: Backbone) -> None:
     Depthwise convolutions are five times faster with channels last, and the backward pass of the
     pyramid's 3 x 3 convolutions is three times faster with channels first (oneDNN, AVX2).
     """
-    if isinstance(backbone.body, LiteBody):
-        backbone.body.to(memory_format=torch.channels_last)
+    backbone.body.to(memory_format=torch.channels_last)

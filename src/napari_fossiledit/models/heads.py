@@ -14,7 +14,7 @@ from torchvision.models.detection.roi_heads import (
     project_masks_on_boxes,
 )
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from napari_fossiledit.models.ignore import mostly_ignored
 
@@ -23,7 +23,30 @@ Sizes = list[tuple[int, int]]
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is untyped
-    """Region proposals; anchors mostly in a target's ``ignore`` area are no negatives."""
+    """Region proposals; anchors mostly in a target's ``ignore`` area are no negatives.
+
+    Proposals are ranked by their logits: as probabilities the best ones would all be 1.
+    """
+
+    def filter_proposals(
+        self, proposals: Tensor, objectness: Tensor, sizes: Sizes, counts: list[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Keep the best proposals (n, 4) of each image and their logits (n,), best first."""
+        logits = objectness.detach().reshape(len(proposals), -1)
+        levels = torch.cat([logits.new_full((n,), i) for i, n in enumerate(counts)])
+        ranked = zip(proposals, logits, self._get_top_n_idx(logits, counts), sizes, strict=True)
+        kept = [self._kept(b[top], v[top], levels[top], size) for b, v, top, size in ranked]
+        return [boxes for boxes, _ in kept], [values for _, values in kept]
+
+    def _kept(
+        self, boxes: Tensor, logits: Tensor, levels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Drop what is empty or overlaps a better proposal of the same level."""
+        boxes = clip_boxes_to_image(boxes, size)
+        large = remove_small_boxes(boxes, self.min_size)
+        boxes, logits, levels = boxes[large], logits[large], levels[large]
+        best = batched_nms(boxes, logits, levels, self.nms_thresh)[: self.post_nms_top_n()]
+        return boxes[best], logits[best]
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
@@ -45,6 +68,10 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
 
 
 _LEAST_SIDE = 1e-2
+EVEN_EMPTY = -1.0
+"""`RegionHeads.least_side` that keeps boxes without an area, as detectron2 does."""
+NOT_EMPTY = 1e-30
+"""`ProposalNetwork.min_size` that drops proposals without an area only, as detectron2 does."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +96,19 @@ class _Samples:
 
 
 class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
-    """Box and mask branch; regions and mask pixels in a target's ``ignore`` area do not count."""
+    """Box and mask branch; regions and mask pixels in a target's ``ignore`` area do not count.
+
+    Attributes
+    ----------
+    least_side
+        Boxes with a shorter side are no detections.
+    left_out
+        Numbers (from 0, without the background) of classes that are never detected; their share
+        of the probability stays theirs.
+    """
+
+    least_side = _LEAST_SIDE
+    left_out: tuple[int, ...] = ()
 
     def losses(
         self,
@@ -126,10 +165,16 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         pooled = self.box_head(self.box_roi_pool(features, [proposals], [size]))
         logits, deltas = self.box_predictor(pooled)
         boxes = self.box_coder.decode(deltas, [proposals])[:, 1:]
-        found = self._best(boxes, logits.softmax(-1)[:, 1:], size, limits)
+        found = self._best(boxes, self._wanted(logits.softmax(-1)[:, 1:]), size, limits)
         masks = self._mask_logits(drawing or features, [found["boxes"]], [size]).sigmoid()
         rows = torch.arange(len(masks), device=masks.device)
         return {**found, "masks": masks[rows, found["labels"]]}
+
+    def _wanted(self, scores: Tensor) -> Tensor:
+        """Scores (n, classes) with 0 for the classes that are left out."""
+        if not self.left_out:
+            return scores
+        return scores.index_fill(1, torch.tensor(self.left_out, device=scores.device), 0.0)
 
     def _best(self, boxes: Tensor, scores: Tensor, size: tuple[int, int], limits: Limits) -> Target:
         """Keep the best boxes (n, classes, 4) that do not overlap others of their class."""
@@ -137,7 +182,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         labels = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(scores)
         flat, labels = scores.reshape(-1), labels.reshape(-1)
         sides = boxes[:, 2:] - boxes[:, :2]
-        kept = torch.where((flat >= limits.floor) & (sides > _LEAST_SIDE).all(1))[0]
+        kept = torch.where((flat > limits.floor) & (sides > self.least_side).all(1))[0]
         best = batched_nms(boxes[kept], flat[kept], labels[kept], self.nms_thresh)
         kept = kept[best[: limits.count]]
         return {"boxes": boxes[kept], "scores": flat[kept], "labels": labels[kept]}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +13,11 @@ from torch import Tensor
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.models.checkpoint import check_tensor, read_tensors
+from napari_fossiledit.models.detectron2_file import Checkpoint, read_checkpoint
+from napari_fossiledit.models.detectron2_layers import is_detectron2
+from napari_fossiledit.models.detectron2_read import import_checkpoint
 from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.places import RECORD, WEIGHTS
+from napari_fossiledit.models.places import RECORD
 from napari_fossiledit.models.preprocessing import Preprocessing
 from napari_fossiledit.models.registry import load_model
 from napari_fossiledit.models.spec import NetworkSpec, default_spec
@@ -35,12 +37,28 @@ _OLD_MASK_LAYER = re.compile(r"mask_head\.mask_fcn(\d)\.")
 _TORCHVISION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 
 
-def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None]:
-    """Make the network that training begins with, and the preprocessing its weights expect.
+class Start(NamedTuple):
+    """What a training begins with.
 
-    ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file or a ``.pth`` file
-    with a state dictionary of torchvision's Mask R-CNN. Layers that depend on the number of classes
-    start anew where their size differs.
+    Attributes
+    ----------
+    preprocessing
+        The one the weights expect; None: no matter.
+    notes
+        What was assumed and what starts anew, in sentences for the user.
+    """
+
+    network: MaskRcnn
+    preprocessing: Preprocessing | None
+    notes: tuple[str, ...] = ()
+
+
+def initial_network(params: TrainParams) -> Start:
+    """Make the network that training begins with.
+
+    ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file, a ``.pth`` file
+    with a state dictionary of torchvision's Mask R-CNN, or a ``.pth`` or ``.pkl`` file of
+    detectron2's. Layers that depend on the number of classes start anew where their size differs.
 
     Raises
     ------
@@ -54,9 +72,18 @@ def initial_network(params: TrainParams) -> tuple[MaskRcnn, Preprocessing | None
     path = Path(params.init).expanduser()
     if (path if path.is_dir() else path.parent).joinpath(RECORD).is_file():
         return _from_model(path, spec)
+    with explained(path, "Reading"):
+        path.stat()
+    if path.suffix == ".safetensors":
+        weights = read_tensors(path.read_bytes(), str(path))
+    else:
+        checkpoint = read_checkpoint(path)
+        if is_detectron2(checkpoint.state):
+            return _from_detectron2(checkpoint, spec)
+        weights = {_renamed(name): value for name, value in checkpoint.state.items()}
     network = MaskRcnn(spec)
-    adopt(network, _read_weights(path), str(path))
-    return network, _usual(spec.architecture)
+    anew = adopt(network, weights, str(path))
+    return Start(network, _usual(spec.architecture), _about_heads(str(path), anew, spec))
 
 
 def _usual(architecture: Architecture) -> Preprocessing | None:
@@ -65,9 +92,9 @@ def _usual(architecture: Architecture) -> Preprocessing | None:
     return Preprocessing(**_TORCHVISION)
 
 
-def _from_imagenet(spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing | None]:
+def _from_imagenet(spec: NetworkSpec) -> Start:
     if spec.architecture is Architecture.LITE:
-        return MaskRcnn(spec, pretrained=True), None
+        return Start(MaskRcnn(spec, pretrained=True), None)
     raise FossilError(
         f"No weights are at hand to start {spec.architecture} from",
         expected="--init with a file of weights, e.g. torchvision's maskrcnn_resnet50_fpn",
@@ -76,16 +103,43 @@ def _from_imagenet(spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing | None]:
     )
 
 
-def _from_model(path: Path, spec: NetworkSpec) -> tuple[MaskRcnn, Preprocessing]:
+def _from_model(path: Path, spec: NetworkSpec) -> Start:
     known = load_model(path, Device.CPU)
-    wanted = known.network.spec.architecture
-    if wanted is not spec.architecture:
+    network = _like(known.network.spec, spec, str(path))
+    anew = adopt(network, known.network.state_dict(), str(path))
+    return Start(network, known.preprocessing, _about_heads(str(path), anew, spec))
+
+
+def _from_detectron2(checkpoint: Checkpoint, spec: NetworkSpec) -> Start:
+    known = import_checkpoint(checkpoint)
+    network = _like(known.spec, spec, known.where)
+    anew = adopt(network, known.weights, known.where)
+    return Start(
+        network, known.preprocessing, (*known.notes, *_about_heads(known.where, anew, spec))
+    )
+
+
+def _like(known: NetworkSpec, wanted: NetworkSpec, where: str) -> MaskRcnn:
+    """Make the network that a file holds, for other classes."""
+    if known.architecture is not wanted.architecture:
         raise FossilError(
-            f"{path} has another architecture", expected=spec.architecture, found=wanted
+            f"{where} has another architecture",
+            expected=wanted.architecture,
+            found=known.architecture,
+            advice=f"Train with --architecture {known.architecture}, or choose another file.",
         )
-    network = MaskRcnn(known.network.spec.model_copy(update={"classes": spec.classes}))
-    adopt(network, known.network.state_dict(), str(path))
-    return network, known.preprocessing
+    return MaskRcnn(known.model_copy(update={"classes": wanted.classes}))
+
+
+def _about_heads(where: str, anew: Sequence[str], wanted: NetworkSpec) -> tuple[str, ...]:
+    """Say whether the outputs of each class were taken over."""
+    names = ", ".join(wanted.classes)
+    if not anew:
+        return (f"The outputs for {names} go on from those of the classes of {where}, in order.",)
+    return (
+        f"{where} knows another number of classes: the outputs of scores, boxes and masks start"
+        f" anew for {names}; all else is taken over.",
+    )
 
 
 def adopt(network: MaskRcnn, weights: Mapping[str, Tensor], where: str) -> tuple[str, ...]:
@@ -127,40 +181,8 @@ def _of_other_classes(
     return weights[name].shape != wanted[name].shape
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    with explained(path, "Reading"):
-        if path.suffix == ".safetensors" or path.name == WEIGHTS:
-            return read_tensors(path.read_bytes(), str(path))
-        path.stat()
-    return _state_dict(_unpickled(path), path)
-
-
-def _unpickled(path: Path) -> Any:
-    """Read a torch file without running any code that may be in it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise FossilError(
-            f"{path} cannot be read",
-            expected="a torch file that holds weights only",
-            found=str(error).splitlines()[0],
-            advice="Save the state dictionary alone with torch.save.",
-        ) from error
-
-
 def _renamed(name: str) -> str:
     """Name of a layer today: torchvision's published files use the names before version 0.13."""
     for old, new in _OLD_NAMES:
         name = old.sub(new, name)
     return _OLD_MASK_LAYER.sub(lambda found: f"mask_head.{int(found[1]) - 1}.0.", name)
-
-
-def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
-    inner = value.get("model", value) if isinstance(value, dict) else value
-    if isinstance(inner, dict) and inner and all(isinstance(v, Tensor) for v in inner.values()):
-        return {_renamed(str(k)): v for k, v in inner.items()}
-    raise FossilError(
-        f"{path} holds no state dictionary",
-        expected="names of layers with their weights",
-        found=type(inner).__name__,
-    )

@@ -78,14 +78,19 @@ class MaskRcnnSegmenter:
         rgb = self.preprocessing.prepare(image, pixel_size_um)
         limits = Limits(score_floor, max_detections)
         found = self._search(rgb, self._tiles(rgb, tiles), limits, cancel)
-        place = Placing((rgb.shape[0], rgb.shape[1]), (image.shape[0], image.shape[1]))
-        return instances_of(found, place, self.classes, slice_index)
+        return self._instances(found, rgb, (image.shape[0], image.shape[1]), slice_index)
 
     def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:
         """Find instances in an image that is at working scale already, masks at that scale."""
         found = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
-        shape = (rgb.shape[0], rgb.shape[1])
-        return instances_of(found, Placing(shape, shape), self.classes, 0)
+        return self._instances(found, rgb, (rgb.shape[0], rgb.shape[1]), 0)
+
+    def _instances(
+        self, found: list[Detection], rgb: Rgb, own: tuple[int, int], slice_index: int
+    ) -> list[Instance]:
+        exact = self.network.spec.exact_anchors
+        place = Placing((rgb.shape[0], rgb.shape[1]), own, exact)
+        return instances_of(found, place, self.classes, slice_index)
 
     def _search(
         self, rgb: Rgb, boxes: list[Box], limits: Limits, cancel: Cancel

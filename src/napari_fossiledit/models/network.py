@@ -15,13 +15,15 @@ from torchvision.ops import roi_align
 
 from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out, pyramid_outputs
 from napari_fossiledit.models.heads import (
+    EVEN_EMPTY,
+    NOT_EMPTY,
     LightProposalHead,
     Limits,
     ProposalNetwork,
     RegionHeads,
     Target,
 )
-from napari_fossiledit.models.spec import NetworkSpec
+from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.models.tracing import traced
 
 STRIDE = 32
@@ -116,7 +118,11 @@ def _difference(channels: int) -> nn.Conv2d:
 
 
 class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
-    """Anchors that are not rounded to whole pixels, as detectron2 makes them."""
+    """Anchors as detectron2 makes them: not rounded, and 64 pixels apart on the last level.
+
+    torchvision divides the image by the size of the map, which gives 61 pixels where a map of 25
+    rows was pooled to 13.
+    """
 
     def generate_anchors(
         self,
@@ -126,17 +132,26 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
         device: torch.device = torch.device("cpu"),  # noqa: B008 - torchvision's own signature
     ) -> Tensor:
         """Anchors (n, 4) around the origin for all sizes and height to width ratios."""
-        sizes = torch.as_tensor(scales, dtype=dtype, device=device)
-        root = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
-        width, height = (1 / root[:, None] * sizes).view(-1), (root[:, None] * sizes).view(-1)
-        return torch.stack([-width, -height, width, height], dim=1) / 2
+        sizes = torch.as_tensor(scales, dtype=torch.float64, device="cpu")
+        root = torch.as_tensor(aspect_ratios, dtype=torch.float64, device="cpu").sqrt()
+        width, height = (sizes / root[:, None]).view(-1), (root[:, None] * sizes).view(-1)
+        anchors = torch.stack([-width, -height, width, height], dim=1) / 2
+        return anchors.to(device=device, dtype=dtype)
+
+    def grid_anchors(
+        self, grid_sizes: list[list[int]], strides: list[list[Tensor]]
+    ) -> list[Tensor]:
+        """Anchors (n, 4) of each level on the grid of its true stride."""
+        true = [[torch.full_like(s, 4 << i) for s in pair] for i, pair in enumerate(strides)]
+        return cast("list[Tensor]", super().grid_anchors(grid_sizes, true))
 
 
 class PyramidRoIAlign(nn.Module):
     """RoIAlign on the pyramid level that suits the size of a region.
 
     Level after Lin et al. 2017, equation 1: a region of 224 pixels is pooled at stride 16. Unlike
-    torchvision's it can shift regions by half a pixel (`aligned`), as detectron2 does.
+    torchvision's it can shift regions by half a pixel (`aligned`), as detectron2 does, which also
+    rounds the level in its own way.
     """
 
     def __init__(self, edge: int, samples: int, *, aligned: bool) -> None:
@@ -149,7 +164,7 @@ class PyramidRoIAlign(nn.Module):
         """Pool boxes (n, 4) of each image: (sum of n, C, edge, edge)."""
         image = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
         regions = torch.cat([image, torch.cat(boxes)], dim=1)
-        chosen = _levels(regions)
+        chosen = _levels(regions, self.aligned)
         first = features[LEVELS[0]]
         pooled = first.new_zeros(len(regions), first.shape[1], self.edge, self.edge)
         for index, name in enumerate(LEVELS):
@@ -166,10 +181,12 @@ class PyramidRoIAlign(nn.Module):
         return pooled
 
 
-def _levels(regions: Tensor) -> Tensor:
-    """Pyramid level 0 to 3 of regions (n, 5)."""
+def _levels(regions: Tensor, aligned: bool) -> Tensor:
+    """Pyramid level 0 to 3 of regions (n, 5), rounded as the library does that is followed."""
     edge = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
-    level = torch.floor(4 + torch.log2(edge / 224) + 1e-6)
+    relative = edge / 224
+    steps = torch.log2(relative + 1e-8) if aligned else torch.log2(relative) + 1e-6
+    level = torch.floor(4 + steps)
     return level.clamp(2, 5).to(torch.int64) - 2
 
 
@@ -193,7 +210,7 @@ def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
         {"training": t, "testing": p}
         for t, p in zip(spec.proposals_train, spec.proposals_predict, strict=True)
     )
-    return ProposalNetwork(
+    network = ProposalNetwork(
         anchors,
         head(spec.channels, len(spec.anchor_ratios)),
         fg_iou_thresh=0.7,
@@ -204,12 +221,15 @@ def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
         post_nms_top_n=after,
         nms_thresh=spec.proposal_overlap,
     )
+    if spec.exact_anchors:
+        network.min_size = NOT_EMPTY
+    return network
 
 
 def _region_heads(spec: NetworkSpec) -> RegionHeads:
     outputs = len(spec.classes) + 1
     mask = spec.mask_channels
-    return RegionHeads(
+    heads = RegionHeads(
         box_roi_pool=PyramidRoIAlign(7, spec.roi_samples, aligned=spec.aligned_roi),
         box_head=TwoMLPHead(spec.channels * 49, spec.box_width),
         box_predictor=FastRCNNPredictor(spec.box_width, outputs),
@@ -225,6 +245,10 @@ def _region_heads(spec: NetworkSpec) -> RegionHeads:
         mask_head=MaskRCNNHeads(spec.channels, [mask] * 4, 1),
         mask_predictor=MaskRCNNPredictor(mask, mask, outputs),
     )
+    if spec.exact_anchors:
+        heads.least_side = EVEN_EMPTY
+    heads.left_out = tuple(n for n, name in enumerate(spec.classes) if name == LEFT_OUT)
+    return heads
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -57,10 +57,11 @@ def _window(box: Box, origin: tuple[int, ...]) -> tuple[slice, slice]:
     )
 
 
-def paste(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
+def paste(mask: Tensor, box: Tensor, shape: tuple[int, int], *, exact: bool = False) -> Crop:
     """Paste a probability mask into its box and cut at one half.
 
-    The same pixels as torchvision's ``paste_masks_in_image``, in the memory of the box.
+    The same pixels as torchvision's ``paste_masks_in_image``, or with `exact` as detectron2's,
+    which does not round the box; in the memory of the box.
 
     Parameters
     ----------
@@ -71,6 +72,27 @@ def paste(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
     shape
         Height and width (y, x) of the slice.
     """
+    return _exact(mask, box, shape) if exact else _rounded(mask, box, shape)
+
+
+def _exact(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
+    """Look up the mask where each pixel's centre falls into it."""
+    first = [max(int(v) - 1, 0) for v in box[:2].floor()]
+    last = [min(int(v) + 1, n) for v, n in zip(box[2:].ceil(), reversed(shape), strict=True)]
+    size = box[2:] - box[:2]
+    if bool((size <= 0).any()) or any(a >= b for a, b in zip(first, last, strict=True)):
+        return Crop(np.zeros((0, 0), dtype=np.bool_), (0, 0))
+    x, y = (
+        (torch.arange(a, b, dtype=torch.float32, device=box.device) + 0.5 - low) / length * 2 - 1
+        for a, b, low, length in zip(first, last, box[:2], size, strict=True)
+    )
+    grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2)
+    found = F.grid_sample(mask.float()[None, None], grid[None], align_corners=False)[0, 0]
+    return Crop((found >= THRESHOLD).cpu().numpy(), (first[1], first[0]))
+
+
+def _rounded(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
+    """Stretch the mask, with a rim of zeros, to whole pixels."""
     edge = mask.shape[-1]
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * ((edge + 2) / edge)
     x0, y0, x1, y1 = (int(v) for v in torch.cat([centre - half, centre + half]))

@@ -49,7 +49,7 @@ class Preprocessing(BaseModel):
     tile, overlap
         Edge and least overlap of tiles in network pixels.
     short_edge, long_edge
-        Target and limit of `Resize.SHORT_EDGE`, in network pixels.
+        Target and limit of `Resize.SHORT_EDGE`, in network pixels; a target of 0: no resizing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ class Preprocessing(BaseModel):
         """
         if self.resize is Resize.SHORT_EDGE:
             short, long = sorted(shape)
-            return min(self.short_edge / short, self.long_edge / long)
+            return min(self.short_edge / short, self.long_edge / long) if self.short_edge else 1.0
         if pixel_size_um is None or self.pixel_size_um is None:
             return self.scale
         ratio = pixel_size_um / self.pixel_size_um
@@ -95,9 +95,15 @@ class Preprocessing(BaseModel):
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
         """Bring a slice (y, x) or (y, x, 3) to the working scale: (y', x', 3) uint8 RGB."""
         shape = (image.shape[0], image.shape[1])
-        scale = self.working_scale(shape, pixel_size_um)
-        size = scaled_shape(shape, scale)
-        return resized(as_rgb(image, self.low, self.high), size)
+        return resized(as_rgb(image, self.low, self.high), self.working_shape(shape, pixel_size_um))
+
+    def working_shape(
+        self, shape: tuple[int, int], pixel_size_um: float | None = None
+    ) -> tuple[int, int]:
+        """Height and width of a slice of `shape` (y, x) at working scale."""
+        if self.resize is Resize.SHORT_EDGE and self.short_edge:
+            return short_edge_shape(shape, self.short_edge, self.long_edge)
+        return scaled_shape(shape, self.working_scale(shape, pixel_size_um))
 
     def normalise(self, rgb: Rgb) -> torch.Tensor:
         """Turn (y, x, 3) uint8 RGB into (1, 3, Y, X) float32, padded to multiples of 32."""
@@ -113,6 +119,20 @@ class Preprocessing(BaseModel):
 def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:
     """Height and width after scaling, at least one pixel."""
     return (max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1))
+
+
+def short_edge_shape(shape: tuple[int, int], short: int, long: int) -> tuple[int, int]:
+    """Height and width with a given short edge, or a given long one where that would be longer.
+
+    In detectron2's order of operations (``ResizeShortestEdge``): half a pixel is rounded up, and
+    the limit of the long edge scales what the short edge gave.
+    """
+    scale = short / min(shape)
+    sides = [float(short) if n == min(shape) else scale * n for n in shape]
+    if max(sides) > long:
+        scale = long / max(sides)
+        sides = [n * scale for n in sides]
+    return (max(int(sides[0] + 0.5), 1), max(int(sides[1] + 0.5), 1))
 
 
 def as_rgb(image: Image, low: float, high: float) -> Rgb:

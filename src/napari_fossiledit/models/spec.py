@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_fossiledit.params.segment import Architecture
 
+LEFT_OUT = "-"
+"""Name of a class that the network computes and nobody wants: it is never detected."""
+
 
 class NetworkSpec(BaseModel):
     """All choices of a Mask R-CNN that its weights depend on.
@@ -16,10 +19,14 @@ class NetworkSpec(BaseModel):
 
     Attributes
     ----------
+    classes
+        In the order of the network's outputs, without the background; several may be `LEFT_OUT`.
     anchor_sizes
         Edge of the square anchor of each pyramid level in network pixels, finest first.
     exact_anchors
-        Anchors are not rounded to whole pixels (detectron2) as torchvision's are.
+        Boxes to detectron2's conventions: anchors are neither rounded nor stretched as
+        torchvision's are, no box is left out for being small, masks are pasted at fractions of a
+        pixel.
     aligned_roi
         RoIAlign shifted by half a pixel (detectron2); torchvision's is not.
     roi_samples

@@ -45,6 +45,8 @@ class TrainResult:
         ``"steps"``, ``"time"`` or ``"cancelled"``: what ended it.
     curve
         Loss curve, one JSON object a line.
+    notes
+        What was assumed of the start and what of it starts anew.
     """
 
     segmenter: MaskRcnnSegmenter
@@ -53,6 +55,7 @@ class TrainResult:
     score: float
     stopped: str
     curve: Path
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -98,7 +101,7 @@ class _Run:
     ) -> None:
         _check_samples(samples, params)
         self.samples, self.params, self.folder = samples, params, folder
-        network, start = initial_network(params)
+        network, start, self.notes = initial_network(params)
         self.settings = _settings(samples, params, start)
         self.slices = PreparedSlices(samples, self.settings, params.classes)
         self.learned, self.judged = self._parts()
@@ -213,6 +216,7 @@ class _Run:
             self.trainer.best_score,
             stopped,
             self.folder / CURVE,
+            self.notes,
         )
         save_model(segmenter, self.folder, training={**self.about, **_facts(result)})
         if stopped == "cancelled":
@@ -233,6 +237,7 @@ def _facts(result: TrainResult) -> dict[str, Any]:
         "minutes": round(result.minutes, 2),
         "score": round(result.score, 4),
         "stopped": result.stopped,
+        "start": list(result.notes),
     }
 
 

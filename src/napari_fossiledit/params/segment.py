@@ -10,11 +10,12 @@ from napari_fossiledit.params.base import Params
 
 
 class Architecture(StrEnum):
-    """Mask R-CNN by its backbone: EfficientNet-Lite0 for CPUs, ResNet-50, ResNet-101."""
+    """Mask R-CNN by its backbone: EfficientNet-Lite0 for CPUs, ResNet-50 and -101, ResNeXt-101."""
 
     LITE = "lite"
     R50 = "r50"
     R101 = "r101"
+    X101 = "x101"
 
 
 class Device(StrEnum):

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QTabWidget, QWidget
 from napari_fossiledit.widgets.correct_page import CorrectPage
 from napari_fossiledit.widgets.dock import Dock, section
 from napari_fossiledit.widgets.evaluate_page import EvaluatePage
+from napari_fossiledit.widgets.models_page import ModelsPage
 from napari_fossiledit.widgets.predict_page import PredictPage
 from napari_fossiledit.widgets.score import ScorePicker
 from napari_fossiledit.widgets.train_page import TrainPage
@@ -20,7 +21,7 @@ EMPTY = (
 
 
 class SegmentDock(Dock):
-    """Train, predict, look, evaluate, correct."""
+    """Train, predict, look, evaluate, correct; models in and out."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
@@ -30,6 +31,7 @@ class SegmentDock(Dock):
         self.correct = CorrectPage(self.session, self.jobs, self.picker)
         self.evaluate = EvaluatePage(self.session, self.jobs)
         self.train = TrainPage(self.session, self.jobs)
+        self.models = ModelsPage(self.session, self.jobs)
         self.pages = QTabWidget()
         self.pages.setDocumentMode(True)
         for title, page in self._pages().items():
@@ -46,12 +48,13 @@ class SegmentDock(Dock):
             "Correct": self.correct,
             "Evaluate": self.evaluate,
             "Train": self.train,
+            "Models": self.models,
         }
 
     def refresh(self) -> None:
         """Show the project that is open now."""
         self.picker.refresh()
-        for page in (self.predict, self.correct, self.evaluate, self.train):
+        for page in (self.predict, self.correct, self.evaluate, self.train, self.models):
             page.refresh()
 
     def _on_predicted(self, source: str) -> None:

@@ -76,4 +76,6 @@ class TrainPage(QWidget):
 
     def _trained(self, result: object) -> None:
         show_done(summary_text("Trained", result))
+        for told in getattr(result, "notes", ()):
+            show_done(told)
         self.session.models_changed.emit()

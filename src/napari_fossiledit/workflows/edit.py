@@ -25,7 +25,12 @@ from napari_fossiledit.workflows.edit_result import EditResult
 from napari_fossiledit.workflows.edit_slices import CHOSEN, EditSlices, choose_slices, trained_on
 from napari_fossiledit.workflows.edits import save_edit
 from napari_fossiledit.workflows.judging import find_instances, judged_slice
-from napari_fossiledit.workflows.models import ModelRef, find_model, require_free_name
+from napari_fossiledit.workflows.models import (
+    ModelRef,
+    find_model,
+    require_free_name,
+    require_kept,
+)
 from napari_fossiledit.workflows.perturbing import class_of
 from napari_fossiledit.workflows.truth import Truth, read_truth
 
@@ -74,6 +79,7 @@ def run(
         project.require_writable()
         params = completed(project, params)
         ref = find_model(project, params.model)
+        require_kept(ref)
         slices = choose_slices(project, params, ref)
         work = EditWork(project, params, ref, slices, on_progress, cancel)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained
+from napari_fossiledit.files import require_empty
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.places import SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device
@@ -232,7 +232,7 @@ def export(
     """
     with Project.open(project_path, read_only=True) as project:
         ref = find_edit(project, name)
-        _require_empty(out)
+        require_empty(out, "a model")
         segmenter = ref.load(Device.CPU)
         check(cancel, "The export")
         from napari_fossiledit.models.registry import read_record, save_model
@@ -240,14 +240,6 @@ def export(
         training = read_record(ref.root.folder).training | {"edits": _chain(ref)}
         record = save_model(segmenter, out, training=training)
     return ExportResult(name, out, record.model_hash)
-
-
-def _require_empty(out: Path) -> None:
-    with explained(out, "Looking at"):
-        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise FossilError(
-                f"{out} cannot take a model", expected="a new or empty folder", found="files"
-            )
 
 
 def _chain(ref: ModelRef) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
-from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
+from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -158,6 +160,52 @@ class EditRef(ModelRef):
         return Edit.from_bytes(self.shelf.delta(self.name), place)
 
 
+@dataclass(frozen=True)
+class FileRef(ModelRef):
+    """A checkpoint of detectron2 that is used where it lies; `folder` is the file.
+
+    Attributes
+    ----------
+    known
+        Classes of the project.
+    """
+
+    known: tuple[str, ...]
+
+    @cached_property
+    def _read(self) -> MaskRcnnSegmenter:
+        return read_foreign(self.folder, self.known).model.segmenter(Device.CPU)
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the model, for which the file is read."""
+        return self._read.model_hash
+
+    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+        """Load the model to a device."""
+        from napari_fossiledit.models.devices import pick_device
+        from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+        return MaskRcnnSegmenter(self._read.network, self._read.preprocessing, pick_device(device))
+
+
+def require_kept(ref: ModelRef) -> None:
+    """Refuse a file that is not the project's: what is made of a model must find it again.
+
+    Raises
+    ------
+    FossilError
+        Where the model is a checkpoint outside of the project.
+    """
+    if isinstance(ref.root, FileRef):
+        raise FossilError(
+            f"{ref.root.folder} is no model of the project",
+            expected="a model by its name",
+            found="a file",
+            advice="Import it first: 'fossiledit models import PROJECT FILE'.",
+        )
+
+
 def find_model(project: Project | None, text: str) -> ModelRef:
     """Find a model or an edit by its name in the project, a shipped model, or a folder or file.
 
@@ -215,14 +263,24 @@ def _model(project: Project | None, text: str) -> ModelRef:
         return ModelRef(text, SHIPPED / text, text)
     path = Path(text)
     with explained(path, "Looking at"):
+        if _is_checkpoint(path):
+            known = () if project is None else project.settings.classes
+            # No model of a project has such a name, so that their predictions stay apart.
+            name = proposed_name(path) + path.suffix
+            return FileRef(name, path.resolve(), str(path.resolve()), known)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
             return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
     raise FossilError(
         f"There is no model {text!r}" if text else "No model was named, and none is in use",
-        expected=f"one of {', '.join(model_names(project))}, or a model folder",
+        expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
         advice="Train one first, or use the shipped reef-lite.",
     )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell whether a path is a file of another program, and no part of a model folder."""
+    return path.suffix in CHECKPOINTS and path.is_file()
 
 
 def noted_hash(folder: Path) -> str:

@@ -28,7 +28,7 @@ from napari_fossiledit.workflows.edit_judged import SEEN
 from napari_fossiledit.workflows.edit_pairs import Recipe
 from napari_fossiledit.workflows.edit_slices import choose_slices, require_not_pinned
 from napari_fossiledit.workflows.judging import find_instances
-from napari_fossiledit.workflows.models import ModelRef, find_model
+from napari_fossiledit.workflows.models import ModelRef, find_model, require_kept
 from napari_fossiledit.workflows.perturbing import mud_colour
 from napari_fossiledit.workflows.predict import predict_missing
 from napari_fossiledit.workflows.repair_causes import (
@@ -83,6 +83,7 @@ def run(
         project.require_writable()
         _require_slice(project, params)
         ref = find_model(project, params.model)
+        require_kept(ref)
         with project.ledger.recorded("repair", params.model_dump(mode="json")) as summary:
             repair = _prepared(project, params, ref, on_progress, cancel)
             result = repair.result()

@@ -28,6 +28,7 @@ class TrainOutcome:
     score: float
     stopped: str
     scale: float
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Tell the result as JSON-able values."""
@@ -40,6 +41,7 @@ class TrainOutcome:
             "validation_score": round(self.score, 4),
             "stopped": self.stopped,
             "scale": round(self.scale, 4),
+            "notes": list(self.notes),
         }
 
 
@@ -162,4 +164,5 @@ def _train(
         score=result.score,
         stopped=result.stopped,
         scale=result.segmenter.preprocessing.scale,
+        notes=result.notes,
     )

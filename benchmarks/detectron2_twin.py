@@ -1,0 +1,245 @@
+"""The twin of a detectron2 model beside native detectron2: how far apart, and how fast.
+
+    python benchmarks/detectron2_twin.py --images a.jpg b.jpg [--json FILE] [--work FOLDER]
+        [--architectures r50,r101,x101] [--classes 2,80] [--timed 5] [--threads 2]
+
+Native detectron2 is fetched by ``scripts/native_detectron2.py``. It makes random models that behave
+like trained ones (scores well apart), saves them, and runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
+
+from napari_fossiledit.models.detectron2_read import read_detectron2
+from napari_fossiledit.models.heads import Limits
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+from native_detectron2 import Native, cache_folder, fetch  # noqa: E402
+
+Rgb = NDArray[np.uint8]
+WHOLE = (800, 1213)
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+
+
+def section(seed: int, shape: tuple[int, int]) -> Rgb:
+    """Rings and mud, noisy."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = np.full((*shape, 3), (120, 90, 80)) + 25 * np.sin(x / 9 + seed)[..., None]
+    for _ in range(60):
+        distance = np.hypot(y - draw.uniform(0, shape[0]), x - draw.uniform(0, shape[1]))
+        image[abs(distance - draw.uniform(8, 60)) < 5] = draw.uniform(60, 240, 3)
+    return (image + draw.normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def photo(path: Path) -> Rgb:
+    """Middle of a photograph at the proportions and size of a whole slice."""
+    with Pillow.open(path) as opened:
+        image = opened.convert("RGB")
+    width = min(image.width, int(image.height * WHOLE[1] / WHOLE[0]))
+    height = min(image.height, int(width * WHOLE[0] / WHOLE[1]))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    cropped = image.crop((left, top, left + width, top + height))
+    return np.asarray(cropped.resize(WHOLE[::-1], Pillow.Resampling.BILINEAR))
+
+
+def stages(twin: MaskRcnnSegmenter, image: Rgb) -> dict[str, torch.Tensor]:
+    """Every stage of the twin for one image, boxes in the image's own pixels."""
+    rgb = twin.preprocessing.prepare(image)
+    pixels, size = twin.preprocessing.normalise(rgb), (rgb.shape[0], rgb.shape[1])
+    with torch.inference_mode():
+        maps = twin.network.backbone(pixels)
+        proposals, _ = twin.network.rpn(ImageList(pixels, [size]), maps)
+        found = twin.network.roi_heads.detect(maps, proposals[0], size, Limits(0.0, 100))
+    scale = torch.tensor([image.shape[1] / size[1], image.shape[0] / size[0]] * 2)
+    named = dict(zip(LEVELS, maps.values(), strict=True))
+    return {
+        **named,
+        "proposals": proposals[0],
+        "boxes": found["boxes"] * scale,
+        "scores": found["scores"],
+        "labels": found["labels"] - 1,
+    }
+
+
+def matched(ours: torch.Tensor, theirs: torch.Tensor, alike: Any = 1) -> torch.Tensor:
+    """Nearest of their boxes for each of ours; each of them once, or an error."""
+    near = (box_iou(ours, theirs) * alike).argmax(1)
+    if len(ours) != len(theirs) or len(set(near.tolist())) != len(theirs):
+        raise SystemExit(f"{len(ours)} boxes here, {len(theirs)} in detectron2")
+    return near
+
+
+def differences(twin: MaskRcnnSegmenter, image: Rgb, native: Any) -> dict[str, float]:
+    """Largest difference of each stage from native detectron2."""
+    found = stages(twin, image)
+    proposals, boxes = (torch.from_numpy(native[k]) for k in ("proposals", "boxes"))
+    first = matched(found["proposals"], proposals)
+    classes = torch.from_numpy(native["classes"])
+    near = matched(found["boxes"], boxes, found["labels"][:, None] == classes)
+    instances = twin.predict(image)
+    return {
+        "maps": max(float(np.abs(found[n].numpy() - native[f"map_{n}"]).max()) for n in LEVELS),
+        "proposals_px": float((found["proposals"] - proposals[first]).abs().max()),
+        "detections": float(len(instances)),
+        "native_detections": float(len(boxes)),
+        "classes_unequal": float((found["labels"] != classes[near]).sum()),
+        "scores": float(np.abs(found["scores"].numpy() - native["scores"][near]).max()),
+        "boxes_px": float((found["boxes"] - boxes[near]).abs().max()),
+        "least_mask_iou": least_iou(instances, native, near.numpy(), image.shape[1]),
+    }
+
+
+def least_iou(instances: Any, native: Any, near: Any, width: int) -> float:
+    """Least IoU of pasted masks with those of native detectron2."""
+    masks = np.unpackbits(native["masks"], axis=2, count=width).astype(bool)[near]
+    pairs = zip((i.mask.to_array() for i in instances), masks, strict=True)
+    return min(float((a & b).sum() / max((a | b).sum(), 1)) for a, b in pairs)
+
+
+def compare(native: Native, work: Path, architecture: str, classes: int, images: list[Path]) -> Any:
+    """Make a model natively and compare its twin on all images: the worst of each figure."""
+    folder = work / f"{architecture}_{classes}"
+    if not (folder / "config.yaml").is_file():
+        paths = [str(path) for path in images]
+        native("create", architecture=architecture, classes=classes, images=paths, folder=folder)
+    native("open", folder=folder)
+    twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
+    rows = []
+    for path in images:
+        out = work / "stages.npz"
+        native("stages", image=path, out=out, maps=True)
+        with np.load(out) as values:
+            rows.append(differences(twin, np.load(path), dict(values)))
+        out.unlink()
+    return {
+        key: (min if key == "least_mask_iou" else max)(row[key] for row in rows) for key in rows[0]
+    }
+
+
+def timing(native: Native, folder: Path, image: Path, rounds: int) -> dict[str, Any]:
+    """Seconds for one slice, native, twin and fast twin by turns; the median of each."""
+    native("open", folder=folder)
+    twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
+    pixels = np.load(image)
+    kinds = {"twin": twin, "fast": twin.faster()}
+    seconds: dict[str, list[float]] = {"native": [], "twin": [], "fast": []}
+    for turn in range(rounds + 1):
+        taken = {"native": float(native("predict", image=image)["seconds"])}
+        for name, model in kinds.items():
+            start = time.perf_counter()
+            model.predict(pixels)
+            taken[name] = time.perf_counter() - start
+        for name, value in taken.items():
+            if turn:  # the first is to warm up
+                seconds[name].append(value)
+    median = {name: float(np.median(values)) for name, values in seconds.items()}
+    return {
+        "seconds": seconds,
+        "median": median,
+        "throughput": {name: median["native"] / value for name, value in median.items()},
+        "fast_masks": agreement(twin, kinds["fast"], pixels),
+    }
+
+
+def agreement(exact: MaskRcnnSegmenter, fast: MaskRcnnSegmenter, pixels: Rgb) -> float:
+    """Least IoU of the fast twin's masks with the best fitting ones of the exact one."""
+    ours, theirs = exact.predict(pixels), [i.mask.to_array() for i in fast.predict(pixels)]
+    best = []
+    for instance in ours:
+        mask = instance.mask.to_array()
+        best.append(max(float((mask & m).sum() / (mask | m).sum()) for m in theirs))
+    return min(best)
+
+
+def memory(folder: Path, image: Path, kind: str, threads: int) -> int:
+    """Most memory of a fresh process that predicts one slice, in bytes."""
+    command = [sys.executable, __file__, "--peak", kind, "--work", str(folder)]
+    command += ["--images", str(image), "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.strip().splitlines()[-1])
+
+
+def peak(folder: Path, image: Path, kind: str) -> int:
+    """Predict once; most memory that this process has held, in bytes."""
+    twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
+    (twin.faster() if kind == "fast" else twin).predict(np.load(image))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, nargs="*", default=[])
+    parser.add_argument("--architectures", default="r50,r101,x101")
+    parser.add_argument("--classes", default="2,80")
+    parser.add_argument("--timed", type=int, default=0, help="rounds of timing")
+    parser.add_argument("--timed-model", default="r101_2")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """All that was asked for."""
+    sections = [photo(path) for path in options.images] or [section(2, WHOLE)]
+    sections += [section(seed, shape) for seed, shape in ((0, (700, 900)), (1, (600, 500)))]
+    images = [work / f"image{i}.npy" for i in range(3)]
+    for path, pixels in zip(images, sections, strict=False):
+        np.save(path, pixels)
+    result: dict[str, Any] = {"torch": torch.__version__, "threads": options.threads, "twin": {}}
+    folders = ":".join(str(f) for f in fetch(cache_folder()))
+    with Native(folders, options.threads) as native:
+        for architecture in filter(None, options.architectures.split(",")):
+            for classes in map(int, options.classes.split(",")):
+                found = compare(native, work, architecture, classes, images)
+                result["twin"][f"{architecture}, {classes} classes"] = found
+                print(architecture, classes, json.dumps(found), flush=True)
+    if options.timed:
+        folder = work / options.timed_model
+        with Native(folders, options.threads) as native:
+            result["speed"] = timing(native, folder, images[0], options.timed)
+            result["memory"] = {"native": native("predict", image=images[0])["rss"]}
+        for kind in ("twin", "fast"):
+            result["memory"][kind] = memory(folder, images[0], kind, options.threads)
+        print(json.dumps({k: result[k] for k in ("speed", "memory")}, indent=1))
+    return result
+
+
+def main() -> None:
+    """Compare and time."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    if options.peak:
+        print(peak(options.work, options.images[0], options.peak))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        result = run(options, work)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
