@@ -23,6 +23,7 @@ from napari_fossiledit.models.heads import (
     RegionHeads,
     Target,
 )
+from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.models.spec import NetworkSpec
 
 STRIDE = 32
@@ -51,14 +52,16 @@ class MaskRcnn(nn.Module):
         proposals, losses = self.rpn(ImageList(images, sizes), features, targets)
         return {**losses, **self.roi_heads.losses(features, proposals, sizes, targets)}
 
-    def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
+    def detect(
+        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    ) -> Target:
         """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
 
-        See `RegionHeads.detect`.
+        See `RegionHeads.detect`, and `ProposalNetwork.propose` for the prior.
         """
         features = self.backbone(image)
-        proposals, _ = self.rpn(ImageList(image, [size]), features)
-        return self.roi_heads.detect(features, proposals[0], size, limits)
+        proposals = self.rpn.propose(ImageList(image, [size]), features, prior)
+        return self.roi_heads.detect(features, proposals, size, limits)
 
 
 class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is untyped
