@@ -116,6 +116,13 @@ def _check(spec: NetworkSpec, name: str) -> None:
             expected=f"{WIDTH} channels and full convolutions",
             found=f"{spec.channels} channels, light proposals: {spec.light_proposals}",
         )
+    if spec.mask_levels:
+        raise FossilError(
+            f"{name} holds an edit of the masks alone, which detectron2 has no place for",
+            expected="edits of scope all",
+            found=f"maps of their own for masks on levels {spec.mask_levels}",
+            advice="Make the edit with --scope all, or export the model that it was made from.",
+        )
 
 
 def differences(spec: NetworkSpec, preprocessing: Preprocessing) -> tuple[str, ...]:

@@ -8,15 +8,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import (
     RoIHeads,
     fastrcnn_loss,
     project_masks_on_boxes,
 )
-from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.models.detection.rpn import (
+    RegionProposalNetwork,
+    concat_box_prediction_layers,
+)
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from napari_fossiledit.models.ignore import mostly_ignored
+from napari_fossiledit.models.prior import Prior
 
 Target = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
@@ -27,6 +32,30 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
 
     Proposals are ranked by their logits: as probabilities the best ones would all be 1.
     """
+
+    def propose(
+        self, images: ImageList, features: dict[str, Tensor], prior: Prior | None = None
+    ) -> Tensor:
+        """Find the proposals (n, 4) of a single image, best first.
+
+        Parameters
+        ----------
+        features
+            Pyramid levels (1, C, H, W) by name.
+        prior
+            In network pixels; raises the rank of proposals that overlap its boxes.
+        """
+        if prior is None:
+            return cast("Tensor", self(images, features)[0][0])
+        levels = list(features.values())
+        objectness, offsets = self.head(levels)
+        anchors = self.anchor_generator(images, levels)
+        counts = [level[0].numel() for level in objectness]
+        logits, deltas = concat_box_prediction_layers(objectness, offsets)
+        boxes = self.box_coder.decode(deltas, anchors)[:, 0]
+        logits = logits[:, 0] + raised(boxes, images.image_sizes[0], prior)
+        kept, _ = self.filter_proposals(boxes[None], logits[None], images.image_sizes, counts)
+        return kept[0]
 
     def filter_proposals(
         self, proposals: Tensor, objectness: Tensor, sizes: Sizes, counts: list[int]
@@ -65,6 +94,17 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
             return objectness.sum() * 0, offsets.sum() * 0
         found = super().compute_loss(objectness, offsets, labels, wanted)
         return cast("tuple[Tensor, Tensor]", found)
+
+
+_CHUNK = 1 << 14
+
+
+def raised(boxes: Tensor, size: tuple[int, int], prior: Prior) -> Tensor:
+    """Compute what a prior adds to the logits of boxes (n, 4) in an image of `size` (y, x)."""
+    near, scores = boxes.new_tensor(prior.boxes), boxes.new_tensor(prior.scores)
+    parts = clip_boxes_to_image(boxes, size).split(_CHUNK)
+    best = [(box_iou(part, near) * scores).amax(dim=1) for part in parts]
+    return torch.cat(best) * prior.weight
 
 
 _LEAST_SIDE = 1e-2

@@ -15,6 +15,7 @@ from napari_fossiledit.models.heads import Limits, Target
 from napari_fossiledit.models.network import MaskRcnn
 from napari_fossiledit.models.pasting import Box
 from napari_fossiledit.models.preprocessing import Preprocessing, Resize, Rgb
+from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.models.segmenter import Image
 from napari_fossiledit.models.tiling import tile_boxes
 from napari_fossiledit.progress import Cancel, check, never
@@ -72,13 +73,16 @@ class MaskRcnnSegmenter:
         tiles: bool = False,
         max_detections: int = 100,
         score_floor: float = 0.0,
+        prior: Prior | None = None,
         cancel: Cancel = never,
     ) -> list[Instance]:
         """Find instances in one slice; see `Segmenter.predict`."""
         rgb = self.preprocessing.prepare(image, pixel_size_um)
         limits = Limits(score_floor, max_detections)
-        found = self._search(rgb, self._tiles(rgb, tiles), limits, cancel)
-        return self._instances(found, rgb, (image.shape[0], image.shape[1]), slice_index)
+        own = (image.shape[0], image.shape[1])
+        near = prior and prior.scaled(own, (rgb.shape[0], rgb.shape[1]))
+        found = self._search(rgb, self._tiles(rgb, tiles), limits, cancel, near)
+        return self._instances(found, rgb, own, slice_index)
 
     def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:
         """Find instances in an image that is at working scale already, masks at that scale."""
@@ -93,12 +97,18 @@ class MaskRcnnSegmenter:
         return instances_of(found, place, self.classes, slice_index)
 
     def _search(
-        self, rgb: Rgb, boxes: list[Box], limits: Limits, cancel: Cancel
+        self,
+        rgb: Rgb,
+        boxes: list[Box],
+        limits: Limits,
+        cancel: Cancel,
+        near: Prior | None = None,
     ) -> list[Detection]:
         found: list[Detection] = []
         for box in boxes:
             check(cancel, "The prediction")
-            found.extend(located(self._detect(rgb, box, limits), box))
+            here = near and near.inside(box)
+            found.extend(located(self._detect(rgb, box, limits, here), box))
         return found
 
     def _tiles(self, rgb: Rgb, wanted: bool) -> list[Box]:
@@ -111,8 +121,8 @@ class MaskRcnnSegmenter:
         return tile_boxes((height, width), settings.tile, settings.overlap)
 
     @torch.inference_mode()
-    def _detect(self, rgb: Rgb, box: Box, limits: Limits) -> Target:
+    def _detect(self, rgb: Rgb, box: Box, limits: Limits, prior: Prior | None) -> Target:
         part = rgb[box[0] : box[2], box[1] : box[3]]
         image = self.preprocessing.normalise(part).to(self.device)
-        found = self.network.detect(image, (part.shape[0], part.shape[1]), limits)
+        found = self.network.detect(image, (part.shape[0], part.shape[1]), limits, prior)
         return {name: value.cpu() for name, value in found.items()}

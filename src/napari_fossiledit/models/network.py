@@ -23,6 +23,7 @@ from napari_fossiledit.models.heads import (
     RegionHeads,
     Target,
 )
+from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.models.tracing import traced
 
@@ -77,14 +78,16 @@ class MaskRcnn(nn.Module):
         found = self.roi_heads.losses(maps.finding, proposals, sizes, targets, maps.drawing)
         return {**losses, **found}
 
-    def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
+    def detect(
+        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    ) -> Target:
         """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
 
-        See `RegionHeads.detect`.
+        See `RegionHeads.detect`, and `ProposalNetwork.propose` for the prior.
         """
         maps = self.maps(image)
-        proposals, _ = self.rpn(ImageList(image, [size]), maps.finding)
-        return self.roi_heads.detect(maps.finding, proposals[0], size, limits, maps.drawing)
+        proposals = self.rpn.propose(ImageList(image, [size]), maps.finding, prior)
+        return self.roi_heads.detect(maps.finding, proposals, size, limits, maps.drawing)
 
     def maps(self, images: Tensor) -> Maps:
         """Run the backbone and what an edit of the masks alone has added to it."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.progress import Cancel, never
 
 Image = NDArray[np.integer[Any]]
@@ -34,6 +35,7 @@ class Segmenter(Protocol):
         tiles: bool = False,
         max_detections: int = 100,
         score_floor: float = 0.0,
+        prior: Prior | None = None,
         cancel: Cancel = never,
     ) -> list[Instance]:
         """Find instances in one slice.
@@ -52,6 +54,9 @@ class Segmenter(Protocol):
             Most detections kept in one tile.
         score_floor
             Detections below it are dropped. Thresholds are meant to be set afterwards.
+        prior
+            Detections of adjacent slices, in pixels of this one; they change which regions are
+            looked at. None, or a weight of 0: no effect.
 
         Returns
         -------

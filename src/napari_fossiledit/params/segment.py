@@ -27,6 +27,18 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class Direction(StrEnum):
+    """Which neighbours of a slice count: the one before, the one after, or both."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BOTH = "both"
+
+
+LARGEST_WEIGHT = 20.0
+"""Largest weight of the neighbour prior: it multiplies odds by half a thousand million."""
+
+
 class TrainParams(Params):
     """How a model is trained from a few traced slices."""
 
@@ -66,6 +78,21 @@ class PredictParams(Params):
     )
     score_floor: float = Field(
         0.0, ge=0, le=1, description="Detections below it are not even stored; 0 stores all."
+    )
+    neighbour_weight: float = Field(
+        0.0,
+        ge=0,
+        le=LARGEST_WEIGHT,
+        description="How far places that were detected in adjacent slices move up among the"
+        " regions that are looked at; 0: every slice by itself.",
+    )
+    neighbour_direction: Direction = Field(
+        Direction.BOTH,
+        description="Adjacent slices that count: those before (forward), those after (backward),"
+        " or both, which takes three times as long.",
+    )
+    neighbour_score: float = Field(
+        0.5, ge=0, le=1, description="Detections of adjacent slices count from this score on."
     )
     device: Device = Field(Device.AUTO, description="Where to compute.")
 

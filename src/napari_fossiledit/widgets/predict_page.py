@@ -34,7 +34,10 @@ class PredictPage(QWidget):
         self.session, self.jobs = session, jobs
         self.form = ParamsForm(
             PredictParams,
-            advanced=("tiles", "max_detections", "score_floor", "device"),
+            advanced=(
+                *("tiles", "max_detections", "score_floor", "device"),
+                *("neighbour_weight", "neighbour_direction", "neighbour_score"),
+            ),
             choices={"model": model_choices(session)},
         )
         column = QVBoxLayout(self)

@@ -6,6 +6,7 @@ Models and edits share their names: whatever takes a model takes an edit as well
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
@@ -324,10 +326,20 @@ def require_free_name(project: Project, name: str) -> None:
         )
 
 
-def prediction_source(ref: ModelRef, model_hash: str, params: PredictParams) -> str:
+def prediction_source(
+    ref: ModelRef, model_hash: str, params: PredictParams, slices: Sequence[int] = ()
+) -> str:
     """Name the predictions of one model with one choice of options in the ledger.
 
     Other weights or options give another name, so that stored predictions never change.
+
+    Parameters
+    ----------
+    slices
+        Slices that are predicted together: with a neighbour prior each one depends on the others.
     """
     options = f"{model_hash}:{params.tiles}:{params.max_detections}:{params.score_floor}"
+    if params.neighbour_weight:
+        prior = (params.neighbour_weight, params.neighbour_direction, params.neighbour_score)
+        options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
     return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

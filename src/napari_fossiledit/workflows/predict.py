@@ -12,6 +12,7 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import find_model, prediction_source
+from napari_fossiledit.workflows.neighbours import Visit, visits
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
@@ -86,12 +87,14 @@ def predict_missing(
 ) -> PredictResult:
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
-    source = prediction_source(ref, ref.model_hash, params)
+    source = prediction_source(ref, ref.model_hash, params, slices)
+    planned = visits(ref, params, slices)
     missing = sorted(set(slices) - project.ledger.done(source))
     if missing:
         project.require_writable()
-        segmenter = ref.load(params.device)
-        _predict(project, segmenter, source, missing, params, on_progress, cancel)
+        done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
+        left = [v for v in planned if v.slice not in done[v.source]]
+        _predict(project, ref.load(params.device), left, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
@@ -100,25 +103,25 @@ def predict_missing(
 def _predict(
     project: Project,
     segmenter: MaskRcnnSegmenter,
-    source: str,
-    slices: Sequence[int],
+    planned: Sequence[Visit],
     params: PredictParams,
     on_progress: OnProgress,
     cancel: Cancel,
 ) -> None:
     with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
-        summary["source"] = source
-        for z in tracked(slices, len(slices), "Predicting slice", on_progress, cancel):
+        summary["source"] = planned[-1].source
+        for visit in tracked(planned, len(planned), "Predicting slice", on_progress, cancel):
             found = segmenter.predict(
-                project.stack.read(z),
-                slice_index=z,
+                project.stack.read(visit.slice),
+                slice_index=visit.slice,
                 pixel_size_um=project.geometry.pixel_size_um,
                 tiles=params.tiles,
                 max_detections=params.max_detections,
                 score_floor=params.score_floor,
+                prior=visit.prior(project, params),
                 cancel=cancel,
             )
-            project.ledger.store(source, z, found)
+            project.ledger.store(visit.source, visit.slice, found)
 
 
 def _remember(project: Project, done: PredictResult) -> None:
