@@ -21,8 +21,7 @@ from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 
 def layer_names(segmenter: MaskRcnnSegmenter) -> tuple[str, ...]:
     """Names of the output convolutions' layers, finest level first."""
-    known = {id(module): name for name, module in segmenter.network.named_modules()}
-    return tuple(known[id(layer)] for layer in segmenter.outputs)
+    return tuple(segmenter.network.outputs)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Edit:
         self.require_fitting(segmenter)
         shared = {id(p): p for p in (*segmenter.network.parameters(), *segmenter.network.buffers())}
         network = copy.deepcopy(segmenter.network, memo=dict(shared))
-        layers = dict(network.named_modules())
+        layers = network.outputs
         for name, delta in self.deltas.items():
             layer = layers[name]
             old = layer.weight.detach()

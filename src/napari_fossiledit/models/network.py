@@ -13,7 +13,13 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
-from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out
+from napari_fossiledit.models.backbones import (
+    LEVELS,
+    Backbone,
+    build_backbone,
+    lay_out,
+    pyramid_outputs,
+)
 from napari_fossiledit.models.heads import (
     EVEN_EMPTY,
     NOT_EMPTY,
@@ -28,12 +34,44 @@ from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 STRIDE = 32
 
 
-class MaskRcnn(nn.Module):
+class Network(nn.Module):
+    """What a segmenter runs: a Mask R-CNN, whatever library computes it.
+
+    Its weights (``state_dict``) go by the names of `MaskRcnn`.
+
+    Attributes
+    ----------
+    backbone
+        Images (1, 3, H, W) in, maps of the pyramid out.
+    notes
+        What is computed differently than by `MaskRcnn`, in sentences for the user.
+    """
+
+    spec: NetworkSpec
+    backbone: nn.Module
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> dict[str, nn.Conv2d]:
+        """The four 3 x 3 output convolutions of the pyramid by name, finest first."""
+        raise NotImplementedError
+
+    def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
+        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
+
+        See `RegionHeads.detect`.
+        """
+        raise NotImplementedError
+
+
+class MaskRcnn(Network):
     """Mask R-CNN: images in, losses or detections out.
 
     Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
     (y, x) that may be smaller (padding lies at the foot and at the right).
     """
+
+    backbone: Backbone
 
     def __init__(self, spec: NetworkSpec, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -44,6 +82,12 @@ class MaskRcnn(nn.Module):
         self.roi_heads = _region_heads(spec)
         _calm(self.roi_heads)
 
+    @property
+    def outputs(self) -> dict[str, nn.Conv2d]:
+        """The four 3 x 3 output convolutions of the pyramid by name, finest first."""
+        names = {id(module): name for name, module in self.named_modules()}
+        return {names[id(layer)]: layer for layer in pyramid_outputs(self.backbone)}
+
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Compute all losses of a batch; the network must be in training mode."""
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
@@ -52,10 +96,7 @@ class MaskRcnn(nn.Module):
         return {**losses, **self.roi_heads.losses(features, proposals, sizes, targets)}
 
     def detect(self, image: Tensor, size: tuple[int, int], limits: Limits) -> Target:
-        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
-
-        See `RegionHeads.detect`.
-        """
+        """See `Network.detect`."""
         features = self.backbone(image)
         proposals, _ = self.rpn(ImageList(image, [size]), features)
         return self.roi_heads.detect(features, proposals[0], size, limits)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
-from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.params.segment import Backend, Device, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
 from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
 
@@ -61,6 +61,19 @@ class ModelRef:
         from napari_fossiledit.models.registry import load_model
 
         return load_model(self.folder, pick_device(device))
+
+    def on(self, device: Device, backend: Backend) -> MaskRcnnSegmenter:
+        """Load the model to a device, to be computed by a backend.
+
+        Raises
+        ------
+        FossilError
+            Where the backend is not installed or does not have the network, see `load` also.
+        """
+        from napari_fossiledit.models.backends import on_backend, require_backend
+
+        require_backend(backend)
+        return on_backend(self.load(device), backend)
 
 
 @dataclass(frozen=True)
@@ -330,4 +343,6 @@ def prediction_source(ref: ModelRef, model_hash: str, params: PredictParams) -> 
     Other weights or options give another name, so that stored predictions never change.
     """
     options = f"{model_hash}:{params.tiles}:{params.max_detections}:{params.score_floor}"
+    if params.backend is not Backend.TWIN:
+        options += f":{params.backend}"
     return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

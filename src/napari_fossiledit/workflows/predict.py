@@ -33,6 +33,8 @@ class PredictResult:
         Those that had no prediction yet.
     instances
         Instances now stored on the slices asked for.
+    notes
+        What the backend computed differently.
     """
 
     model: str
@@ -40,6 +42,7 @@ class PredictResult:
     slices: tuple[int, ...]
     predicted: tuple[int, ...]
     instances: int
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Tell the result as JSON-able values."""
@@ -50,6 +53,7 @@ class PredictResult:
             "predicted": format_slices(self.predicted),
             "kept": len(self.slices) - len(self.predicted),
             "instances": self.instances,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -88,13 +92,15 @@ def predict_missing(
     ref = find_model(project, params.model)
     source = prediction_source(ref, ref.model_hash, params)
     missing = sorted(set(slices) - project.ledger.done(source))
+    notes: tuple[str, ...] = ()
     if missing:
         project.require_writable()
-        segmenter = ref.load(params.device)
+        segmenter = ref.on(params.device, params.backend)
+        notes = segmenter.network.notes
         _predict(project, segmenter, source, missing, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
-    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
+    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
 
 
 def _predict(
