@@ -5,7 +5,9 @@ It is not collected by itself: detectron2 must be importable, which it never is 
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import re
 import sys
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ from napari_fossiledit.editing.edit import Edit, layer_names
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.models import native_detectron2_train
 from napari_fossiledit.models.backends import has_detectron2, on_backend, require_backend
 from napari_fossiledit.models.capture import capture
 from napari_fossiledit.models.detectron2_read import read_detectron2
@@ -114,11 +117,16 @@ def test_predictions_are_those_of_the_twin(both, options):
     assert found[0].mask.shape == both.image.shape[:2]
 
 
+def _with_spec(segmenter, **changes):
+    """Same weights under another record."""
+    network = copy.deepcopy(segmenter.network)
+    network.spec = network.spec.model_copy(update=changes)
+    return MaskRcnnSegmenter(network, segmenter.preprocessing)
+
+
 def test_classes_that_are_left_out_stay_out(both):
-    spec = both.twin.network.spec.model_copy(update={"classes": ("-", "cup")})
-    network = MaskRcnn(spec)
-    network.load_state_dict(both.twin.network.state_dict())
-    twin = MaskRcnnSegmenter(network, both.twin.preprocessing)
+    twin = _with_spec(both.twin, classes=("-", "cup"))
+    twin.network.roi_heads.left_out = (0,)
     found = on_backend(twin, Backend.DETECTRON2).predict(both.image, max_detections=10)
     assert {i.class_name for i in found} == {"cup"}
     _require_same(found, twin.predict(both.image, max_detections=10))
@@ -170,13 +178,13 @@ def _mud(image):
 
 
 def _solved(segmenter, image):
-    params = SolveParams(solver=Solver.RIDGE, levels="2-3", pull_to=Pull.WEIGHTS)
+    params = SolveParams(solver=Solver.RIDGE, levels="3", pull_to=Pull.WEIGHTS)
     return solve(segmenter, [Pair(image, _mud(image))], params).edit
 
 
 def test_an_edit_is_the_same_and_goes_either_way(both):
     edit, wanted = _solved(both.native, both.image), _solved(both.twin, both.image)
-    assert set(edit.deltas) == set(wanted.deltas) == set(layer_names(both.twin)[2:])
+    assert set(edit.deltas) == set(wanted.deltas) == set(layer_names(both.twin)[3:])
     for name, delta in edit.deltas.items():
         assert float(wanted.deltas[name].abs().max()) > 1e-3
         assert float((delta - wanted.deltas[name]).abs().max()) <= 1e-5
@@ -202,8 +210,8 @@ def test_an_edit_of_another_model_is_refused(both):
         Edit({"backbone.fpn_output2": torch.zeros(256, 256, 3, 3)}).apply(both.native)
 
 
-def test_rounded_anchors_are_told():
-    twin = MaskRcnnSegmenter(MaskRcnn(default_spec("r50", ("a",))), Preprocessing())
+def test_rounded_anchors_are_told(both):
+    twin = _with_spec(both.twin, exact_anchors=False)
     (note,) = on_backend(twin, Backend.DETECTRON2).network.notes
     assert "anchors are rounded" in note
 
@@ -242,6 +250,13 @@ def test_the_command_predicts_with_it(project):
             list(opened.ledger.instances(told["source"], slices=[1])),
             list(opened.ledger.instances(twin.source, slices=[1])),
         )
+
+
+def test_a_device_that_is_not_there_is_told(project):
+    device = "cuda" if sys.platform == "darwin" else "mps"
+    params = PredictParams(model="theirs", slices="2", device=device, backend="detectron2")
+    with pytest.raises(FossilError, match=f"device {device} cannot be used"):
+        predict.run(project, params)
 
 
 def test_it_trains_and_gives_a_normal_model(project, both):
@@ -306,6 +321,7 @@ def test_a_training_that_is_cancelled_at_once_leaves_no_model(project, both):
         assert "never" not in opened.models()
 
 
-def test_a_training_that_diverges_is_told(project, both):
-    with pytest.raises(FossilError, match=r"diverged at step.*lower learning rate"):
-        train.run(project, _quick(both, name="wild", learning_rate=1.0))
+def test_a_training_that_diverges_is_told(project, both, monkeypatch):
+    monkeypatch.setattr(native_detectron2_train, "one_cycle", lambda share: math.inf)
+    with pytest.raises(FossilError, match=r"diverged at step 1.*lower learning rate"):
+        train.run(project, _quick(both, name="wild"))

@@ -24,7 +24,8 @@ def form(qtbot, monkeypatch):
 
 
 def test_without_detectron2_the_twin_is_held_and_the_reason_told(form):
-    row = form(False).rows["backend"]
+    made = form(False)
+    row = made.rows["backend"]
     assert not row.native.isEnabled()
     assert row.value is Backend.TWIN
     assert "not installed" in row.toolTip()

@@ -44,7 +44,7 @@ def require_backend(backend: Backend, architecture: Architecture | None = None) 
             "A lite model cannot run in detectron2",
             expected="a model of architecture r50, r101 or x101",
             found="lite, an EfficientNet that detectron2 does not have",
-            advice="Choose the backend twin.",
+            advice="Choose the backend twin, or a model of such an architecture.",
         )
     if not has_detectron2():
         raise FossilError(

@@ -86,6 +86,7 @@ def train_native(
     require_backend(Backend.DETECTRON2, params.architecture)
     check_samples(samples, params)
     _require_no_state(folder)
+    check(cancel, "The training")
     run = _Run(samples, params, folder, on_progress, cancel)
     return run.finish(run.go())
 

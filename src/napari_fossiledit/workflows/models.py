@@ -70,9 +70,8 @@ class ModelRef:
         FossilError
             Where the backend is not installed or does not have the network, see `load` also.
         """
-        from napari_fossiledit.models.backends import on_backend, require_backend
+        from napari_fossiledit.models.backends import on_backend
 
-        require_backend(backend)
         return on_backend(self.load(device), backend)
 
 
