@@ -31,8 +31,8 @@ from napari_fossiledit.models.spec import LEFT_OUT
 
 _WHERE = "The model in detectron2"
 _INEXACT = (
-    "The model's anchors are rounded to whole pixels; detectron2's are not, so that boxes and"
-    " scores differ a little from those of the backend twin."
+    "The model was trained with anchors that are rounded to whole pixels; detectron2's are not, so"
+    " that most boxes and scores differ a little, and some detections are others."
 )
 
 

@@ -207,19 +207,8 @@ def trainer(model: nn.Module, run: _Run, params: TrainParams) -> Any:
     with importing():
         from detectron2.data import build_detection_train_loader
         from detectron2.data.samplers import TrainingSampler
-        from detectron2.engine import HookBase, SimpleTrainer, hooks
+        from detectron2.engine import SimpleTrainer, hooks
         from detectron2.solver import build_optimizer
-
-    class Told(HookBase):  # type: ignore[misc]  # detectron2 is untyped
-        """Tells the run what its trainer does."""
-
-        def before_step(self) -> None:
-            run.before_step()
-
-        def after_step(self) -> None:
-            latest = self.trainer.storage.latest()
-            run.after_step({name: float(value) for name, (value, _) in latest.items()})
-
     loader = build_detection_train_loader(
         [{"image_id": n} for n in range(run.count)],
         mapper=run.example,
@@ -230,5 +219,24 @@ def trainer(model: nn.Module, run: _Run, params: TrainParams) -> Any:
     optimizer = build_optimizer(native_config({"SOLVER.BASE_LR": params.learning_rate}), model)
     made = SimpleTrainer(model, loader, optimizer)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, run.rate)
-    made.register_hooks([hooks.LRScheduler(optimizer, schedule), Told()])
+    made.register_hooks([hooks.LRScheduler(optimizer, schedule), _hook(run)])
     return made
+
+
+def _hook(run: _Run) -> Any:
+    """Make the hook that asks a run whether to go on, and tells it what a step gave."""
+    from detectron2.engine import HookBase
+
+    class Told(HookBase):  # type: ignore[misc]  # detectron2 is untyped
+        """Tells the run what its trainer does."""
+
+        def before_step(self) -> None:
+            """Stop where the run wants it."""
+            run.before_step()
+
+        def after_step(self) -> None:
+            """Hand on the figures of the step."""
+            latest = self.trainer.storage.latest()
+            run.after_step({name: float(value) for name, (value, _) in latest.items()})
+
+    return Told()
