@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.network import MASK_OUTPUTS, MaskRcnn
 from napari_fossiledit.params.editing import Scope
-
-_MASKS = "mask_outputs."
 
 
 def layer_names(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> tuple[str, ...]:
     """Names of the layers that an edit of this scope adds to, finest level first."""
     if scope is Scope.MASKS:
-        return tuple(f"{_MASKS}{level}" for level in range(len(segmenter.outputs)))
-    known = {id(module): name for name, module in segmenter.network.named_modules()}
-    return tuple(known[id(layer)] for layer in segmenter.outputs)
+        return tuple(f"{MASK_OUTPUTS}{level}" for level in range(len(segmenter.outputs)))
+    return tuple(segmenter.network.outputs)
 
 
 def scope_layers(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> list[nn.Conv2d]:
@@ -38,7 +36,8 @@ def scope_layers(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> list
     """
     if scope is Scope.ALL:
         return segmenter.outputs
-    added = segmenter.network.mask_outputs
+    network = segmenter.network
+    added = network.mask_outputs if isinstance(network, MaskRcnn) else nn.ModuleDict()
     return [
         _summed(layer, added[str(level)]) if str(level) in added else layer
         for level, layer in enumerate(segmenter.outputs)
@@ -55,9 +54,10 @@ def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:
 
 def _editable(segmenter: MaskRcnnSegmenter) -> dict[str, nn.Conv2d]:
     """All layers of either scope by their names."""
+    scopes = Scope if segmenter.network.draws_apart else (Scope.ALL,)
     return {
         name: layer
-        for scope in Scope
+        for scope in scopes
         for name, layer in zip(
             layer_names(segmenter, scope), scope_layers(segmenter, scope), strict=True
         )
@@ -89,9 +89,9 @@ class Edit:
         shared = {id(p): p for p in (*segmenter.network.parameters(), *segmenter.network.buffers())}
         network = copy.deepcopy(segmenter.network, memo=dict(shared))
         for name in self.deltas:
-            if name.startswith(_MASKS):
-                network.add_mask_output(int(name.removeprefix(_MASKS)))
-        layers = dict(network.named_modules())
+            if name.startswith(MASK_OUTPUTS):
+                network.add_mask_output(int(name.removeprefix(MASK_OUTPUTS)))
+        layers = network.editable
         for name, delta in self.deltas.items():
             layer = layers[name]
             old = layer.weight.detach()

@@ -10,9 +10,8 @@ from torch import nn
 
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.assembly import Detection, Placing, instances_of, located
-from napari_fossiledit.models.backbones import pyramid_outputs
 from napari_fossiledit.models.heads import Limits, Target
-from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.network import Network
 from napari_fossiledit.models.pasting import Box
 from napari_fossiledit.models.preprocessing import Preprocessing, Resize, Rgb
 from napari_fossiledit.models.prior import Prior
@@ -36,7 +35,7 @@ class MaskRcnnSegmenter:
 
     def __init__(
         self,
-        network: MaskRcnn,
+        network: Network,
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -52,7 +51,7 @@ class MaskRcnnSegmenter:
     @property
     def outputs(self) -> list[nn.Conv2d]:
         """The four 3 x 3 output convolutions of the pyramid, finest first."""
-        return pyramid_outputs(self.network.backbone)
+        return list(self.network.outputs.values())
 
     @cached_property
     def model_hash(self) -> str:

@@ -13,7 +13,13 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
-from napari_fossiledit.models.backbones import LEVELS, build_backbone, lay_out, pyramid_outputs
+from napari_fossiledit.models.backbones import (
+    LEVELS,
+    Backbone,
+    build_backbone,
+    lay_out,
+    pyramid_outputs,
+)
 from napari_fossiledit.models.heads import (
     EVEN_EMPTY,
     NOT_EMPTY,
@@ -28,6 +34,8 @@ from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.models.tracing import traced
 
 STRIDE = 32
+MASK_OUTPUTS = "mask_outputs."
+"""Before the level in the names of the layers that the masks alone see."""
 
 
 class Maps(NamedTuple):
@@ -45,7 +53,56 @@ class Maps(NamedTuple):
     drawing: dict[str, Tensor]
 
 
-class MaskRcnn(nn.Module):
+class Network(nn.Module):
+    """What a segmenter runs: a Mask R-CNN, whatever library computes it.
+
+    Its weights (``state_dict``) go by the names of `MaskRcnn`.
+
+    Attributes
+    ----------
+    backbone
+        Images (1, 3, H, W) in, maps of the pyramid out.
+    notes
+        What is computed differently than by `MaskRcnn`, in sentences for the user.
+    draws_apart
+        Whether masks may be drawn from maps of their own, so that an edit can change them alone.
+    """
+
+    spec: NetworkSpec
+    backbone: nn.Module
+    notes: tuple[str, ...] = ()
+    draws_apart = False
+
+    @property
+    def outputs(self) -> dict[str, nn.Conv2d]:
+        """The four 3 x 3 output convolutions of the pyramid by name, finest first."""
+        raise NotImplementedError
+
+    @property
+    def editable(self) -> dict[str, nn.Conv2d]:
+        """All convolutions that an edit may add to, by name."""
+        return self.outputs
+
+    def maps(self, images: Tensor) -> Maps:
+        """Run the backbone on images (N, 3, H, W)."""
+        found = self.backbone(images)
+        return Maps(found, found)
+
+    def add_mask_output(self, level: int) -> None:
+        """Let masks be drawn from a level of their own, at first the same as before."""
+        raise NotImplementedError
+
+    def detect(
+        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    ) -> Target:
+        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
+
+        See `RegionHeads.detect`, and `ProposalNetwork.propose` for the prior.
+        """
+        raise NotImplementedError
+
+
+class MaskRcnn(Network):
     """Mask R-CNN: images in, losses or detections out.
 
     Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
@@ -57,6 +114,9 @@ class MaskRcnn(nn.Module):
         By pyramid level ("0" the finest): 3 x 3 convolutions of the keys whose output is added to
         the map that masks are drawn from, and to no other. Usually there is none.
     """
+
+    backbone: Backbone
+    draws_apart = True
 
     def __init__(self, spec: NetworkSpec, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -70,6 +130,18 @@ class MaskRcnn(nn.Module):
             self.mask_outputs[str(level)] = _difference(spec.channels)
         _calm(self.roi_heads)
 
+    @property
+    def outputs(self) -> dict[str, nn.Conv2d]:
+        """The four 3 x 3 output convolutions of the pyramid by name, finest first."""
+        names = {id(module): name for name, module in self.named_modules()}
+        return {names[id(layer)]: layer for layer in pyramid_outputs(self.backbone)}
+
+    @property
+    def editable(self) -> dict[str, nn.Conv2d]:
+        """All convolutions that an edit may add to, by name."""
+        apart = {f"{MASK_OUTPUTS}{n}": layer for n, layer in self.mask_outputs.items()}
+        return {**self.outputs, **cast("dict[str, nn.Conv2d]", apart)}
+
     def losses(self, images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Compute all losses of a batch; the network must be in training mode."""
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
@@ -81,10 +153,7 @@ class MaskRcnn(nn.Module):
     def detect(
         self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
     ) -> Target:
-        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
-
-        See `RegionHeads.detect`, and `ProposalNetwork.propose` for the prior.
-        """
+        """See `Network.detect`."""
         maps = self.maps(image)
         proposals = self.rpn.propose(ImageList(image, [size]), maps.finding, prior)
         return self.roi_heads.detect(maps.finding, proposals, size, limits, maps.drawing)

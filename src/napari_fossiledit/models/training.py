@@ -26,7 +26,7 @@ STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
 _FIRST_JUDGEMENT = 0.4
 _SAVE_SECONDS = 120.0
-_UNFIXED = {"max_minutes", "max_steps", "device", "name", "version"}
+_UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "version"}
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,49 @@ def train(
     return run.finish(stopped)
 
 
+class Parts:
+    """The traced slices, parted into what is learned from and what judges.
+
+    Attributes
+    ----------
+    judged
+        Validation slices, or where there are none a band of one of the others.
+    """
+
+    def __init__(
+        self, samples: TrainingSet, slices: PreparedSlices, classes: tuple[str, ...]
+    ) -> None:
+        self._samples, self._slices = samples, slices
+        self._band: dict[int, Prepared] = {}
+        pieces = [slices(z) for z in samples.validation]
+        if not pieces:
+            z = samples.slices[len(samples.slices) // 2]
+            self._band[z], piece = split(slices(z))
+            pieces = [piece]
+        self.judged = [Judged.of(piece, classes) for piece in pieces]
+
+    def learned(self, index: int) -> Prepared:
+        """Return what is learned from the slice of an index, from 0."""
+        z = self._samples.slices[index]
+        return self._band[z] if z in self._band else self._slices(z)
+
+
 class _Run:
     """One training from its first (or resumed) step to the saved model."""
 
     def __init__(
         self, samples: TrainingSet, params: TrainParams, folder: Path, resume: bool
     ) -> None:
-        _check_samples(samples, params)
+        check_samples(samples, params)
         self.samples, self.params, self.folder = samples, params, folder
         network, start, self.notes = initial_network(params)
-        self.settings = _settings(samples, params, start)
+        self.settings = settings_of(samples, params, start)
         self.slices = PreparedSlices(samples, self.settings, params.classes)
-        self.learned, self.judged = self._parts()
+        self.parts = Parts(samples, self.slices, params.classes)
         self.budget = Budget(params.max_steps, params.max_minutes * 60)
-        recipe = Recipe(_fitting(params.crop), params.batch, params.learning_rate, params.seed)
+        recipe = Recipe(fitting(params.crop), params.batch, params.learning_rate, params.seed)
         self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
-        self.about = self._about()
+        self.about = about(samples, params, self.settings)
         state = folder / STATE
         self._begin(state, resume and state.is_file())
 
@@ -122,39 +149,13 @@ class _Run:
             kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
-    def _about(self) -> dict[str, Any]:
-        """Tell what must be the same for a run to be resumed."""
-        fixed = self.params.model_dump(mode="json", exclude=_UNFIXED)
-        return {
-            **fixed,
-            "slices": list(self.samples.slices),
-            "validation": list(self.samples.validation),
-            "preprocessing": self.settings.model_dump(mode="json"),
-        }
-
-    def _parts(self) -> tuple[list[int], list[Judged]]:
-        """Slices to learn from, and the pieces that judge."""
-        classes = self.params.classes
-        if self.samples.validation:
-            self.band: dict[int, Prepared] = {}
-            pieces = [self.slices(z) for z in self.samples.validation]
-        else:
-            z = self.samples.slices[len(self.samples.slices) // 2]
-            rest, piece = split(self.slices(z))
-            self.band, pieces = {z: rest}, [piece]
-        return list(self.samples.slices), [Judged.of(p, classes) for p in pieces]
-
-    def _source(self, index: int) -> Prepared:
-        z = self.learned[index]
-        return self.band[z] if z in self.band else self.slices(z)
-
     def go(self, on_progress: OnProgress, cancel: Cancel) -> str:
         """Step until the budget is used up or the user stops; tell which."""
         while self.budget.share < 1:
             if cancel():
                 return "cancelled"
             losses = self.trainer.step(
-                self.budget.step, self.budget.share, self._source, len(self.learned)
+                self.budget.step, self.budget.share, self.parts.learned, len(self.samples.slices)
             )
             self.budget.step += 1
             figures = {**losses, **self._judged()}
@@ -170,7 +171,8 @@ class _Run:
             return {}
         self.judgements = due
         score = judge(
-            MaskRcnnSegmenter(self.trainer.average, self.settings, self.trainer.device), self.judged
+            MaskRcnnSegmenter(self.trainer.average, self.settings, self.trainer.device),
+            self.parts.judged,
         )
         self.trainer.keep_if_better(score)
         return {"validation": score}
@@ -218,7 +220,7 @@ class _Run:
             self.folder / CURVE,
             self.notes,
         )
-        save_model(segmenter, self.folder, training={**self.about, **_facts(result)})
+        save_model(segmenter, self.folder, training={**self.about, **facts(result)})
         if stopped == "cancelled":
             self.save_state()
         else:
@@ -226,12 +228,23 @@ class _Run:
         return result
 
 
-def _fitting(edge: int) -> int:
+def fitting(edge: int) -> int:
     """Round the edge of a crop up to what the strides of the network divide."""
     return -(-edge // STRIDE) * STRIDE
 
 
-def _facts(result: TrainResult) -> dict[str, Any]:
+def about(samples: TrainingSet, params: TrainParams, settings: Preprocessing) -> dict[str, Any]:
+    """Tell what must be the same for a run to be resumed."""
+    return {
+        **params.model_dump(mode="json", exclude=_UNFIXED),
+        "slices": list(samples.slices),
+        "validation": list(samples.validation),
+        "preprocessing": settings.model_dump(mode="json"),
+    }
+
+
+def facts(result: TrainResult) -> dict[str, Any]:
+    """Tell what a training came to, as its model's record does."""
     return {
         "steps": result.steps,
         "minutes": round(result.minutes, 2),
@@ -261,7 +274,8 @@ def _curve(path: Path, last: int) -> list[str]:
     return kept
 
 
-def _check_samples(samples: TrainingSet, params: TrainParams) -> None:
+def check_samples(samples: TrainingSet, params: TrainParams) -> None:
+    """Raise `FossilError` where there is nothing to learn, or a slice also validates."""
     if not params.classes:
         raise FossilError("No class to learn was given", expected="one or more class names")
     if not samples.slices:
@@ -275,7 +289,7 @@ def _check_samples(samples: TrainingSet, params: TrainParams) -> None:
         )
 
 
-def _settings(
+def settings_of(
     samples: TrainingSet, params: TrainParams, start: Preprocessing | None
 ) -> Preprocessing:
     """Preprocessing of the new model; colours as in the one it starts from."""

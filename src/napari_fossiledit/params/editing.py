@@ -8,7 +8,7 @@ from pydantic import Field
 
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.perturb import PerturbParams, Preset
-from napari_fossiledit.params.segment import Device
+from napari_fossiledit.params.segment import Backend, Device
 
 
 class Solver(StrEnum):
@@ -105,3 +105,6 @@ class EditParams(PerturbParams, SolveParams):
         0.02, ge=0, le=1, description="Loss of recall and IoU that is accepted for precision."
     )
     device: Device = Field(Device.AUTO, description="Where to compute.")
+    backend: Backend = Field(
+        Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
+    )

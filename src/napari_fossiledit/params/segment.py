@@ -39,6 +39,13 @@ LARGEST_WEIGHT = 20.0
 """Largest weight of the neighbour prior: it multiplies odds by half a thousand million."""
 
 
+class Backend(StrEnum):
+    """What computes: this program's own networks, or an installed detectron2."""
+
+    TWIN = "twin"
+    DETECTRON2 = "detectron2"
+
+
 class TrainParams(Params):
     """How a model is trained from a few traced slices."""
 
@@ -63,6 +70,9 @@ class TrainParams(Params):
     learning_rate: float = Field(6e-4, gt=0, le=1, description="Peak learning rate.")
     seed: int = Field(0, ge=0, description="Seed of all random choices.")
     device: Device = Field(Device.AUTO, description="Where to compute.")
+    backend: Backend = Field(
+        Backend.TWIN, description="What trains; detectron2 is its own trainer, if installed."
+    )
 
 
 class PredictParams(Params):
@@ -95,6 +105,9 @@ class PredictParams(Params):
         0.5, ge=0, le=1, description="Detections of adjacent slices count from this score on."
     )
     device: Device = Field(Device.AUTO, description="Where to compute.")
+    backend: Backend = Field(
+        Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
+    )
 
 
 class EvaluateParams(Params):

@@ -10,6 +10,7 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.progress import Progress
+from napari_fossiledit.widgets.backend_choice import only_what_is_installed
 from napari_fossiledit.widgets.curves import Curve, CurvePlot, Point
 from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.forms import ParamsForm
@@ -43,7 +44,8 @@ class EditPage(QWidget):
         hidden = tuple(PerturbParams.model_fields)
         rest = [n for n in EditParams.model_fields if n not in (*hidden, *_SHOWN)]
         choices = {"model": model_choices(session)}
-        self.form = ParamsForm(EditParams, hidden=hidden, advanced=rest, choices=choices)
+        form = ParamsForm(EditParams, hidden=hidden, advanced=rest, choices=choices)
+        self.form = only_what_is_installed(form)
         self.what = note("")
         self.plot = CurvePlot("step", "loss, as share of the first", _EMPTY)
         self.verdict = Verdict(session, jobs, warm)

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.widgets.backend_choice import FIELD, only_what_is_installed
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
@@ -35,11 +36,12 @@ class PredictPage(QWidget):
         self.form = ParamsForm(
             PredictParams,
             advanced=(
-                *("tiles", "max_detections", "score_floor", "device"),
+                *("tiles", "max_detections", "score_floor", "device", FIELD),
                 *("neighbour_weight", "neighbour_direction", "neighbour_score"),
             ),
             choices={"model": model_choices(session)},
         )
+        only_what_is_installed(self.form)
         column = QVBoxLayout(self)
         column.addWidget(
             note("Find fossils with a model. Slices that are done already are not computed again.")

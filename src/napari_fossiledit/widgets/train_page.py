@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.widgets.backend_choice import FIELD, only_what_is_installed
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
@@ -25,6 +26,7 @@ _ADVANCED = (
     "learning_rate",
     "seed",
     "device",
+    FIELD,
 )
 
 
@@ -34,7 +36,7 @@ class TrainPage(QWidget):
     def __init__(self, session: Session, jobs: JobPanel) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self.form = ParamsForm(TrainParams, advanced=_ADVANCED)
+        self.form = only_what_is_installed(ParamsForm(TrainParams, advanced=_ADVANCED))
         column = QVBoxLayout(self)
         column.addWidget(
             note("Train a model on a few slices on which every fossil is traced; six are enough.")

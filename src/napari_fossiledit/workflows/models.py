@@ -16,7 +16,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
-from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.params.segment import Backend, Device, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
 from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
 
@@ -63,6 +63,18 @@ class ModelRef:
         from napari_fossiledit.models.registry import load_model
 
         return load_model(self.folder, pick_device(device))
+
+    def on(self, device: Device, backend: Backend) -> MaskRcnnSegmenter:
+        """Load the model to a device, to be computed by a backend.
+
+        Raises
+        ------
+        FossilError
+            Where the backend is not installed or does not have the network, see `load` also.
+        """
+        from napari_fossiledit.models.backends import on_backend
+
+        return on_backend(self.load(device), backend)
 
 
 @dataclass(frozen=True)
@@ -342,4 +354,6 @@ def prediction_source(
     if params.neighbour_weight:
         prior = (params.neighbour_weight, params.neighbour_direction, params.neighbour_score)
         options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
+    if params.backend is not Backend.TWIN:
+        options += f":{params.backend}"
     return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

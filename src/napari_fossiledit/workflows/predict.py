@@ -34,6 +34,8 @@ class PredictResult:
         Those that had no prediction yet.
     instances
         Instances now stored on the slices asked for.
+    notes
+        What the backend computed differently.
     """
 
     model: str
@@ -41,6 +43,7 @@ class PredictResult:
     slices: tuple[int, ...]
     predicted: tuple[int, ...]
     instances: int
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Tell the result as JSON-able values."""
@@ -51,6 +54,7 @@ class PredictResult:
             "predicted": format_slices(self.predicted),
             "kept": len(self.slices) - len(self.predicted),
             "instances": self.instances,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -90,14 +94,17 @@ def predict_missing(
     source = prediction_source(ref, ref.model_hash, params, slices)
     planned = visits(ref, params, slices)
     missing = sorted(set(slices) - project.ledger.done(source))
+    notes: tuple[str, ...] = ()
     if missing:
         project.require_writable()
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice not in done[v.source]]
-        _predict(project, ref.load(params.device), left, params, on_progress, cancel)
+        segmenter = ref.on(params.device, params.backend)
+        notes = segmenter.network.notes
+        _predict(project, segmenter, left, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
-    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
+    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
 
 
 def _predict(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.models.backends import require_backend
 from napari_fossiledit.models.places import RECORD
-from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import ModelRef, find_model
 from napari_fossiledit.workflows.truth import ProjectSamples
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.training import TrainResult
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def run(
     with Project.open(project_path) as project:
         project.require_writable()
         full = _completed(params, project)
+        require_backend(full.backend, full.architecture)
         samples = _samples(project, full)
         folder = project.model_folder(full.name)
         _refuse_finished(folder, full.name)
@@ -150,11 +155,7 @@ def _train(
     on_progress: OnProgress,
     cancel: Cancel,
 ) -> TrainOutcome:
-    from napari_fossiledit.models.training import train
-
-    result = train(
-        samples, params, folder=folder, resume=True, on_progress=on_progress, cancel=cancel
-    )
+    result = _trained(samples, params, folder, on_progress, cancel)
     return TrainOutcome(
         name=params.name,
         folder=folder,
@@ -165,4 +166,23 @@ def _train(
         stopped=result.stopped,
         scale=result.segmenter.preprocessing.scale,
         notes=result.notes,
+    )
+
+
+def _trained(
+    samples: ProjectSamples,
+    params: TrainParams,
+    folder: Path,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> TrainResult:
+    """Train with the trainer that was chosen."""
+    if params.backend is Backend.DETECTRON2:
+        from napari_fossiledit.models.native_detectron2_train import train_native
+
+        return train_native(samples, params, folder=folder, on_progress=on_progress, cancel=cancel)
+    from napari_fossiledit.models.training import train
+
+    return train(
+        samples, params, folder=folder, resume=True, on_progress=on_progress, cancel=cancel
     )

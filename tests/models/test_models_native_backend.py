@@ -1,0 +1,77 @@
+"""The backend detectron2: what is told where it is missing, and the checks where it is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_fossiledit
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models import backends
+from napari_fossiledit.models.backends import has_detectron2, on_backend, require_backend
+from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.native_detectron2 import native_config
+from napari_fossiledit.models.network import MaskRcnn
+from napari_fossiledit.models.preprocessing import Preprocessing
+from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.params.segment import Architecture, Backend
+
+# The first test waits for the download.
+pytestmark = pytest.mark.timeout(900)
+
+CHECKS = Path(__file__).with_name("native_backend_checks.py")
+SOURCE = Path(napari_fossiledit.__file__).parents[1]
+
+without = pytest.mark.skipif(has_detectron2(), reason="detectron2 is installed here")
+
+
+def test_all_checks_hold_where_detectron2_is_there(native_path):
+    path = os.pathsep.join([str(SOURCE), native_path])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout
+
+
+@without
+def test_a_missing_detectron2_is_told():
+    with pytest.raises(FossilError, match=r"not installed.*docs/detectron2.*backend twin"):
+        require_backend(Backend.DETECTRON2)
+
+
+@without
+def test_a_missing_detectron2_is_told_for_a_model():
+    twin = MaskRcnnSegmenter(MaskRcnn(default_spec("lite", ("a",))), Preprocessing())
+    assert on_backend(twin, Backend.TWIN) is twin
+    # What is wrong with the model is told first: installing would not help.
+    with pytest.raises(FossilError, match="lite model cannot run in detectron2"):
+        on_backend(twin, Backend.DETECTRON2)
+
+
+@without
+def test_a_folder_of_that_name_is_no_detectron2(tmp_path, monkeypatch):
+    (tmp_path / "detectron2").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not has_detectron2()
+
+
+def test_a_broken_detectron2_is_told(tmp_path, monkeypatch):
+    package = tmp_path / "detectron2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('_C.so: undefined symbol')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(backends, "has_detectron2", lambda: True)
+    require_backend(Backend.DETECTRON2, Architecture.R50)
+    with pytest.raises(FossilError, match=r"cannot be imported.*undefined symbol.*Build it again"):
+        native_config({})
+
+
+def test_twin_needs_nothing():
+    for architecture in Architecture:
+        require_backend(Backend.TWIN, architecture)
