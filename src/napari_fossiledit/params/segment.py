@@ -27,6 +27,13 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class Engine(StrEnum):
+    """What computes a prediction: torch as it is, or the model compiled by OpenVINO for a CPU."""
+
+    EAGER = "eager"
+    OPENVINO = "openvino"
+
+
 class TrainParams(Params):
     """How a model is trained from a few traced slices."""
 
@@ -68,6 +75,9 @@ class PredictParams(Params):
         0.0, ge=0, le=1, description="Detections below it are not even stored; 0 stores all."
     )
     device: Device = Field(Device.AUTO, description="Where to compute.")
+    engine: Engine = Field(
+        Engine.EAGER, description="Plain torch, or compiled for the CPU (extra openvino)."
+    )
 
 
 class EvaluateParams(Params):

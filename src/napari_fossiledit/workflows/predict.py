@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.models import find_model, prediction_source
+from napari_fossiledit.workflows.models import ModelRef, find_model, prediction_source
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
@@ -90,11 +90,26 @@ def predict_missing(
     missing = sorted(set(slices) - project.ledger.done(source))
     if missing:
         project.require_writable()
-        segmenter = ref.load(params.device)
+        segmenter = load_segmenter(ref, params)
         _predict(project, segmenter, source, missing, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count)
+
+
+def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
+    """Load a model where and as `params` say, compiled where asked for.
+
+    Raises
+    ------
+    FossilError
+        Where what compiles it is not installed, or cannot compute on the device.
+    """
+    if params.engine is Engine.EAGER:
+        return ref.load(params.device)
+    from napari_fossiledit.models.compiled import compiled
+
+    return compiled(ref.load(Device.CPU if params.device is Device.AUTO else params.device))
 
 
 def _predict(
