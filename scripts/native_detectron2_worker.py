@@ -4,6 +4,8 @@
     {"do": "open", "folder": "m", "score": 0.0}
     {"do": "stages", "image": "a.npy", "out": "a.npz", "maps": true}
     {"do": "predict", "image": "a.npy"}
+    {"do": "load", "folder": "m"}
+    {"do": "capture", "image": "a.npy", "out": "a.npz"}
     {"do": "ridge", "image": "a.npy", "wanted": "b.npy", "levels": [4, 5], "out": "e.npz"}
 
 Started by tests and benchmarks with detectron2 on its path (see ``native_detectron2.py``), so that
@@ -96,12 +98,31 @@ class Worker:
         checkpointer.load(path)
         return {"missing": list(missing), "unknown": list(unknown)}
 
+    def load(self, folder: str) -> Answer:
+        """Load a model once, as `DefaultPredictor` does for a user: for measuring memory."""
+        cfg = get_cfg()
+        cfg.merge_from_file(str(Path(folder, "config.yaml")))
+        cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0
+        cfg.MODEL.WEIGHTS = str(Path(folder, "model_final.pth"))
+        self.predictor = DefaultPredictor(cfg)
+        return {"rss": peak()}
+
+    def capture(self, image: str, out: str) -> Answer:
+        """Write what goes into and comes out of the pyramid's output convolutions."""
+        backbone = self.predictor.model.backbone
+        layers = {n: getattr(backbone, f"fpn_output{n}") for n in (2, 3, 4, 5)}
+        taken = self._traced(layers, image)
+        keys = {f"key{n}": pair[0].numpy() for n, pair in taken.items()}
+        np.savez(out, **keys, **{f"value{n}": pair[1].numpy() for n, pair in taken.items()})
+        return {}
+
     def predict(self, image: str) -> Answer:
-        """Predict as `DefaultPredictor` does; seconds of wall clock."""
+        """Predict as `DefaultPredictor` does; seconds of wall clock and of all processors."""
         pixels = np.load(image)[..., ::-1]
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         found = self.predictor(pixels)["instances"]
-        return {"seconds": time.perf_counter() - start, "count": len(found), "rss": peak()}
+        seconds, cpu = time.perf_counter() - start, time.process_time() - used
+        return {"seconds": seconds, "cpu": cpu, "count": len(found), "rss": peak()}
 
     def stages(self, image: str, out: str, maps: bool = False) -> Answer:
         """Write what each stage gave for one image."""

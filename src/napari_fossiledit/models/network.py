@@ -11,7 +11,6 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import roi_align
 
 from napari_fossiledit.models.backbones import (
     LEVELS,
@@ -29,6 +28,7 @@ from napari_fossiledit.models.heads import (
     RegionHeads,
     Target,
 )
+from napari_fossiledit.models.pooling import PyramidRoIAlign
 from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.models.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.models.tracing import traced
@@ -216,50 +216,6 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
         """Anchors (n, 4) of each level on the grid of its true stride."""
         true = [[torch.full_like(s, 4 << i) for s in pair] for i, pair in enumerate(strides)]
         return cast("list[Tensor]", super().grid_anchors(grid_sizes, true))
-
-
-class PyramidRoIAlign(nn.Module):
-    """RoIAlign on the pyramid level that suits the size of a region.
-
-    Level after Lin et al. 2017, equation 1: a region of 224 pixels is pooled at stride 16. Unlike
-    torchvision's it can shift regions by half a pixel (`aligned`), as detectron2 does, which also
-    rounds the level in its own way.
-    """
-
-    def __init__(self, edge: int, samples: int, *, aligned: bool) -> None:
-        super().__init__()
-        self.edge, self.samples, self.aligned = edge, samples, aligned
-
-    def forward(
-        self, features: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Pool boxes (n, 4) of each image: (sum of n, C, edge, edge)."""
-        image = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
-        regions = torch.cat([image, torch.cat(boxes)], dim=1)
-        chosen = _levels(regions, self.aligned)
-        first = features[LEVELS[0]]
-        pooled = first.new_zeros(len(regions), first.shape[1], self.edge, self.edge)
-        for index, name in enumerate(LEVELS):
-            here = torch.where(chosen == index)[0]
-            values = roi_align(
-                features[name],
-                regions[here],
-                self.edge,
-                1 / (4 << index),
-                self.samples,
-                self.aligned,
-            )
-            pooled = pooled.index_put((here,), values.to(pooled.dtype))
-        return pooled
-
-
-def _levels(regions: Tensor, aligned: bool) -> Tensor:
-    """Pyramid level 0 to 3 of regions (n, 5), rounded as the library does that is followed."""
-    edge = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
-    relative = edge / 224
-    steps = torch.log2(relative + 1e-8) if aligned else torch.log2(relative) + 1e-6
-    level = torch.floor(4 + steps)
-    return level.clamp(2, 5).to(torch.int64) - 2
 
 
 def _calm(heads: RegionHeads) -> None:

@@ -46,6 +46,13 @@ class Backend(StrEnum):
     DETECTRON2 = "detectron2"
 
 
+class Engine(StrEnum):
+    """What computes a prediction: torch as it is, or the model compiled by OpenVINO for a CPU."""
+
+    EAGER = "eager"
+    OPENVINO = "openvino"
+
+
 class TrainParams(Params):
     """How a model is trained from a few traced slices."""
 
@@ -107,6 +114,9 @@ class PredictParams(Params):
     device: Device = Field(Device.AUTO, description="Where to compute.")
     backend: Backend = Field(
         Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
+    )
+    engine: Engine = Field(
+        Engine.EAGER, description="Plain torch, or compiled for the CPU (extra openvino)."
     )
 
 

@@ -16,7 +16,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
-from napari_fossiledit.params.segment import Backend, Device, PredictParams
+from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
 from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
 
@@ -356,4 +356,6 @@ def prediction_source(
         options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
     if params.backend is not Backend.TWIN:
         options += f":{params.backend}"
+    if params.engine is not Engine.EAGER:
+        options += f":{params.engine}"
     return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.models import find_model, prediction_source
+from napari_fossiledit.workflows.models import ModelRef, find_model, prediction_source
 from napari_fossiledit.workflows.neighbours import Visit, visits
 
 if TYPE_CHECKING:
@@ -99,12 +100,34 @@ def predict_missing(
         project.require_writable()
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice not in done[v.source]]
-        segmenter = ref.on(params.device, params.backend)
+        segmenter = load_segmenter(ref, params)
         notes = segmenter.network.notes
         _predict(project, segmenter, left, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
+
+
+def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
+    """Load a model where and as `params` say, compiled where asked for.
+
+    Raises
+    ------
+    FossilError
+        Where what compiles it is not installed, or cannot compute on the device or for the backend.
+    """
+    if params.engine is Engine.EAGER:
+        return ref.on(params.device, params.backend)
+    if params.backend is not Backend.TWIN:
+        raise FossilError(
+            f"The engine {params.engine} does not compile the backend {params.backend}",
+            expected=f"the backend {Backend.TWIN}",
+            found=params.backend,
+            advice="Choose the engine eager, or the other backend.",
+        )
+    from napari_fossiledit.models.compiled import compiled
+
+    return compiled(ref.load(Device.CPU if params.device is Device.AUTO else params.device))
 
 
 def _predict(
