@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.compiled import compiled
 from napari_fossiledit.models.heads import Limits
@@ -94,6 +95,17 @@ def test_without_openvino_it_says_how_to_get_it(plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(FossilError, match=r'pip install "napari-fossiledit\[openvino\]"'):
         compiled(plain)
+
+
+def test_its_converter_tells_nobody(fast):
+    assert sys.modules["openvino_telemetry"] is None
+    assert fast.network.spec == default_spec("lite", ("archaeocyathid", "other"))
+
+
+def test_an_edit_of_the_masks_alone_stays_eager(plain):
+    edited = Edit({"mask_outputs.0": torch.zeros(128, 128, 3, 3)}).apply(plain)
+    with pytest.raises(FossilError, match=r"without an edit of the masks alone.*engine eager"):
+        compiled(edited)
 
 
 def test_only_a_cpu(plain, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -400,4 +401,14 @@ def test_lite_has_no_place_in_detectron2(tmp_path):
     said = _said(write_detectron2, model, tmp_path / "out")
     assert "found lite" in said
     assert "expected a model of architecture r50, r101 or x101" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_edit_of_the_masks_alone_has_no_place_in_detectron2(tmp_path):
+    spec = default_spec("r50", ("a",)).model_copy(update={"mask_levels": (0, 1)})
+    model = SimpleNamespace(network=SimpleNamespace(spec=spec))
+    said = _said(write_detectron2, model, tmp_path / "out")
+    assert "holds an edit of the masks alone" in said
+    assert "on levels (0, 1)" in said
+    assert "--scope all" in said
     assert not (tmp_path / "out").exists()

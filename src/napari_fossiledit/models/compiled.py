@@ -6,6 +6,7 @@ included, and take the places of torch's. What chooses among boxes stays the sam
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -54,7 +55,12 @@ def compiled(segmenter: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
 
 
 def _library() -> Any:
-    """Import OpenVINO, or tell how to get it."""
+    """Import OpenVINO, or tell how to get it.
+
+    Its converter reports each use to its maker, without asking, where the package for that can be
+    imported. Here it cannot.
+    """
+    sys.modules.setdefault("openvino_telemetry", cast("Any", None))
     try:
         import openvino
     except ImportError as error:
