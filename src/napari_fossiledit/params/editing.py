@@ -74,14 +74,18 @@ class SolveParams(Params):
 class EditParams(PerturbParams, SolveParams):
     """How a model is rewritten, judged and saved as an edit.
 
-    The defaults are those that gained most precision for the recall they cost on the tuning slices
-    of the sample reef (docs/benchmarks/editing.md), not the paper's.
+    The defaults are those that gained most precision on the tuning slices of the sample reef while
+    nothing else fell by much (docs/benchmarks/editing.md), not the paper's.
     """
 
     preset: Preset = Field(Preset.SOFTEN_BACKGROUND, description="What is filled with what.")
     solver: Solver = Field(Solver.RIDGE, description="direct and ridge take seconds, adam minutes.")
-    levels: str = Field(
-        "0", description="Levels of the pyramid to edit; 0 is the finest, which draws the masks."
+    scope: Scope = Field(
+        Scope.MASKS,
+        description="masks: outlines alone, what is found stays; all: also what is found.",
+    )
+    fossil_weight: float = Field(
+        10.0, ge=1, le=1e6, description="How often a position on a fossil counts."
     )
     pull: float = Field(
         0.3, ge=0, le=1e6, description="How strongly direct and ridge hold to what is known."

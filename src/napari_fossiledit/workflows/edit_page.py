@@ -282,7 +282,7 @@ def _level(layer: str) -> str:
 
 
 def _settings(result: EditResult, record: EditRecord) -> dict[str, str]:
-    shown = ("mud", "solver", "levels", "pull", "pull_to", "fossil_weight", "tolerance")
+    shown = ("mud", "scope", "solver", "levels", "pull", "pull_to", "fossil_weight", "tolerance")
     told = {name.replace("_", " "): record.params.get(name) for name in shown}
     return {
         **{name: str(value) for name, value in told.items() if value not in (None, "")},

@@ -85,6 +85,10 @@ def require_wrong(place: Place, known: Known) -> None:
         )
 
 
+_LEVELS, _FOSSIL_WEIGHT = "0", 30.0
+"""With these, repairs on the sample reef cost the other instances least."""
+
+
 def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditParams:
     """Propose an edit of the slice with the place, joint with others that need no repair.
 
@@ -97,6 +101,8 @@ def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditPa
         slices=",".join(map(str, [place.slice, *joint])),
         class_name=place.class_name,
         scope=Scope.ALL,
+        levels=_LEVELS,
+        fossil_weight=_FOSSIL_WEIGHT,
         **{name: getattr(params, name) for name in shared},
     )
 
