@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,19 +29,18 @@ from torchvision.ops import box_iou
 
 from napari_fossiledit.editing.examples import Example
 from napari_fossiledit.editing.level import Hooks, solve_level
-from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.compiled import compiled
 from napari_fossiledit.models.detectron2_read import read_detectron2
 from napari_fossiledit.models.detectron2_write import write_detectron2
 from napari_fossiledit.models.heads import Limits
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.winograd import fast
 from napari_fossiledit.params.editing import SolveParams, Solver
 from napari_fossiledit.progress import never, silent
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-from native_detectron2 import Native, cache_folder, fetch  # noqa: E402
+from native_detectron2 import Native, cache_folder, fetch, most_memory  # noqa: E402
 
 Rgb = NDArray[np.uint8]
 WHOLE = (800, 1213)
@@ -210,20 +208,14 @@ def returned(model: MaskRcnnSegmenter, work: Path) -> bool:
 
 
 def timing(native: Native, folder: Path, image: Path, rounds: int) -> dict[str, Any]:
-    """Seconds for one slice, native, twin and compiled twin by turns; the median of each.
+    """Seconds for one slice, native, twin and fast twin by turns; the median of each.
 
     The seconds of processors tell more where the machine does other work.
     """
     native("open", folder=folder)
     twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
     pixels = np.load(image)
-    kinds, compiling = {"twin": twin}, None
-    try:
-        start = time.perf_counter()
-        kinds["compiled"] = compiled(twin)
-        compiling = time.perf_counter() - start
-    except FossilError as error:
-        print(error)
+    kinds = {"twin": twin, "fast": fast(twin)}
     rows: dict[str, list[tuple[float, float]]] = {"native": [], **{name: [] for name in kinds}}
     for turn in range(rounds + 1):
         answer = native("predict", image=image)
@@ -233,15 +225,17 @@ def timing(native: Native, folder: Path, image: Path, rounds: int) -> dict[str, 
         for name, pair in taken.items():
             if turn:  # the first is to warm up
                 rows[name].append(pair)
+    return {**ratios(rows), "load": os.getloadavg()[0], "fast_masks": agreement(twin, pixels)}
+
+
+def ratios(rows: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """Medians of wall and processor seconds, and how many times native's throughput they are."""
     median = {name: np.median(np.array(pairs), axis=0).tolist() for name, pairs in rows.items()}
     return {
         "seconds_and_cpu_seconds": rows,
         "median": median,
         "throughput": {name: median["native"][0] / pair[0] for name, pair in median.items()},
         "cpu_throughput": {name: median["native"][1] / pair[1] for name, pair in median.items()},
-        "compiling": compiling,
-        "load": os.getloadavg()[0],
-        "compiled_masks": agreement(twin, kinds["compiled"], pixels) if compiling else None,
     }
 
 
@@ -252,9 +246,10 @@ def timed(model: MaskRcnnSegmenter, pixels: Rgb) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - used
 
 
-def agreement(exact: MaskRcnnSegmenter, fast: MaskRcnnSegmenter, pixels: Rgb) -> float:
-    """Least IoU of the compiled twin's masks with the best fitting ones of the exact one."""
-    ours, theirs = exact.predict(pixels), [i.mask.to_array() for i in fast.predict(pixels)]
+def agreement(exact: MaskRcnnSegmenter, pixels: Rgb) -> float:
+    """Least IoU of the masks of the fast engine with the best fitting ones of the exact one."""
+    ours = exact.predict(pixels)
+    theirs = [i.mask.to_array() for i in fast(exact).predict(pixels)]
     best = []
     for instance in ours:
         mask = instance.mask.to_array()
@@ -273,10 +268,10 @@ def memory(folder: Path, image: Path, kind: str, threads: int) -> int:
 def peak(folder: Path, image: Path, kind: str) -> int:
     """Predict once; most memory that this process has held, in bytes."""
     twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
-    if kind == "compiled":
-        twin = compiled(twin)
+    if kind == "fast":
+        twin = fast(twin)
     twin.predict(np.load(image))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return most_memory()
 
 
 def arguments() -> argparse.Namespace:
@@ -336,7 +331,7 @@ def memories(folders: str, folder: Path, image: Path, threads: int) -> dict[str,
     with Native(folders, threads) as native:
         native("load", folder=folder)
         found = {"native": int(native("predict", image=image)["rss"])}
-    return found | {kind: memory(folder, image, kind, threads) for kind in ("twin", "compiled")}
+    return found | {kind: memory(folder, image, kind, threads) for kind in ("twin", "fast")}
 
 
 def main() -> None:

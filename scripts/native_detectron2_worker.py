@@ -34,6 +34,7 @@ from detectron2.checkpoint import DetectionCheckpointer  # noqa: E402
 from detectron2.config import get_cfg  # noqa: E402
 from detectron2.engine import DefaultPredictor  # noqa: E402
 from detectron2.layers import FrozenBatchNorm2d  # noqa: E402
+from native_detectron2 import most_memory  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -105,7 +106,7 @@ class Worker:
         cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0
         cfg.MODEL.WEIGHTS = str(Path(folder, "model_final.pth"))
         self.predictor = DefaultPredictor(cfg)
-        return {"rss": peak()}
+        return {"rss": most_memory()}
 
     def capture(self, image: str, out: str) -> Answer:
         """Write what goes into and comes out of the pyramid's output convolutions."""
@@ -122,7 +123,7 @@ class Worker:
         start, used = time.perf_counter(), time.process_time()
         found = self.predictor(pixels)["instances"]
         seconds, cpu = time.perf_counter() - start, time.process_time() - used
-        return {"seconds": seconds, "cpu": cpu, "count": len(found), "rss": peak()}
+        return {"seconds": seconds, "cpu": cpu, "count": len(found), "rss": most_memory()}
 
     def stages(self, image: str, out: str, maps: bool = False) -> Answer:
         """Write what each stage gave for one image."""
@@ -245,13 +246,6 @@ def widened(spread: float, centre: float) -> Callable[..., Tensor | None]:
         return layer(*inputs)
 
     return adjust
-
-
-def peak() -> int:
-    """Most memory this process has held, in bytes; Windows does not tell."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:

@@ -356,6 +356,6 @@ def prediction_source(
         options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
     if params.backend is not Backend.TWIN:
         options += f":{params.backend}"
-    if params.engine is not Engine.EAGER:
+    if params.engine is not Engine.EXACT:
         options += f":{params.engine}"
     return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

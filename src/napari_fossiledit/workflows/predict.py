@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
+from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import ModelRef, find_model, prediction_source
@@ -109,25 +108,19 @@ def predict_missing(
 
 
 def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
-    """Load a model where and as `params` say, compiled where asked for.
+    """Load a model where and as `params` say.
 
     Raises
     ------
     FossilError
-        Where what compiles it is not installed, or cannot compute on the device or for the backend.
+        Where the engine cannot compute on the device or for the backend.
     """
-    if params.engine is Engine.EAGER:
+    if params.engine is Engine.EXACT:
         return ref.on(params.device, params.backend)
-    if params.backend is not Backend.TWIN:
-        raise FossilError(
-            f"The engine {params.engine} does not compile the backend {params.backend}",
-            expected=f"the backend {Backend.TWIN}",
-            found=params.backend,
-            advice="Choose the engine eager, or the other backend.",
-        )
-    from napari_fossiledit.models.compiled import compiled
+    from napari_fossiledit.models.winograd import fast
 
-    return compiled(ref.load(Device.CPU if params.device is Device.AUTO else params.device))
+    device = Device.CPU if params.device is Device.AUTO else params.device
+    return fast(ref.on(device, params.backend))
 
 
 def _predict(
