@@ -55,7 +55,7 @@ def ways(steps: int) -> list[Way]:
     held = {"pull": 0.1, "pull_to": Pull.WEIGHTS}
     return [
         Way(
-            "default of `edit`: blurred background, level 0, fossils weigh 30",
+            "default of `edit`: masks alone, background blurred, fossils weigh 10",
             PerturbParams(preset=default.preset, class_name=CLASS),
             SolveParams(**{name: getattr(default, name) for name in SolveParams.model_fields}),
             default.fossil_weight,

@@ -108,6 +108,8 @@ def raised(boxes: Tensor, size: tuple[int, int], prior: Prior) -> Tensor:
 
 
 _LEAST_SIDE = 1e-2
+_MASKS_AT_ONCE = 32
+"""More of them take memory, and no less time."""
 EVEN_EMPTY = -1.0
 """`RegionHeads.least_side` that keeps boxes without an area, as detectron2 does."""
 NOT_EMPTY = 1e-30
@@ -231,7 +233,9 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes
     ) -> Tensor:
         pooled = self.mask_roi_pool(features, boxes, sizes)
-        return cast("Tensor", self.mask_predictor(self.mask_head(pooled)))
+        count = len(pooled) if torch.is_grad_enabled() else _MASKS_AT_ONCE
+        parts = [self.mask_predictor(self.mask_head(p)) for p in pooled.split(max(count, 1))]
+        return torch.cat(parts)
 
     def _sample(self, proposals: list[Tensor], targets: list[Target]) -> _Samples:
         """Choose regions to learn from, instances themselves included."""
