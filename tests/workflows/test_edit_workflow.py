@@ -17,7 +17,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.annotations import ImportParams
-from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
@@ -36,6 +36,7 @@ TINY = {
     "pinned": "2",
     "preserve": "3",
     "levels": "2-3",
+    "scope": "all",
     "solver": "direct",
     "pull_to": "output",
     "iterations": 2,
@@ -137,6 +138,20 @@ def test_only_the_chosen_levels_are_edited(done):
     moved = [bool((a.weight != b.weight).any()) for a, b in pairs]
     assert moved == [False, False, True, True]
     assert len(delta) == 2
+
+
+def test_by_default_outlines_alone_are_edited(project_path):
+    assert EditParams().scope is Scope.MASKS
+    made = edit.run(project_path, params(scope=Scope.MASKS, strengths="1"))
+    with Project.open(project_path, read_only=True) as project:
+        ref = find_model(project, made.name)
+        assert set(ref.edit.deltas) == {"mask_outputs.2", "mask_outputs.3"}
+        edited, parent = ref.load(Device.CPU), ref.parent.load(Device.CPU)
+        image = project.stack.read(1)
+    assert edited.network.spec.mask_levels == (2, 3)
+    before, after = parent.predict(image), edited.predict(image)
+    assert [i.score for i in before] == [i.score for i in after]
+    assert made.comparison.before.predictions == made.comparison.after.predictions
 
 
 def test_progress_tells_what_is_done_and_how_far(done):

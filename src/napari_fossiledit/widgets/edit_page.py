@@ -30,7 +30,7 @@ HELP = (
 )
 _EMPTY = "The loss of each level appears here while the edit is solved."
 _LEVEL = "level {}"
-_SHOWN = ("name", "model", "slices", "preserve", "tuning", "pinned", "solver")
+_SHOWN = ("name", "model", "slices", "preserve", "tuning", "pinned", "solver", "scope")
 
 
 class EditPage(QWidget):
