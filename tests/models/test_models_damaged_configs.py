@@ -7,8 +7,10 @@ from itertools import pairwise
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_config import DEFAULTS, read_config
-from napari_fossiledit.models.detectron2_settings import cut_of
+from napari_fossiledit.models.detectron2_config import DEFAULTS, check_config, read_config
+from napari_fossiledit.models.detectron2_settings import config_of, cut_of
+from napari_fossiledit.models.preprocessing import Preprocessing
+from napari_fossiledit.models.spec import default_spec
 
 STEPS = list(pairwise("abcdefghijkl"))
 LEVELS = "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in STEPS)
@@ -68,3 +70,13 @@ def test_a_base_of_an_impossible_name_is_named(tmp_path):
 def test_cuts_that_are_no_numbers_are_named(key, value):
     said = _said(cut_of, {**DEFAULTS, key: value}, "c.yaml")
     assert said.startswith("c.yaml holds a value that cannot be used; expected")
+
+
+def test_sigmoid_scores_are_refused():
+    key = "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE"
+    check_config({key: False}, "c.yaml")
+    # detectron2 0.6 knows no such key, and refuses it.
+    assert key not in config_of(default_spec("r50", ("a",)), Preprocessing())
+    said = _said(check_config, {key: True}, "c.yaml")
+    assert f"expected {key} = False" in said
+    assert f"found {key} = True" in said
