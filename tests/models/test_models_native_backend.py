@@ -61,14 +61,23 @@ def test_a_folder_of_that_name_is_no_detectron2(tmp_path, monkeypatch):
     assert not has_detectron2()
 
 
-def test_a_broken_detectron2_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("_C.so: undefined symbol"),
+        AttributeError("module 'numpy' has no attribute 'bool'"),
+        TypeError("an argument that is no more"),
+    ],
+)
+def test_a_broken_detectron2_is_told(tmp_path, monkeypatch, error):
     package = tmp_path / "detectron2"
     package.mkdir()
-    (package / "__init__.py").write_text("raise ImportError('_C.so: undefined symbol')")
+    (package / "__init__.py").write_text(f"raise {error!r}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(backends, "has_detectron2", lambda: True)
     require_backend(Backend.DETECTRON2, Architecture.R50)
-    with pytest.raises(FossilError, match=r"cannot be imported.*undefined symbol.*Build it again"):
+    said = rf"cannot be imported.*found {type(error).__name__}: {error}\. Build it again"
+    with pytest.raises(FossilError, match=said):
         native_config({})
 
 

@@ -14,10 +14,14 @@ import yaml
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
+from napari_fossiledit.models.unreadable import UNREADABLE, in_short, reason
 
 Config = dict[str, Any]
 
 _MOST_BASES = 8
+_BROKEN: tuple[type[Exception], ...] = (yaml.YAMLError, *UNREADABLE)
+# detectron2 writes all its settings in 10 kB and 400 values, five deep.
+_MOST_BYTES, _MOST_VALUES, _DEEPEST, _MOST_CHARACTERS = 2**20, 100_000, 32, 1000
 
 DEFAULTS: Config = {
     "INPUT.FORMAT": "BGR",
@@ -99,6 +103,8 @@ REQUIRED: Config = {
 }
 """What a Mask R-CNN on a feature pyramid says; anything else computes something else."""
 
+# As above, of releases after 0.6, which knows no such keys and would refuse them in a file.
+_REQUIRED_LATER: Config = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False}
 
 # Normalisations that predict in the same way.
 _ALIKE = {"MODEL.RESNETS.NORM": ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN")}
@@ -106,6 +112,37 @@ _ALIKE = {"MODEL.RESNETS.NORM": ("BN", "SyncBN", "nnSyncBN", "naiveSyncBN")}
 
 class _Loader(yaml.SafeLoader):
     """Makes plain values only; tuples, which old files name, become lists."""
+
+    def get_single_node(self) -> yaml.nodes.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _written_out(node, {})
+        return node
+
+
+def _written_out(
+    node: yaml.nodes.Node, known: dict[int, tuple[int, int]], depth: int = 0
+) -> tuple[int, int]:
+    """Count values and levels of a node with all its aliases, and raise at too many.
+
+    An alias costs a file three characters, and a node of aliases to nodes of aliases is huge.
+    """
+    if isinstance(node, yaml.nodes.ScalarNode) and len(node.value) > _MOST_CHARACTERS:
+        raise ValueError(f"a value of more than {_MOST_CHARACTERS} characters")
+    if id(node) not in known and depth <= _DEEPEST:
+        parts = [_written_out(part, known, depth + 1) for part in _parts(node)]
+        levels = 1 + max((below for _, below in parts), default=0)
+        known[id(node)] = 1 + sum(count for count, _ in parts), levels
+    count, levels = known.get(id(node), (0, 1))
+    if count > _MOST_VALUES or depth + levels > _DEEPEST:
+        raise ValueError(f"more than {_MOST_VALUES} values, or more than {_DEEPEST} deep")
+    return count, levels
+
+
+def _parts(node: yaml.nodes.Node) -> list[yaml.nodes.Node]:
+    if isinstance(node, yaml.nodes.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.nodes.SequenceNode) else []
 
 
 def _sequence(loader: yaml.Loader, node: yaml.nodes.SequenceNode) -> list[Any]:
@@ -132,14 +169,15 @@ def read_config(path: Path) -> tuple[Config, tuple[str, ...]]:
     """
     place, layers = path, []
     for _ in range(_MOST_BASES):
-        values = _flat(_parsed(place))
+        values = _parsed(place)
         base = values.pop("_BASE_", None)
         layers.append(values)
         if base is None:
             break
         place = place.parent / str(base)
-        if not place.is_file():
-            return _merged(layers), (str(base),)
+        with explained(place, "Reading"):
+            if not place.is_file():
+                return _merged(layers), (str(base),)
     return _merged(layers), ()
 
 
@@ -148,23 +186,27 @@ def _merged(layers: list[Config]) -> Config:
     return {key: value for layer in reversed(layers) for key, value in layer.items()}
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    with explained(path, "Reading"):
-        data = path.read_bytes()
+def _parsed(path: Path) -> Config:
+    """Read one file, flat."""
+    with explained(path, "Reading"), path.open("rb") as stream:
+        data = stream.read(_MOST_BYTES + 1)
     try:
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES} bytes")
         found = yaml.load(data, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        values = _flat(found) if isinstance(found, dict) else {}
+    except _BROKEN as error:
         raise FossilError(
             f"{path} cannot be read",
             expected="a detectron2 configuration (YAML)",
-            found=" ".join(str(error).split()),
+            found=reason(error),
         ) from error
     if isinstance(found, dict) and ({"MODEL", "_BASE_"} & set(found)):
-        return found
+        return values
     raise FossilError(
         f"{path} is no detectron2 configuration",
         expected="a section MODEL",
-        found=", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__,
+        found=in_short(", ".join(map(str, found)) if values else type(found).__name__),
     )
 
 
@@ -192,13 +234,14 @@ def nested(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_config(config: Config, where: str) -> None:
     """Raise `FossilError` where a configuration asks for another network than Mask R-CNN FPN."""
-    said = {key: config[key] for key in REQUIRED if key in config}
-    wrong = {k: v for k, v in said.items() if not _same(v, REQUIRED[k]) and not _alike(k, v)}
+    wanted = {**REQUIRED, **_REQUIRED_LATER}
+    said = {key: config[key] for key in wanted if key in config}
+    wrong = {k: v for k, v in said.items() if not _same(v, wanted[k]) and not _alike(k, v)}
     if wrong:
         raise FossilError(
             f"{where} describes a network that cannot be run here",
-            expected=", ".join(f"{k} = {REQUIRED[k]!r}" for k in wrong),
-            found=", ".join(f"{k} = {v!r}" for k, v in wrong.items()),
+            expected=", ".join(f"{k} = {wanted[k]!r}" for k in wrong),
+            found=", ".join(f"{k} = {in_short(repr(v))}" for k, v in wrong.items()),
             advice="A Mask R-CNN with feature pyramid (R50-FPN, R101-FPN or X101-FPN) can.",
         )
 

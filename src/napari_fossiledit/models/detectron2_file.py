@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,12 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.models.places import CHECKPOINTS
 from napari_fossiledit.models.restricted_pickle import forbidden, read_pickle
+from napari_fossiledit.models.unreadable import UNREADABLE, in_short
 
 OURS = "napari_fossiledit"
 """Key of a checkpoint under which we keep what detectron2 has no place for."""
+
+_BROKEN: tuple[type[Exception], ...] = (OSError, *UNREADABLE)
 
 # How torch names what it would not call.
 _CALLED = re.compile(r"GLOBAL ([\w.]+)")
@@ -85,10 +87,10 @@ def _torch_file(path: Path) -> Any:
     """Read a torch file without running any code that may be in it."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except _BROKEN as error:
         called = _CALLED.search(str(error))
         if called:
-            raise forbidden(path, called[1]) from error
+            raise forbidden(path, f"a call of {called[1]}") from error
         raise FossilError(
             f"{path} cannot be read",
             expected="a torch file that holds weights only",
@@ -100,7 +102,7 @@ def _torch_file(path: Path) -> Any:
 def _first_line(error: Exception) -> str:
     """Shorten what torch says; its advice to run what is in the file is not passed on."""
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return in_short(text.splitlines()[0]) if text else type(error).__name__
 
 
 def _tensors(values: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from napari_fossiledit.models.detectron2_file import Checkpoint, read_checkpoint
 from napari_fossiledit.models.detectron2_layers import Layers, find_layers, to_ours
 from napari_fossiledit.models.detectron2_settings import (
     check_agreement,
+    cut_of,
     preprocessing_of,
     spec_of,
 )
@@ -110,16 +111,9 @@ def import_checkpoint(
     named = named_classes(classes or _own_names(record), layers.classes, checkpoint.where)
     spec = spec_of(values, layers, named, where)
     found = preprocessing_of(values, where)
+    cut = cut_of(values, where)
     weights, more = _weights(checkpoint, spec)
-    return Imported(
-        spec,
-        found,
-        weights,
-        (*notes, *more),
-        float(values["MODEL.ROI_HEADS.SCORE_THRESH_TEST"]),
-        int(values["TEST.DETECTIONS_PER_IMAGE"]),
-        checkpoint.where,
-    )
+    return Imported(spec, found, weights, (*notes, *more), *cut, checkpoint.where)
 
 
 def known_classes(checkpoint: Checkpoint) -> tuple[int, tuple[str, ...]]:

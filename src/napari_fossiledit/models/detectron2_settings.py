@@ -11,6 +11,7 @@ from napari_fossiledit.models.detectron2_config import DEFAULTS, REQUIRED, X101,
 from napari_fossiledit.models.detectron2_layers import Layers
 from napari_fossiledit.models.preprocessing import Preprocessing, Resize
 from napari_fossiledit.models.spec import NetworkSpec
+from napari_fossiledit.models.unreadable import in_short
 from napari_fossiledit.params.segment import Architecture
 
 _LEVELS = 5
@@ -34,7 +35,7 @@ def check_agreement(config: Config, layers: Layers, where: str, weights: str) ->
         raise FossilError(
             f"{where} does not belong to {weights}",
             expected=", ".join(f"{key} = {found[key]}" for key in wrong) + " as the weights are",
-            found=", ".join(f"{key} = {config[key]}" for key in wrong),
+            found=", ".join(f"{key} = {in_short(config[key])}" for key in wrong),
             advice="Choose the configuration the model was trained with.",
         )
 
@@ -74,11 +75,11 @@ def _explained(where: str) -> Iterator[None]:
     """Turn a value of the wrong kind into a `FossilError` that names the configuration."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
         raise FossilError(
             f"{where} holds a value that cannot be used",
             expected="the values of a Mask R-CNN with a feature pyramid",
-            found=" ".join(str(error).split()),
+            found=in_short(error),
         ) from error
 
 
@@ -130,6 +131,19 @@ def preprocessing_of(config: Config, where: str) -> Preprocessing:
             short_edge=int(config["INPUT.MIN_SIZE_TEST"]),
             long_edge=int(config["INPUT.MAX_SIZE_TEST"]),
         )
+
+
+def cut_of(config: Config, where: str) -> tuple[float, int]:
+    """Tell the score and the number of detections at which detectron2 cuts.
+
+    Raises
+    ------
+    FossilError
+        Where a value is of the wrong kind.
+    """
+    with _explained(where):
+        score = float(config["MODEL.ROI_HEADS.SCORE_THRESH_TEST"])
+        return score, int(config["TEST.DETECTIONS_PER_IMAGE"])
 
 
 def config_of(spec: NetworkSpec, preprocessing: Preprocessing) -> Config:

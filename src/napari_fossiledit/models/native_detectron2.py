@@ -29,6 +29,7 @@ from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import Network
 from napari_fossiledit.models.prior import Prior
 from napari_fossiledit.models.spec import LEFT_OUT
+from napari_fossiledit.models.unreadable import in_short
 
 _WHERE = "The model in detectron2"
 _INEXACT = (
@@ -161,16 +162,20 @@ def native_config(config: Config) -> Any:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Say in words where an import of detectron2 fails."""
+    """Say in words where an import of detectron2 fails; only imports belong inside.
+
+    Its code runs then, and ends with any kind of error where it is older than numpy, torch or
+    Pillow: names that those have removed, not only libraries that are missing.
+    """
     # Removed from Pillow 10, and read by detectron2 0.6 when it is imported.
     if not hasattr(Pillow, "LINEAR"):
         vars(Pillow)["LINEAR"] = Pillow.Resampling.BILINEAR
     try:
         yield
-    except (ImportError, OSError) as error:
+    except Exception as error:
         raise FossilError(
             "The installed detectron2 cannot be imported",
-            expected="a detectron2 that fits the installed torch",
-            found=f"{type(error).__name__}: {error}",
+            expected="a detectron2 that fits the installed torch, numpy and Pillow",
+            found=f"{type(error).__name__}: {in_short(error)}",
             advice="Build it again for this environment, or choose the backend twin.",
         ) from error

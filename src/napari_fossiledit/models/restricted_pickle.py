@@ -1,96 +1,111 @@
 """Reading pickles of weights without running anything that is in them.
 
-A pickle is a program: it names functions and calls them. Here it may name only what puts an array,
-a tensor or an ordered dictionary together; anything else ends the reading.
+A pickle is a program: it names functions, calls them and sets the state of what they return. Here
+it may name only the stand-ins of `pickled_arrays`; anything else ends the reading.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
-from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import IO, Any, ClassVar
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
+from napari_fossiledit.models.pickled_arrays import (
+    ArrayMaker,
+    Dictionary,
+    Fixed,
+    ForbiddenError,
+    Function,
+)
+from napari_fossiledit.models.unreadable import UNREADABLE, in_short, reason
 
 _EXPECTED = "names of layers with arrays, and nothing that runs"
-_BROKEN = (
-    pickle.UnpicklingError,
-    EOFError,
-    AttributeError,
-    ImportError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+
+# A checkpoint with its optimiser has some thousand values, five deep.
+_MOST_VALUES, _DEEPEST, _LONGEST_INT = 1_000_000, 32, 64
+
+# What dictionaries, lists, numbers, text, bytes and the stand-ins are written with. Not: instances
+# of classes, sets, persistent and extended names, buffers outside of the file.
+_STEPS = (
+    "PROTO FRAME STOP MARK POP POP_MARK PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET "
+    "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
+    "STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
+    "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS "
+    "SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD"
 )
 
 
-class _ForbiddenError(Exception):
-    """The pickle names something that is not on the list."""
+class _Reader(pickle._Unpickler):
+    """Unpickler that knows the names of `ArrayMaker` only.
 
+    Of the two unpicklers of the standard library it is the one in Python: the other reserves
+    memory for whatever number a file gives to a value, and ends with the process for some files.
+    """
 
-def _latin(text: str, encoding: str) -> bytes:
-    """Stand in for ``codecs.encode``, as which Python 3 writes bytes in old pickles."""
-    if encoding not in ("latin1", "latin-1"):
-        raise _ForbiddenError(f"_codecs.encode to {encoding}")
-    return text.encode("latin-1")
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: step
+        for code, step in pickle._Unpickler.dispatch.items()
+        if code in {getattr(pickle, name)[0] for name in _STEPS.split()}
+    }
 
-
-def _storage(data: bytes) -> Any:
-    """Stand in for torch's own function, which would unpickle freely."""
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """Stand in for torch's own function, without its hooks."""
-    found: Tensor = torch._utils._rebuild_tensor(storage, offset, tuple(size), tuple(stride))
-    return found
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _latin,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("torch.storage", "_load_from_bytes"): _storage,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-}
-# numpy's own functions, under the names of all its versions.
-for _name, _function in {
-    "multiarray._reconstruct": np.empty(0).__reduce__()[0],
-    "multiarray.scalar": np.float32(0).__reduce__()[0],
-    "numeric._frombuffer": np.empty(0).__reduce_ex__(5)[0],
-}.items():
-    for _package in ("numpy.core", "numpy._core"):
-        _module, _, _attribute = f"{_package}.{_name}".rpartition(".")
-        _ALLOWED[_module, _attribute] = _function
-
-
-class _Reader(pickle.Unpickler):
-    """Unpickler that knows the names of `_ALLOWED` only."""
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._known = ArrayMaker(size).functions()
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise _ForbiddenError(f"{module}.{name}")
-        return _ALLOWED[module, name]
+        if (module, name) not in self._known:
+            raise ForbiddenError(f"a call of {module}.{name}")
+        return self._known[module, name]
+
+    def _empty(self: Any) -> None:
+        self.append(Dictionary())
+
+    def _filled(self: Any) -> None:
+        items = self.pop_mark()
+        self.append(Dictionary(zip(items[::2], items[1::2], strict=True)))
+
+    dispatch[pickle.EMPTY_DICT[0]] = _empty
+    dispatch[pickle.DICT[0]] = _filled
 
 
-def forbidden(path: Path, name: str) -> FossilError:
-    """Make the error that tells of a file with code in it, which calls `name`."""
+class _Values:
+    """Takes plain values out of what a pickle made."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """Return `value` with its arrays and tensors, as a copy of its lists and dictionaries."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST:
+            raise ValueError(f"more than {_MOST_VALUES} values, or more than {_DEEPEST} deep")
+        if isinstance(value, dict):
+            return {_leaf(k): self.plain(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.plain(v, depth + 1) for v in value)
+        return _leaf(value)
+
+
+def _leaf(value: Any) -> Any:
+    if isinstance(value, Fixed) and not isinstance(value, Function) and value.value is not None:
+        return value.value
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
+        raise ValueError(f"a number of more than {_LONGEST_INT} bits")
+    if value is None or isinstance(value, str | int | float | bytes):
+        return value
+    raise ForbiddenError(f"a value that is none: {type(value).__name__}")
+
+
+def forbidden(path: Path, what: str) -> FossilError:
+    """Make the error that tells of a file with code in it, e.g. ``a call of os.mkdir``."""
     return FossilError(
         f"{path} holds more than weights and was not opened",
         expected=_EXPECTED,
-        found=f"a call of {name}",
+        found=in_short(what),
         advice="Nothing of it has run. Take the file from its maker again.",
     )
 
@@ -102,17 +117,18 @@ def read_pickle(path: Path) -> Any:
     ------
     FossilError
         Where the file is missing, truncated, no pickle, or names anything else; nothing of that
-        has run then.
+        has run then. Also where it makes more than it has bytes for.
     """
     with explained(path, "Reading"), path.open("rb") as stream:
+        size = path.stat().st_size
         try:
-            return _Reader(stream, encoding="latin1").load()
-        except _ForbiddenError as error:
+            return _Values().plain(_Reader(stream, size).load())
+        except ForbiddenError as error:
             raise forbidden(path, str(error)) from error
-        except _BROKEN as error:
+        except UNREADABLE as error:
             raise FossilError(
                 f"{path} cannot be read",
                 expected=f"a complete pickle: {_EXPECTED}",
-                found=f"{path.stat().st_size} bytes ({str(error) or type(error).__name__})",
+                found=f"{size} bytes ({reason(error)})",
                 advice="It may be truncated: copy it again.",
             ) from error
