@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.detectron2_classes import parse_classes
+from napari_fossiledit.models.places import CHECKPOINTS
 from napari_fossiledit.models.spec import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -34,6 +35,24 @@ def proposed_name(file: Path) -> str:
     usual = _USUAL_NAME.fullmatch(file.stem) and file.absolute().parent.name
     name = _WRONG_IN_NAMES.sub("-", usual or file.stem).strip("-.")
     return name[:_LONGEST_NAME] or "imported"
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a path is a file of another program, and no part of a model folder."""
+    return path.suffix in CHECKPOINTS and path.is_file()
+
+
+def checkpoint_name(file: Path) -> str:
+    """Name what a checkpoint is called that is used where it lies.
+
+    No model of a project has such a name, so that their predictions stay apart.
+
+    Examples
+    --------
+    >>> checkpoint_name(Path("my run/model_final.pth"))
+    'my-run.pth'
+    """
+    return proposed_name(file) + file.suffix
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
+from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
-from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
+from napari_fossiledit.workflows.foreign_models import checkpoint_name, is_checkpoint, read_foreign
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -277,11 +277,9 @@ def _model(project: Project | None, text: str) -> ModelRef:
         return ModelRef(text, SHIPPED / text, text)
     path = Path(text)
     with explained(path, "Looking at"):
-        if _is_checkpoint(path):
+        if is_checkpoint(path):
             known = () if project is None else project.settings.classes
-            # No model of a project has such a name, so that their predictions stay apart.
-            name = proposed_name(path) + path.suffix
-            return FileRef(name, path.resolve(), str(path.resolve()), known)
+            return FileRef(checkpoint_name(path), path.resolve(), str(path.resolve()), known)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
             return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
@@ -290,11 +288,6 @@ def _model(project: Project | None, text: str) -> ModelRef:
         expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
         advice="Train one first, or use the shipped reef-lite.",
     )
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Tell whether a path is a file of another program, and no part of a model folder."""
-    return path.suffix in CHECKPOINTS and path.is_file()
 
 
 def noted_hash(folder: Path) -> str:
