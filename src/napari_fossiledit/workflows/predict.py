@@ -93,7 +93,7 @@ def predict_missing(
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
     source = prediction_source(ref, ref.model_hash, params, slices)
-    planned = visits(ref, params, slices)
+    planned = visits(project, ref, params, slices)
     missing = sorted(set(slices) - project.ledger.done(source))
     notes: tuple[str, ...] = ()
     if missing:
