@@ -130,6 +130,7 @@ def test_other_classes_are_refused_with_the_way_out(reef_project, checkpoint):
     message = said(import_model, reef_project, checkpoint, ImportModelParams())
     assert str(checkpoint) in message
     assert "expected 1 class: archaeocyathid; found 2 classes without names" in message
+    assert "Say which is which: --classes" in message
     assert '--classes "archaeocyathid,-" or --classes "0=archaeocyathid"' in message
     for classes, told in {
         "archaeocyathid,sponge": "found sponge",
@@ -322,12 +323,21 @@ def test_a_checkpoint_predicts_where_it_lies(reef_project, checkpoint, tmp_path)
     params = PredictParams(model=file, slices="0", device=Device.CPU)
     found = predict.run(reef_project, params)
     assert found.model == "run.pth"
+    config, assumed = found.notes
+    assert config == f"The configuration is {own / 'config.yaml'}."
+    assert "taken for the project's: 0=archaeocyathid, 1=calcimicrobe" in assumed
+    assert found.summary()["notes"] == [config, assumed]
+    judged = evaluate.run(reef_project, EvaluateParams(model=file, slices="0"))
+    assert (judged.source, judged.notes) == (found.source, found.notes)
+    assert judged.summary()["notes"] == [config, assumed]
     assert found.instances > 0
     assert predict.run(reef_project, params).predicted == ()
     assert "Import it first" in said(edit.run, reef_project, EditParams(model=file, name="e"))
     with Project.open(reef_project) as project:
         project.update(classes=("archaeocyathid",))
-    assert "found 2 classes" in said(predict.run, reef_project, params)
+    message = said(predict.run, reef_project, params)
+    assert "found 2 classes" in message
+    assert 'fossiledit models import PROJECT FILE --classes "archaeocyathid,-"' in message
     assert "a checkpoint file" in said(
         predict.run, reef_project, PredictParams(model=str(tmp_path / "none.pth"))
     )

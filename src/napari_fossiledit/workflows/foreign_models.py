@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.detectron2_read import Imported
 
 _LISTED = 5
+_SAY = "Say which is which:"
 # What detectron2 calls the files of every model.
 _USUAL_NAME = re.compile(r"model_(final|best|\d+)")
 _WRONG_IN_NAMES = re.compile(r"[^\w.+-]+")
@@ -64,7 +65,7 @@ class Foreign:
 
 
 def read_foreign(
-    file: Path, known: Sequence[str], *, classes: str = "", config: str = ""
+    file: Path, known: Sequence[str], *, classes: str = "", config: str = "", say: str = _SAY
 ) -> Foreign:
     """Read a checkpoint of detectron2; torch is imported here and not before.
 
@@ -74,6 +75,8 @@ def read_foreign(
         Classes of the project; empty: there is none, and any name will do.
     classes, config
         As in `ImportModelParams`.
+    say
+        How a user says which class is which where they differ; the option ``--classes`` follows.
 
     Raises
     ------
@@ -87,15 +90,15 @@ def read_foreign(
     wanted = parse_classes(classes)
     checkpoint = read_checkpoint(file)
     place = Path(config).expanduser() if config else None
-    told = () if wanted else _assumed(checkpoint, known)
+    told = () if wanted else _assumed(checkpoint, known, say)
     if told:
         wanted = tuple(known)
     model = import_checkpoint(checkpoint, config=place, classes=wanted)
-    _require_known(model.spec.classes, known, checkpoint.where)
+    _require_known(model.spec.classes, known, checkpoint.where, say)
     return Foreign(model, (*model.notes, *told))
 
 
-def _assumed(checkpoint: Checkpoint, known: Sequence[str]) -> tuple[str, ...]:
+def _assumed(checkpoint: Checkpoint, known: Sequence[str], say: str) -> tuple[str, ...]:
     """Say that the classes are taken for those of the project, where there are as many.
 
     Nothing is assumed where the file names them.
@@ -106,24 +109,26 @@ def _assumed(checkpoint: Checkpoint, known: Sequence[str]) -> tuple[str, ...]:
     if named or not known:
         return ()
     if count != len(known):
-        raise _other_classes(checkpoint.where, f"{count} classes without names", count, known)
+        raise _other_classes(checkpoint.where, f"{count} classes without names", count, known, say)
     pairs = ", ".join(f"{n}={name}" for n, name in enumerate(known))
     return (f"The file does not name its classes; they are taken for the project's: {pairs}.",)
 
 
-def _require_known(found: Sequence[str], known: Sequence[str], where: str) -> None:
+def _require_known(found: Sequence[str], known: Sequence[str], where: str, say: str) -> None:
     strange = [name for name in found if name not in (LEFT_OUT, *known)]
     if known and strange:
-        raise _other_classes(where, ", ".join(strange[:_LISTED]), len(found), known)
+        raise _other_classes(where, ", ".join(strange[:_LISTED]), len(found), known, say)
 
 
-def _other_classes(where: str, found: str, count: int, known: Sequence[str]) -> FossilError:
+def _other_classes(
+    where: str, found: str, count: int, known: Sequence[str], say: str
+) -> FossilError:
     return FossilError(
         f"{where} finds other classes than the project has",
         expected=f"{len(known)} class{'es' if len(known) > 1 else ''}: {', '.join(known)}",
         found=found,
-        advice=f"Say which is which: {_examples(count, known)}, counted from 0 in the order of the"
-        " model. What is not named is left out.",
+        advice=f"{say} {_examples(count, known)}, counted from 0 in the order of the model. What is"
+        " not named is left out.",
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 
 _IN_USE = "model_in_use"
+_IMPORT = "fossiledit models import PROJECT FILE"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class ModelRef:
     def root(self) -> ModelRef:
         """The model that was trained: this one, or the one an edit goes back to."""
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed of the model, in sentences for the user."""
+        return ()
 
     @property
     def model_hash(self) -> str:
@@ -187,20 +193,28 @@ class FileRef(ModelRef):
     known: tuple[str, ...]
 
     @cached_property
-    def _read(self) -> MaskRcnnSegmenter:
-        return read_foreign(self.folder, self.known).model.segmenter(Device.CPU)
+    def _read(self) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+        say = f"Import it and say which is which: {_IMPORT}"
+        found = read_foreign(self.folder, self.known, say=say)
+        return found.model.segmenter(Device.CPU), found.notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed, for which the file is read."""
+        return self._read[1]
 
     @property
     def model_hash(self) -> str:
         """Digest of the model, for which the file is read."""
-        return self._read.model_hash
+        return self._read[0].model_hash
 
     def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
         """Load the model to a device."""
         from napari_fossiledit.models.devices import pick_device
         from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 
-        return MaskRcnnSegmenter(self._read.network, self._read.preprocessing, pick_device(device))
+        read, _ = self._read
+        return MaskRcnnSegmenter(read.network, read.preprocessing, pick_device(device))
 
 
 def require_kept(ref: ModelRef) -> None:
@@ -216,7 +230,7 @@ def require_kept(ref: ModelRef) -> None:
             f"{ref.root.folder} is no model of the project",
             expected="a model by its name",
             found="a file",
-            advice="Import it first: 'fossiledit models import PROJECT FILE'.",
+            advice=f"Import it first: '{_IMPORT}'.",
         )
 
 
