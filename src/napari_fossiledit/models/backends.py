@@ -1,7 +1,7 @@
 """What computes a model: this program's own network, or detectron2 where a user has it.
 
-Nothing of detectron2 is imported to find out whether it is there, and torch is imported only by
-what computes.
+Nothing of detectron2, or of OpenVINO, is imported to find out whether it is there, and torch is
+imported only by what computes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.params.segment import Architecture, Backend
+from napari_fossiledit.params.segment import Architecture, Backend, Engine
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
@@ -21,10 +21,24 @@ HOW_TO_INSTALL = (
     " choose the backend twin: it gives the same result without."
 )
 
+COMPILER = "openvino"
+HOW_TO_COMPILE = (
+    f'Run pip install "napari-fossiledit[{COMPILER}]", or choose the engine {Engine.EAGER}.'
+)
+
 
 def has_detectron2() -> bool:
     """Tell whether detectron2 is installed, without importing it."""
-    spec = find_spec(LIBRARY)
+    return _is_installed(LIBRARY)
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO is installed, which compiles models, without importing it."""
+    return _is_installed(COMPILER)
+
+
+def _is_installed(package: str) -> bool:
+    spec = find_spec(package)
     # A mere folder of that name is no package.
     return spec is not None and spec.origin is not None
 

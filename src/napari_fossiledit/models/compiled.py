@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.backbones import LEVELS
+from napari_fossiledit.models.backends import HOW_TO_COMPILE
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.models.network import STRIDE, MaskRcnn
 
-EXTRA = "openvino"
 _NAMES = (*LEVELS, "pool")
 
 
@@ -68,7 +68,7 @@ def _library() -> Any:
             "The engine openvino is not installed",
             expected="the Python package openvino",
             found=str(error),
-            advice=f'Run pip install "napari-fossiledit[{EXTRA}]", or choose the engine eager.',
+            advice=HOW_TO_COMPILE,
         ) from error
     return openvino
 

@@ -152,8 +152,8 @@ def _not_judged(project: Project, judged: PredictResult) -> tuple[str, ...]:
         return ()
     return (
         f"Judged was {judged.source}: what {judged.model} finds by the paper's protocol. Its latest"
-        f" predictions are others, made with other options or weights: to judge those, name {latest}"
-        " as the model.",
+        f" predictions are others, made with other options or weights: to judge those, name"
+        f" {latest} as the model.",
     )
 
 
