@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from napari_fossiledit import files
 from napari_fossiledit.editing.edit import Edit
@@ -25,8 +26,9 @@ from napari_fossiledit.models.spec import default_spec
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
+from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import edit, evaluate, predict, train
+from napari_fossiledit.workflows import edit, evaluate, new, predict, train
 from napari_fossiledit.workflows.edits import save_edit
 from napari_fossiledit.workflows.foreign_models import proposed_name
 from napari_fossiledit.workflows.model_files import export_model, import_model, list_models
@@ -341,6 +343,43 @@ def test_a_checkpoint_predicts_where_it_lies(reef_project, checkpoint, tmp_path)
     assert "a checkpoint file" in said(
         predict.run, reef_project, PredictParams(model=str(tmp_path / "none.pth"))
     )
+
+
+@pytest.fixture
+def deep_project(tmp_path):
+    """A project of a stack of 16 bit whose values lie far above 255."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(3000, 23001, (4, 96, 128)).astype(np.uint16)
+    for z, section in enumerate(values):
+        Image.fromarray(section).save(folder / f"slice_{z}.png")
+    path = tmp_path / "deep.fossil"
+    new.run(path, folder, NewParams())
+    return path
+
+
+def test_values_of_16_bit_are_shown_in_the_8_that_a_model_knows(deep_project, checkpoint, tmp_path):
+    done = import_model(deep_project, checkpoint, ONE)
+    assert "The stack has 16 bit: its values from 30" in done.notes[-1]
+    with Project.open(deep_project) as project:
+        made = find_model(project, "theirs").load(Device.CPU).preprocessing
+        assert made.low == pytest.approx(3020, abs=60)
+        assert made.high == pytest.approx(22980, abs=60)
+        seen = made.prepare(project.stack.read(1))
+        project.update(classes=("archaeocyathid", "calcimicrobe"))
+        lying = find_model(project, str(checkpoint))
+        assert lying.load(Device.CPU).preprocessing == made
+        assert done.notes[-1] in lying.notes
+    assert seen.mean() == pytest.approx(127.5, abs=5)
+    assert seen.std() > 30
+    export_model(deep_project, "theirs", tmp_path / "out")
+    again = import_model(
+        deep_project, tmp_path / "out" / "model_final.pth", ImportModelParams(name="again")
+    )
+    assert "16 bit" not in "".join(again.notes)
+    with Project.open(deep_project) as project:
+        kept = find_model(project, "again").load(Device.CPU).preprocessing
+    assert (kept.low, kept.high) == (made.low, made.high)
 
 
 def test_training_starts_from_a_checkpoint_and_says_what_is_new(reef_project, checkpoint):

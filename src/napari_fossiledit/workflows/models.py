@@ -18,7 +18,12 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
-from napari_fossiledit.workflows.foreign_models import checkpoint_name, is_checkpoint, read_foreign
+from napari_fossiledit.workflows.foreign_models import (
+    checkpoint_name,
+    is_checkpoint,
+    read_foreign,
+    value_span,
+)
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -188,14 +193,17 @@ class FileRef(ModelRef):
     ----------
     known
         Classes of the project.
+    span
+        Values of its stack to show as black and white, see `value_span`.
     """
 
     known: tuple[str, ...]
+    span: tuple[float, float] | None = None
 
     @cached_property
     def _read(self) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
         say = f"Import it and say which is which: {_IMPORT}"
-        found = read_foreign(self.folder, self.known, say=say)
+        found = read_foreign(self.folder, self.known, span=self.span, say=say)
         return found.model.segmenter(Device.CPU), found.notes
 
     @property
@@ -293,7 +301,9 @@ def _model(project: Project | None, text: str) -> ModelRef:
     with explained(path, "Looking at"):
         if is_checkpoint(path):
             known = () if project is None else project.settings.classes
-            return FileRef(checkpoint_name(path), path.resolve(), str(path.resolve()), known)
+            span = None if project is None else value_span(project)
+            place = path.resolve()
+            return FileRef(checkpoint_name(path), place, str(place), known, span)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
             return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
