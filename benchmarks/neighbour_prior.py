@@ -121,7 +121,7 @@ class Trials:
         """Share of the truths whose box a proposal meets."""
         ref = find_model(self.project, params.model)
         segmenter = ref.load(Device.CPU)
-        last = visits(ref, params, SLICES)[-len(SLICES) :]
+        last = visits(self.project, ref, params, SLICES)[-len(SLICES) :]
         told = {visit.slice: visit.prior(self.project, params) for visit in last}
         met = [self._met(segmenter, truth, told[truth.slice]) for truth in self._truths]
         return float(np.concatenate(met).mean())

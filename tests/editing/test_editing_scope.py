@@ -113,6 +113,13 @@ def test_adam_starts_from_what_masks_are_drawn_with(segmenter, pairs, masks):
     assert 0 < twice.drift["mask_outputs.0"] < 0.05
 
 
+def test_a_network_that_cannot_draw_apart_is_refused(segmenter, pairs, monkeypatch):
+    monkeypatch.setattr(type(segmenter.network), "draws_apart", False)
+    with pytest.raises(FossilError, match=r"masks.*cannot be edited alone.*--scope all"):
+        solved(segmenter, pairs, Scope.MASKS)
+    assert solved(segmenter, pairs, Scope.ALL).deltas
+
+
 def test_saved_and_read_again_it_is_the_same(segmenter, masks, slices):
     edited = loud(masks).apply(segmenter)
     weights, record = to_bytes(edited)

@@ -17,7 +17,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.progress import Progress, check, never, silent
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
-from napari_fossiledit.widgets import correcting
+from napari_fossiledit.widgets import correcting, notices
 from napari_fossiledit.widgets.job_panel import JobPanel
 from napari_fossiledit.widgets.layers import Role, find
 from napari_fossiledit.widgets.new_project import NewProject, look_at_stack
@@ -37,6 +37,7 @@ class Done:
 
     source: str = SOURCE
     values: dict[str, Any] = field(default_factory=lambda: {"paper": {"iou": 0.5}, "matched": 3})
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         return self.values
@@ -153,6 +154,26 @@ def test_predicting_and_evaluating_call_their_workflows(session, made, calls):
         {"name": "paper: iou", "value": 0.5},
         {"name": "matched", "value": 3},
     ]
+
+
+def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
+    shown = []
+    monkeypatch.setattr(notices, "show_info", shown.append)
+    calls.result = Done(notes=("The configuration was assumed.",))
+    dock = made(SegmentDock)
+    dock.train.form.fill(slices="1")
+    for page, start in ((dock.predict, "Predict"), (dock.evaluate, "Evaluate")):
+        press(page, start)
+        assert shown[-1] == "The configuration was assumed."
+        shown.clear()
+    press(dock.train, "Train")
+    assert shown[-1] == "The configuration was assumed."
+
+
+def test_what_computes_is_among_the_settings_that_are_folded_away(made):
+    form = made(SegmentDock).predict.form
+    folded = {name for name, row in form.rows.items() if form.advanced.isAncestorOf(row)}
+    assert set(form.rows) - folded == {"model", "slices"}
 
 
 def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from napari_fossiledit import files
 from napari_fossiledit.editing.edit import Edit
@@ -25,8 +26,9 @@ from napari_fossiledit.models.spec import default_spec
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
+from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import edit, evaluate, predict, train
+from napari_fossiledit.workflows import edit, evaluate, new, predict, train
 from napari_fossiledit.workflows.edits import save_edit
 from napari_fossiledit.workflows.foreign_models import proposed_name
 from napari_fossiledit.workflows.model_files import export_model, import_model, list_models
@@ -130,6 +132,7 @@ def test_other_classes_are_refused_with_the_way_out(reef_project, checkpoint):
     message = said(import_model, reef_project, checkpoint, ImportModelParams())
     assert str(checkpoint) in message
     assert "expected 1 class: archaeocyathid; found 2 classes without names" in message
+    assert "Say which is which: --classes" in message
     assert '--classes "archaeocyathid,-" or --classes "0=archaeocyathid"' in message
     for classes, told in {
         "archaeocyathid,sponge": "found sponge",
@@ -322,15 +325,61 @@ def test_a_checkpoint_predicts_where_it_lies(reef_project, checkpoint, tmp_path)
     params = PredictParams(model=file, slices="0", device=Device.CPU)
     found = predict.run(reef_project, params)
     assert found.model == "run.pth"
+    config, assumed = found.notes
+    assert config == f"The configuration is {own / 'config.yaml'}."
+    assert "taken for the project's: 0=archaeocyathid, 1=calcimicrobe" in assumed
+    assert found.summary()["notes"] == [config, assumed]
+    judged = evaluate.run(reef_project, EvaluateParams(model=file, slices="0"))
+    assert (judged.source, judged.notes) == (found.source, found.notes)
+    assert judged.summary()["notes"] == [config, assumed]
     assert found.instances > 0
     assert predict.run(reef_project, params).predicted == ()
     assert "Import it first" in said(edit.run, reef_project, EditParams(model=file, name="e"))
     with Project.open(reef_project) as project:
         project.update(classes=("archaeocyathid",))
-    assert "found 2 classes" in said(predict.run, reef_project, params)
+    message = said(predict.run, reef_project, params)
+    assert "found 2 classes" in message
+    assert 'fossiledit models import PROJECT FILE --classes "archaeocyathid,-"' in message
     assert "a checkpoint file" in said(
         predict.run, reef_project, PredictParams(model=str(tmp_path / "none.pth"))
     )
+
+
+@pytest.fixture
+def deep_project(tmp_path):
+    """A project of a stack of 16 bit whose values lie far above 255."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(3000, 23001, (4, 96, 128)).astype(np.uint16)
+    for z, section in enumerate(values):
+        Image.fromarray(section).save(folder / f"slice_{z}.png")
+    path = tmp_path / "deep.fossil"
+    new.run(path, folder, NewParams())
+    return path
+
+
+def test_values_of_16_bit_are_shown_in_the_8_that_a_model_knows(deep_project, checkpoint, tmp_path):
+    done = import_model(deep_project, checkpoint, ONE)
+    assert "The stack has 16 bit: its values from 30" in done.notes[-1]
+    with Project.open(deep_project) as project:
+        made = find_model(project, "theirs").load(Device.CPU).preprocessing
+        assert made.low == pytest.approx(3020, abs=60)
+        assert made.high == pytest.approx(22980, abs=60)
+        seen = made.prepare(project.stack.read(1))
+        project.update(classes=("archaeocyathid", "calcimicrobe"))
+        lying = find_model(project, str(checkpoint))
+        assert lying.load(Device.CPU).preprocessing == made
+        assert done.notes[-1] in lying.notes
+    assert seen.mean() == pytest.approx(127.5, abs=5)
+    assert seen.std() > 30
+    export_model(deep_project, "theirs", tmp_path / "out")
+    again = import_model(
+        deep_project, tmp_path / "out" / "model_final.pth", ImportModelParams(name="again")
+    )
+    assert "16 bit" not in "".join(again.notes)
+    with Project.open(deep_project) as project:
+        kept = find_model(project, "again").load(Device.CPU).preprocessing
+    assert (kept.low, kept.high) == (made.low, made.high)
 
 
 def test_training_starts_from_a_checkpoint_and_says_what_is_new(reef_project, checkpoint):

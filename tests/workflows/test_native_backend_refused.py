@@ -17,7 +17,9 @@ NATIVE = {"backend": Backend.DETECTRON2, "device": "cpu"}
 
 def _kinds(path):
     with Project.open(path) as project:
-        return [run.kind for run in project.ledger.runs() if run.kind in ("predict", "train")]
+        return [
+            run.kind for run in project.ledger.runs() if run.kind in ("edit", "predict", "train")
+        ]
 
 
 def test_a_lite_model_is_refused(reef_project, blank_model):
@@ -25,9 +27,18 @@ def test_a_lite_model_is_refused(reef_project, blank_model):
     with pytest.raises(FossilError, match=message):
         predict.run(reef_project, PredictParams(model=blank_model, slices="0", **NATIVE))
     with pytest.raises(FossilError, match=message):
-        edit.run(reef_project, EditParams(model=blank_model, slices="0", **NATIVE))
+        edit.run(reef_project, EditParams(model=blank_model, slices="0", scope="all", **NATIVE))
     with pytest.raises(FossilError, match=message):
         train.run(reef_project, TrainParams(name="new", slices="0", **NATIVE))
+    assert _kinds(reef_project) == []
+
+
+def test_masks_alone_are_refused(reef_project, blank_model):
+    message = (
+        r"cannot edit the masks alone.*found the scope masks.*--scope all, or the backend twin"
+    )
+    with pytest.raises(FossilError, match=message):
+        edit.run(reef_project, EditParams(model=blank_model, slices="0", **NATIVE))
     assert _kinds(reef_project) == []
 
 

@@ -8,8 +8,9 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, Direction, PredictParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import predict
+from napari_fossiledit.workflows import info, predict
 from napari_fossiledit.workflows.neighbours import Visit, plan
+from napari_fossiledit.workflows.sources import find_source
 
 FORWARD, BACKWARD, BOTH = Direction.FORWARD, Direction.BACKWARD, Direction.BOTH
 NAMES = {FORWARD: "f", BACKWARD: "b", BOTH: "x"}
@@ -40,6 +41,12 @@ def priors(monkeypatch):
 
     monkeypatch.setattr(MaskRcnnSegmenter, "predict", watched)
     return seen
+
+
+def made(project):
+    """All sources of predictions, also those that nobody is offered."""
+    rows = project.ledger._rows("SELECT DISTINCT source FROM done")
+    return sorted(name for (name,) in rows if name != "annotations")
 
 
 def boxes(found):
@@ -142,9 +149,8 @@ def test_going_on_after_cancelling_gives_the_same(
     whole = predict.run(reef_project, options)
     wanted = told(reef_project, whole.source)
     with Project.open(reef_project) as project:
-        for source in project.ledger.sources():
-            if source.name.startswith("model:"):
-                project.ledger.forget(source.name)
+        for source in made(project):
+            project.ledger.forget(source)
     reports = []
     with pytest.raises(CancelledError):
         predict.run(
@@ -157,6 +163,44 @@ def test_going_on_after_cancelling_gives_the_same(
     again = predict.run(reef_project, options)
     assert again.source == whole.source
     assert told(reef_project, again.source) == wanted
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_nobody_is_offered_a_pass(reef_project, blank_model, stop):
+    options, reports = params(slices="0-2"), []
+    with pytest.raises(CancelledError):
+        predict.run(
+            reef_project,
+            options,
+            on_progress=reports.append,
+            cancel=lambda: bool(reports) and reports[-1].done >= stop,
+        )
+    with Project.open(reef_project) as project:
+        passes = made(project)
+        assert passes
+        assert [s.name for s in project.ledger.sources()] == ["annotations"]
+        for text in (blank_model, *passes):
+            with pytest.raises(FossilError, match=r"no instances of .*expected one of annotations"):
+                find_source(project, text)
+    assert [s["name"] for s in info.run(reef_project).content["sources"]] == ["annotations"]
+    whole = predict.run(reef_project, options)
+    with Project.open(reef_project) as project:
+        assert find_source(project, blank_model) == whole.source
+        assert [s.name for s in project.ledger.sources()] == ["annotations", whole.source]
+        assert set(passes) < set(made(project))
+
+
+def test_a_prediction_of_one_direction_that_was_broken_off_is_no_pass(
+    reef_project, blank_model, priors
+):
+    forward = predict.run(reef_project, params(slices="0-2", neighbour_direction=FORWARD))
+    with Project.open(reef_project) as project:
+        project.ledger.forget(forward.source, [2])
+    priors.clear()
+    predict.run(reef_project, params(slices="0-2"))
+    assert [z for z, _ in priors] == [0, 1, 2, 1, 0, 1, 2]
+    with Project.open(reef_project) as project:
+        assert project.ledger.done(forward.source) == {0, 1}
 
 
 def test_other_slices_are_other_predictions(reef_project, blank_model):

@@ -230,6 +230,25 @@ def test_evaluating_leaves_the_prediction_a_model_stands_for(
         assert find_source(project, blank_model) == asked.source
 
 
+def test_it_is_told_where_the_latest_predictions_are_not_those_judged(reef_project, blank_model):
+    wanted = PredictParams(
+        model=blank_model, slices="0-1", device="cpu", neighbour_weight=2, neighbour_score=0
+    )
+    asked = predict_workflow.run(reef_project, wanted)
+    plain = EvaluateParams(model=blank_model, slices="0", device="cpu")
+    judged = evaluate.run(reef_project, plain)
+    (note,) = judged.notes
+    assert note.startswith(f"Judged was {judged.source}: ")
+    assert f"to judge those, name {asked.source} as the model" in note
+    assert json.loads(judged.report.read_text())["notes"] == [note]
+    latest = evaluate.run(reef_project, plain.model_copy(update={"model": asked.source}))
+    assert (latest.source, latest.notes) == (asked.source, ())
+    predict_workflow.run(reef_project, PredictParams(model=blank_model, slices="0", device="cpu"))
+    again = evaluate.run(reef_project, plain)
+    assert (again.source, again.notes) == (judged.source, ())
+    assert "notes" not in again.summary()
+
+
 def test_specimens_of_one_class_are_drawn(folder, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(

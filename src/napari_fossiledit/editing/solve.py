@@ -95,7 +95,8 @@ def solve(
     ------
     FossilError
         Where there is no pair, one does not fit, nothing is to be preserved but asked for, a level
-        does not exist, keys are not finite, or memory does not suffice.
+        does not exist, the network cannot draw masks from maps of their own but should, keys are
+        not finite, or memory does not suffice.
     CancelledError
         Where it is cancelled and ``keep_partial`` is off, or before there is anything to keep.
     """
@@ -150,6 +151,13 @@ class _Solving:
         return params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
 
     def _require(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> None:
+        if self.params.scope is Scope.MASKS and not self.segmenter.network.draws_apart:
+            raise FossilError(
+                "The masks of this network cannot be edited alone",
+                expected="a network that draws masks from maps of their own",
+                found="one that finds and draws with the same maps",
+                advice=f"Choose --scope {Scope.ALL}, or the backend twin.",
+            )
         if not pairs:
             raise FossilError("No slice to edit with was chosen", expected="one slice or more")
         if self._holds_output and self.params.pull > 0 and not preserve:

@@ -2,7 +2,7 @@
 
 from napari_fossiledit.project.edits import EditRecord, EditShelf, EditState
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import ANNOTATIONS, LABELS, Ledger, SourceInfo
+from napari_fossiledit.project.ledger import ANNOTATIONS, LABELS, PASS, Ledger, SourceInfo
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import Run
 from napari_fossiledit.project.settings import ProjectSettings
@@ -10,6 +10,7 @@ from napari_fossiledit.project.settings import ProjectSettings
 __all__ = [
     "ANNOTATIONS",
     "LABELS",
+    "PASS",
     "EditRecord",
     "EditShelf",
     "EditState",

@@ -1,7 +1,8 @@
 """Instances of every source, slice by slice, in one SQLite file.
 
 A source is who says so: ``"annotations"`` (traced slices), ``"labels"`` (rows of what
-``labels.zarr`` shows), ``"model:NAME:HASH"`` (predictions).
+``labels.zarr`` shows), ``"model:NAME:HASH"`` (predictions), ``"pass:NAME:HASH"`` (what predictions
+that look at neighbouring slices are made from; it says nothing by itself).
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from napari_fossiledit.project.runs import RunBook
 
 ANNOTATIONS = "annotations"
 LABELS = "labels"
+PASS = "pass:"
+"""How sources begin that nobody asked for: they are steps on the way to a prediction."""
+
 #: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
 LARGEST_ID = 2**31 - 1
 
@@ -167,10 +171,10 @@ class Ledger(RunBook):
         return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
 
     def sources(self) -> list[SourceInfo]:
-        """Tell which sources there are, by name."""
+        """Tell which sources a user may mean, by name; those of passes are left out."""
         slices = dict(self._rows("SELECT source, count(*) FROM done GROUP BY source"))
         rows = dict(self._rows("SELECT source, count(*) FROM instances GROUP BY source"))
-        names = sorted(slices.keys() | rows.keys())
+        names = sorted(n for n in slices.keys() | rows.keys() if not n.startswith(PASS))
         return [SourceInfo(n, slices.get(n, 0), rows.get(n, 0)) for n in names]
 
     def classes(self, source: str) -> list[str]:

@@ -12,6 +12,7 @@ from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
 from napari_fossiledit.widgets.models import model_choices
+from napari_fossiledit.widgets.notices import show_notes
 from napari_fossiledit.widgets.session import Session
 from napari_fossiledit.widgets.tables import Table
 from napari_fossiledit.workflows import evaluate
@@ -56,6 +57,7 @@ class EvaluatePage(QWidget):
 
     def _show(self, result: Any) -> None:
         self.table.show_rows([{"name": n, "value": v} for n, v in figures(result.summary())])
+        show_notes(result)
         self.session.predictions_changed.emit()
 
 

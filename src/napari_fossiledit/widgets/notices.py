@@ -20,6 +20,12 @@ def show_done(text: str) -> None:
     show_info(text)
 
 
+def show_notes(result: object) -> None:
+    """Tell what a workflow notes for the user beside its figures, if it does."""
+    for note in getattr(result, "notes", ()):
+        show_info(note)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Show a `FossilError` of the block to the user and go on."""

@@ -14,7 +14,7 @@ from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
 from napari_fossiledit.widgets.models import model_choices
-from napari_fossiledit.widgets.notices import show_done, summary_text
+from napari_fossiledit.widgets.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.session import Session
 from napari_fossiledit.workflows import predict
 
@@ -36,7 +36,7 @@ class PredictPage(QWidget):
         self.form = ParamsForm(
             PredictParams,
             advanced=(
-                *("tiles", "max_detections", "score_floor", "device", FIELD),
+                *("tiles", "max_detections", "score_floor", "device", FIELD, "engine"),
                 *("neighbour_weight", "neighbour_direction", "neighbour_score"),
             ),
             choices={"model": model_choices(session)},
@@ -84,4 +84,5 @@ class PredictPage(QWidget):
 
     def _on_done(self, result: Any) -> None:
         show_done(summary_text("Predicted", result))
+        show_notes(result)
         self.predicted.emit(result.source)

@@ -11,7 +11,7 @@ from napari_fossiledit.widgets.backend_choice import FIELD, only_what_is_install
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.widgets.forms import ParamsForm
 from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.notices import show_done, summary_text
+from napari_fossiledit.widgets.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.session import Session
 from napari_fossiledit.workflows import train
 
@@ -78,6 +78,5 @@ class TrainPage(QWidget):
 
     def _trained(self, result: object) -> None:
         show_done(summary_text("Trained", result))
-        for told in getattr(result, "notes", ()):
-            show_done(told)
+        show_notes(result)
         self.session.models_changed.emit()

@@ -13,7 +13,9 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import JudgedSlice
 from napari_fossiledit.evaluation.protocol import protocol
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.params.editing import EditParams, Pull, Solver
+from napari_fossiledit.models.backends import require_backend
+from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
+from napari_fossiledit.params.segment import Backend
 from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.edit_record import STRONGEST
@@ -70,16 +72,18 @@ def run(
     ------
     FossilError
         Where a slice is not there or not traced, the perturbation does not suit it, the name is
-        taken, or memory or disk do not suffice.
+        taken, the backend cannot edit masks alone, or memory or disk do not suffice.
     CancelledError
         Where it is cancelled before the edit is saved and ``keep_partial`` is off; a saved edit
         that is not judged stays a proposal.
     """
+    _require_in_backend(params)
     with Project.open(project_path) as project:
         project.require_writable()
         params = completed(project, params)
         ref = find_model(project, params.model)
         require_kept(ref)
+        _require_network(params, ref)
         slices = choose_slices(project, params, ref)
         work = EditWork(project, params, ref, slices, on_progress, cancel)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:
@@ -87,6 +91,26 @@ def run(
             result = replace(result, page=write_page(project, result))
             summary.update(result.summary())
     return result
+
+
+def _require_in_backend(params: EditParams) -> None:
+    """Refuse what only this program's own network can do, before anything is read."""
+    if params.backend is not Backend.TWIN and params.scope is Scope.MASKS:
+        raise FossilError(
+            f"The backend {params.backend} cannot edit the masks alone",
+            expected=f"the scope {Scope.ALL}, or the backend {Backend.TWIN}",
+            found=f"the scope {params.scope}",
+            advice=f"Choose --scope {Scope.ALL}, or the backend {Backend.TWIN}.",
+        )
+
+
+def _require_network(params: EditParams, ref: ModelRef) -> None:
+    """Refuse a backend that is missing or lacks the network, before the weights are read."""
+    if params.backend is Backend.TWIN:
+        return
+    from napari_fossiledit.models.registry import read_record
+
+    require_backend(params.backend, read_record(ref.root.folder).network.architecture)
 
 
 def completed(project: Project, params: EditParams) -> EditParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate, judge
@@ -17,6 +17,9 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.models import find_model, prediction_source
 from napari_fossiledit.workflows.sources import with_class
 from napari_fossiledit.workflows.truth import read_truth
+
+if TYPE_CHECKING:
+    from napari_fossiledit.workflows.predict import PredictResult
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class EvaluateResult:
         All figures.
     report
         File they were written to; None in a read-only project.
+    notes
+        What had to be assumed of the model, and which predictions were not judged, in sentences
+        for the user.
     """
 
     model: str
@@ -41,6 +47,7 @@ class EvaluateResult:
     region: str
     figures: Evaluation
     report: Path | None
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Tell the result as JSON-able values; undefined figures are None."""
@@ -51,6 +58,7 @@ class EvaluateResult:
             "region": self.region,
             **self.figures.summary(),
             "report": None if self.report is None else str(self.report),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -76,7 +84,7 @@ def run(
         region = Region.parse(params.region) if params.region else None
         for z in slices:
             read_truth(project, z, region)
-        source = _source(project, params, slices, on_progress, cancel)
+        source, notes = _source(project, params, slices, on_progress, cancel)
         judged = _judged(project, params, source, slices, region)
         figures = evaluate(
             tracked(judged, len(slices), "Judging slice", on_progress, cancel),
@@ -90,6 +98,7 @@ def run(
             params.region,
             figures,
             _report(project, source),
+            notes,
         )
         _record(project, params, result)
     return result
@@ -115,8 +124,8 @@ def _source(
     slices: Sequence[int],
     on_progress: OnProgress,
     cancel: Cancel,
-) -> str:
-    """Name of the predictions in the ledger; missing ones are made.
+) -> tuple[str, tuple[str, ...]]:
+    """Name of the predictions in the ledger, and what to tell of them; missing ones are made.
 
     A name of the ledger itself is taken as it is: its model may be gone.
     """
@@ -125,7 +134,7 @@ def _source(
 
         wanted = _options(project, params)
         done = predict_missing(project, wanted, slices, on_progress=on_progress, cancel=cancel)
-        return done.source
+        return done.source, (*done.notes, *_not_judged(project, done))
     missing = set(slices) - project.ledger.done(params.model)
     if missing:
         raise FossilError(
@@ -133,7 +142,19 @@ def _source(
             expected="slices that are predicted",
             advice="Name the model instead: what is missing is then predicted.",
         )
-    return params.model
+    return params.model, ()
+
+
+def _not_judged(project: Project, judged: PredictResult) -> tuple[str, ...]:
+    """Tell where the latest predictions of a model are others than those that are judged."""
+    latest = project.ledger.get_meta(f"latest:{judged.model}")
+    if latest == judged.source or latest not in {s.name for s in project.ledger.sources()}:
+        return ()
+    return (
+        f"Judged was {judged.source}: what {judged.model} finds by the paper's protocol. Its latest"
+        f" predictions are others, made with other options or weights: to judge those, name"
+        f" {latest} as the model.",
+    )
 
 
 def _options(project: Project, params: EvaluateParams) -> PredictParams:

@@ -17,7 +17,7 @@ from napari_fossiledit.params.model_files import ExportModelParams, ImportModelP
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
 from napari_fossiledit.project import EditRecord, Project
-from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
+from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign, value_span
 from napari_fossiledit.workflows.models import find_model, in_use, require_free_name
 
 if TYPE_CHECKING:
@@ -214,8 +214,13 @@ def _imported(
 ) -> ImportedModel:
     clock = Clock(3, on_progress, "Reading the checkpoint")
     clock.tick(0)
-    known = project.settings.classes
-    found = read_foreign(file, known, classes=params.classes, config=params.config)
+    found = read_foreign(
+        file,
+        project.settings.classes,
+        span=value_span(project),
+        classes=params.classes,
+        config=params.config,
+    )
     check(cancel, "The import")
     clock.tick(1, "Building the network")
     segmenter, more = _built(found.model, params.scale, project.geometry.pixel_size_um)

@@ -15,16 +15,22 @@ from typing import TYPE_CHECKING
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.models.places import CHECKPOINTS, RECORD, SHIPPED, shipped_models
+from napari_fossiledit.models.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.project import EditRecord, EditShelf, Project
-from napari_fossiledit.workflows.foreign_models import proposed_name, read_foreign
+from napari_fossiledit.workflows.foreign_models import (
+    checkpoint_name,
+    is_checkpoint,
+    read_foreign,
+    value_span,
+)
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
     from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 
 _IN_USE = "model_in_use"
+_IMPORT = "fossiledit models import PROJECT FILE"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class ModelRef:
     def root(self) -> ModelRef:
         """The model that was trained: this one, or the one an edit goes back to."""
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed of the model, in sentences for the user."""
+        return ()
 
     @property
     def model_hash(self) -> str:
@@ -182,25 +193,36 @@ class FileRef(ModelRef):
     ----------
     known
         Classes of the project.
+    span
+        Values of its stack to show as black and white, see `value_span`.
     """
 
     known: tuple[str, ...]
+    span: tuple[float, float] | None = None
 
     @cached_property
-    def _read(self) -> MaskRcnnSegmenter:
-        return read_foreign(self.folder, self.known).model.segmenter(Device.CPU)
+    def _read(self) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+        say = f"Import it and say which is which: {_IMPORT}"
+        found = read_foreign(self.folder, self.known, span=self.span, say=say)
+        return found.model.segmenter(Device.CPU), found.notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed, for which the file is read."""
+        return self._read[1]
 
     @property
     def model_hash(self) -> str:
         """Digest of the model, for which the file is read."""
-        return self._read.model_hash
+        return self._read[0].model_hash
 
     def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
         """Load the model to a device."""
         from napari_fossiledit.models.devices import pick_device
         from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
 
-        return MaskRcnnSegmenter(self._read.network, self._read.preprocessing, pick_device(device))
+        read, _ = self._read
+        return MaskRcnnSegmenter(read.network, read.preprocessing, pick_device(device))
 
 
 def require_kept(ref: ModelRef) -> None:
@@ -216,7 +238,7 @@ def require_kept(ref: ModelRef) -> None:
             f"{ref.root.folder} is no model of the project",
             expected="a model by its name",
             found="a file",
-            advice="Import it first: 'fossiledit models import PROJECT FILE'.",
+            advice=f"Import it first: '{_IMPORT}'.",
         )
 
 
@@ -277,11 +299,11 @@ def _model(project: Project | None, text: str) -> ModelRef:
         return ModelRef(text, SHIPPED / text, text)
     path = Path(text)
     with explained(path, "Looking at"):
-        if _is_checkpoint(path):
+        if is_checkpoint(path):
             known = () if project is None else project.settings.classes
-            # No model of a project has such a name, so that their predictions stay apart.
-            name = proposed_name(path) + path.suffix
-            return FileRef(name, path.resolve(), str(path.resolve()), known)
+            span = None if project is None else value_span(project)
+            place = path.resolve()
+            return FileRef(checkpoint_name(path), place, str(place), known, span)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
             return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
@@ -290,11 +312,6 @@ def _model(project: Project | None, text: str) -> ModelRef:
         expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
         advice="Train one first, or use the shipped reef-lite.",
     )
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Tell whether a path is a file of another program, and no part of a model folder."""
-    return path.suffix in CHECKPOINTS and path.is_file()
 
 
 def noted_hash(folder: Path) -> str:

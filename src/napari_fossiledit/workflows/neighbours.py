@@ -9,7 +9,9 @@ seen in itself, by way of its neighbour, as it would be if a second pass went on
 
 Neighbours are slices next to each other that are predicted together; a gap ends the chain. What
 a slice is told is always read from the ledger, so that a pass that was broken off and resumed
-gives what it would have given in one go.
+gives what it would have given in one go. Passes have sources of their own, which nobody is
+offered: one may be broken off, and leaves out the slice at its end. Predictions of one direction
+that a user asked for take the place of the pass where they are complete.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import Direction, PredictParams
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import PASS, Project
 from napari_fossiledit.workflows.models import ModelRef, prediction_source
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ class Visit:
         return Prior.of(found, params.neighbour_weight) if found else None
 
 
-def visits(ref: ModelRef, params: PredictParams, slices: Sequence[int]) -> list[Visit]:
+def visits(
+    project: Project, ref: ModelRef, params: PredictParams, slices: Sequence[int]
+) -> list[Visit]:
     """All visits that the predictions of `slices` need, each one after those that it reads.
 
     Raises
@@ -80,6 +84,9 @@ def visits(ref: ModelRef, params: PredictParams, slices: Sequence[int]) -> list[
         )
         for direction in Direction
     }
+    for step in {*_STEP} - {params.neighbour_direction}:
+        if not project.ledger.done(sources[step]).issuperset(wanted):
+            sources[step] = f"{PASS}{sources[step].partition(':')[2]}"
     return plan(params.neighbour_direction, wanted, sources)
 
 

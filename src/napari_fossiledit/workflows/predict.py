@@ -35,7 +35,7 @@ class PredictResult:
     instances
         Instances now stored on the slices asked for.
     notes
-        What the backend computed differently.
+        What had to be assumed of the model, and what the backend computed differently.
     """
 
     model: str
@@ -92,15 +92,15 @@ def predict_missing(
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
     source = prediction_source(ref, ref.model_hash, params, slices)
-    planned = visits(ref, params, slices)
+    planned = visits(project, ref, params, slices)
     missing = sorted(set(slices) - project.ledger.done(source))
-    notes: tuple[str, ...] = ()
+    notes = ref.notes
     if missing:
         project.require_writable()
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
-        notes = segmenter.network.notes
+        notes += segmenter.network.notes
         _predict(project, segmenter, left, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)

@@ -12,6 +12,7 @@ from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.foreign_models import checkpoint_name, is_checkpoint
 
 
 def find_source(project: Project, text: str) -> str:
@@ -47,10 +48,15 @@ def _predicted(model: str, names: Sequence[str]) -> list[str]:
 
 
 def _model_of_file(text: str) -> str:
-    """Name of the model in a folder, or of one of whose files `text` is the path."""
+    """Name of the model in a folder, or of one of whose files `text` is the path.
+
+    A checkpoint of another program is a model by itself.
+    """
     path = Path(text)
     if not (text and path.exists()):
         return text
+    if is_checkpoint(path):
+        return checkpoint_name(path)
     return (path if path.is_dir() else path.parent).resolve().name
 
 
