@@ -94,6 +94,7 @@ HARMFUL = {
     "copies": (_copies(), "more values than the file has room for"),
     "memo": (b"Nr\xff\xff\xff\xff", "found NoneType"),
     "number": (b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000, "more than 64 bits"),
+    "length": (b"\x96" + struct.pack("<Q", 2**40) + b"A", "cannot be read"),
     "new": (_dtype("f4") + b")\x81", "cannot be read"),
     "set": (b"\x8f", "cannot be read"),
 }

@@ -70,6 +70,8 @@ class _Reader(pickle._Unpickler):
 
     dispatch[pickle.EMPTY_DICT[0]] = _empty
     dispatch[pickle.DICT[0]] = _filled
+    # As bytes: an array of bytes is filled with zeros first, of whatever length the file names.
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
 
 
 class _Values:
