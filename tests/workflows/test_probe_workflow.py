@@ -42,6 +42,8 @@ def bright(image):
 class Naive:
     """Takes everything bright for a fossil, the larger the surer."""
 
+    notes = ()
+
     def predict(self, image, *, slice_index=0, **_):
         parts = sorted(bright(image), key=lambda p: -p.sum())
         return [
@@ -242,6 +244,8 @@ def test_a_slice_that_is_not_traced_cannot_be_probed(reef_project, naive):
 
 def test_a_model_that_finds_nothing_still_gets_its_page(reef_project, monkeypatch, blank_model):
     class Blind:
+        notes = ()
+
         def predict(self, image, **_):
             return []
 

@@ -49,6 +49,11 @@ class MaskRcnnSegmenter:
         return self.network.spec.classes
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is computed differently than by our own network, in sentences for the user."""
+        return self.network.notes
+
+    @property
     def outputs(self) -> list[nn.Conv2d]:
         """The four 3 x 3 output convolutions of the pyramid, finest first."""
         return list(self.network.outputs.values())

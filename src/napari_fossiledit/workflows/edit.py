@@ -177,7 +177,7 @@ class EditWork:
     def result(self) -> EditResult:
         """Solve, choose the strength, save, and judge."""
         segmenter = self.ref.on(self.params.device, self.params.backend)
-        self.notes.extend(segmenter.network.notes)
+        self.notes.extend(segmenter.notes)
         solution = self.solve(segmenter)
         tried, stopped = self._tried_or_cancelled(segmenter, solution)
         strength, score = self.choose(tried, stopped)

@@ -100,7 +100,7 @@ def predict_missing(
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
-        notes += segmenter.network.notes
+        notes += segmenter.notes
         _predict(project, segmenter, left, params, on_progress, cancel)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
