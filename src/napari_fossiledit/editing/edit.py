@@ -86,8 +86,7 @@ class Edit:
             Where a layer is missing or has another shape: the model is of another architecture.
         """
         self.require_fitting(segmenter)
-        shared = {id(p): p for p in (*segmenter.network.parameters(), *segmenter.network.buffers())}
-        network = copy.deepcopy(segmenter.network, memo=dict(shared))
+        network = segmenter.network.sharing()
         for name in self.deltas:
             if name.startswith(MASK_OUTPUTS):
                 network.add_mask_output(int(name.removeprefix(MASK_OUTPUTS)))

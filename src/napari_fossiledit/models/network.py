@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+import copy
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,11 @@ class Network(nn.Module):
     backbone: nn.Module
     notes: tuple[str, ...] = ()
     draws_apart = False
+
+    def sharing(self) -> Self:
+        """Return a copy whose layers may be exchanged; all weights are the very same tensors."""
+        shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
+        return copy.deepcopy(self, memo=shared)
 
     @property
     def outputs(self) -> dict[str, nn.Conv2d]:

@@ -8,8 +8,6 @@ several times those of the direct sum, so that detections of nearly equal score 
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -42,8 +40,7 @@ def fast(segmenter: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
             found=f"{type(network).__name__} on {segmenter.device}, NNPACK: {_available()}",
             advice="Choose the engine exact.",
         )
-    shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
-    made = copy.deepcopy(network, memo=dict(shared))
+    made = network.sharing()
     heads = made.roi_heads
     for part in (made.backbone.fpn.layer_blocks, made.mask_outputs, made.rpn, heads.mask_head):
         for module in part.modules():
