@@ -29,12 +29,12 @@ from torchvision.ops import box_iou
 
 from napari_fossiledit.editing.examples import Example
 from napari_fossiledit.editing.level import Hooks, solve_level
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.detectron2_read import read_detectron2
-from napari_fossiledit.models.detectron2_write import write_detectron2
-from napari_fossiledit.models.heads import Limits
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.winograd import fast
+from napari_fossiledit.models.detectron2.read import read_detectron2
+from napari_fossiledit.models.detectron2.write import write_detectron2
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.fast_kernels import fast
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.heads import Limits
 from napari_fossiledit.params.editing import SolveParams, Solver
 from napari_fossiledit.progress import never, silent
 

@@ -37,13 +37,13 @@ from napari_fossiledit.editing.direct import Factor, LeastDeviations, loss, ridg
 from napari_fossiledit.editing.examples import Example, Pair, examples_of, residual_alone
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.editing.system import accumulate
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing, Resize
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
 from napari_fossiledit.params.perturb import PerturbParams
-from napari_fossiledit.workflows.perturbing import prepared
+from napari_fossiledit.workflows.shared.perturbed_slices import prepared
 
 SEED, SLICE, STRIDE = 1, 24, 16
 SIZE = (800, 1213)

@@ -25,14 +25,14 @@ from napari_fossiledit.evaluation.compare import Comparison, compare
 from napari_fossiledit.evaluation.pixels import pixels
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import EditParams, Pull, SolveParams, Solver
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.judging import find_instances, judged_slice
-from napari_fossiledit.workflows.models import find_model
-from napari_fossiledit.workflows.perturbing import prepared
-from napari_fossiledit.workflows.truth import read_truth
+from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.perturbed_slices import prepared
+from napari_fossiledit.workflows.shared.truth import read_truth
 
 CLASS, SLICE = "archaeocyathid", 0
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)

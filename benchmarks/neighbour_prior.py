@@ -41,18 +41,18 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import iou_matrix
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.prior import Prior
-from napari_fossiledit.models.registry import save_model
-from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.models.files.registry import save_model
+from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.prior import Prior
 from napari_fossiledit.params.segment import Device, Direction, PredictParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import predict
-from napari_fossiledit.workflows.judging import judged_slice
-from napari_fossiledit.workflows.models import find_model
-from napari_fossiledit.workflows.neighbours import visits
-from napari_fossiledit.workflows.truth import Truth, read_truth
+from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared.judging import judged_slice
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.neighbours import visits
+from napari_fossiledit.workflows.shared.truth import Truth, read_truth
 
 RUNS = (range(15, 24), range(45, 54))
 SLICES = tuple(z for run in RUNS for z in run)

@@ -17,7 +17,7 @@ from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.evaluation.protocol import ProtocolResult, TruthScore, protocol
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import SolveParams
 from napari_fossiledit.params.perturb import PerturbParams
@@ -25,11 +25,14 @@ from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows import annotations, new, sample, train
-from napari_fossiledit.workflows.judging import find_instances, judged_slice
-from napari_fossiledit.workflows.models import find_model
-from napari_fossiledit.workflows.perturbing import prepared
-from napari_fossiledit.workflows.truth import read_truth
+from napari_fossiledit.workflows.annotate import files as annotations
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.segment import train
+from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.perturbed_slices import prepared
+from napari_fossiledit.workflows.shared.truth import read_truth
+from napari_fossiledit.workflows.stack import new
 
 CLASS, OTHER = "archaeocyathid", "calcimicrobe"
 TRAINING = (4, 14, 24, 34, 44, 54)

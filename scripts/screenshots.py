@@ -17,12 +17,12 @@ from qtpy.QtWidgets import QApplication
 
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.project import ANNOTATIONS
-from napari_fossiledit.widgets.opening import open_window, show_dock
-from napari_fossiledit.widgets.reef_dock import ReefDock
-from napari_fossiledit.widgets.segment_dock import SegmentDock
-from napari_fossiledit.widgets.session import Session, session_of
-from napari_fossiledit.widgets.start import TITLE as START
-from napari_fossiledit.workflows import link
+from napari_fossiledit.widgets.common.session import Session, session_of
+from napari_fossiledit.widgets.reef.reef_dock import ReefDock
+from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
+from napari_fossiledit.widgets.start.opening import open_window, show_dock
+from napari_fossiledit.widgets.start.start_dock import TITLE as START
+from napari_fossiledit.workflows.reef import link
 
 SIZE = (1500, 950)
 DOCKS = (START, "Stack", "Segment", "Reef model")

@@ -5,7 +5,8 @@ Six slices, as in the paper. Run it from the repository with the program install
     python scripts/train_reef_lite.py [FOLDER]
 
 FOLDER (default: a temporary one) receives the sample reef and the project, and may be looked at
-afterwards. The weights go to src/napari_fossiledit/models/weights/reef-lite in half precision.
+afterwards. The weights go to
+src/napari_fossiledit/models/files/weights/reef-lite in half precision.
 The training is fixed by its seed and by its number of steps, not by a time.
 """
 
@@ -15,14 +16,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from napari_fossiledit.models.places import SHIPPED
-from napari_fossiledit.models.registry import load_model, read_record, save_model
+from napari_fossiledit.models.files.places import SHIPPED
+from napari_fossiledit.models.files.registry import load_model, read_record, save_model
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Progress
-from napari_fossiledit.workflows import annotations, new, sample, train
+from napari_fossiledit.workflows.annotate import files as annotations
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.segment import train
+from napari_fossiledit.workflows.stack import new
 
 REEF = ReefParams(seed=1, slices=64, size=640)
 TRAINING = TrainParams(

@@ -12,6 +12,9 @@ from enum import StrEnum
 
 from napari_fossiledit.errors import FossilError
 
+#: Half-open rectangle of a slice in pixels: y0, x0, y1, x1.
+Box = tuple[int, int, int, int]
+
 
 class ZDirection(StrEnum):
     """Which way the slice number counts.

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.project import EditRecord, Project
-from napari_fossiledit.workflows import edit as edit_workflow
-from napari_fossiledit.workflows import edits as edits_workflow
-from napari_fossiledit.workflows import perturbing, probe
+from napari_fossiledit.workflows.edit import decide as edits_workflow
+from napari_fossiledit.workflows.edit import run as edit_workflow
+from napari_fossiledit.workflows.probe import run as probe
+from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
 
 RUNNER = CliRunner()
 

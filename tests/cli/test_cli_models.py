@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.workflows import new
+from napari_fossiledit.workflows.stack import new
 
 RUNNER = CliRunner()
 DOCUMENTED = {

@@ -10,8 +10,8 @@ import torch
 
 from napari_fossiledit.editing.examples import Pair, examples_of, require_finite
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
 
 @pytest.fixture

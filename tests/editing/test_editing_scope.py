@@ -10,8 +10,8 @@ from napari_fossiledit.editing.edit import Edit, layer_names
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.checkpoint import from_bytes, to_bytes
+from napari_fossiledit.models.files.checkpoint import from_bytes, to_bytes
+from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 
 RIDGE = {"solver": Solver.RIDGE, "pull": 0.01, "pull_to": Pull.WEIGHTS, "levels": "0,2"}
@@ -39,7 +39,7 @@ def seen(segmenter, image):
     """Probabilities and boxes of all that is found."""
     rgb = segmenter.preprocessing.prepare(image)
     pixels = segmenter.preprocessing.normalise(rgb)
-    from napari_fossiledit.models.heads import Limits
+    from napari_fossiledit.models.network.heads import Limits
 
     with torch.inference_mode():
         return segmenter.network.detect(pixels, rgb.shape[:2], Limits())

@@ -20,8 +20,8 @@ from napari_fossiledit.editing.level import Solved
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.editing.system import accumulate
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
 
 DIRECT = SolveParams(pull_to=Pull.WEIGHTS)

@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from skimage.draw import polygon2mask
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.coco import CocoFile
-from napari_fossiledit.exchange.coco_writer import write_coco
-from napari_fossiledit.exchange.report import Target, TracedSlice
+from napari_fossiledit.exchange.tracings.coco import CocoFile
+from napari_fossiledit.exchange.tracings.coco_writer import write_coco
+from napari_fossiledit.exchange.tracings.tracing_file import Target, TracedSlice
 from napari_fossiledit.masks import Instance, Mask, Part
 
 SHAPE = (40, 50)

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.label_images import LabelImages
-from napari_fossiledit.exchange.report import Target
+from napari_fossiledit.exchange.tracings.label_images import LabelImages
+from napari_fossiledit.exchange.tracings.tracing_file import Target
 from napari_fossiledit.masks import Part
 
 SHAPE = (24, 30)

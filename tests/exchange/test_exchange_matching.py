@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.matching import NameIndex, by_order
-from napari_fossiledit.exchange.nesting import nested
-from napari_fossiledit.exchange.report import Target
+from napari_fossiledit.exchange.tracings.matching import NameIndex, by_order
+from napari_fossiledit.exchange.tracings.nesting import nested
+from napari_fossiledit.exchange.tracings.tracing_file import Target
 from napari_fossiledit.masks import Instance, Mask, Part
 
 SHAPE = (30, 30)

@@ -10,8 +10,8 @@ import tifffile
 from scipy.io import savemat
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.outlines import OutlineFile, rasterised, read_outlines
-from napari_fossiledit.exchange.report import Target
+from napari_fossiledit.exchange.tracings.outlines import OutlineFile, rasterised, read_outlines
+from napari_fossiledit.exchange.tracings.tracing_file import Target
 from napari_fossiledit.masks import Part
 
 SHAPE = (60, 80)

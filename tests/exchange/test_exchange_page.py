@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange import pictures
-from napari_fossiledit.exchange.page import Cell, Page, Tone, number
+from napari_fossiledit.exchange.pages import pictures
+from napari_fossiledit.exchange.pages.html_page import Cell, Page, Tone, number
 
 EVIL = "<script>alert('1')</script> & \"quoted\" </style>"
 VOID = {"meta", "img"}

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from napari_fossiledit.exchange import pictures
+from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.reef import Surface
 

@@ -22,25 +22,27 @@ from napari_fossiledit.editing.edit import Edit, layer_names
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models import native_detectron2_train
-from napari_fossiledit.models.backends import has_detectron2, on_backend, require_backend
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.detectron2_read import read_detectron2
-from napari_fossiledit.models.detectron2_write import write_detectron2
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.registry import load_model, save_model
-from napari_fossiledit.models.segmenter import Segmenter
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.detectron2.read import read_detectron2
+from napari_fossiledit.models.detectron2.write import write_detectron2
+from napari_fossiledit.models.files.registry import load_model, save_model
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.protocol import Segmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.native import training as native_detectron2_train
+from napari_fossiledit.models.native.backends import has_detectron2, on_backend, require_backend
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Backend, Device, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import new, predict, sample, train
-from napari_fossiledit.workflows.annotations import import_annotations
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.segment import predict, train
+from napari_fossiledit.workflows.stack import new
 
 LIBRARIES = {"cv2", "detectron2", "fvcore"}
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_fossiledit.models.capture import capture, traced
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.inference.capture import capture, traced
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models import initial
-from napari_fossiledit.models.initial import adopt, initial_network
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.places import SHIPPED, shipped_models
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.registry import (
+from napari_fossiledit.models.files.places import SHIPPED, shipped_models
+from napari_fossiledit.models.files.registry import (
     build,
     load_model,
     read_record,
     save_model,
 )
-from napari_fossiledit.models.segmenter import Segmenter
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.protocol import Segmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
+from napari_fossiledit.models.training import initial
+from napari_fossiledit.models.training.initial import adopt, initial_network
 from napari_fossiledit.params.segment import TrainParams
 
 SMALL = {"channels": 16, "box_width": 16, "mask_channels": 8}

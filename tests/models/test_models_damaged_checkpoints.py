@@ -16,9 +16,9 @@ import torch
 
 import napari_fossiledit
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_file import read_checkpoint
-from napari_fossiledit.models.pickled_arrays import Fixed, ForbiddenError, Function
-from napari_fossiledit.models.restricted_pickle import read_pickle
+from napari_fossiledit.models.detectron2.file import read_checkpoint
+from napari_fossiledit.models.detectron2.pickled_arrays import Fixed, ForbiddenError, Function
+from napari_fossiledit.models.detectron2.restricted_pickle import read_pickle
 
 SOURCE = Path(napari_fossiledit.__file__).parents[1]
 
@@ -26,7 +26,7 @@ READ = """
 import sys
 from pathlib import Path
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_file import read_checkpoint
+from napari_fossiledit.models.detectron2.file import read_checkpoint
 for name in sys.argv[1:]:
     try:
         read_checkpoint(Path(name))

@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_config import DEFAULTS, check_config, read_config
-from napari_fossiledit.models.detectron2_settings import config_of, cut_of
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.detectron2.config import DEFAULTS, check_config, read_config
+from napari_fossiledit.models.detectron2.settings import config_of, cut_of
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.network.spec import default_spec
 
 STEPS = list(pairwise("abcdefghijkl"))
 LEVELS = "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in STEPS)

@@ -12,17 +12,17 @@ import torch
 import yaml
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2_classes import parse_classes
-from napari_fossiledit.models.detectron2_config import nested, read_config
-from napari_fossiledit.models.detectron2_names import theirs
-from napari_fossiledit.models.detectron2_read import read_detectron2
-from napari_fossiledit.models.detectron2_write import to_detectron2, write_detectron2
-from napari_fossiledit.models.initial import initial_network
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing, Resize
-from napari_fossiledit.models.restricted_pickle import read_pickle
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.detectron2.classes import parse_classes
+from napari_fossiledit.models.detectron2.config import nested, read_config
+from napari_fossiledit.models.detectron2.names import theirs
+from napari_fossiledit.models.detectron2.read import read_detectron2
+from napari_fossiledit.models.detectron2.restricted_pickle import read_pickle
+from napari_fossiledit.models.detectron2.write import to_detectron2, write_detectron2
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
+from napari_fossiledit.models.training.initial import initial_network
 from napari_fossiledit.params.segment import TrainParams
 
 SMALL = {"box_width": 16, "mask_channels": 8}

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.detectron2_read import read_detectron2
-from napari_fossiledit.models.detectron2_write import write_detectron2
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.detectron2.read import read_detectron2
+from napari_fossiledit.models.detectron2.write import write_detectron2
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 
 # The first test waits for the download.
 pytestmark = pytest.mark.timeout(900)

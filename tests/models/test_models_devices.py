@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models import devices
-from napari_fossiledit.models.devices import pick_device
+from napari_fossiledit.models.inference import devices
+from napari_fossiledit.models.inference.devices import pick_device
 
 
 @pytest.fixture

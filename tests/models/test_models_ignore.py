@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torchvision.models.detection.image_list import ImageList
 
-from napari_fossiledit.models.heads import _counted
-from napari_fossiledit.models.ignore import ignored_share, mostly_ignored
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.network.heads import _counted
+from napari_fossiledit.models.network.ignore import ignored_share, mostly_ignored
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 
 EDGE = 128
 SMALL = {"channels": 32, "box_width": 32, "mask_channels": 16, "roi_batch": 400}

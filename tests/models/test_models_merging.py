@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_fossiledit.models.merging import Found, merge, touches_border
-from napari_fossiledit.models.pasting import Crop
-from napari_fossiledit.models.tiling import inner_sides, tile_boxes
+from napari_fossiledit.models.inference.merging import Found, merge, touches_border
+from napari_fossiledit.models.inference.pasting import Crop
+from napari_fossiledit.models.inference.tiling import inner_sides, tile_boxes
 
 SHAPE = (100, 190)
 TILES = tile_boxes(SHAPE, 100, 20)

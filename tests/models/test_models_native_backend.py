@@ -11,13 +11,13 @@ import pytest
 
 import napari_fossiledit
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models import backends
-from napari_fossiledit.models.backends import has_detectron2, on_backend, require_backend
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.native_detectron2 import native_config
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.native import backends
+from napari_fossiledit.models.native.backends import has_detectron2, on_backend, require_backend
+from napari_fossiledit.models.native.segmenter import native_config
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.segment import Architecture, Backend
 
 # The first test waits for the download.

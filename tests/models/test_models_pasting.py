@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from napari_fossiledit.models.pasting import Crop, paste, shared_box
+from napari_fossiledit.models.inference.pasting import Crop, paste, shared_box
 
 SHAPE = (61, 47)
 coordinate = st.floats(-12, 70, width=32)

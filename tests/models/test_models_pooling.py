@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from napari_fossiledit.models.pooling import PyramidRoIAlign, pool_by_axes
+from napari_fossiledit.models.network.pooling import PyramidRoIAlign, pool_by_axes
 
 WIDE, HIGH = 96.0, 64.0
 

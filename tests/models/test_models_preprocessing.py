@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.preprocessing import (
+from napari_fossiledit.models.inference.preprocessing import (
     Preprocessing,
     Resize,
     as_rgb,

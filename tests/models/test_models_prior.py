@@ -10,12 +10,12 @@ from torchvision.models.detection.image_list import ImageList
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.models.heads import Limits, raised
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.prior import Prior
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.heads import Limits, raised
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.prior import Prior
+from napari_fossiledit.models.network.spec import default_spec
 
 SIZE = (64, 96)
 
@@ -66,7 +66,7 @@ def test_gain_is_the_same_in_pieces(monkeypatch):
     boxes = torch.cat([corner, corner + 14], dim=1)
     near = prior([5, 5, 20, 20], [30, 20, 44, 40], scores=[0.9, 0.7])
     whole = raised(boxes, SIZE, near)
-    monkeypatch.setattr("napari_fossiledit.models.heads._CHUNK", 7)
+    monkeypatch.setattr("napari_fossiledit.models.network.heads._CHUNK", 7)
     assert torch.equal(raised(boxes, SIZE, near), whole)
 
 

@@ -11,15 +11,21 @@ from skimage.transform import rescale
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.models.augment import Variation, _Place, random_batch, random_cut, target_of
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.sampling import (
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.training.augment import (
+    Variation,
+    _Place,
+    random_batch,
+    random_cut,
+    target_of,
+)
+from napari_fossiledit.models.training.sampling import (
     PreparedSlices,
     TracedSlice,
     prepare,
     survey,
 )
-from napari_fossiledit.models.validation import Judged, split
+from napari_fossiledit.models.training.validation import Judged, split
 
 STILL = Variation(free_turns=0.0, zoom=1.0, light=0.0)
 SETTINGS = Preprocessing()

@@ -11,13 +11,13 @@ import pytest
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.rle import iou_matrix
-from napari_fossiledit.models import training
-from napari_fossiledit.models.quality import panoptic_quality
-from napari_fossiledit.models.registry import load_model, read_record
-from napari_fossiledit.models.sampling import TracedSlice
-from napari_fossiledit.models.schedule import Budget, one_cycle
-from napari_fossiledit.models.spec import default_spec
-from napari_fossiledit.models.training import train
+from napari_fossiledit.models.files.registry import load_model, read_record
+from napari_fossiledit.models.network.spec import default_spec
+from napari_fossiledit.models.training import train as training
+from napari_fossiledit.models.training.quality import panoptic_quality
+from napari_fossiledit.models.training.sampling import TracedSlice
+from napari_fossiledit.models.training.schedule import Budget, one_cycle
+from napari_fossiledit.models.training.train import train
 from napari_fossiledit.params.segment import TrainParams
 
 SHAPE = (128, 128)
@@ -28,7 +28,7 @@ def small(monkeypatch):
     """A narrow network, so that a step takes a tenth of a second."""
     changes = {"channels": 32, "box_width": 64, "mask_channels": 32, "roi_batch": 32}
     monkeypatch.setattr(
-        "napari_fossiledit.models.initial.default_spec",
+        "napari_fossiledit.models.training.initial.default_spec",
         lambda *a: default_spec(*a).model_copy(update=changes),
     )
 
@@ -149,7 +149,7 @@ def test_without_validation_slices_a_part_judges(small, tmp_path):
 
 def test_diverged_training_says_so(small, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "napari_fossiledit.models.heads.fastrcnn_loss",
+        "napari_fossiledit.models.network.heads.fastrcnn_loss",
         lambda logits, *_: (logits.sum() * math.nan, logits.sum() * 0),
     )
     with pytest.raises(FossilError, match=r"diverged at step 0.*loss_classifier is not a number"):
@@ -183,7 +183,7 @@ def test_learning_rate_rises_and_falls():
 
 def test_budget_ends_by_time_or_steps_and_goes_on_after_a_restart(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("napari_fossiledit.models.schedule.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("napari_fossiledit.models.training.schedule.time.monotonic", lambda: now[0])
     budget = Budget(10, 50.0, _start=100.0)
     assert (budget.share, budget.eta_s) == (0.0, None)
     budget.step, now[0] = 2, 120.0

@@ -11,11 +11,11 @@ import torch
 
 from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing
-from napari_fossiledit.models.spec import default_spec
-from napari_fossiledit.models.winograd import fast
+from napari_fossiledit.models.inference.fast_kernels import fast
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.nnpack.is_available(), reason="this torch comes without NNPACK"

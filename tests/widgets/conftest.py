@@ -17,8 +17,8 @@ from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
-from napari_fossiledit.widgets.session import Session, session_of
-from napari_fossiledit.widgets.view import open_project
+from napari_fossiledit.widgets.canvas.project_view import open_project
+from napari_fossiledit.widgets.common.session import Session, session_of
 
 SHAPE = (5, 40, 60)
 SOURCE = "model:first:0123456789ab"

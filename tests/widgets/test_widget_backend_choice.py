@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from napari_fossiledit.params.segment import Backend, PredictParams
-from napari_fossiledit.widgets import backend_choice
-from napari_fossiledit.widgets.backend_choice import only_what_is_installed
-from napari_fossiledit.widgets.forms import ParamsForm
+from napari_fossiledit.widgets.common import backend_choice
+from napari_fossiledit.widgets.common.backend_choice import only_what_is_installed
+from napari_fossiledit.widgets.common.forms import ParamsForm
 
 
 @pytest.fixture

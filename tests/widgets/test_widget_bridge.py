@@ -9,7 +9,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.progress import Progress, check
-from napari_fossiledit.widgets.bridge import Job, JobRunner, progress_text, time_text
+from napari_fossiledit.widgets.common.job_runner import Job, JobRunner, progress_text, time_text
 
 
 def add(a, b, *, on_progress, cancel):

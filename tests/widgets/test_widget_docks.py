@@ -17,16 +17,17 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.progress import Progress, check, never, silent
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
-from napari_fossiledit.widgets import correcting, notices
-from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.layers import Role, find
-from napari_fossiledit.widgets.new_project import NewProject, look_at_stack
-from napari_fossiledit.widgets.opening import dock_frame, show_dock
-from napari_fossiledit.widgets.reef_dock import ReefDock
-from napari_fossiledit.widgets.scene import Scene, joined
-from napari_fossiledit.widgets.segment_dock import SegmentDock
-from napari_fossiledit.widgets.stack_dock import StackDock
-from napari_fossiledit.widgets.start import StartHere, steps_of
+from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.joined_mesh import Scene, joined
+from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.common import notices
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.reef.reef_dock import ReefDock
+from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
+from napari_fossiledit.widgets.stack.new_project import NewProject, look_at_stack
+from napari_fossiledit.widgets.stack.stack_dock import StackDock
+from napari_fossiledit.widgets.start.opening import dock_frame, show_dock
+from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
 
 SOURCE = "model:first:0123456789ab"
 
@@ -121,7 +122,7 @@ def test_the_stack_dock_imports_what_the_form_says(session, made, calls, tmp_pat
 
 def test_a_missing_file_is_told_and_starts_nothing(session, made, calls, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_fossiledit.widgets.notices.show_warning", told.append)
+    monkeypatch.setattr("napari_fossiledit.widgets.common.notices.show_warning", told.append)
     dock = made(StackDock)
     press(dock, "Import")
     assert calls.made == []
@@ -341,6 +342,6 @@ def test_a_result_is_dropped_once_another_project_is_open(session):
 def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, monkeypatch):
     file = tmp_path / "outlines.mat"
     outlines = SimpleNamespace(shape=(4, 20, 30))
-    monkeypatch.setattr("napari_fossiledit.workflows.new.read_outlines", lambda _: outlines)
+    monkeypatch.setattr("napari_fossiledit.workflows.stack.new.read_outlines", lambda _: outlines)
     look = look_at_stack(file, on_progress=silent, cancel=never)
     assert look.text() == "4 slices of 30 x 20 pixels."

@@ -15,7 +15,13 @@ from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.widgets.forms import ParamsForm, bounds_of, label_of, step_of, words_of
+from napari_fossiledit.widgets.common.forms import (
+    ParamsForm,
+    bounds_of,
+    label_of,
+    step_of,
+    words_of,
+)
 
 MODELS = (
     EvaluateParams,

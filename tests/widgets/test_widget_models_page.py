@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
-from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.segment_dock import SegmentDock
-from napari_fossiledit.workflows.model_files import export_model, import_model
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
+from napari_fossiledit.workflows.segment.model_files import export_model, import_model
 
 IMPORT, EXPORT = "Import a model file ...", "Export for detectron2 ..."
 
@@ -76,6 +76,7 @@ def test_nothing_starts_where_the_dialog_is_cancelled_or_a_setting_is_wrong(
 
 
 def test_the_window_loads_no_torch_for_it():
-    code = "import sys, napari_fossiledit.widgets.segment_dock; sys.exit('torch' in sys.modules)"
+    dock = "napari_fossiledit.widgets.segment.segment_dock"
+    code = f"import sys, {dock}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

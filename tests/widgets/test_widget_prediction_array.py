@@ -7,7 +7,7 @@ import pytest
 
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.labels import paint_labels
-from napari_fossiledit.widgets.prediction_array import PredictionArray, paint_slice, step_for
+from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray, paint_slice, step_for
 
 SHAPE = (3, 37, 53)
 

@@ -25,19 +25,19 @@ from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.perturb import Scene, parse_region, region_mask
 from napari_fossiledit.progress import Progress, never, silent
 from napari_fossiledit.project import EditRecord, EditState, Project
-from napari_fossiledit.widgets import regions
-from napari_fossiledit.widgets.compat import camera_of
-from napari_fossiledit.widgets.curves import COLOURS, Curve, CurvePlot, ticks_of
-from napari_fossiledit.widgets.edit_page import level_of
-from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.judged_table import judged_rows
-from napari_fossiledit.widgets.latest import Latest
-from napari_fossiledit.widgets.layers import Role, find, show_predictions
-from napari_fossiledit.widgets.opening import show_dock
-from napari_fossiledit.widgets.pointing import Pointer
-from napari_fossiledit.widgets.probe_edit_dock import TITLE, ProbeEditDock
-from napari_fossiledit.widgets.repair_page import instance_at
-from napari_fossiledit.workflows.live import LiveComparison, StrengthCurve, StrengthPoint
+from napari_fossiledit.widgets.canvas import regions
+from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
+from napari_fossiledit.widgets.canvas.pointing import Pointer
+from napari_fossiledit.widgets.common.compat import camera_of
+from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot, ticks_of
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.latest_call import Latest
+from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
+from napari_fossiledit.widgets.probe_edit.judged_table import judged_rows
+from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE, ProbeEditDock
+from napari_fossiledit.widgets.probe_edit.repair_tab import instance_at
+from napari_fossiledit.widgets.start.opening import show_dock
+from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
 
 SOURCE = "model:first:0123456789ab"
 JUDGED = {
@@ -112,7 +112,7 @@ def press(widget, text):
 
 def told(monkeypatch) -> list[str]:
     messages: list[str] = []
-    monkeypatch.setattr("napari_fossiledit.widgets.notices.show_warning", messages.append)
+    monkeypatch.setattr("napari_fossiledit.widgets.common.notices.show_warning", messages.append)
     return messages
 
 
@@ -165,7 +165,7 @@ def test_the_dock_opens_by_its_title(session):
 
 def test_the_window_loads_no_torch():
     code = (
-        "import sys, napari_fossiledit.widgets.probe_edit_dock;"
+        "import sys, napari_fossiledit.widgets.probe_edit.probe_edit_dock;"
         "print(sorted({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
     )
     ran = subprocess.run(
@@ -353,7 +353,7 @@ def test_the_eyedropper_stores_the_mud_colour(session, dock, qtbot):
 
 def test_an_eyedropper_outside_the_slice_says_so(session, dock, qtbot, monkeypatch):
     messages = told(monkeypatch)
-    monkeypatch.setattr("napari_fossiledit.widgets.job_panel.show_error", messages.append)
+    monkeypatch.setattr("napari_fossiledit.widgets.common.job_panel.show_error", messages.append)
     dock.perturb.mud.toggle()
     with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
         dock.perturb.mud.pointer.point((0.0, 35 * 70, -5 * 70))
@@ -478,7 +478,7 @@ def compared(path, edit, strength, z, score, *, on_progress, cancel):
 
 @pytest.mark.usefixtures("_no_process")
 def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtbot, monkeypatch):
-    monkeypatch.setattr("napari_fossiledit.workflows.live.compared", compared)
+    monkeypatch.setattr("napari_fossiledit.workflows.edit.live.compared", compared)
     panel = dock.edit.verdict.strength
     session.go_to(2)
     show_predictions(session, SOURCE, 0.5)
@@ -561,7 +561,9 @@ def test_an_edit_is_used_rolled_back_or_combined_from_the_history(
     path = session.current.path
     names = iter(["undone", "both"])
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (next(names), True))
-    monkeypatch.setattr("napari_fossiledit.widgets.history_page.ask_path", lambda *_: str(tmp_path))
+    monkeypatch.setattr(
+        "napari_fossiledit.widgets.probe_edit.history_tab.ask_path", lambda *_: str(tmp_path)
+    )
     for text, expected in (
         ("Use this", ("edits.apply", (path, "to-mud"))),
         ("Roll back", ("edits.rollback", (path, "to-mud"))),

@@ -24,15 +24,15 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks import reduce as reducing
-from napari_fossiledit.widgets import readers
-from napari_fossiledit.widgets.readers import (
+from napari_fossiledit.widgets.canvas import readers
+from napari_fossiledit.widgets.canvas.readers import (
     get_reader,
     read_coco,
     read_project,
     read_stack,
     stack_layer,
 )
-from napari_fossiledit.widgets.samples import SAMPLE, open_sample_reef
+from napari_fossiledit.widgets.start.sample_data import SAMPLE, open_sample_reef
 
 MANIFEST = Path(napari_fossiledit.__file__).with_name("napari.yaml")
 
@@ -228,7 +228,8 @@ def test_napari_finds_the_readers(folder: Path, project: Path) -> None:
 
 def test_reading_needs_no_qt() -> None:
     code = (
-        "import sys, napari_fossiledit.widgets.readers, napari_fossiledit.widgets.samples;"
+        "import sys, napari_fossiledit.widgets.canvas.readers;"
+        "import napari_fossiledit.widgets.start.sample_data;"
         "print(sorted({'qtpy', 'napari', 'torch', 'magicgui'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

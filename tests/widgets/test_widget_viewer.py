@@ -10,9 +10,9 @@ from napari.utils._proxies import PublicOnlyProxy
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.project import LABELS, Project
-from napari_fossiledit.widgets import area, correcting, navigation
-from napari_fossiledit.widgets.compat import camera_of
-from napari_fossiledit.widgets.layers import (
+from napari_fossiledit.widgets.canvas import correcting, navigation
+from napari_fossiledit.widgets.canvas import traced_area as area
+from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
     find,
@@ -20,10 +20,11 @@ from napari_fossiledit.widgets.layers import (
     show_labels,
     show_predictions,
 )
-from napari_fossiledit.widgets.readers import PROJECT, read_project
-from napari_fossiledit.widgets.session import session_of
-from napari_fossiledit.widgets.view import attach, open_project
-from napari_fossiledit.widgets.view3d import face_camera
+from napari_fossiledit.widgets.canvas.project_view import attach, open_project
+from napari_fossiledit.widgets.canvas.readers import PROJECT, read_project
+from napari_fossiledit.widgets.canvas.view3d import face_camera
+from napari_fossiledit.widgets.common.compat import camera_of
+from napari_fossiledit.widgets.common.session import session_of
 
 SOURCE = "model:first:0123456789ab"
 

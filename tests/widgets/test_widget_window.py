@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from napari_fossiledit.widgets import window
+from napari_fossiledit.widgets.start import window
 
 
 def test_a_picture_of_the_window_shows_predictions_over_the_slice(qapp, project_path, tmp_path):

@@ -8,8 +8,9 @@ from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import new, sample
-from napari_fossiledit.workflows.annotations import import_annotations
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.stack import new
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,7 @@ def blank_model(reef_project):
     """Name of a model of the project with random weights, the same every time."""
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

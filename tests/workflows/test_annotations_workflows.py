@@ -17,7 +17,7 @@ from napari_fossiledit.params.annotations import ExportParams, FillParams, Impor
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.stacks import open_stack
-from napari_fossiledit.workflows.annotations import (
+from napari_fossiledit.workflows.annotate.files import (
     export_annotations,
     fill_labels,
     import_annotations,

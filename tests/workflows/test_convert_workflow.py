@@ -15,7 +15,7 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.workflows import convert
+from napari_fossiledit.workflows.stack import convert
 
 
 @pytest.fixture

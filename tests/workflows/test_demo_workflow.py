@@ -1,7 +1,7 @@
 """The demonstration goes on where a killed one stopped."""
 
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import demo
+from napari_fossiledit.workflows.sample import demo
 
 
 def test_a_project_without_its_truth_is_completed(tiny_reef, tmp_path):

@@ -23,10 +23,13 @@ from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
-from napari_fossiledit.workflows import edit, edits, new, predict
-from napari_fossiledit.workflows.annotations import import_annotations
-from napari_fossiledit.workflows.edit_slices import choose_slices, spread_over
-from napari_fossiledit.workflows.models import find_model
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.edit import decide as edits
+from napari_fossiledit.workflows.edit import run as edit
+from napari_fossiledit.workflows.edit.slices import choose_slices, spread_over
+from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.stack import new
 
 TINY = {
     "model": "blank",
@@ -54,7 +57,7 @@ def template(written_reef, tmp_path_factory):
     """A project in which every slice is traced, with a model of random weights; made once."""
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     home = tmp_path_factory.mktemp("unedited")
     shutil.copytree(written_reef, home / "reef")
@@ -80,7 +83,7 @@ def find_bright(self, image, *, slice_index=0, cancel=never, **_):
 @pytest.fixture
 def project_path(template, tmp_path, monkeypatch):
     """A copy of that project which a test may damage; its model predicts in no time."""
-    from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
     monkeypatch.setattr(MaskRcnnSegmenter, "predict", find_bright)
     return shutil.copytree(template, tmp_path / "home") / "tiny.fossil"
@@ -357,7 +360,7 @@ def test_a_name_that_is_taken_meanwhile_costs_no_edit(project_path, monkeypatch)
 def test_a_model_that_is_replaced_meanwhile_is_told(project_path, monkeypatch):
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     def retrain(project):
         torch.manual_seed(1)
@@ -399,7 +402,7 @@ def test_damaged_weights_are_refused(project_path):
 def test_keys_that_are_not_numbers_are_refused(project_path, monkeypatch):
     import torch
 
-    from napari_fossiledit.workflows.models import ModelRef
+    from napari_fossiledit.workflows.shared.model_refs import ModelRef
 
     load = ModelRef.load
 

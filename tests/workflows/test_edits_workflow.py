@@ -13,9 +13,17 @@ from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import EditState, Project
-from napari_fossiledit.workflows import edits, evaluate, info, new, predict
-from napari_fossiledit.workflows.annotations import import_annotations
-from napari_fossiledit.workflows.models import EditRef, find_model, in_use, model_names, set_in_use
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.edit import decide as edits
+from napari_fossiledit.workflows.segment import evaluate, predict
+from napari_fossiledit.workflows.shared.model_refs import (
+    EditRef,
+    find_model,
+    in_use,
+    model_names,
+    set_in_use,
+)
+from napari_fossiledit.workflows.stack import info, new
 
 
 def params(model, **values):
@@ -45,7 +53,7 @@ def template(written_reef, tmp_path_factory):
     """A project with a model of random weights and a random edit of it, named mud; made once."""
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     home = tmp_path_factory.mktemp("edited")
     shutil.copytree(written_reef, home / "reef")
@@ -285,7 +293,7 @@ def refused(path, text, name="mud"):
 def test_a_retrained_parent_is_told(edited):
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     predict.run(edited, params("mud", slices="0"))
     torch.manual_seed(9)
@@ -298,11 +306,11 @@ def test_a_retrained_parent_is_told(edited):
 
 
 def test_a_parent_of_another_architecture_is_told(edited):
-    from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-    from napari_fossiledit.models.network import MaskRcnn
-    from napari_fossiledit.models.preprocessing import Preprocessing
-    from napari_fossiledit.models.registry import save_model
-    from napari_fossiledit.models.spec import default_spec
+    from napari_fossiledit.models.files.registry import save_model
+    from napari_fossiledit.models.inference.preprocessing import Preprocessing
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+    from napari_fossiledit.models.network.spec import default_spec
 
     slim = default_spec("lite", ("archaeocyathid",)).model_copy(update={"channels": 64})
     other = MaskRcnnSegmenter(MaskRcnn(slim), Preprocessing())

@@ -7,12 +7,13 @@ import torch
 
 from napari_fossiledit.editing.edit import Edit, layer_names
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import live, predict
-from napari_fossiledit.workflows.edits import save_edit
-from napari_fossiledit.workflows.models import find_model
+from napari_fossiledit.workflows.edit import live
+from napari_fossiledit.workflows.edit.decide import save_edit
+from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared.model_refs import find_model
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +149,7 @@ def test_an_unknown_edit_is_named(reef_project):
 
 
 def test_a_parent_that_was_replaced_is_refused(reef_project, edited, blank_model):
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     with Project.open(reef_project) as project:
         folder = project.model_folder(blank_model)

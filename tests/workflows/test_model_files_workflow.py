@@ -16,23 +16,25 @@ from PIL import Image
 from napari_fossiledit import files
 from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models.detectron2_read import read_detectron2
-from napari_fossiledit.models.detectron2_write import to_detectron2
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MaskRcnn
-from napari_fossiledit.models.preprocessing import Preprocessing, Resize
-from napari_fossiledit.models.registry import save_model
-from napari_fossiledit.models.spec import default_spec
+from napari_fossiledit.models.detectron2.read import read_detectron2
+from napari_fossiledit.models.detectron2.write import to_detectron2
+from napari_fossiledit.models.files.registry import save_model
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import edit, evaluate, new, predict, train
-from napari_fossiledit.workflows.edits import save_edit
-from napari_fossiledit.workflows.foreign_models import proposed_name
-from napari_fossiledit.workflows.model_files import export_model, import_model, list_models
-from napari_fossiledit.workflows.models import find_model
+from napari_fossiledit.workflows.edit import run as edit
+from napari_fossiledit.workflows.edit.decide import save_edit
+from napari_fossiledit.workflows.segment import evaluate, predict, train
+from napari_fossiledit.workflows.segment.model_files import export_model, import_model, list_models
+from napari_fossiledit.workflows.shared.foreign_models import proposed_name
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.stack import new
 
 SMALL = {"box_width": 16, "mask_channels": 8, "exact_anchors": True, "aligned_roi": True}
 CONFIG = {

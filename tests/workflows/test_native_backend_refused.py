@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.backends import has_detectron2
+from napari_fossiledit.models.native.backends import has_detectron2
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.segment import Backend, PredictParams, TrainParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import edit, predict, train
-from napari_fossiledit.workflows.models import find_model, prediction_source
+from napari_fossiledit.workflows.edit import run as edit
+from napari_fossiledit.workflows.segment import predict, train
+from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 
 NATIVE = {"backend": Backend.DETECTRON2, "device": "cpu"}
 

@@ -15,8 +15,8 @@ from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import info, new
-from napari_fossiledit.workflows.annotations import import_annotations
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.stack import info, new
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.perturb import measure_mud
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import new, perturbing, sample
-from napari_fossiledit.workflows.annotations import import_annotations
-from napari_fossiledit.workflows.crops import default_crop, largest_square, read_crop
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
+from napari_fossiledit.workflows.shared.crops import default_crop, largest_square, read_crop
+from napari_fossiledit.workflows.stack import new
 
 CLASS = "archaeocyathid"
 

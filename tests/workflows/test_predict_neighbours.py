@@ -5,12 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, Direction, PredictParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import info, predict
-from napari_fossiledit.workflows.neighbours import Visit, plan
-from napari_fossiledit.workflows.sources import find_source
+from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared.neighbours import Visit, plan
+from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.stack import info
 
 FORWARD, BACKWARD, BOTH = Direction.FORWARD, Direction.BACKWARD, Direction.BOTH
 NAMES = {FORWARD: "f", BACKWARD: "b", BOTH: "x"}

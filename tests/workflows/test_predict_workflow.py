@@ -11,7 +11,7 @@ import pytest
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows import predict
+from napari_fossiledit.workflows.segment import predict
 
 
 def params(model, **values):

@@ -17,9 +17,11 @@ from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows import probe, probe_page, sample
-from napari_fossiledit.workflows.models import ModelRef
-from napari_fossiledit.workflows.perturbing import Prepared, prepared
+from napari_fossiledit.workflows.probe import report as probe_page
+from napari_fossiledit.workflows.probe import run as probe
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.shared.model_refs import ModelRef
+from napari_fossiledit.workflows.shared.perturbed_slices import Prepared, prepared
 
 FOSSIL, MICROBE = "archaeocyathid", "calcimicrobe"
 

@@ -22,9 +22,9 @@ from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
-from napari_fossiledit.workflows import new, perturbing, predict, repair
-from napari_fossiledit.workflows.annotations import import_annotations
-from napari_fossiledit.workflows.repair_causes import (
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.repair import run as repair
+from napari_fossiledit.workflows.repair.causes import (
     Cause,
     Outcome,
     fitting_tests,
@@ -32,7 +32,10 @@ from napari_fossiledit.workflows.repair_causes import (
     outcome,
     ranking,
 )
-from napari_fossiledit.workflows.repair_place import Found, Place
+from napari_fossiledit.workflows.repair.place import Found, Place
+from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
+from napari_fossiledit.workflows.stack import new
 
 FOSSIL, MICROBE = "archaeocyathid", "calcimicrobe"
 Z = 1
@@ -73,7 +76,7 @@ def template(written_reef, tmp_path_factory):
     """A project in which every slice is traced, with a model of random weights; made once."""
     import torch
 
-    from napari_fossiledit.models.registry import build, save_model
+    from napari_fossiledit.models.files.registry import build, save_model
 
     home = tmp_path_factory.mktemp("unrepaired")
     shutil.copytree(written_reef, home / "reef")
@@ -90,8 +93,8 @@ def template(written_reef, tmp_path_factory):
 @pytest.fixture
 def wrong(template, tmp_path, monkeypatch):
     """A copy of that project whose model finds fossils and all that is bright; edited, no more."""
-    from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-    from napari_fossiledit.workflows.models import find_model
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.workflows.shared.model_refs import find_model
 
     path = shutil.copytree(template, tmp_path / "home") / "tiny.fossil"
     with Project.open(path) as project:

@@ -8,8 +8,8 @@ import pytest
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.models import find_model
-from napari_fossiledit.workflows.sources import find_source
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.sources import find_source
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.segment import Device, PredictParams, TrainParams
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows import predict, train
-from napari_fossiledit.workflows.truth import ProjectSamples, read_truth
+from napari_fossiledit.workflows.segment import predict, train
+from napari_fossiledit.workflows.shared.truth import ProjectSamples, read_truth
 
 
 def quick(**values):

@@ -17,9 +17,10 @@ from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.workflows import evaluate, link, measure, mesh, pictures
-from napari_fossiledit.workflows import predict as predict_workflow
-from napari_fossiledit.workflows.sources import find_source
+from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
+from napari_fossiledit.workflows.segment import evaluate
+from napari_fossiledit.workflows.segment import predict as predict_workflow
+from napari_fossiledit.workflows.shared.sources import find_source
 
 SHAPE = (6, 60, 80)
 CLASS = "archaeocyathid"
@@ -252,7 +253,7 @@ def test_it_is_told_where_the_latest_predictions_are_not_those_judged(reef_proje
 def test_specimens_of_one_class_are_drawn(folder, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "napari_fossiledit.exchange.pictures.draw_specimens",
+        "napari_fossiledit.exchange.pages.pictures.draw_specimens",
         lambda surfaces, path, title: drawn.append((len(surfaces), title)),
     )
     for name in (CLASS, "calcimicrobe"):

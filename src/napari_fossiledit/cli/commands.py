@@ -46,13 +46,13 @@ def demo(
     no_gui: Annotated[bool, typer.Option("--no-gui", help="Do not open the window.")] = False,
 ) -> Summarised:
     """Segment, judge and reconstruct a sample reef, then show it."""
-    from napari_fossiledit.workflows import demo as workflow
+    from napari_fossiledit.workflows.sample import demo as workflow
 
     result = workflow.run(params, **job.hooks)
     if not no_gui:
         _show(result.project)
     elif _has_display():
-        from napari_fossiledit.widgets.window import picture
+        from napari_fossiledit.widgets.start.window import picture
 
         picture(result.project, result.results["predict"]["source"], result.window_picture)
     return result
@@ -66,7 +66,7 @@ def sample_reef(
     job: Job,
 ) -> Summarised:
     """Write a procedural serial-section reef with exact 3D truth."""
-    from napari_fossiledit.workflows import sample as workflow
+    from napari_fossiledit.workflows.sample import reef as workflow
 
     return workflow.run(out, params, **job.hooks)
 
@@ -80,7 +80,7 @@ def new(
     job: Job,
 ) -> Summarised:
     """Make a project of a folder of photographs, a TIFF or an OME-Zarr."""
-    from napari_fossiledit.workflows import new as workflow
+    from napari_fossiledit.workflows.stack import new as workflow
 
     return workflow.run(project, stack, params, **job.hooks)
 
@@ -89,7 +89,7 @@ def new(
 @fossil_command()
 def info(project: ProjectArgument, job: Job) -> Summarised:
     """Tell what a project holds."""
-    from napari_fossiledit.workflows import info as workflow
+    from napari_fossiledit.workflows.stack import info as workflow
 
     return workflow.run(project, **job.hooks)
 
@@ -102,7 +102,7 @@ def move(
     job: Job,
 ) -> Summarised:
     """Tell a project where its photographs were moved to."""
-    from napari_fossiledit.workflows.new import move_stack as workflow
+    from napari_fossiledit.workflows.stack.new import move_stack as workflow
 
     return workflow(project, stack, **job.hooks)
 
@@ -116,7 +116,7 @@ def import_annotations(
     job: Job,
 ) -> Summarised:
     """Bring in traced slices: COCO, label images, or clicked outlines."""
-    from napari_fossiledit.workflows.annotations import import_annotations as workflow
+    from napari_fossiledit.workflows.annotate.files import import_annotations as workflow
 
     return workflow(project, params, **job.hooks)
 
@@ -130,7 +130,7 @@ def export_annotations(
     job: Job,
 ) -> Summarised:
     """Write traced slices as COCO with holes kept."""
-    from napari_fossiledit.workflows.annotations import export_annotations as workflow
+    from napari_fossiledit.workflows.annotate.files import export_annotations as workflow
 
     return workflow(project, params, **job.hooks)
 
@@ -139,7 +139,7 @@ def export_annotations(
 @fossil_command(FillParams, names=CLASS)
 def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summarised:
     """Copy predictions or traced slices into the labels that are corrected by hand."""
-    from napari_fossiledit.workflows.annotations import fill_labels as workflow
+    from napari_fossiledit.workflows.annotate.files import fill_labels as workflow
 
     return workflow(project, params, **job.hooks)
 
@@ -148,7 +148,7 @@ def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summa
 @fossil_command(TraceParams, names=CLASS)
 def trace_slices(project: ProjectArgument, params: TraceParams, job: Job) -> Summarised:
     """Take corrected labels over as traced slices, complete within the region."""
-    from napari_fossiledit.workflows.annotations import trace_slice as workflow
+    from napari_fossiledit.workflows.annotate.files import trace_slice as workflow
 
     return workflow(project, params, **job.hooks)
 
@@ -157,7 +157,7 @@ def trace_slices(project: ProjectArgument, params: TraceParams, job: Job) -> Sum
 @fossil_command(TrainParams)
 def train(project: ProjectArgument, params: TrainParams, job: Job) -> Summarised:
     """Train a Mask R-CNN on a few traced slices."""
-    from napari_fossiledit.workflows import train as workflow
+    from napari_fossiledit.workflows.segment import train as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -166,7 +166,7 @@ def train(project: ProjectArgument, params: TrainParams, job: Job) -> Summarised
 @fossil_command(PredictParams)
 def predict(project: ProjectArgument, params: PredictParams, job: Job) -> Summarised:
     """Find fossils in slices; finished slices are kept and not predicted again."""
-    from napari_fossiledit.workflows import predict as workflow
+    from napari_fossiledit.workflows.segment import predict as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -175,7 +175,7 @@ def predict(project: ProjectArgument, params: PredictParams, job: Job) -> Summar
 @fossil_command(EvaluateParams, names=CLASS)
 def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summarised:
     """Judge a model on traced slices."""
-    from napari_fossiledit.workflows import evaluate as workflow
+    from napari_fossiledit.workflows.segment import evaluate as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -184,7 +184,7 @@ def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summ
 @fossil_command(LinkParams, names=CLASS)
 def link(project: ProjectArgument, params: LinkParams, job: Job) -> Summarised:
     """Join the instances of neighbouring slices to specimens."""
-    from napari_fossiledit.workflows import link as workflow
+    from napari_fossiledit.workflows.reef import link as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -198,7 +198,7 @@ def mesh(
     job: Job,
 ) -> Summarised:
     """Write a closed surface of every specimen."""
-    from napari_fossiledit.workflows import mesh as workflow
+    from napari_fossiledit.workflows.reef import mesh as workflow
 
     return workflow.run(project, out_dir, params, **job.hooks)
 
@@ -212,7 +212,7 @@ def measure(
     job: Job,
 ) -> Summarised:
     """Write volume, surface, place and extent of every specimen."""
-    from napari_fossiledit.workflows import measure as workflow
+    from napari_fossiledit.workflows.reef import measure as workflow
 
     return workflow.run(project, out, params, **job.hooks)
 
@@ -226,7 +226,7 @@ def draw_pictures(
     job: Job,
 ) -> Summarised:
     """Draw predictions beside traced slices, and the specimens in 3D."""
-    from napari_fossiledit.workflows import pictures as workflow
+    from napari_fossiledit.workflows.reef import pictures as workflow
 
     return workflow.run(project, out_dir, params, **job.hooks)
 
@@ -235,7 +235,7 @@ def draw_pictures(
 @fossil_command(ConvertParams)
 def convert(project: ProjectArgument, params: ConvertParams, job: Job) -> Summarised:
     """Copy the stack into the project as OME-Zarr, for fast stepping and zooming."""
-    from napari_fossiledit.workflows import convert as workflow
+    from napari_fossiledit.workflows.stack import convert as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -244,7 +244,7 @@ def convert(project: ProjectArgument, params: ConvertParams, job: Job) -> Summar
 @fossil_command()
 def open_project(project: ProjectArgument, job: Job) -> Summarised:
     """Open a project in napari."""
-    from napari_fossiledit.workflows import info as workflow
+    from napari_fossiledit.workflows.stack import info as workflow
 
     result = workflow.run(project, **job.hooks)
     _show(project)
@@ -268,6 +268,6 @@ def _has_display() -> bool:
 
 def _show(project: Path) -> None:
     """Open the window; Qt is imported here and not before."""
-    from napari_fossiledit.widgets.window import show
+    from napari_fossiledit.widgets.start.window import show
 
     show(project)

@@ -35,7 +35,7 @@ def perturb(
     out: Annotated[Path | None, typer.Option("--out", help="PNG to write.")] = None,
 ) -> Summarised:
     """Fill parts of a slice with mud, texture or noise, as the model would see it."""
-    from napari_fossiledit.workflows import perturbing as workflow
+    from napari_fossiledit.workflows.shared import perturbed_slices as workflow
 
     return workflow.run(project, z, params, out, **job.hooks)
 
@@ -50,7 +50,7 @@ def pick_mud(
     job: Job,
 ) -> Summarised:
     """Take the colour at a pixel for the mud colour of the project."""
-    from napari_fossiledit.workflows.perturbing import pick_mud as workflow
+    from napari_fossiledit.workflows.shared.perturbed_slices import pick_mud as workflow
 
     return workflow(project, z, x, y, **job.hooks)
 
@@ -59,7 +59,7 @@ def pick_mud(
 @fossil_command(ProbeParams, skip=frozenset({"preset"}), names=CLASS)
 def probe(project: ProjectArgument, params: ProbeParams, job: Job) -> Summarised:
     """Find out what misleads a model: perturb slices and compare what it then sees."""
-    from napari_fossiledit.workflows import probe as workflow
+    from napari_fossiledit.workflows.probe import run as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -68,7 +68,7 @@ def probe(project: ProjectArgument, params: ProbeParams, job: Job) -> Summarised
 @fossil_command(EditParams, names=CLASS)
 def edit_model(project: ProjectArgument, params: EditParams, job: Job) -> Summarised:
     """Rewrite a model with perturbed slices and judge it; the model itself is not touched."""
-    from napari_fossiledit.workflows import edit as workflow
+    from napari_fossiledit.workflows.edit import run as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -77,7 +77,7 @@ def edit_model(project: ProjectArgument, params: EditParams, job: Job) -> Summar
 @fossil_command(RepairParams)
 def repair(project: ProjectArgument, params: RepairParams, job: Job) -> Summarised:
     """Find out what misleads a model at one wrong place, and propose an edit that mends it."""
-    from napari_fossiledit.workflows import repair as workflow
+    from napari_fossiledit.workflows.repair import run as workflow
 
     return workflow.run(project, params, **job.hooks)
 
@@ -86,7 +86,7 @@ def repair(project: ProjectArgument, params: RepairParams, job: Job) -> Summaris
 @fossil_command()
 def list_edits(project: ProjectArgument, job: Job) -> Summarised:
     """List models and edits, each below what it was made from."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.listing(project, **job.hooks)
 
@@ -95,7 +95,7 @@ def list_edits(project: ProjectArgument, job: Job) -> Summarised:
 @fossil_command()
 def show_edit(project: ProjectArgument, edit: EditArgument, job: Job) -> Summarised:
     """Tell all that is known of an edit."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.show(project, edit, **job.hooks)
 
@@ -114,7 +114,7 @@ def apply_edit(
     ] = None,
 ) -> Summarised:
     """Keep an edit: the model with it is in use from now on."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.apply(project, edit, strength, score, **job.hooks)
 
@@ -123,7 +123,7 @@ def apply_edit(
 @fossil_command()
 def roll_back(project: ProjectArgument, edit: EditArgument, job: Job) -> Summarised:
     """Take an edit back: its parent is in use again, with the very same predictions."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.rollback(project, edit, **job.hooks)
 
@@ -137,7 +137,7 @@ def export_edit(
     job: Job,
 ) -> Summarised:
     """Write a model with its edits as a model folder of its own."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.export(project, edit, out, **job.hooks)
 
@@ -151,7 +151,7 @@ def compose_edits(
     job: Job,
 ) -> Summarised:
     """Add up edits, each at its strength, to a new one; one edit makes a copy."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.compose(project, edits, name, **job.hooks)
 
@@ -162,6 +162,6 @@ def invert_edit(
     project: ProjectArgument, edit: EditArgument, name: NewName, job: Job
 ) -> Summarised:
     """Make an edit on top of an edit that takes it away, up to rounding."""
-    from napari_fossiledit.workflows import edits as workflow
+    from napari_fossiledit.workflows.edit import decide as workflow
 
     return workflow.invert(project, edit, name, **job.hooks)

@@ -20,7 +20,7 @@ app = typer.Typer(
 @fossil_command()
 def list_models(project: ProjectArgument, job: Job) -> Summarised:
     """List the models and edits of a project and the models that come along."""
-    from napari_fossiledit.workflows.model_files import list_models as workflow
+    from napari_fossiledit.workflows.segment.model_files import list_models as workflow
 
     return workflow(project, **job.hooks)
 
@@ -34,7 +34,7 @@ def import_model(
     job: Job,
 ) -> Summarised:
     """Make a checkpoint of detectron2 a model of the project; detectron2 is not needed."""
-    from napari_fossiledit.workflows.model_files import import_model as workflow
+    from napari_fossiledit.workflows.segment.model_files import import_model as workflow
 
     return workflow(project, file, params, **job.hooks)
 
@@ -49,6 +49,6 @@ def export_model(
     job: Job,
 ) -> Summarised:
     """Write a model or an edit as a checkpoint of detectron2 with its configuration."""
-    from napari_fossiledit.workflows.model_files import export_model as workflow
+    from napari_fossiledit.workflows.segment.model_files import export_model as workflow
 
     return workflow(project, model, out, params, **job.hooks)

@@ -17,8 +17,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.network import MASK_OUTPUTS, MaskRcnn
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MASK_OUTPUTS, MaskRcnn
 from napari_fossiledit.params.editing import Scope
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from napari_fossiledit.editing.edit import layer_names
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.capture import Captured, capture
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.models.inference.capture import Captured, capture
+from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Scope
 
 

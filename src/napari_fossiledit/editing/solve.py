@@ -25,9 +25,9 @@ from napari_fossiledit.editing.memory import is_out_of_memory, ran_out, require_
 from napari_fossiledit.editing.system import System, flattened
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.geometry import parse_slices
-from napari_fossiledit.models.capture import capture
-from napari_fossiledit.models.maskrcnn import MaskRcnnSegmenter
-from napari_fossiledit.models.segmenter import Image
+from napari_fossiledit.models.inference.capture import capture
+from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
 

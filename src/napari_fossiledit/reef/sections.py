@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fossiledit.geometry import StackGeometry
+from napari_fossiledit.geometry import Box, StackGeometry
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import union
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

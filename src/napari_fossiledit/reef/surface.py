@@ -22,9 +22,9 @@ from scipy.optimize import brentq
 from skimage.measure import block_reduce, marching_cubes
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.geometry import Box, StackGeometry, ZDirection
 from napari_fossiledit.reef.field import FloatArray, signed_distance, specimen_field
-from napari_fossiledit.reef.sections import Box, Section, bounding_box, volume_um3
+from napari_fossiledit.reef.sections import Section, bounding_box, volume_um3
 
 VOXEL_BUDGET = 24_000_000
 """Most voxels of the field of one specimen, 4 bytes each."""

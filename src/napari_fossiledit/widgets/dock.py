@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_fossiledit.widgets.job_panel import JobPanel
-from napari_fossiledit.widgets.notices import told
-from napari_fossiledit.widgets.session import Session, session_of
-from napari_fossiledit.widgets.view import attach
+from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.notices import told
+from napari_fossiledit.widgets.common.session import Session, session_of
 
 WIDTH = 320
 

@@ -1,0 +1,1 @@
+"""Annotations made elsewhere: COCO, label images, outlines."""

@@ -1,0 +1,1 @@
+"""Read and write detectron2's checkpoints without detectron2."""

@@ -1,0 +1,1 @@
+"""Checkpoints, the models that come along, where models lie."""

@@ -1,0 +1,216 @@
+"""Models on disk: ``weights.safetensors`` and ``model.json``; nothing is ever unpickled blindly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import NetworkSpec
+from napari_fossiledit.params.segment import Architecture
+
+FORMAT: Final = 1
+_OTHER = "Train the model again, or take another copy of it."
+
+Weights = Mapping[str, Tensor]
+
+
+class ModelRecord(BaseModel):
+    """What ``model.json`` tells: all but the weights.
+
+    Attributes
+    ----------
+    format_version
+        Of this record.
+    model_hash
+        Of the weights as stored and of the preprocessing; shows whether both belong together.
+    training
+        How the model came about, for people and reports: slices, parameters, score.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = FORMAT
+    network: NetworkSpec
+    preprocessing: Preprocessing
+    half: bool = False
+    model_hash: str
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+def to_bytes(
+    segmenter: MaskRcnnSegmenter, *, half: bool = False, training: dict[str, Any] | None = None
+) -> tuple[bytes, ModelRecord]:
+    """Turn a model into the content of its two files.
+
+    Parameters
+    ----------
+    half
+        Store weight matrices in half precision (normalisation and biases stay whole). The hash is
+        that of the model as it will be read again.
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in segmenter.network.state_dict().items()}
+    if half:
+        state = {k: v.half() if _halvable(v) else v for k, v in state.items()}
+    kept = _rebuilt(segmenter, state) if half else segmenter
+    record = ModelRecord(
+        network=segmenter.network.spec,
+        preprocessing=segmenter.preprocessing,
+        half=half,
+        model_hash=kept.model_hash,
+        training=training or {},
+    )
+    return save_tensors(state), record
+
+
+def _halvable(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.ndim >= 2
+
+
+def _rebuilt(segmenter: MaskRcnnSegmenter, state: Weights) -> MaskRcnnSegmenter:
+    network = MaskRcnn(segmenter.network.spec)
+    network.load_state_dict(dict(state))
+    return MaskRcnnSegmenter(network, segmenter.preprocessing)
+
+
+def from_bytes(
+    weights: bytes, record: ModelRecord, where: str, device: torch.device | str = "cpu"
+) -> MaskRcnnSegmenter:
+    """Build a model from the content of its files.
+
+    Parameters
+    ----------
+    where
+        Name of the weights file, for messages.
+
+    Raises
+    ------
+    FossilError
+        Where a weight is missing, of another shape, not finite or not the one recorded.
+    """
+    network = MaskRcnn(record.network)
+    fill(network, read_tensors(weights, where), where)
+    segmenter = MaskRcnnSegmenter(network, record.preprocessing, device)
+    if segmenter.model_hash != record.model_hash:
+        raise FossilError(
+            f"{where} does not belong to its {RECORD}",
+            expected=f"weights with hash {record.model_hash[:12]}",
+            found=segmenter.model_hash[:12],
+            advice="One of the two files was changed or copied alone. " + _OTHER,
+        )
+    return segmenter
+
+
+def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """Read safetensors bytes, or say that the file is broken."""
+    try:
+        return load_tensors(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FossilError(
+            f"{where} cannot be read",
+            expected="a complete safetensors file",
+            found=f"{len(data)} bytes ({error})",
+            advice="It may be truncated: copy it again or train again.",
+        ) from error
+
+
+def fill(network: nn.Module, weights: Weights, where: str) -> None:
+    """Load all weights into a network, strictly.
+
+    Raises
+    ------
+    FossilError
+        Naming the first layer that is missing, unknown, of another shape or not finite.
+    """
+    wanted = network.state_dict()
+    _check_names(set(wanted), set(weights), where)
+    for name, tensor in wanted.items():
+        check_tensor(name, weights[name], tensor, where)
+    network.load_state_dict(dict(weights))
+
+
+def _check_names(wanted: set[str], found: set[str], where: str) -> None:
+    for missing, what in ((wanted - found, "lacks"), (found - wanted, "has an unknown")):
+        if missing:
+            raise FossilError(
+                f"{where} {what} layer {min(missing)}",
+                expected=f"{len(wanted)} layers of this architecture",
+                found=f"{len(found)} layers, {len(missing)} of them {what.split()[0]}ing"
+                if what == "lacks"
+                else f"{len(missing)} unknown ones",
+                advice=_OTHER,
+            )
+
+
+def check_tensor(name: str, found: Tensor, wanted: Tensor, where: str) -> None:
+    """Raise `FossilError` where a weight has another shape or is not finite."""
+    if found.shape != wanted.shape:
+        raise FossilError(
+            f"{name} in {where} has the wrong shape",
+            expected=tuple(wanted.shape),
+            found=tuple(found.shape),
+            advice="The file belongs to another architecture or number of classes.",
+        )
+    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+        bad = int((~torch.isfinite(found)).sum())
+        raise FossilError(
+            f"{name} in {where} is damaged",
+            expected="finite numbers",
+            found=f"{bad} of {found.numel()} are NaN or infinite",
+            advice=_OTHER,
+        )
+
+
+def parse_record(data: Any, where: str) -> ModelRecord:
+    """Check the content of ``model.json``.
+
+    Raises
+    ------
+    FossilError
+        Where the architecture is unknown, the format newer, or a field missing or wrong.
+    """
+    _check_kind(data, where)
+    try:
+        return ModelRecord.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FossilError(
+            f"{where} is not the record of a model",
+            expected="fields as this program writes them",
+            found=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}",
+            advice=_OTHER,
+        ) from error
+
+
+def _check_kind(data: Any, where: str) -> None:
+    record = data if isinstance(data, dict) else {}
+    version = record.get("format_version", FORMAT)
+    if isinstance(version, int) and version > FORMAT:
+        raise FossilError(
+            f"{where} was written by a newer version",
+            expected=f"format {FORMAT} or older",
+            found=f"format {version}",
+            advice="Update napari-fossiledit.",
+        )
+    network = record.get("network")
+    name = network.get("architecture") if isinstance(network, dict) else None
+    known = [str(a) for a in Architecture]
+    if name is not None and name not in known:
+        raise FossilError(
+            f"{where} names an unknown architecture",
+            expected=f"one of {', '.join(known)}",
+            found=name,
+            advice="Update napari-fossiledit, or choose another model.",
+        )

@@ -1,0 +1,95 @@
+"""Making, loading and saving models by path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, read_json, write_json, write_whole
+from napari_fossiledit.models.files.checkpoint import (
+    ModelRecord,
+    from_bytes,
+    parse_record,
+    to_bytes,
+)
+from napari_fossiledit.models.files.places import RECORD, WEIGHTS
+from napari_fossiledit.models.inference.devices import pick_device
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.spec import default_spec
+from napari_fossiledit.params.segment import Architecture, Device
+
+
+def build(
+    architecture: Architecture | str,
+    classes: Sequence[str],
+    *,
+    preprocessing: Preprocessing | None = None,
+    pretrained: bool = True,
+    device: Device | str = Device.AUTO,
+) -> MaskRcnnSegmenter:
+    """Make a new model whose heads know nothing yet.
+
+    Parameters
+    ----------
+    pretrained
+        ImageNet weights in the backbone; at hand for ``lite`` only, ResNets start from a file.
+    """
+    network = MaskRcnn(default_spec(architecture, tuple(classes)), pretrained=pretrained)
+    return MaskRcnnSegmenter(network, preprocessing or Preprocessing(), pick_device(device))
+
+
+def save_model(
+    segmenter: MaskRcnnSegmenter,
+    folder: Path,
+    *,
+    half: bool = False,
+    training: dict[str, Any] | None = None,
+) -> ModelRecord:
+    """Write ``weights.safetensors`` and then ``model.json`` into `folder`, each in one step."""
+    weights, record = to_bytes(segmenter, half=half, training=training)
+    write_whole(folder / WEIGHTS, weights)
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+    return record
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Read ``model.json`` alone, without the weights."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise FossilError(
+            f"{folder} holds no model",
+            expected=f"{RECORD} and {WEIGHTS}",
+            found=_content(folder),
+            advice="Choose a model folder, or train one.",
+        )
+    return parse_record(read_json(path, "the record of a model"), str(path))
+
+
+def _content(folder: Path) -> str:
+    if not folder.exists():
+        return "no such folder"
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["a file"]
+    return ", ".join(names[:5]) or "an empty folder"
+
+
+def load_model(path: Path, device: Device | str | torch.device = Device.AUTO) -> MaskRcnnSegmenter:
+    """Load a model from its folder or from one of its two files.
+
+    Raises
+    ------
+    FossilError
+        Where a file is missing, truncated, of another architecture or damaged.
+    """
+    folder = path.parent if path.name in (WEIGHTS, RECORD) else path
+    record = read_record(folder)
+    weights = folder / WEIGHTS
+    with explained(weights, "Reading"):
+        data = weights.read_bytes()
+    where = device if isinstance(device, torch.device) else pick_device(device)
+    return from_bytes(data, record, str(weights), where)

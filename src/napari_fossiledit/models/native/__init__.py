@@ -1,0 +1,1 @@
+"""An installed detectron2 that computes and trains."""

@@ -1,0 +1,200 @@
+"""Random training crops: place, turn, mirror, size and light of a piece of a traced slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from scipy import ndimage
+
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb
+from napari_fossiledit.models.network.heads import Target
+from napari_fossiledit.models.training.sampling import BoolArray, Layer, Prepared
+
+_LEAST_SHARE = 0.2
+_LEAST_PIXELS = 12
+_STRIDE = 8
+_GREY = (127, 127, 127)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How much training crops vary.
+
+    Attributes
+    ----------
+    free_turns
+        Share of crops that are turned by any angle instead of a multiple of 90 degrees.
+    zoom
+        Largest factor by which a crop is enlarged or shrunk.
+    light
+        Largest relative change of contrast, brightness and gamma.
+    on_instance
+        Share of crops centred near an instance instead of anywhere.
+    """
+
+    free_turns: float = 0.5
+    zoom: float = 1.25
+    light: float = 0.15
+    on_instance: float = 0.5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One crop at working scale: RGB, an image of instance numbers per layer, ignored area."""
+
+    rgb: Rgb
+    layers: tuple[Layer, ...]
+    ignore: BoolArray
+    zoom: float
+
+
+def random_cut(
+    source: Prepared, edge: int, variation: Variation, random: np.random.Generator
+) -> Cut:
+    """Cut a random square of `edge` network pixels; what lies beyond the slice is ignored."""
+    zoom = float(variation.zoom ** random.uniform(-1, 1))
+    matrix = _turn(variation, random) / zoom
+    if random.random() < 0.5:
+        matrix = matrix @ np.diag([-1.0, 1.0])
+    centre = _centre(source, edge / zoom, variation, random)
+    offset = centre - matrix @ np.array([edge / 2, edge / 2])
+    place = _Place(edge, (*matrix[0], offset[0], *matrix[1], offset[1]))
+    rgb = _lit(place.colours(source.rgb), variation.light, random)
+    layers = tuple(place.numbers(layer) for layer in source.layers)
+    return Cut(rgb, layers, place.ignored(source.ignore), zoom)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the pixels of a crop come from: an affine map in Pillow's order, x before y."""
+
+    edge: int
+    matrix: tuple[float, ...]
+
+    def colours(self, rgb: Rgb) -> Rgb:
+        return np.asarray(self._moved(Pillow.fromarray(rgb), Pillow.Resampling.BILINEAR, _GREY))
+
+    def numbers(self, layer: Layer) -> Layer:
+        moved = self._moved(Pillow.fromarray(layer), Pillow.Resampling.NEAREST, 0)
+        return np.asarray(moved, dtype=np.int32)
+
+    def ignored(self, ignore: BoolArray) -> BoolArray:
+        picture = Pillow.fromarray(ignore.astype(np.uint8))
+        return np.asarray(self._moved(picture, Pillow.Resampling.NEAREST, 1)).astype(np.bool_)
+
+    def _moved(
+        self, picture: Pillow.Image, how: Pillow.Resampling, fill: int | tuple[int, ...]
+    ) -> Pillow.Image:
+        size = (self.edge, self.edge)
+        affine = Pillow.Transform.AFFINE
+        return picture.transform(size, affine, self.matrix, resample=how, fillcolor=fill)
+
+
+def _turn(variation: Variation, random: np.random.Generator) -> NDArray[np.float64]:
+    """Rotation matrix (2, 2) for x, y."""
+    free = random.random() < variation.free_turns
+    angle = random.uniform(0, 2 * np.pi) if free else np.pi / 2 * random.integers(4)
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    return matrix if free else np.rint(matrix)
+
+
+def _centre(
+    source: Prepared, reach: float, variation: Variation, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Centre x, y of a crop that covers about `reach` pixels of the slice."""
+    height, width = source.ignore.shape
+    if source.labels and random.random() < variation.on_instance:
+        x, y = _somewhere_on(source, random)
+        x, y = (v + random.uniform(-0.4, 0.4) * reach for v in (x, y))
+    else:
+        x, y = _somewhere_traced(source.ignore, random)
+    return np.array([_held(x, reach, width), _held(y, reach, height)])
+
+
+def _held(value: float, reach: float, length: int) -> float:
+    """Keep a crop inside the slice where it fits."""
+    half = min(reach, length) / 2
+    return float(np.clip(value, half, length - half))
+
+
+def _somewhere_on(source: Prepared, random: np.random.Generator) -> tuple[float, float]:
+    """Centre x, y of the box of a random instance."""
+    number = int(random.integers(len(source.labels))) + 1
+    box = source.boxes[number - 1]
+    return ((box[1] + box[3]) / 2, (box[0] + box[2]) / 2)
+
+
+def _somewhere_traced(ignore: BoolArray, random: np.random.Generator) -> tuple[float, float]:
+    """Place x, y that counts; any place of the slice where none does."""
+    thinned = ~ignore[::_STRIDE, ::_STRIDE]
+    chosen = np.flatnonzero(thinned if thinned.any() else ~thinned)
+    row, column = divmod(int(random.choice(chosen)), thinned.shape[1])
+    x, y = (_STRIDE * (v + random.random()) for v in (column, row))
+    return x, y
+
+
+def _lit(rgb: Rgb, amount: float, random: np.random.Generator) -> Rgb:
+    """Vary gamma, contrast, brightness and a little of the colour by a table a channel."""
+    gamma, contrast = np.exp(random.uniform(-amount, amount, 2))
+    shift = random.uniform(-amount, amount) / 2
+    gains = np.exp(random.uniform(-amount, amount, 3) / 4)
+    values = np.linspace(0, 1, 256) ** gamma
+    table = ((values - 0.5) * contrast + 0.5 + shift)[None] * gains[:, None]
+    eight = np.rint(table.clip(0, 1) * 255).astype(np.uint8)
+    return np.stack([eight[c][rgb[..., c]] for c in range(3)], axis=2)
+
+
+def target_of(cut: Cut, source: Prepared) -> Target:
+    """Turn a crop into what the network learns from.
+
+    Instances of which the crop shows too little to tell what they are become ignored area; others
+    that the border cuts keep their visible part.
+
+    Returns
+    -------
+    dict with boxes (k, 4) as x0 y0 x1 y1, labels (k,), masks (k, edge, edge) uint8 and ignore
+    (edge, edge) bool
+    """
+    ignore = cut.ignore.copy()
+    boxes, labels, masks = [], [], []
+    for layer in cut.layers:
+        for number, window in enumerate(ndimage.find_objects(layer), 1):
+            if window is None:
+                continue
+            mask = layer == number
+            if not _enough(int(mask.sum()), source.areas[number - 1] * cut.zoom**2):
+                ignore |= mask
+                continue
+            rows, columns = window
+            boxes.append([columns.start, rows.start, columns.stop, rows.stop])
+            labels.append(source.labels[number - 1])
+            masks.append(mask)
+    stacked = np.array(masks, dtype=np.uint8).reshape(-1, *cut.ignore.shape)
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "masks": torch.from_numpy(stacked),
+        "ignore": torch.from_numpy(ignore),
+    }
+
+
+def _enough(visible: int, whole: float) -> bool:
+    return visible >= _LEAST_PIXELS and visible >= _LEAST_SHARE * whole
+
+
+def random_batch(
+    sources: list[Prepared],
+    edge: int,
+    settings: Preprocessing,
+    variation: Variation,
+    random: np.random.Generator,
+) -> tuple[torch.Tensor, list[Target]]:
+    """Cut one crop from each source: images (n, 3, edge, edge) and their targets."""
+    cuts = [random_cut(source, edge, variation, random) for source in sources]
+    images = torch.cat([settings.normalise(cut.rgb) for cut in cuts])
+    return images, [target_of(c, s) for c, s in zip(cuts, sources, strict=True)]

@@ -1,0 +1,237 @@
+"""One optimisation step after another, with everything needed to go on after a crash."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, write_whole
+from napari_fossiledit.models.files.checkpoint import fill
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.network.heads import Target
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.training.augment import Variation, random_batch
+from napari_fossiledit.models.training.sampling import Prepared
+from napari_fossiledit.models.training.schedule import Budget, one_cycle
+
+_DECAY = 0.998
+_WEIGHT_DECAY = 0.01
+_LONGEST_GRADIENT = 5.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step does.
+
+    Attributes
+    ----------
+    edge, batch
+        Size and number of crops.
+    rate
+        Peak learning rate of AdamW (Loshchilov & Hutter 2019).
+    """
+
+    edge: int = 512
+    batch: int = 2
+    rate: float = 6e-4
+    seed: int = 0
+    variation: Variation = field(default_factory=Variation)
+
+
+class Trainer:
+    """A network in training, its running average and its optimiser.
+
+    The random choices of a step depend on the seed and the number of the step alone, so that a run
+    that was killed goes on exactly as it would have. The running average of the weights (Polyak &
+    Juditsky 1992) is what is judged and kept: with few slices it is the steadier of the two.
+    """
+
+    def __init__(
+        self,
+        network: MaskRcnn,
+        settings: Preprocessing,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.best = self.network_state()
+        self.best_score = -math.inf
+        self.settings, self.recipe, self.device = settings, recipe, device
+        self._learned = [p for p in self.network.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.AdamW(
+            self._learned, lr=recipe.rate, weight_decay=_WEIGHT_DECAY
+        )
+
+    def network_state(self) -> dict[str, Tensor]:
+        """Copy of the averaged weights."""
+        return {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
+
+    def step(
+        self, number: int, share: float, source: Callable[[int], Prepared], slices: int
+    ) -> dict[str, float]:
+        """Do step `number` (from 0) and return its losses.
+
+        Parameters
+        ----------
+        share
+            How far the training is, 0 to 1; sets the learning rate.
+        source
+            Gives the prepared training slice of an index below `slices`.
+
+        Raises
+        ------
+        FossilError
+            Where the loss is no finite number.
+        """
+        images, targets = self._batch(number, source, slices)
+        torch.manual_seed(_mixed(self.recipe.seed, number))
+        self.network.train()
+        losses = self.network.losses(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        _check_finite(number, values)
+        rate = self._descend(total, share)
+        self._follow(number)
+        return {"loss": sum(values.values()), **values, "rate": rate}
+
+    def _batch(
+        self, number: int, source: Callable[[int], Prepared], slices: int
+    ) -> tuple[Tensor, list[Target]]:
+        random = np.random.default_rng([self.recipe.seed, number])
+        chosen = [source(int(i)) for i in random.integers(slices, size=self.recipe.batch)]
+        images, targets = random_batch(
+            chosen, self.recipe.edge, self.settings, self.recipe.variation, random
+        )
+        return images.to(self.device), [
+            {name: value.to(self.device) for name, value in target.items()} for target in targets
+        ]
+
+    def _descend(self, loss: Tensor, share: float) -> float:
+        rate = self.recipe.rate * one_cycle(share)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._learned, _LONGEST_GRADIENT)
+        self._optimiser.step()
+        return rate
+
+    @torch.no_grad()
+    def _follow(self, number: int) -> None:
+        """Move the average towards the weights, faster in the beginning."""
+        weight = 1 - min(_DECAY, (1 + number) / (10 + number))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for slow, fast in pairs:
+            if fast.requires_grad:
+                slow.lerp_(fast, weight)
+
+    def keep_if_better(self, score: float) -> bool:
+        """Remember the averaged weights where `score` is no worse than any before."""
+        better = score >= self.best_score
+        if better:
+            self.best, self.best_score = self.network_state(), score
+        return better
+
+    def best_network(self) -> MaskRcnn:
+        """Return a network with the best weights so far."""
+        network = copy.deepcopy(self.average)
+        network.load_state_dict(self.best)
+        return network
+
+    def save(self, path: Path, budget: Budget, about: dict[str, Any]) -> None:
+        """Write everything to go on from into one file, in one step."""
+        tensors = {f"best.{k}": v for k, v in self.best.items()}
+        for prefix, network in (("network", self.network), ("average", self.average)):
+            tensors |= {f"{prefix}.{k}": v.cpu() for k, v in network.state_dict().items()}
+        for index, state in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": v.cpu() for k, v in state.items()}
+        facts = {
+            "step": budget.step,
+            "seconds": budget.seconds,
+            "best_score": self.best_score,
+            "about": about,
+        }
+        packed = {k: v.contiguous() for k, v in tensors.items()}
+        write_whole(path, save_tensors(packed, {"state": json.dumps(facts)}))
+
+    def load(self, path: Path, budget: Budget, about: dict[str, Any]) -> None:
+        """Go on from a file that `save` wrote.
+
+        Raises
+        ------
+        FossilError
+            Where the file is broken or belongs to a training with other parameters.
+        """
+        tensors, facts = _read_state(path)
+        _check_same(path, facts["about"], about)
+        groups: dict[str, dict[str, Tensor]] = {"best": {}, "network": {}, "average": {}}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            group, rest = name.split(".", 1)
+            if group == "optimiser":
+                index, key = rest.split(".", 1)
+                moments.setdefault(int(index), {})[key] = tensor
+            else:
+                groups[group][rest] = tensor
+        fill(self.network, groups["network"], str(path))
+        fill(self.average, groups["average"], str(path))
+        self.best, self.best_score = groups["best"], float(facts["best_score"])
+        state = self._optimiser.state_dict()
+        self._optimiser.load_state_dict({**state, "state": moments})
+        budget.restart(int(facts["step"]), float(facts["seconds"]))
+
+
+def _mixed(seed: int, number: int) -> int:
+    """One seed of two numbers."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _check_finite(number: int, values: dict[str, float]) -> None:
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise FossilError(
+            f"The training diverged at step {number}",
+            expected="finite losses",
+            found=f"{', '.join(bad)} is not a number",
+            advice="Train again with a lower learning rate.",
+        )
+
+
+def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with explained(path, "Reading"):
+        path.stat()
+    try:
+        with safe_open(path, framework="pt") as stream:
+            facts = json.loads(stream.metadata()["state"])
+            return {key: stream.get_tensor(key) for key in stream.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise FossilError(
+            f"{path} cannot be read",
+            expected="the state of an unfinished training",
+            found=str(error),
+            advice="Delete the file to train from the beginning.",
+        ) from error
+
+
+def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    other = sorted(k for k in wanted if wanted[k] != found.get(k))
+    if other:
+        raise FossilError(
+            f"{path} belongs to another training",
+            expected=", ".join(f"{k} = {wanted[k]}" for k in other),
+            found=", ".join(f"{k} = {found.get(k)}" for k in other),
+            advice="Resume with the same parameters, or train from the beginning.",
+        )

@@ -1,0 +1,265 @@
+"""Traced slices as training reads them, brought to the working scale once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Box
+from napari_fossiledit.masks import Instance, Part
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb, value_range
+from napari_fossiledit.models.inference.protocol import Image
+
+BoolArray = NDArray[np.bool_]
+Layer = NDArray[np.int32]
+
+_MOSTLY = 0.5
+
+
+@dataclass(frozen=True)
+class TracedSlice:
+    """One slice with what was traced on it.
+
+    Attributes
+    ----------
+    image
+        (y, x) or (y, x, 3), uint8 or uint16.
+    instances
+        Everything traced; other classes, cavities and unsure instances may be among them.
+    ignore
+        (y, x) True where nothing counts: outside the traced area or the region; None: nowhere.
+    """
+
+    image: Image
+    instances: Sequence[Instance]
+    ignore: BoolArray | None = None
+
+
+class TrainingSet(Protocol):
+    """Where training reads traced slices from, one at a time."""
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Slices to learn from."""
+
+    @property
+    def validation(self) -> tuple[int, ...]:
+        """Slices that choose the best checkpoint; empty: a part of one of the others."""
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Pixel size of the stack in um, None where it is not known."""
+
+    def read(self, z: int) -> TracedSlice:
+        """Read slice `z` with its instances."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A traced slice at working scale.
+
+    Attributes
+    ----------
+    rgb
+        (y, x, 3) uint8.
+    layers
+        Images (y, x) of instance numbers from 1; overlapping instances lie in different layers.
+    labels
+        Number of the class (from 1) of each instance.
+    areas
+        Pixels of each instance at working scale.
+    boxes
+        (y0, x0, y1, x1) of each instance at working scale.
+    ignore
+        (y, x) True where nothing counts.
+    """
+
+    rgb: Rgb
+    layers: tuple[Layer, ...]
+    labels: tuple[int, ...]
+    areas: tuple[int, ...]
+    boxes: tuple[Box, ...]
+    ignore: BoolArray
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory it takes."""
+        return self.rgb.nbytes + self.ignore.nbytes + sum(layer.nbytes for layer in self.layers)
+
+
+def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]) -> Prepared:
+    """Bring a traced slice to the working scale.
+
+    Unsure instances and those mostly outside the traced area become ignored area, except where
+    an instance that counts lies on them: what is known is known, as in judging.
+    """
+    rgb = settings.prepare(traced.image)
+    shape = (rgb.shape[0], rgb.shape[1])
+    outside = _ignored(traced, shape)
+    unknown = np.zeros(shape, dtype=np.bool_)
+    painter = _Layers(shape)
+    labels: list[int] = []
+    for instance in wanted(traced.instances, classes):
+        window, pixels = _scaled_mask(instance, traced.image.shape[:2], shape)
+        if not pixels.any():
+            continue
+        if instance.unsure or (pixels & outside[window]).sum() > _MOSTLY * pixels.sum():
+            unknown[window] |= pixels
+            continue
+        labels.append(classes.index(instance.class_name) + 1)
+        painter.add(window, pixels, len(labels))
+    for layer in painter.layers:
+        unknown &= layer == 0
+    return Prepared(
+        rgb,
+        tuple(painter.layers),
+        tuple(labels),
+        tuple(painter.areas),
+        tuple(painter.boxes),
+        outside | unknown,
+    )
+
+
+def wanted(instances: Sequence[Instance], classes: Sequence[str]) -> list[Instance]:
+    """Bodies of the classes to learn, and unsure ones of any class: what they are is not known."""
+    bodies = [i for i in instances if i.part is Part.BODY]
+    return [i for i in bodies if i.unsure or i.class_name in classes]
+
+
+def _ignored(traced: TracedSlice, shape: tuple[int, int]) -> BoolArray:
+    if traced.ignore is None:
+        return np.zeros(shape, dtype=np.bool_)
+    return _nearest(traced.ignore, shape)
+
+
+def _nearest(mask: BoolArray, shape: tuple[int, int]) -> BoolArray:
+    if mask.shape == shape:
+        return mask.copy()
+    picture = Pillow.fromarray(mask.astype(np.uint8))
+    size = (shape[1], shape[0])
+    return np.asarray(picture.resize(size, Pillow.Resampling.NEAREST)).astype(np.bool_)
+
+
+def _scaled_mask(
+    instance: Instance, own: tuple[int, ...], shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], BoolArray]:
+    """Window of the working-scale slice that holds a mask, and the mask in it."""
+    y0, x0, y1, x1 = instance.mask.box
+    fy, fx = (s / o for s, o in zip(shape, own, strict=True))
+    rows = slice(int(y0 * fy), min(int(np.ceil(y1 * fy)) + 1, shape[0]))
+    columns = slice(int(x0 * fx), min(int(np.ceil(x1 * fx)) + 1, shape[1]))
+    crop = instance.mask.crop()
+    ys = ((np.arange(rows.start, rows.stop) + 0.5) / fy - y0).astype(np.intp)
+    xs = ((np.arange(columns.start, columns.stop) + 0.5) / fx - x0).astype(np.intp)
+    inside = np.outer(_within(ys, crop.shape[0]), _within(xs, crop.shape[1]))
+    if crop.size == 0:
+        return (rows, columns), inside & False
+    picked = crop[ys.clip(0, crop.shape[0] - 1)][:, xs.clip(0, crop.shape[1] - 1)]
+    return (rows, columns), picked & inside
+
+
+def _within(index: NDArray[np.intp], end: int) -> BoolArray:
+    return (index >= 0) & (index < end)
+
+
+class _Layers:
+    """Paints instances into as few layers as keep them apart."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.layers: list[Layer] = [np.zeros(shape, dtype=np.int32)]
+        self.areas: list[int] = []
+        self.boxes: list[Box] = []
+
+    def add(self, window: tuple[slice, slice], pixels: BoolArray, number: int) -> None:
+        for layer in self.layers:
+            if not layer[window][pixels].any():
+                break
+        else:
+            layer = np.zeros(self.shape, dtype=np.int32)
+            self.layers.append(layer)
+        layer[window][pixels] = number
+        self.areas.append(int(pixels.sum()))
+        rows, columns = window
+        self.boxes.append((rows.start, columns.start, rows.stop, columns.stop))
+
+
+class PreparedSlices:
+    """Prepared slices, the last used ones kept in memory up to a limit."""
+
+    def __init__(
+        self,
+        samples: TrainingSet,
+        settings: Preprocessing,
+        classes: Sequence[str],
+        budget_bytes: int = 1 << 30,
+    ) -> None:
+        self._samples, self._settings, self._classes = samples, settings, classes
+        self._budget = budget_bytes
+        self._kept: OrderedDict[int, Prepared] = OrderedDict()
+
+    def __call__(self, z: int) -> Prepared:
+        """Return slice `z` at working scale."""
+        if z not in self._kept:
+            self._kept[z] = prepare(self._samples.read(z), self._settings, self._classes)
+        self._kept.move_to_end(z)
+        while len(self._kept) > 1 and self._used() > self._budget:
+            self._kept.popitem(last=False)
+        return self._kept[z]
+
+    def _used(self) -> int:
+        return sum(one.size_bytes for one in self._kept.values())
+
+
+TARGET_DIAMETER = 64.0
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one look at all training slices tells.
+
+    Attributes
+    ----------
+    scale
+        Network pixels per stack pixel at which the median fossil has a diameter of 64 network
+        pixels (that of the circle of equal area), within 0.05 to 2.
+    low, high
+        Values to show as 0 and 255.
+    """
+
+    scale: float
+    low: float
+    high: float
+
+
+def survey(samples: TrainingSet, classes: Sequence[str]) -> Survey:
+    """Look at all training slices, one at a time.
+
+    Raises
+    ------
+    FossilError
+        Where no instance of the classes was traced on them.
+    """
+    areas: list[int] = []
+    values: list[NDArray[np.integer[Any]]] = []
+    for z in samples.slices:
+        traced = samples.read(z)
+        areas += [i.mask.area for i in wanted(traced.instances, classes) if not i.unsure]
+        values.append(traced.image[::7, ::7].copy())
+    if not areas:
+        raise FossilError(
+            "Nothing was traced on the training slices",
+            expected=f"instances of {', '.join(classes)}",
+            found=f"none on {len(samples.slices)} slices",
+            advice="Trace some instances, or choose other slices or classes.",
+        )
+    diameter = 2 * float(np.sqrt(np.median(areas) / np.pi))
+    scale = float(np.clip(round(TARGET_DIAMETER / diameter, 3), 0.05, 2.0))
+    return Survey(scale, *value_range(values))

@@ -1,0 +1,304 @@
+"""Training a Mask R-CNN from a few traced slices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained
+from napari_fossiledit.models.files.registry import save_model
+from napari_fossiledit.models.inference.devices import pick_device
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.mask_rcnn import STRIDE
+from napari_fossiledit.models.training.initial import initial_network
+from napari_fossiledit.models.training.loop import Recipe, Trainer
+from napari_fossiledit.models.training.sampling import Prepared, PreparedSlices, TrainingSet, survey
+from napari_fossiledit.models.training.schedule import Budget
+from napari_fossiledit.models.training.validation import Judged, judge, split
+from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+
+STATE, CURVE = "training.safetensors", "curve.jsonl"
+_JUDGEMENTS = 12
+_FIRST_JUDGEMENT = 0.4
+_SAVE_SECONDS = 120.0
+_UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "version"}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes
+    ----------
+    segmenter
+        The best model by the validation part.
+    steps, minutes
+        Done in all, resumed runs included.
+    score
+        Panoptic quality of the best checkpoint on the validation part, 0 to 1.
+    stopped
+        ``"steps"``, ``"time"`` or ``"cancelled"``: what ended it.
+    curve
+        Loss curve, one JSON object a line.
+    notes
+        What was assumed of the start and what of it starts anew.
+    """
+
+    segmenter: MaskRcnnSegmenter
+    steps: int
+    minutes: float
+    score: float
+    stopped: str
+    curve: Path
+    notes: tuple[str, ...] = ()
+
+
+def train(
+    samples: TrainingSet,
+    params: TrainParams,
+    *,
+    folder: Path,
+    resume: bool = False,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> TrainResult:
+    """Train a model and save it in `folder`.
+
+    The folder receives ``model.json`` and ``weights.safetensors`` (the best checkpoint),
+    ``curve.jsonl`` and, until the training is finished, ``training.safetensors`` to resume from.
+
+    Parameters
+    ----------
+    samples
+        Traced slices; ``params.slices`` is not read here.
+    params
+        ``classes`` must name what to learn.
+    resume
+        Go on from ``training.safetensors`` where there is one.
+    cancel
+        Stops between two steps; the best model so far is kept and saved.
+
+    Raises
+    ------
+    FossilError
+        Where nothing was traced, the start file does not fit, or the loss diverged.
+    """
+    run = _Run(samples, params, folder, resume)
+    stopped = run.go(on_progress, cancel)
+    return run.finish(stopped)
+
+
+class Parts:
+    """The traced slices, parted into what is learned from and what judges.
+
+    Attributes
+    ----------
+    judged
+        Validation slices, or where there are none a band of one of the others.
+    """
+
+    def __init__(
+        self, samples: TrainingSet, slices: PreparedSlices, classes: tuple[str, ...]
+    ) -> None:
+        self._samples, self._slices = samples, slices
+        self._band: dict[int, Prepared] = {}
+        pieces = [slices(z) for z in samples.validation]
+        if not pieces:
+            z = samples.slices[len(samples.slices) // 2]
+            self._band[z], piece = split(slices(z))
+            pieces = [piece]
+        self.judged = [Judged.of(piece, classes) for piece in pieces]
+
+    def learned(self, index: int) -> Prepared:
+        """Return what is learned from the slice of an index, from 0."""
+        z = self._samples.slices[index]
+        return self._band[z] if z in self._band else self._slices(z)
+
+
+class _Run:
+    """One training from its first (or resumed) step to the saved model."""
+
+    def __init__(
+        self, samples: TrainingSet, params: TrainParams, folder: Path, resume: bool
+    ) -> None:
+        check_samples(samples, params)
+        self.samples, self.params, self.folder = samples, params, folder
+        network, start, self.notes = initial_network(params)
+        self.settings = settings_of(samples, params, start)
+        self.slices = PreparedSlices(samples, self.settings, params.classes)
+        self.parts = Parts(samples, self.slices, params.classes)
+        self.budget = Budget(params.max_steps, params.max_minutes * 60)
+        recipe = Recipe(fitting(params.crop), params.batch, params.learning_rate, params.seed)
+        self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
+        self.about = about(samples, params, self.settings)
+        state = folder / STATE
+        self._begin(state, resume and state.is_file())
+
+    def _begin(self, state: Path, going_on: bool) -> None:
+        if going_on:
+            self.trainer.load(state, self.budget, self.about)
+        self.saved_at = self.budget.seconds
+        self.judgements = _judgements(self.budget.share)
+        with explained(self.folder, "Writing"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
+            (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
+
+    def go(self, on_progress: OnProgress, cancel: Cancel) -> str:
+        """Step until the budget is used up or the user stops; tell which."""
+        while self.budget.share < 1:
+            if cancel():
+                return "cancelled"
+            losses = self.trainer.step(
+                self.budget.step, self.budget.share, self.parts.learned, len(self.samples.slices)
+            )
+            self.budget.step += 1
+            figures = {**losses, **self._judged()}
+            self._record(figures)
+            on_progress(self._progress(figures))
+            self._save_sometimes()
+        return "steps" if self.budget.step >= self.params.max_steps else "time"
+
+    def _judged(self) -> dict[str, float]:
+        """Judge the averaged weights when it is time."""
+        due = _judgements(self.budget.share)
+        if due <= self.judgements:
+            return {}
+        self.judgements = due
+        score = judge(
+            MaskRcnnSegmenter(self.trainer.average, self.settings, self.trainer.device),
+            self.parts.judged,
+        )
+        self.trainer.keep_if_better(score)
+        return {"validation": score}
+
+    def _record(self, figures: dict[str, float]) -> None:
+        line = {"step": self.budget.step, "seconds": round(self.budget.seconds, 2)}
+        rounded = {name: float(f"{value:.6g}") for name, value in figures.items()}
+        path = self.folder / CURVE
+        with explained(path, "Writing"), path.open("a") as stream:
+            stream.write(json.dumps({**line, **rounded}) + "\n")
+
+    def _progress(self, figures: dict[str, float]) -> Progress:
+        share, message = self.budget.share, f"Training, step {self.budget.step}"
+        return Progress(round(share * 1000), 1000, message, self.budget.eta_s, figures)
+
+    def _save_sometimes(self) -> None:
+        if self.budget.seconds - self.saved_at >= _SAVE_SECONDS:
+            self.save_state()
+
+    def save_state(self) -> None:
+        """Write the file to resume from."""
+        self.trainer.save(self.folder / STATE, self.budget, self.about)
+        self.saved_at = self.budget.seconds
+
+    def finish(self, stopped: str) -> TrainResult:
+        """Save the best model; the state to resume from stays where the user stopped.
+
+        Raises
+        ------
+        CancelledError
+            Where the user stopped before the first step.
+        """
+        check(lambda: self.budget.step == 0, "The training")
+        if self.judgements == 0:
+            self.trainer.keep_if_better(0.0)
+        segmenter = MaskRcnnSegmenter(
+            self.trainer.best_network(), self.settings, self.trainer.device
+        )
+        result = TrainResult(
+            segmenter,
+            self.budget.step,
+            self.budget.seconds / 60,
+            self.trainer.best_score,
+            stopped,
+            self.folder / CURVE,
+            self.notes,
+        )
+        save_model(segmenter, self.folder, training={**self.about, **facts(result)})
+        if stopped == "cancelled":
+            self.save_state()
+        else:
+            (self.folder / STATE).unlink(missing_ok=True)
+        return result
+
+
+def fitting(edge: int) -> int:
+    """Round the edge of a crop up to what the strides of the network divide."""
+    return -(-edge // STRIDE) * STRIDE
+
+
+def about(samples: TrainingSet, params: TrainParams, settings: Preprocessing) -> dict[str, Any]:
+    """Tell what must be the same for a run to be resumed."""
+    return {
+        **params.model_dump(mode="json", exclude=_UNFIXED),
+        "slices": list(samples.slices),
+        "validation": list(samples.validation),
+        "preprocessing": settings.model_dump(mode="json"),
+    }
+
+
+def facts(result: TrainResult) -> dict[str, Any]:
+    """Tell what a training came to, as its model's record does."""
+    return {
+        "steps": result.steps,
+        "minutes": round(result.minutes, 2),
+        "score": round(result.score, 4),
+        "stopped": result.stopped,
+        "start": list(result.notes),
+    }
+
+
+def _judgements(share: float) -> int:
+    """Count the judgements that are due at this share of the budget."""
+    if share < _FIRST_JUDGEMENT:
+        return 0
+    return 1 + int((share - _FIRST_JUDGEMENT) / (1 - _FIRST_JUDGEMENT) * (_JUDGEMENTS - 1) + 1e-9)
+
+
+def _curve(path: Path, last: int) -> list[str]:
+    """Lines of the loss curve up to step `last`; a line that a killed process tore off is lost."""
+    kept: list[str] = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            step = json.loads(line)["step"]
+        except ValueError:
+            break
+        if step <= last:
+            kept.append(line)
+    return kept
+
+
+def check_samples(samples: TrainingSet, params: TrainParams) -> None:
+    """Raise `FossilError` where there is nothing to learn, or a slice also validates."""
+    if not params.classes:
+        raise FossilError("No class to learn was given", expected="one or more class names")
+    if not samples.slices:
+        raise FossilError("No slice to train on was given", expected="one or more traced slices")
+    both = sorted(set(samples.slices) & set(samples.validation))
+    if both:
+        raise FossilError(
+            "A slice both trains and validates",
+            expected="different slices",
+            found=", ".join(map(str, both)),
+        )
+
+
+def settings_of(
+    samples: TrainingSet, params: TrainParams, start: Preprocessing | None
+) -> Preprocessing:
+    """Preprocessing of the new model; colours as in the one it starts from."""
+    seen = survey(samples, params.classes)
+    changes = {
+        "low": seen.low,
+        "high": seen.high,
+        "scale": params.scale or seen.scale,
+        "pixel_size_um": samples.pixel_size_um,
+        "resize": Resize.SCALE,
+    }
+    return (start or Preprocessing()).model_copy(update=changes)

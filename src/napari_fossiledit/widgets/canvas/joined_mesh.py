@@ -1,0 +1,117 @@
+"""All specimens as one coloured surface, made away from the window: no napari, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from napari_fossiledit.exchange.meshes import SpecimenMesh, colour
+from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.workflows.reef import mesh
+
+Floats = NDArray[np.float32]
+Span = tuple[int, int]
+
+#: Where the light comes from, (z, y, x): above, the last slice, a little from the right.
+LIGHT = (0.45, -0.8, 0.4)
+_SHADE, _PALE = 0.35, 0.72
+
+
+@dataclass(frozen=True)
+class JoinedMeshes:
+    """Meshes of many specimens as one.
+
+    Attributes
+    ----------
+    vertices
+        Array (n, 3) in um, axis order (z, y, x).
+    faces
+        Array (m, 3) of indices of vertices.
+    light
+        Array (n,), brightness of each vertex from 0 to 1.
+    spans
+        First and one-past-last vertex of each specimen.
+    """
+
+    vertices: Floats
+    faces: NDArray[np.int64]
+    light: Floats
+    spans: dict[int, Span]
+
+    def colours(self, chosen: int | None = None) -> Floats:
+        """Colour (r, g, b, a) of each vertex; where one specimen is chosen, the others are pale."""
+        found = np.ones((len(self.vertices), 4), dtype=np.float32)
+        for specimen, (start, end) in self.spans.items():
+            pale = chosen is not None and specimen != chosen
+            found[start:end, :3] = _PALE if pale else np.divide(colour(specimen), 255)
+        found[:, :3] *= self.light[:, np.newaxis]
+        return found
+
+
+def joined(meshes: Sequence[SpecimenMesh]) -> JoinedMeshes:
+    """Put meshes into one array of vertices and one of faces."""
+    ends = np.cumsum([len(mesh.vertices) for mesh in meshes])
+    starts = ends - [len(mesh.vertices) for mesh in meshes]
+    faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]
+    spans = zip(starts.tolist(), ends.tolist(), strict=True)
+    return JoinedMeshes(
+        np.concatenate([mesh.vertices for mesh in meshes]).astype(np.float32),
+        np.concatenate(faces).astype(np.int64),
+        np.concatenate([lit(mesh) for mesh in meshes]),
+        {mesh.specimen: span for mesh, span in zip(meshes, spans, strict=True)},
+    )
+
+
+def lit(mesh: SpecimenMesh) -> Floats:
+    """Brightness (n,) of the vertices under a light that is fixed to the rock.
+
+    napari's own shading lights a scene from behind where one axis is turned, as it has to be for
+    the rock not to be mirrored (see `face_camera`).
+    """
+    solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    outward = np.sign(solid.volume) or 1.0
+    facing: NDArray[np.float64] = np.asarray(solid.vertex_normals) @ np.asarray(LIGHT) * outward
+    brightness: Floats = (_SHADE + (1 - _SHADE) * (0.5 + 0.5 * facing)).astype(np.float32)
+    return brightness
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the dock *Reef model* shows.
+
+    Attributes
+    ----------
+    meshes
+        All specimens in one, None where there are none.
+    rows
+        Figures of each specimen by name.
+    warnings
+        What the user should know.
+    """
+
+    meshes: JoinedMeshes | None
+    rows: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+def build_scene(
+    project_path: Path,
+    params: MeshParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> Scene:
+    """Build the surfaces of all specimens, and join and light them while nobody waits for it."""
+    model = mesh.in_memory(project_path, params, on_progress=on_progress, cancel=cancel)
+    return Scene(
+        joined(model.meshes) if model.meshes else None,
+        tuple(row.record() for row in model.rows),
+        model.warnings,
+    )

@@ -1,0 +1,89 @@
+"""One click on the canvas: which slice and pixel the user means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.common.compat import camera_of
+from napari_fossiledit.widgets.common.session import Session
+
+
+class Pointer(QObject):
+    """Waits for one click on the slice; dragging still moves the view.
+
+    Signals
+    -------
+    clicked(int, int, int)
+        Slice, x and y of the pixel, which may lie outside the slice.
+    active(bool)
+        Whether it waits.
+    """
+
+    clicked = Signal(int, int, int)
+    active = Signal(bool)
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self._waits = False
+        session.project_changed.connect(self.stop)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits for a click."""
+        return self._waits
+
+    def start(self) -> None:
+        """Wait for a click; tools that draw are put down first."""
+        viewer = self.session.viewer
+        self.stop()
+        image = find(viewer, Role.IMAGE)
+        if image is not None:
+            viewer.layers.selection = {image}
+        self._waits = True
+        viewer.mouse_drag_callbacks.append(self._on_press)
+        viewer.cursor.style = "cross"
+        self.active.emit(True)
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        if not self._waits:
+            return
+        self._waits = False
+        viewer = self.session.viewer
+        viewer.mouse_drag_callbacks.remove(self._on_press)
+        viewer.cursor.style = "standard"
+        self.active.emit(False)
+
+    def _on_press(self, _: Any, event: Any) -> Iterator[None]:
+        """Tell a click from a drag: napari resumes this at every move until the release."""
+        place, dragged = tuple(event.position), False
+        yield
+        while event.type == "mouse_move":
+            dragged = True
+            yield
+        if not dragged and self._waits:
+            self.point(place)
+
+    def point(self, place: tuple[float, ...]) -> None:
+        """Take a place in the world, (z, y, x) in um, for the click."""
+        self.stop()
+        project = self.session.project
+        if project is not None:
+            scaled = np.divide(place[-3:], project.geometry.voxel_size.zyx)
+            _, y, x = (int(v) for v in np.floor(scaled + 0.5))
+            self.clicked.emit(self.session.slice, x, y)
+
+
+def look_at(session: Session, z: int, box: tuple[int, int, int, int]) -> None:
+    """Show slice `z` with the middle of a box (y0, x0, y1, x1) in the middle of the canvas."""
+    session.go_to(z)
+    _, y_um, x_um = session.current.geometry.voxel_size.zyx
+    camera = camera_of(session.viewer)
+    middle = ((box[0] + box[2] - 1) / 2 * y_um, (box[1] + box[3] - 1) / 2 * x_um)
+    camera.center = (*camera.center[:-2], *middle)

@@ -1,0 +1,144 @@
+"""The open project in the viewer: its photographs, keys, and what is shown in 3D."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari.layers import Image, Labels
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.stacks.reduce import Reduced
+from napari_fossiledit.widgets.canvas import correcting, navigation
+from napari_fossiledit.widgets.canvas.adopting import adopt
+from napari_fossiledit.widgets.canvas.layers import (
+    ROLE,
+    Role,
+    find,
+    labels_in_use,
+    remove,
+    show_image,
+    show_labels,
+)
+from napari_fossiledit.widgets.canvas.shortcuts import Shortcut, bind
+from napari_fossiledit.widgets.canvas.view3d import (
+    SOLID,
+    ViewLayers,
+    face_camera,
+    move_plane,
+    reduce_photographs,
+    reduced_layer,
+)
+from napari_fossiledit.widgets.common.job_runner import Job, JobRunner, was_cancelled
+from napari_fossiledit.widgets.common.notices import show_done, show_error, told
+from napari_fossiledit.widgets.common.session import Session
+
+NAVIGATING = (
+    Shortcut("Shift-Left", "previous traced slice", lambda s: navigation.step(s, -1)),
+    Shortcut("Shift-Right", "next traced slice", lambda s: navigation.step(s, 1)),
+    Shortcut("Shift-T", "this slice is traced", lambda s: s.trace_requested.emit()),
+)
+PAINTING = (
+    Shortcut("M", "new instance with the brush", correcting.new_instance),
+    Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
+)
+PROBING = (
+    Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
+    Shortcut("Shift-B", "before or after the edit", lambda s: s.swap_requested.emit()),
+)
+
+
+class ProjectView:
+    """Shows whatever project the session opens, and nothing of it once it is closed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.layers = ViewLayers(session.viewer)
+        self.reducing = JobRunner(session)
+        self._reduced, self._latest = False, 0
+        bind(session.viewer, session, NAVIGATING + PAINTING + PROBING)
+        session.viewer.layers.events.inserted.connect(self._on_layer)
+        session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        session.project_changed.connect(self.show)
+        session.slice_changed.connect(self._on_slice)
+        self.reducing.failed.connect(self._on_failed)
+        self.adopt_layers()
+
+    def show(self) -> None:
+        """Replace the layers of the project before by those of the one that is open."""
+        viewer, project = self.session.viewer, self.session.project
+        self.reducing.abandon()
+        viewer.dims.ndisplay = 2
+        self.layers.drop_solid(*SOLID)
+        self._reduced = False
+        remove(viewer, *Role)
+        if project is None:
+            viewer.title = "napari"
+            return
+        with told():
+            viewer.title = f"{project.path.stem} - napari"
+            face_camera(viewer, project.geometry.z_direction)
+            show_image(self.session)
+            if labels_in_use(project):
+                show_labels(self.session)
+
+    def adopt_layers(self) -> None:
+        """Take over a project that was dropped on the window before."""
+        for layer in self.session.viewer.layers:
+            adopt(self.session, layer)
+
+    def _on_layer(self, event: object) -> None:
+        """Take a dropped project over, and bind keys to the labels too.
+
+        A layer's own keys go before the viewer's, and napari's M takes any id.
+        """
+        layer = getattr(event, "value", None)
+        if layer is not None:
+            adopt(self.session, layer)
+        if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
+            bind(layer, self.session, PAINTING)
+
+    def _on_ndisplay(self, _: object) -> None:
+        """In 3D, show a reduced copy of the photographs, which is made once."""
+        project = self.session.project
+        if project is None:
+            return
+        if self.session.viewer.dims.ndisplay == 2:
+            # napari goes back to the slice that was shown before 3D.
+            self.session.go_to(self._latest)
+            return
+        self._latest = self.session.slice
+        if not self._reduced and not self.reducing.is_running:
+            show_done("Making a reduced copy of the photographs for 3D ...")
+            job = Job("Reducing the photographs", reduce_photographs, (project.path,), False)
+            self.reducing.start(job, self._show_reduced)
+
+    def _show_reduced(self, copy: Reduced) -> None:
+        voxel_size = self.session.current.geometry.voxel_size
+        self.layers.add_solid(reduced_layer(copy, voxel_size, self.session.slice))
+        self._reduced = True
+
+    def _on_slice(self, z: int) -> None:
+        viewer = self.session.viewer
+        layer = find(viewer, Role.REDUCED)
+        if viewer.dims.ndisplay == 3:
+            self._latest = z
+        if isinstance(layer, Image):
+            move_plane(layer, z)
+
+    def _on_failed(self, error: FossilError) -> None:
+        if not was_cancelled(error):
+            show_error(error)
+
+
+def attach(session: Session) -> ProjectView:
+    """Let the viewer follow the session; the first call does it, later ones return the same."""
+    view = session.view
+    if not isinstance(view, ProjectView):
+        session.view = view = ProjectView(session)
+    return view
+
+
+def open_project(session: Session, path: Path) -> None:
+    """Open a project folder and show it."""
+    attach(session)
+    session.open(path)

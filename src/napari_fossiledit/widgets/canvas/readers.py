@@ -1,0 +1,280 @@
+"""What napari opens by dropping it: folders of slices, OME-Zarr, projects, COCO files.
+
+Nothing here needs Qt: functions return layer data tuples, and whatever they show is read lazily.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import VoxelSize
+from napari_fossiledit.stacks import SectionStack, open_stack
+from napari_fossiledit.stacks.folder import is_image_name
+from napari_fossiledit.stacks.ome_zarr import is_zarr
+from napari_fossiledit.stacks.reduce import display_levels
+from napari_fossiledit.widgets.canvas.flat import ArrayLike, FlatArray
+
+if TYPE_CHECKING:
+    from napari_fossiledit.exchange.tracings.tracing_file import Target
+    from napari_fossiledit.masks import Instance
+    from napari_fossiledit.project import Project
+
+#: Data, arguments of the layer, and its type, as napari takes them from a reader.
+LayerTuple: TypeAlias = tuple[Any, dict[str, Any], str]
+Reader: TypeAlias = Callable[[str | Sequence[str]], list[LayerTuple]]
+
+_PROJECT_FILE = "project.json"
+PROJECT = "fossiledit_project"
+"""Key in the metadata of layers that were read from a project: its folder."""
+
+_METADATA = "fossiledit"
+_AXES = ("z", "y", "x")
+# Detections below are mostly wrong; the dock Segment has a slider for it.
+_SHOWN_SCORE = 0.5
+# Voxels; napari takes four times as many bytes for labels in 3D.
+_MOST_IN_3D = 64 * 1024**2
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Tell how this plugin reads a path, None where it does not.
+
+    It claims project folders, OME-Zarr folders, folders with PNG, JPEG or TIFF images in them,
+    and COCO files. Single images are left to napari.
+    """
+    if not isinstance(path, str):
+        return get_reader(path[0]) if len(path) == 1 else None
+    found = Path(path)
+    if found.is_dir():
+        return _reader_of_folder(found)
+    return read_coco if _looks_like_coco(found) else None
+
+
+def _reader_of_folder(folder: Path) -> Reader | None:
+    if (folder / _PROJECT_FILE).is_file():
+        return read_project
+    if is_zarr(folder) or any(is_image_name(file.name) for file in folder.iterdir()):
+        return read_stack
+    return None
+
+
+def _looks_like_coco(file: Path) -> bool:
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
+    content = file.read_bytes()
+    return all(key in content for key in (b'"images"', b'"annotations"'))
+
+
+def _only(path: str | Sequence[str]) -> Path:
+    return Path(path if isinstance(path, str) else path[0])
+
+
+# ---------------------------------------------------------------------- images
+
+
+def read_stack(path: str | Sequence[str]) -> list[LayerTuple]:
+    """Read a folder of slices or an OME-Zarr folder as one image layer, lazily.
+
+    Raises
+    ------
+    FossilError
+        Where the slices do not fit each other.
+    """
+    stack = open_stack(_only(path))
+    return [stack_layer(stack, _suggested(stack), stack.path.stem)]
+
+
+def stack_layer(stack: SectionStack, voxel_size: VoxelSize | None, name: str) -> LayerTuple:
+    """Make the image layer (z, y, x), grey or RGB, of a stack.
+
+    Parameters
+    ----------
+    voxel_size
+        Sizes in um; where None, the layer is in pixels.
+    """
+    levels = display_levels(stack)
+    options: dict[str, Any] = {
+        "name": name,
+        "rgb": stack.rgb,
+        "multiscale": len(levels) > 1,
+        # The stack keeps the last slices itself; dask's own cache would take a quarter of the RAM.
+        "cache": False,
+        "metadata": {_METADATA: {"path": str(stack.path), "slices": list(stack.names)}},
+        **_placed(voxel_size),
+    }
+    if not stack.rgb:
+        options["contrast_limits"] = _contrast_limits(stack)
+    return (levels if len(levels) > 1 else levels[0], options, "image")
+
+
+def image_layer(project: Project) -> LayerTuple:
+    """Make the image layer of a project's photographs, in um."""
+    return stack_layer(project.stack, project.geometry.voxel_size, project.path.stem)
+
+
+def _suggested(stack: SectionStack) -> VoxelSize | None:
+    """Voxel size of a stack, where its files tell all of it."""
+    told = stack.suggested_geometry()
+    if told is None or told.pixel_size_um is None or told.slice_spacing_um is None:
+        return None
+    return VoxelSize(told.slice_spacing_um, told.pixel_size_um, told.pixel_size_um)
+
+
+def _placed(voxel_size: VoxelSize | None, step: int = 1) -> dict[str, Any]:
+    """Scale, place, units and axis labels of a layer whose pixels are `step` pixels wide."""
+    z, y, x = voxel_size.zyx if voxel_size else (1.0, 1.0, 1.0)
+    return {
+        "scale": (z, y * step, x * step),
+        "translate": (0.0, y * (step - 1) / 2, x * (step - 1) / 2),
+        "units": ("um",) * 3 if voxel_size else ("pixel",) * 3,
+        "axis_labels": _AXES,
+    }
+
+
+def _contrast_limits(stack: SectionStack) -> tuple[int, int]:
+    """Range of grey values: all of them in 8 bit, those of the middle slice in 16 bit."""
+    if stack.dtype == np.uint8:
+        return (0, 255)
+    middle = stack.read(len(stack) // 2)
+    low, high = int(middle.min()), int(middle.max())
+    return (low, max(high, low + 1))
+
+
+# -------------------------------------------------------------------- projects
+
+
+def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
+    """Read a project: its photographs, its corrected labels, and each other source of masks.
+
+    Raises
+    ------
+    FossilError
+        Where the folder is no project, or its photographs are gone.
+    """
+    from napari_fossiledit.project import LABELS, Project
+
+    project = Project.open(_only(path))
+    layers = [image_layer(project)]
+    sources = [s.name for s in project.ledger.sources() if s.instances and s.name != LABELS]
+    layers += [_source_layer(project, name) for name in sources]
+    if project.labels.exists:
+        options = {"name": "Labels", "opacity": 0.6, **_placed(project.geometry.voxel_size)}
+        layers.append((_bounded(project.labels.array), options, "labels"))
+    for _, options, _ in layers:
+        # The docks take the project over from here, see `adopting`.
+        options.setdefault("metadata", {})[PROJECT] = str(project.path)
+    return layers
+
+
+def _source_layer(project: Project, source: str) -> LayerTuple:
+    def read(z: int) -> list[Instance]:
+        return project.ledger.instances(source, slices=[z])
+
+    voxel_size = project.geometry.voxel_size
+    return _masks_layer(read, project.shape, source, voxel_size, _SHOWN_SCORE)
+
+
+def _masks_layer(
+    read: Callable[[int], list[Instance]],
+    shape: tuple[int, int, int],
+    name: str,
+    voxel_size: VoxelSize | None,
+    score: float = 0.0,
+) -> LayerTuple:
+    """Make a Labels layer of the ids of instances, painted when a slice is looked at."""
+    from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
+
+    array = PredictionArray(read, shape, score)
+    return (
+        _bounded(array),
+        {"name": name, "opacity": 0.5, **_placed(voxel_size, array.step)},
+        "labels",
+    )
+
+
+def _bounded(array: ArrayLike) -> ArrayLike:
+    """Keep napari's 3D button from reading all of a large array; the docks show it reduced."""
+    large = math.prod(array.shape) > _MOST_IN_3D
+    return FlatArray(array, _in_3d) if large else array
+
+
+def _in_3d() -> bool:
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    return viewer is not None and bool(viewer.dims.ndisplay == 3)
+
+
+# ------------------------------------------------------------------------ COCO
+
+
+def read_coco(path: str | Sequence[str]) -> list[LayerTuple]:
+    """Read a COCO file as one Labels layer per class over the stack of its images, in pixels.
+
+    The images are put in natural order of their names.
+
+    Raises
+    ------
+    FossilError
+        Where the file is broken, or its images differ in size.
+    """
+    from napari_fossiledit.exchange.tracings.coco import CocoFile
+
+    file = _only(path)
+    target = _target(file)
+    shape = (len(target.names), *target.shape)
+    grouped: dict[str, dict[int, list[Instance]]] = {}
+    found = (i for traced in CocoFile(file, target).traced_slices() for i in traced.instances)
+    for number, instance in enumerate(found, 1):
+        slices = grouped.setdefault(instance.class_name, {})
+        slices.setdefault(instance.slice, []).append(replace(instance, id=number))
+    # Large things such as the rock face go below what lies on them.
+    ordered = sorted(grouped.items(), key=lambda group: -_area(group[1]))
+    title = file.stem.removesuffix(".coco")
+    return [
+        _masks_layer(_getter(slices), shape, f"{title}: {name}", None) for name, slices in ordered
+    ]
+
+
+def _getter(slices: dict[int, list[Instance]]) -> Callable[[int], list[Instance]]:
+    return lambda z: slices.get(z, [])
+
+
+def _area(slices: dict[int, list[Instance]]) -> int:
+    return sum(i.mask.area for instances in slices.values() for i in instances)
+
+
+def _target(file: Path) -> Target:
+    """Tell the stack that a COCO file describes by itself."""
+    from napari_fossiledit.exchange.tracings.coco_index import entries
+    from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
+    from napari_fossiledit.files import read_json
+    from napari_fossiledit.stacks.numbering import in_order
+
+    images = entries(file, read_json(file, "a COCO annotation file"), "images")
+    described = [entry for entry in images if isinstance(entry, dict)]
+    sizes = {_size(entry) for entry in described}
+    if len(sizes) != 1 or 0 in min(sizes):
+        raise FossilError(
+            f"The images of {file} are not the slices of a stack",
+            expected="one height and width",
+            found=", ".join(map(size_text, sorted(sizes)[:3])) or "no images",
+            advice="Make a project of the photographs and import the file there.",
+        )
+    names = in_order([str(entry.get("file_name")) for entry in described])
+    return Target(tuple(names), min(sizes))
+
+
+def _size(entry: dict[str, Any]) -> tuple[int, int]:
+    """Height and width that an image of a COCO file tells, 0 where it does not."""
+    height, width = (entry.get(key) for key in ("height", "width"))
+    return (
+        height if type(height) is int and height > 0 else 0,
+        width if type(width) is int and width > 0 else 0,
+    )

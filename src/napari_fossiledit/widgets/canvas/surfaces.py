@@ -1,0 +1,52 @@
+"""Specimens as one surface layer, coloured by specimen."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.layers import Surface
+
+from napari_fossiledit.widgets.canvas.joined_mesh import JoinedMeshes
+from napari_fossiledit.widgets.canvas.layers import ROLE, Role
+from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.session import Session
+
+
+class ReefSurfaces:
+    """The specimens' layer of a viewer.
+
+    One layer for all: thousands of layers would make the window unusable.
+
+    Attributes
+    ----------
+    meshes, layer
+        What is shown, None before anything was.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.meshes: JoinedMeshes | None = None
+        self.layer: Surface | None = None
+
+    def show(self, meshes: JoinedMeshes) -> Surface:
+        """Show meshes in place of those before."""
+        self.meshes = meshes
+        voxel = self.session.current.geometry.voxel_size.zyx
+        layer = Surface(
+            # In voxels, scaled to um: the slice slider takes its step from every layer's scale.
+            (meshes.vertices / np.asarray(voxel, dtype=np.float32), meshes.faces),
+            scale=voxel,
+            name="Specimens",
+            vertex_colors=meshes.colours(),
+            shading="none",
+            units=("um", "um", "um"),
+            axis_labels=("z", "y", "x"),
+            metadata={ROLE: Role.SPECIMENS},
+        )
+        self.layer = layer
+        attach(self.session).layers.add_solid(layer)
+        return layer
+
+    def highlight(self, specimen: int | None) -> None:
+        """Show one specimen bright and all others pale; None: all in their own colours."""
+        if self.layer is not None and self.meshes is not None:
+            self.layer.vertex_colors = self.meshes.colours(specimen)

@@ -1,0 +1,141 @@
+"""What the viewer shows in 3D: never a whole stack at full resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.layers import Image, Layer
+
+from napari_fossiledit.geometry import VoxelSize, ZDirection
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.stacks.reduce import Reduced, reduced
+from napari_fossiledit.widgets.canvas.layers import AXES, ROLE, Role
+from napari_fossiledit.widgets.common.compat import camera_of
+
+SOLID = (Role.REDUCED, Role.SPECIMENS)
+FLAT = tuple(role for role in Role if role not in SOLID)
+#: Most voxels along an axis of the photographs in 3D; finer needs longer to read than to look at.
+LONGEST = 320
+
+
+class ViewLayers:
+    """Keeps layers that are made for slices out of 3D, and those made for 3D out of the slices.
+
+    The former are hidden in 3D; their arrays give nothing to a viewer that asks for a volume (see
+    `FlatArray`). The latter are taken out of the viewer in 2D: a surface reaches half a step beyond
+    the first slice, and would shift the steps of the slice slider.
+    """
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self._dims, self._layers = viewer.dims, viewer.layers
+        self._hidden: list[str] = []
+        self._aside: list[Layer] = []
+        viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+
+    def add_solid(self, layer: Layer) -> None:
+        """Show a layer that is made for 3D, in place of one of its role; in 2D, later."""
+        self.drop_solid(Role(layer.metadata[ROLE]))
+        self._aside.append(layer)
+        if self._dims.ndisplay == 3:
+            self._bring_back()
+
+    def drop_solid(self, *roles: Role) -> None:
+        """Forget the layers of these roles, shown or not."""
+        self._aside = [lay for lay in self._aside if lay.metadata.get(ROLE) not in roles]
+        for layer in [lay for lay in self._layers if lay.metadata.get(ROLE) in roles]:
+            self._layers.remove(layer)
+
+    def _on_ndisplay(self, _: Any) -> None:
+        if self._dims.ndisplay == 3:
+            self._hide_flat()
+            self._bring_back()
+        else:
+            self._set_aside()
+            self._show_flat()
+
+    def _hide_flat(self) -> None:
+        shown = [lay for lay in self._layers if lay.visible and lay.metadata.get(ROLE) in FLAT]
+        self._hidden = [layer.name for layer in shown]
+        for layer in shown:
+            layer.visible = False
+
+    def _show_flat(self) -> None:
+        for layer in self._layers:
+            if layer.name in self._hidden:
+                layer.visible = True
+        self._hidden = []
+
+    def _set_aside(self) -> None:
+        self._aside += [lay for lay in self._layers if lay.metadata.get(ROLE) in SOLID]
+        for layer in self._aside:
+            if layer in self._layers:
+                self._layers.remove(layer)
+
+    def _bring_back(self) -> None:
+        selected = set(self._layers.selection)
+        while self._aside:
+            self._layers.append(self._aside.pop(0))
+        self._layers.selection = selected
+
+    def _on_inserted(self, event: Any) -> None:
+        """Hide also a layer of slices that is added while the viewer shows 3D."""
+        layer = event.value
+        if self._dims.ndisplay == 3 and layer.metadata.get(ROLE) in FLAT and layer.visible:
+            layer.visible = False
+            self._hidden.append(layer.name)
+
+
+def reduce_photographs(
+    path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
+) -> Reduced:
+    """Make a small copy of a project's photographs; runs in a thread, with a project of its own."""
+    with Project.open(path, read_only=True) as project:
+        return reduced(project.stack, longest=LONGEST, on_progress=on_progress, cancel=cancel)
+
+
+def reduced_layer(copy: Reduced, voxel_size: VoxelSize, z: int) -> Image:
+    """Show a reduced copy as the plane of slice `z` within the rock.
+
+    The rock is opaque: of a whole volume nothing but its hull would be seen. With Shift the plane
+    can be dragged through the rock.
+    """
+    steps = [size * f for size, f in zip(voxel_size.zyx, copy.factors, strict=True)]
+    offsets = [s * (f - 1) / 2 for s, f in zip(voxel_size.zyx, copy.factors, strict=True)]
+    return Image(
+        copy.array,
+        name="Photographs in 3D (reduced)",
+        rgb=copy.array.ndim == 4,
+        scale=steps,
+        translate=offsets,
+        units=("um", "um", "um"),
+        axis_labels=AXES,
+        depiction="plane",
+        plane=plane_at(z, copy),
+        metadata={ROLE: Role.REDUCED, "factors": copy.factors},
+    )
+
+
+def plane_at(z: int, copy: Reduced) -> dict[str, Any]:
+    """Plane of slice `z` of the stack in a reduced copy."""
+    middle = [n // 2 for n in copy.array.shape[1:3]]
+    return {"position": (z // copy.factors[0], *middle), "normal": (1, 0, 0), "thickness": 1}
+
+
+def move_plane(layer: Image, z: int) -> None:
+    """Let the reduced photographs show slice `z` of the stack."""
+    depth = layer.metadata["factors"][0]
+    layer.plane.position = (z // depth, *layer.plane.position[1:])
+
+
+def face_camera(viewer: napari.Viewer, direction: ZDirection) -> None:
+    """Turn the z axis so that the rock is seen as the camera saw it, and not mirrored.
+
+    Photographs have x to the right and y down; slices that go into the rock then go away from the
+    observer. napari's own default lets z come towards the observer, which mirrors such a stack.
+    """
+    depth = "away" if direction is ZDirection.INTO else "towards"
+    camera_of(viewer).orientation = (depth, "down", "right")

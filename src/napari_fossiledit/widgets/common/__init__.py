@@ -1,0 +1,1 @@
+"""Forms, tables, jobs and messages that every dock uses."""

@@ -1,0 +1,175 @@
+"""Progress, time left and a way to stop, for the job of one dock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.progress import Progress
+from napari_fossiledit.widgets.common.job_runner import (
+    Job,
+    JobRunner,
+    progress_text,
+    time_text,
+    was_cancelled,
+)
+from napari_fossiledit.widgets.common.notices import show_error
+
+
+class JobPanel(QWidget):
+    """Shows the one job of a dock and starts it.
+
+    While a job runs, closing the window asks first and then stops the job.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.runner = JobRunner(self)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.text = QLabel("")
+        self.text.setWordWrap(True)
+        self.button = QPushButton("Cancel")
+        self.button.setToolTip("Stop the job; what it finished before is kept.")
+        self._clock = QTimer(self)
+        self._clock.setInterval(1000)
+        self._began = 0.0
+        self._latest = ""
+        self._guarded: QMainWindow | None = None
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 4, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self.text)
+        self.bar.hide()
+        self.button.hide()
+        self.text.hide()
+
+    def _connect(self) -> None:
+        self.runner.started.connect(self._on_started)
+        self.runner.progressed.connect(self._on_progress)
+        self.runner.done.connect(self._on_done)
+        self.runner.failed.connect(self._on_failed)
+        self.runner.stopped.connect(self._on_stopped)
+        self.button.clicked.connect(self._on_cancel)
+        self._clock.timeout.connect(self._show_time)
+
+    def start(
+        self,
+        title: str,
+        function: Callable[..., Any],
+        *args: Any,
+        in_process: bool = True,
+        then: Callable[[Any], None] | None = None,
+    ) -> bool:
+        """Start a workflow; refuse with a message where one is still running.
+
+        Parameters
+        ----------
+        then
+            Gets the result, in the window's thread.
+
+        Returns
+        -------
+        Whether it was started.
+        """
+        try:
+            self.runner.start(Job(title, function, args, in_process), then)
+        except FossilError as error:
+            show_error(error)
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        """Show a line below the bar; nothing where it is empty."""
+        self.text.setText(text)
+        self.text.setVisible(bool(text))
+
+    def _on_started(self, job: Job) -> None:
+        self._began, self._latest = time.monotonic(), ""
+        self.bar.setRange(0, 0)
+        self.bar.show()
+        self.button.setEnabled(True)
+        self.button.show()
+        self.say(f"{job.title} ...")
+        self._clock.start()
+        self._guard(self.window())
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self.runner.is_cancelling:
+            return
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        self._latest = progress_text(progress)
+        self.say(self._latest)
+
+    def _show_time(self) -> None:
+        """Before the first report there is only the time that went by."""
+        if self.runner.job is not None and not self._latest and not self.runner.is_cancelling:
+            gone = time_text(time.monotonic() - self._began)
+            self.say(f"{self.runner.job.title} ... {gone}")
+
+    def _on_cancel(self) -> None:
+        self.runner.cancel()
+        self.button.setEnabled(False)
+        self.bar.setRange(0, 0)
+        self.say("Stopping; what is finished is kept ...")
+
+    def _on_done(self, _: object) -> None:
+        self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
+
+    def _on_failed(self, error: FossilError) -> None:
+        if was_cancelled(error):
+            self.say("Stopped. What was finished before is kept.")
+            return
+        self.say(str(error))
+        show_error(error)
+
+    def _on_stopped(self) -> None:
+        self._clock.stop()
+        self.bar.hide()
+        self.button.hide()
+
+    def _guard(self, window: QWidget | None) -> None:
+        if isinstance(window, QMainWindow) and window is not self._guarded:
+            self._guarded = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Ask before the window closes on a running job."""
+        if event is None or event.type() != QEvent.Type.Close or not self.runner.is_running:
+            return False
+        if not self._may_stop():
+            event.ignore()
+            return True
+        self.runner.abandon()
+        return False
+
+    def _may_stop(self) -> bool:
+        title = self.runner.job.title if self.runner.job else "A job"
+        answer = QMessageBox.question(
+            self.window(),
+            "Close the window?",
+            f"{title} is still running. Stop it and close? What is finished is kept.",
+        )
+        return answer == QMessageBox.StandardButton.Yes

@@ -1,0 +1,1 @@
+"""The dock Probe & Edit: perturb, probe, edit, repair, history."""

@@ -1,0 +1,126 @@
+"""The page *Probe* of the dock *Probe & Edit*."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_fossiledit.evaluation.changes import Change, Kind
+from napari_fossiledit.params.perturb import PerturbParams, Preset
+from napari_fossiledit.params.probe import ALL, ProbeParams
+from napari_fossiledit.widgets.canvas.before_after import BeforeAfter
+from napari_fossiledit.widgets.canvas.layers import Role
+from napari_fossiledit.widgets.canvas.pointing import look_at
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.report_button import ReportButton
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.widgets.common.tables import Table
+from napari_fossiledit.widgets.dock import button, note, section
+from napari_fossiledit.widgets.probe_edit.perturb_tab import PerturbPage
+from napari_fossiledit.workflows.probe import run as probe
+from napari_fossiledit.workflows.probe.result import ProbeResult
+
+HELP = (
+    "Show a model perturbed slices and see what it then finds: which weakness is largest? "
+    "Double-click a row to look at the place."
+)
+_SHOWN = ("model", "slices", "presets")
+_HEADINGS = {
+    "kind": "What",
+    "sits_on": "Sits on",
+    "slice": "Slice",
+    "perturbation": "Perturbation",
+    "share_on": "Share on it",
+    "score_before": "Score before",
+    "score_after": "Score after",
+    "iou": "IoU",
+}
+_NONE = "Nothing was probed yet."
+
+
+class ProbePage(QWidget):
+    """Run presets over slices, read the verdict, jump to what changed."""
+
+    def __init__(self, session: Session, jobs: JobPanel, perturb: PerturbPage) -> None:
+        super().__init__()
+        self.session, self.jobs, self.perturb = session, jobs, perturb
+        self.layers = BeforeAfter(session)
+        hidden = tuple(PerturbParams.model_fields)
+        self.form = ParamsForm(
+            ProbeParams,
+            hidden=hidden,
+            advanced=[n for n in ProbeParams.model_fields if n not in (*hidden, *_SHOWN)],
+            choices={"model": model_choices(session), "presets": lambda: [ALL, *Preset]},
+        )
+        self.weakness = note(_NONE)
+        self.table = Table(_HEADINGS)
+        self.report = ReportButton()
+        self._lay_out()
+        session.models_changed.connect(self.form.refresh)
+
+    def _lay_out(self) -> None:
+        self.table.setAccessibleName("What changed")
+        # As the probe gives them: the largest gained ones first.
+        self.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
+        self.table.opened.connect(self.look_at)
+        column = QVBoxLayout(self)
+        column.addWidget(note(HELP))
+        column.addWidget(self.form)
+        tip = "Predict the slices as they are and perturbed, in the background."
+        column.addWidget(button("Probe", tip, self.probe))
+        found = section(column, "What was found")
+        found.addWidget(self.weakness)
+        found.addWidget(self.table)
+        found.addWidget(self.report)
+        column.addStretch(1)
+
+    def refresh(self) -> None:
+        """Show the project that is open now, and forget the old report."""
+        self.form.refresh()
+        self.weakness.setText(_NONE)
+        self.table.show_rows([])
+        self.report.take(None)
+
+    def probe(self) -> None:
+        """Start probing in a process of its own."""
+        project = self.session.current
+        steps = self.perturb.steps.steps
+        self.form.fix(**{**self.perturb.values(), "steps": steps})
+        params = self.form.read()
+        then = self.session.while_open(self._show)
+        self.jobs.start("Probing", probe.run, project.path, params, then=then)
+
+    def _show(self, result: ProbeResult) -> None:
+        advice = result.summary().get("advice", "")
+        self.weakness.setText(f"<b>{result.weakness}</b><br>{advice}")
+        self.table.show_rows(rows_of(result))
+        self.report.take(result.report)
+        self.session.predictions_changed.emit()
+
+    def look_at(self, row: Mapping[str, Any]) -> None:
+        """Show the slice of a change with the instance in the middle of the canvas."""
+        change: Change = row["change"]
+        look_at(self.session, change.slice, change.box)
+        before, after = ((replace(i, id=1),) if i else () for i in (change.before, change.after))
+        self.layers.show(change.slice, before, after)
+        self.layers.see(Role.AFTER if after else Role.BEFORE)
+
+
+def rows_of(result: ProbeResult) -> list[dict[str, Any]]:
+    """Rows of what changed; what stayed the same is left out."""
+    return [
+        {
+            **change.summary(),
+            "perturbation": name.replace("-", " "),
+            "sits_on": change.sits_on or "no class",
+            "change": change,
+        }
+        for name, change in result.changes
+        if change.kind is not Kind.SAME
+    ]

@@ -1,0 +1,235 @@
+"""The page *Repair* of the dock *Probe & Edit*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.jobs import WarmProcess
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.params.repair import RepairParams
+from napari_fossiledit.widgets.canvas import regions
+from napari_fossiledit.widgets.canvas.layers import (
+    Role,
+    find,
+    prediction_array,
+    remove,
+    shown_source,
+)
+from napari_fossiledit.widgets.canvas.pointing import Pointer
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.notices import show_done, told
+from napari_fossiledit.widgets.common.report_button import ReportButton
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.widgets.dock import button, note, section
+from napari_fossiledit.widgets.probe_edit.verdict import Verdict
+from napari_fossiledit.workflows.repair import run as repair
+from napari_fossiledit.workflows.repair.result import RepairResult
+
+HELP = (
+    "The shortest way: show what is wrong on the slice. The model is probed there, an edit is "
+    "proposed, solved and judged, and you keep it or roll it back."
+)
+_CLICK, _STOP = "Click a wrong mask", "Click on it ..."
+_NOTHING = "Nothing is chosen yet: click a wrong mask, or outline a fossil that was missed."
+_SURE = 0.5
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is wrong: a mask that should not be, or a fossil that is missing.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    instance
+        Id of the wrong prediction in the ledger, None where a fossil is missing.
+    outline
+        Region of the missing fossil; empty where a mask is wrong.
+    text
+        The same for the user.
+    """
+
+    slice: int
+    instance: int | None
+    outline: str
+    text: str
+
+
+def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | None:
+    """Return the instance of the highest score that holds a pixel, None where none does."""
+    for instance in sorted(instances, key=lambda i: (-i.score, i.mask.area)):
+        y0, x0, y1, x1 = instance.mask.box
+        if y0 <= y < y1 and x0 <= x < x1 and instance.mask.crop((y, x, y + 1, x + 1))[0, 0]:
+            return instance
+    return None
+
+
+class RepairPage(QWidget):
+    """From a wrong place to a judged edit."""
+
+    def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
+        super().__init__()
+        self.session, self.jobs = session, jobs
+        self.target: Target | None = None
+        hidden = ("slice", "instance", "outline")
+        self.form = ParamsForm(
+            RepairParams,
+            hidden=hidden,
+            advanced=[n for n in RepairParams.model_fields if n not in (*hidden, "model")],
+            choices={"model": model_choices(session)},
+        )
+        self.pointer = Pointer(session, self)
+        self.chosen = note(_NOTHING)
+        self.result = QWidget()
+        self.finding = note("")
+        self.verdict = Verdict(session, jobs, warm)
+        self.click_button = button(
+            _CLICK, "Then click on a mask that should not be there.", self.click
+        )
+        self.repair_button = button(
+            "Repair",
+            "Probe the place, edit the model and judge it, in the background.",
+            self.repair,
+        )
+        self.report = ReportButton()
+        self._lay_out()
+        self.pointer.clicked.connect(self._on_click)
+        self.pointer.active.connect(self._on_active)
+        session.models_changed.connect(self.form.refresh)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.addWidget(note(HELP))
+        column.addWidget(self.form)
+        outline = button(
+            "Outline a missed fossil", "Draw around a fossil that was not found.", self.outline
+        )
+        column.addWidget(self.click_button)
+        column.addWidget(outline)
+        column.addWidget(self.chosen)
+        column.addWidget(self.repair_button)
+        below = QVBoxLayout(self.result)
+        below.setContentsMargins(0, 0, 0, 0)
+        found = section(below, "What misled the model")
+        found.addWidget(self.finding)
+        found.addWidget(self.report)
+        below.addWidget(self.verdict)
+        column.addWidget(self.result)
+        column.addStretch(1)
+
+    def refresh(self) -> None:
+        """Show the project that is open now."""
+        self.form.refresh()
+        self._take(None)
+        self.report.take(None)
+        self.result.hide()
+        self.verdict.show_edit("")
+
+    @property
+    def model(self) -> str:
+        """Name of the model that is wrong."""
+        return str(self.form.rows["model"].value)
+
+    # ---------------------------------------------------------------- what is wrong
+
+    def click(self) -> None:
+        """Wait for a click on a wrong mask, or no longer."""
+        if self.pointer.is_active:
+            self.pointer.stop()
+            return
+        self._source(self.session.slice)
+        self.pointer.start()
+
+    def point(self, z: int, x: int, y: int) -> None:
+        """Take the mask at a pixel for the wrong one.
+
+        Raises
+        ------
+        FossilError
+            Where the model found nothing there.
+        """
+        source = self._source(z)
+        found = self.session.current.instances(source, z, min_score=self._shown_score())
+        hit = instance_at(found, x, y)
+        if hit is None:
+            raise FossilError(
+                f"{self.model} found nothing at x {x}, y {y} of slice {z}",
+                expected="a click on a mask",
+                advice="Outline the fossil instead, if it was missed.",
+            )
+        text = f"{hit.class_name} of {hit.mask.area} pixels, score {hit.score:.2f}"
+        self._take(Target(z, hit.id, "", f"Slice {z}: wrong mask {hit.id} ({text})."))
+
+    def _on_click(self, z: int, x: int, y: int) -> None:
+        with told():
+            self.point(z, x, y)
+
+    def outline(self) -> None:
+        """Ready a tool to draw around a missed fossil."""
+        remove(self.session.viewer, Role.OUTLINE)
+        self._take(None)
+        layer = regions.draw(self.session, Role.OUTLINE, "Polygon")
+        layer.events.data.connect(self._on_outline)
+
+    def _on_outline(self, _: object = None) -> None:
+        z = self.session.slice
+        drawn = regions.drawn_regions(self.session, z, Role.OUTLINE)
+        if drawn:
+            text = f"Slice {z}: a fossil that was missed, outlined."
+            self._take(Target(z, None, drawn[-1].region, text))
+
+    def _source(self, z: int) -> str:
+        """Predictions of the chosen model on slice `z`: those on show, else the newest."""
+        ledger, model = self.session.current.ledger, self.model
+        of_model = (s.name for s in ledger.sources() if s.name.startswith(f"model:{model}:"))
+        found = [name for name in of_model if z in ledger.done(name)]
+        for wanted in (shown_source(self.session), ledger.get_meta(f"latest:{model}")):
+            if wanted in found:
+                return str(wanted)
+        if not found:
+            raise FossilError(
+                f"Slice {z} has not been predicted by {model} yet",
+                advice='Predict it in the dock "Segment" first.',
+            )
+        return found[-1]
+
+    def _shown_score(self) -> float:
+        layer = find(self.session.viewer, Role.PREDICTIONS)
+        return _SURE if layer is None else prediction_array(layer).score
+
+    def _take(self, target: Target | None) -> None:
+        self.target = target
+        self.chosen.setText(_NOTHING if target is None else target.text)
+        self.repair_button.setEnabled(target is not None)
+
+    def _on_active(self, waits: bool) -> None:
+        self.click_button.setText(_STOP if waits else _CLICK)
+
+    # ---------------------------------------------------------------------- repairing
+
+    def repair(self) -> None:
+        """Start the repair in a process of its own."""
+        project, target = self.session.writable, self.target
+        if target is None:
+            raise FossilError("Nothing is chosen to repair", advice=_NOTHING)
+        self.form.fix(slice=target.slice, instance=target.instance, outline=target.outline)
+        params = self.form.read()
+        then = self.session.while_open(self._show)
+        self.jobs.start("Repairing", repair.run, project.path, params, then=then)
+
+    def _show(self, result: RepairResult) -> None:
+        self.finding.setText(f"<b>{result.verdict}</b><br>{result.misled_by}")
+        self.report.take(result.page)
+        self.result.show()
+        show_done(result.verdict)
+        self.session.models_changed.emit()
+        self.session.edits_changed.emit()
+        self.session.predictions_changed.emit()
+        self.verdict.show_edit(result.edit)

@@ -1,0 +1,1 @@
+"""The dock Reef model: link, look at and export specimens."""

@@ -1,0 +1,196 @@
+"""The dock *Reef model*: from instances in slices to specimens in 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtWidgets import QVBoxLayout
+
+from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
+from napari_fossiledit.project import ANNOTATIONS, LABELS
+from napari_fossiledit.widgets.canvas.joined_mesh import Scene, build_scene
+from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
+from napari_fossiledit.widgets.common.compat import camera_of
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.notices import show_done, summary_text
+from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
+from napari_fossiledit.widgets.common.tables import Table
+from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
+from napari_fossiledit.widgets.segment.score_picker import shown_sources
+from napari_fossiledit.workflows.reef import link, measure, mesh
+
+TITLE = "Reef model"
+EMPTY = (
+    "<b>No project is open.</b><br>Here sections become specimens: linked through the slices, "
+    'shown in 3D, measured and exported. Open a project in the dock "Start here" first.'
+)
+# Seen from the last slice, from above and the right: the photograph of the shown slice then lies
+# behind most specimens instead of hiding them. (z, y, x).
+_LOOKING, _UP = (-0.75, 0.45, -0.45), (0.0, -1.0, 0.0)
+_COLUMNS = {
+    "specimen": "No.",
+    "slices": "Slices",
+    "volume_mm3": "mm3",
+    "surface_mm2": "mm2",
+    "first_slice": "From",
+    "last_slice": "To",
+    "texture": "Texture",
+}
+
+
+class ReefDock(Dock):
+    """Link, look at specimens in 3D, measure, export."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer, TITLE, EMPTY)
+        self.surfaces = ReefSurfaces(self.session)
+        self._build_linking(section(self.column, "1. Link sections to specimens"))
+        self._build_looking(section(self.column, "2. Look"))
+        self._build_export(fold(self.column, "3. Export and measure"))
+        for signal in (self.session.annotations_changed, self.session.predictions_changed):
+            signal.connect(self.linking.refresh)
+        self._on_project()
+
+    # ----------------------------------------------------------------- layout
+
+    def _build_linking(self, inside: QVBoxLayout) -> None:
+        self.linking = ParamsForm(
+            LinkParams,
+            advanced=("class_name", "min_overlap", "max_gap", "min_slices", "relink"),
+            choices={"source": self._sources},
+        )
+        self.linked = note("")
+        inside.addWidget(self.linking)
+        inside.addWidget(
+            button("Link", "Join sections of neighbouring slices that overlap.", self.link)
+        )
+        inside.addWidget(self.linked)
+
+    def _build_looking(self, inside: QVBoxLayout) -> None:
+        self.table = Table(_COLUMNS)
+        self.table.setToolTip("Click a specimen to go to its first slice and to see it alone.")
+        self.table.chosen.connect(self._on_chosen)
+        inside.addWidget(
+            beside(
+                button("Show in 3D", "Build surfaces and turn to 3D.", self.show_in_3d),
+                button("Show all", "Give every specimen its colour back.", self._show_all),
+            )
+        )
+        self.hint = note("Link first, then show the specimens in 3D: they are listed here.")
+        inside.addWidget(self.hint)
+        inside.addWidget(self.table)
+
+    def _build_export(self, inside: QVBoxLayout) -> None:
+        self.meshing = ParamsForm(MeshParams, hidden=("source",))
+        self.folder = PathRow("mesh folder", Pick.FOLDER, "Folder for one file per specimen.")
+        inside.addWidget(self.meshing)
+        inside.addWidget(note("Folder for the meshes"))
+        inside.addWidget(self.folder)
+        inside.addWidget(
+            beside(
+                button("Export meshes", "Write a closed surface per specimen.", self.export),
+                button("Measure ...", "Write a table (CSV) of all specimens.", self.measure),
+            )
+        )
+
+    def _sources(self) -> list[str]:
+        """Give the sources to link, those that hold instances first."""
+        project = self.session.project
+        found = shown_sources(project) if project is not None else []
+        return list(dict.fromkeys([*found, ANNOTATIONS, LABELS]))
+
+    def refresh(self) -> None:
+        """Forget the specimens of the project before."""
+        self.linking.refresh()
+        self.table.show_rows([])
+        self.table.hide()
+        self.hint.show()
+        self.linked.hide()
+        project = self.session.project
+        if project is not None and not self.folder.text:
+            self.folder.text = str(project.path.parent / f"{project.path.stem}-meshes")
+
+    # ---------------------------------------------------------------- actions
+
+    def link(self) -> None:
+        """Join sections to specimens, in a process of its own."""
+        project, params = self.session.writable, self.linking.read()
+        then = self.session.while_open(self._on_linked)
+        self.jobs.start("Linking", link.run, project.path, params, then=then)
+
+    def _on_linked(self, outcome: Any) -> None:
+        self.linked.setText(summary_text("Linked", outcome))
+        self.linked.show()
+        self.session.specimens_changed.emit()
+
+    def show_in_3d(self) -> None:
+        """Build the surfaces of all specimens, in a process of its own, and show them."""
+        project, params = self.session.current, self.meshing.read()
+        then = self.session.while_open(self._on_scene)
+        self.jobs.start("Building surfaces", build_scene, project.path, params, then=then)
+
+    def _on_scene(self, scene: Scene) -> None:
+        viewer = self.session.viewer
+        self.table.show_rows([in_mm(row) for row in scene.rows])
+        self.table.setVisible(bool(scene.rows))
+        self.hint.setVisible(not scene.rows)
+        for warning in scene.warnings:
+            show_done(warning)
+        if scene.meshes is None:
+            self.hint.setText("No specimen was found. Link the sections first.")
+            return
+        viewer.dims.ndisplay = 3
+        self.surfaces.show(scene.meshes)
+        viewer.reset_view()
+        camera_of(viewer).set_view_direction(_LOOKING, _UP)
+        # Once more: how much room the specimens take depends on where they are seen from.
+        viewer.reset_view(reset_camera_angle=False)
+
+    def _show_all(self) -> None:
+        self.table.clearSelection()
+        self.surfaces.highlight(None)
+
+    def _on_chosen(self, row: Mapping[str, Any]) -> None:
+        self.surfaces.highlight(int(row["specimen"]))
+        self.session.go_to(int(row["first_slice"]))
+
+    def export(self) -> None:
+        """Write a mesh of each specimen."""
+        project, params = self.session.current, self.meshing.read()
+        self.jobs.start(
+            "Writing meshes",
+            mesh.run,
+            project.path,
+            self.folder.path(),
+            params,
+            then=lambda result: show_done(summary_text("Meshes written", result)),
+        )
+
+    def measure(self) -> None:
+        """Write a table of all specimens."""
+        project = self.session.current
+        proposed = str(project.path.parent / f"{project.path.stem}.csv")
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write the table", proposed, "Table (*.csv)")
+        if not chosen:
+            return
+        self.jobs.start(
+            "Measuring",
+            measure.run,
+            project.path,
+            Path(chosen),
+            self.meshing.read(),
+            then=lambda result: show_done(summary_text("Measured", result)),
+        )
+
+
+def in_mm(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Add volume and surface in mm, which are easier to compare than um."""
+    volume, surface = record.get("volume_um3"), record.get("surface_um2")
+    return {
+        **record,
+        "volume_mm3": None if volume is None else float(volume) / 1e9,
+        "surface_mm2": None if surface is None else float(surface) / 1e6,
+    }

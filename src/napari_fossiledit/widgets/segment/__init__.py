@@ -1,0 +1,1 @@
+"""The dock Segment: predict, train, evaluate, correct, manage models."""

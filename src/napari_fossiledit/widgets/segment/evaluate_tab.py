@@ -1,0 +1,77 @@
+"""The page *Evaluate* of the dock *Segment*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_fossiledit.params.segment import EvaluateParams
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.notices import show_notes
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.widgets.common.tables import Table
+from napari_fossiledit.widgets.dock import button, note
+from napari_fossiledit.workflows.segment import evaluate
+
+
+class EvaluatePage(QWidget):
+    """Compare a model's predictions with traced slices."""
+
+    def __init__(self, session: Session, jobs: JobPanel) -> None:
+        super().__init__()
+        self.session, self.jobs = session, jobs
+        self.form = ParamsForm(
+            EvaluateParams,
+            advanced=("class_name", "region", "device"),
+            choices={"model": model_choices(session)},
+        )
+        self.table = Table({"name": "Figure", "value": "Value"})
+        self.table.setSortingEnabled(False)
+        column = QVBoxLayout(self)
+        column.addWidget(
+            note("Judge a model on traced slices it was not trained on; best on pinned ones.")
+        )
+        column.addWidget(self.form)
+        self.start = button(
+            "Evaluate", "Compute precision, recall, IoU and what was missed.", self.evaluate
+        )
+        column.addWidget(self.start)
+        column.addWidget(self.table)
+        session.models_changed.connect(self.form.refresh)
+
+    def refresh(self) -> None:
+        """Offer the models of the project that is open now, and forget the old figures."""
+        self.form.refresh()
+        self.table.show_rows([])
+
+    def evaluate(self) -> None:
+        """Start evaluating in a process of its own, for predictions may be missing."""
+        project = self.session.current
+        params = self.form.read()
+        then = self.session.while_open(self._show)
+        self.jobs.start("Evaluating", evaluate.run, project.path, params, then=then)
+
+    def _show(self, result: Any) -> None:
+        self.table.show_rows([{"name": n, "value": v} for n, v in figures(result.summary())])
+        show_notes(result)
+        self.session.predictions_changed.emit()
+
+
+def figures(summary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten a summary: one name and value for each figure, lists left out.
+
+    Examples
+    --------
+    >>> list(figures({"paper": {"iou": 0.5}, "slices": [1, 2]}))
+    [('paper: iou', 0.5)]
+    """
+    for key, value in summary.items():
+        name = f"{before}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from figures(value, f"{name}: ")
+        elif not isinstance(value, list | tuple):
+            yield name, value

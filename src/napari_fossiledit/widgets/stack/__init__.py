@@ -1,0 +1,1 @@
+"""The dock Stack: make or open a project, convert its stack."""

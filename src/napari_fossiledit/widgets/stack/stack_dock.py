@@ -1,0 +1,249 @@
+"""The dock *Stack*: the photographs, the slices that are traced, and what comes in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
+
+from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.params.annotations import ExportParams, ImportParams
+from napari_fossiledit.params.convert import ConvertParams
+from napari_fossiledit.stacks import find_warnings
+from napari_fossiledit.widgets.canvas import navigation
+from napari_fossiledit.widgets.canvas import traced_area as area
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.notices import show_done, summary_text, told
+from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
+from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
+from napari_fossiledit.widgets.stack.new_project import NewProject
+from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
+from napari_fossiledit.workflows.stack import convert
+
+TITLE = "Stack"
+EMPTY = (
+    "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
+    'the models and the fossils in 3D. Make one below, or open one in the dock "Start here".'
+)
+_FILES = "Annotations (*.json *.mat *.tif *.tiff *.png);;All files (*)"
+
+
+class StackDock(Dock):
+    """Create a project, look at its stack, mark and exchange annotated slices."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer, TITLE, EMPTY)
+        self.new = NewProject(self.jobs)
+        self.new.created.connect(self._open)
+        self.empty_column.addWidget(self.new)
+        self._build_info()
+        self._build_navigation()
+        self._build_tracing()
+        self._build_exchange()
+        self.session.slice_changed.connect(self._show_slice)
+        self.session.annotations_changed.connect(self._show_traced)
+        self._on_project()
+
+    # ----------------------------------------------------------------- layout
+
+    def _build_info(self) -> None:
+        self.info = note("")
+        self.convert = button(
+            "Convert for quick stepping",
+            "Copy the photographs into the project as a pyramid; large slices then show at once.",
+            self._convert,
+        )
+        inside = section(self.column, "Stack")
+        inside.addWidget(self.info)
+        inside.addWidget(self.convert)
+
+    def _build_navigation(self) -> None:
+        inside = section(self.column, "Go to")
+        self.slice = QSpinBox()
+        self.slice.setAccessibleName("Slice")
+        self.slice.setToolTip("Slice to show, counted from 0.")
+        self.slice.setKeyboardTracking(False)
+        self.slice.valueChanged.connect(self._go)
+        self.name = note("")
+        form = QFormLayout()
+        form.addRow("Slice", self.slice)
+        form.addRow("Photograph", self.name)
+        inside.addLayout(form)
+        inside.addWidget(
+            beside(self._step_button("Previous traced", -1), self._step_button("Next traced", 1))
+        )
+
+    def _step_button(self, text: str, direction: int) -> QPushButton:
+        return button(
+            text,
+            "Show the nearest slice that is traced or annotated.",
+            lambda: navigation.step(self.session, direction),
+            shortcut="Shift-Right" if direction > 0 else "Shift-Left",
+        )
+
+    def _build_tracing(self) -> None:
+        inside = section(self.column, "Traced area")
+        self.traced = note("")
+        inside.addWidget(self.traced)
+        inside.addWidget(
+            beside(
+                button(
+                    "Whole slice",
+                    "Every fossil of this slice is annotated: training and evaluation may use it.",
+                    self._trace_whole,
+                ),
+                button("Not traced", "Take the mark of this slice away.", self._untrace),
+            )
+        )
+        inside.addWidget(
+            beside(
+                button(
+                    "Draw area",
+                    "Draw rectangles or polygons around the part that is completely annotated.",
+                    lambda: area.draw(self.session),
+                ),
+                button("Use drawn area", "Mark the drawn part as traced.", self._trace_drawn),
+            )
+        )
+        self.pin = button("Pin this slice", "", self._toggle_pin)
+        self.pin.setToolTip(
+            "Pinned slices only judge: no model is trained on them, none is tuned on them."
+        )
+        inside.addWidget(self.pin)
+
+    def _build_exchange(self) -> None:
+        inside = fold(self.column, "Import and export annotations")
+        self.file = PathRow(
+            "annotation file", Pick.OPEN_FILE, "COCO, label image or outlines.", _FILES
+        )
+        self.importing = ParamsForm(
+            ImportParams, hidden=("file",), advanced=("texture", "unsure", "part")
+        )
+        inside.addWidget(self.file)
+        inside.addWidget(self.importing)
+        inside.addWidget(
+            beside(
+                button("Import", "Read annotations of one or more slices.", self._import),
+                button("Export ...", "Write all annotations as COCO with RLE.", self._export),
+            )
+        )
+
+    # ---------------------------------------------------------------- showing
+
+    def refresh(self) -> None:
+        """Show the project that is open now."""
+        project = self.session.project
+        if project is None:
+            return
+        z, y, x = project.shape
+        size = project.geometry.voxel_size
+        extent = [n * s / 1000 for n, s in zip((x, y, z), (size.x, size.y, size.z), strict=True)]
+        lines = [
+            f"<b>{project.path.name}</b>{' (read-only)' if project.read_only else ''}",
+            f"{z} slices of {x} x {y} pixels",
+            f"Voxel {size.x:g} x {size.y:g} x {size.z:g} um, slices count "
+            f"{project.geometry.z_direction.replace('_', ' ')} the rock",
+            f"Rock of {extent[0]:.1f} x {extent[1]:.1f} x {extent[2]:.1f} mm",
+            f"Classes: {', '.join(project.settings.classes)}",
+        ]
+        self.info.setText("<br>".join(lines + [f"! {w}" for w in find_warnings(project.stack)]))
+        self.convert.setVisible(project.settings.stack.kind != "zarr" and not project.read_only)
+        self.slice.setRange(0, z - 1)
+        self._show_traced()
+        self._show_slice(self.session.slice)
+
+    def _show_slice(self, z: int) -> None:
+        project = self.session.project
+        if project is None:
+            return
+        self.slice.blockSignals(True)
+        self.slice.setValue(z)
+        self.slice.blockSignals(False)
+        self.name.setText(project.names[z])
+        pinned = z in project.settings.pinned_slices
+        self.pin.setText("Unpin this slice" if pinned else "Pin this slice")
+
+    def _show_traced(self) -> None:
+        project = self.session.project
+        if project is None:
+            return
+        found, pinned = project.ledger.traced(), project.settings.pinned_slices
+        whole = format_slices([z for z, part in found.items() if part is None])
+        partly = format_slices([z for z, part in found.items() if part is not None])
+        lines = [f"Traced: {whole or 'none'}"]
+        lines += [f"Traced in part: {partly}"] if partly else []
+        lines += [f"Pinned for judging: {format_slices(pinned)}"] if pinned else []
+        self.traced.setText("<br>".join(lines))
+
+    # ---------------------------------------------------------------- actions
+
+    def _open(self, path: Path) -> None:
+        with told():
+            self.session.open(path)
+
+    def _go(self, z: int) -> None:
+        self.session.go_to(z)
+
+    def _trace_whole(self) -> None:
+        self.session.writable.ledger.set_traced(self.session.slice, None)
+        self.session.annotations_changed.emit()
+
+    def _trace_drawn(self) -> None:
+        z = self.session.slice
+        self.session.writable.ledger.set_traced(z, area.drawn(self.session, z))
+        self.session.annotations_changed.emit()
+
+    def _untrace(self) -> None:
+        self.session.writable.ledger.unset_traced(self.session.slice)
+        self.session.annotations_changed.emit()
+
+    def _toggle_pin(self) -> None:
+        project = self.session.writable
+        pinned = set(project.settings.pinned_slices) ^ {self.session.slice}
+        project.update(pinned_slices=tuple(sorted(pinned)))
+        self._show_slice(self.session.slice)
+        self.session.annotations_changed.emit()
+
+    def _convert(self) -> None:
+        project = self.session.writable
+        then = self.session.while_open(self._converted)
+        self.jobs.start("Converting", convert.run, project.path, ConvertParams(), then=then)
+
+    def _converted(self, result: object) -> None:
+        show_done(summary_text("Converted", result))
+        self._open(self.session.current.path)
+
+    def _import(self) -> None:
+        project = self.session.writable
+        self.importing.fix(file=self.file.path())
+        params = self.importing.read()
+        if params.slices:
+            parse_slices(params.slices, project.shape[0])
+        self.jobs.start(
+            "Importing annotations",
+            import_annotations,
+            project.path,
+            params,
+            in_process=False,
+            then=self._imported,
+        )
+
+    def _imported(self, result: object) -> None:
+        show_done(summary_text("Imported", result))
+        self.session.annotations_changed.emit()
+
+    def _export(self) -> None:
+        project = self.session.current
+        proposed = str(project.path.parent / f"{project.path.stem}.json")
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write annotations", proposed, "COCO (*.json)")
+        if not chosen:
+            return
+        self.jobs.start(
+            "Exporting annotations",
+            export_annotations,
+            project.path,
+            ExportParams(file=Path(chosen)),
+            in_process=False,
+            then=lambda result: show_done(summary_text("Exported", result)),
+        )

@@ -1,0 +1,1 @@
+"""The dock Start here, opening of projects, sample data."""

@@ -1,0 +1,216 @@
+"""The dock *Start here*: a project in three ways, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import napari
+from qtpy.QtWidgets import QGridLayout, QLabel
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.files.places import shipped_models
+from napari_fossiledit.project import EditState, Project
+from napari_fossiledit.widgets.canvas.project_view import (
+    NAVIGATING,
+    PAINTING,
+    PROBING,
+    open_project,
+)
+from napari_fossiledit.widgets.canvas.shortcuts import Shortcut, help_text
+from napari_fossiledit.widgets.common.paths import Pick, ask_path
+from napari_fossiledit.widgets.dock import Dock, button, note, section
+from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
+from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
+from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
+from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
+from napari_fossiledit.widgets.start.opening import show_dock
+from napari_fossiledit.widgets.start.sample_project import make_sample_project
+
+TITLE = "Start here"
+WELCOME = (
+    "<h3>From ground-away slices to a reef in 3D</h3>"
+    "Begin with your own photographs, or try everything on a small made-up reef first."
+)
+_OTHER_KEYS = (
+    Shortcut("Left / Right", "previous / next slice", lambda _: None),
+    Shortcut("Ctrl-Z", "take back a brush stroke", lambda _: None),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the checklist.
+
+    Attributes
+    ----------
+    title, state
+        What is to be done, and how far it is.
+    done
+        Whether it needs no more attention.
+    dock
+        Title of the dock where it is done.
+    """
+
+    title: str
+    state: str
+    done: bool
+    dock: str
+
+
+def steps_of(project: Project | None) -> list[Step]:
+    """Tell how far a project is on the way from photographs to specimens."""
+    if project is None:
+        return [Step("Photographs", "Make a project of a folder of photographs.", False, STACK)]
+    return [
+        Step("Photographs", f"{project.shape[0]} slices", True, STACK),
+        _traced(project),
+        _model(project),
+        _predicted(project),
+        _edited(project),
+        _linked(project),
+    ]
+
+
+def _traced(project: Project) -> Step:
+    count = len(project.ledger.traced())
+    text = f"{count} slices" if count else "Import annotations, or trace a slice by hand."
+    return Step("Traced slices", text, count > 0, STACK)
+
+
+def _model(project: Project) -> Step:
+    models = project.models()
+    text = (
+        ", ".join(models)
+        if models
+        else f"Train one, or use {', '.join(shipped_models())} as it is."
+    )
+    return Step("Model", text, bool(models), SEGMENT)
+
+
+def _predicted(project: Project) -> Step:
+    sources = [s for s in project.ledger.sources() if s.name.startswith("model:")]
+    best = max((s.slices for s in sources), default=0)
+    text = f"{best} of {project.shape[0]} slices" if best else "Let a model find the fossils."
+    return Step("Predictions", text, best == project.shape[0], SEGMENT)
+
+
+def _edited(project: Project) -> Step:
+    states = [record.state for record in project.edits.sound()]
+    kept = states.count(EditState.KEPT)
+    text = f"{kept} of {len(states)} kept" if states else "See what misleads the model; rewrite it."
+    return Step("Edits", text, kept > 0, PROBE_EDIT)
+
+
+def _linked(project: Project) -> Step:
+    count = specimens_in(project)
+    text = f"{count} specimens" if count else "Link instances through the slices."
+    return Step("Reef in 3D", text, count > 0, REEF)
+
+
+def specimens_in(project: Project) -> int:
+    """Count the specimens that the last linking made."""
+    linked = [run for run in project.ledger.runs() if run.kind == "link" and run.summary]
+    return int(linked[-1].summary.get("specimens", 0)) if linked else 0
+
+
+class StartHere(Dock):
+    """The entry: open something, then go down the list."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer, TITLE, WELCOME)
+        self._build_buttons()
+        self.grid = QGridLayout()
+        self.grid.setColumnStretch(1, 1)
+        section(self.always, "What to do next").addLayout(self.grid)
+        keys = section(self.always, "Keys")
+        keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
+        self._connect()
+        self._on_project()
+
+    def _build_buttons(self) -> None:
+        for made in (
+            button(
+                "New project from photographs ...",
+                "Make a project of a folder with one photograph per slice.",
+                self._new,
+            ),
+            button("Open project ...", "Open a folder NAME.fossil.", self._open),
+            button(
+                "Try the sample reef",
+                "Make a small procedural reef in a folder of your choice and open it.",
+                self._sample,
+            ),
+        ):
+            made.setMinimumHeight(34)
+            self.always.addWidget(made)
+
+    def _connect(self) -> None:
+        session = self.session
+        for signal in (
+            session.annotations_changed,
+            session.models_changed,
+            session.predictions_changed,
+            session.specimens_changed,
+            session.edits_changed,
+        ):
+            signal.connect(self.refresh)
+
+    def refresh(self) -> None:
+        """Show how far the open project is."""
+        while (item := self.grid.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
+        for row, step in enumerate(steps_of(self.session.project)):
+            self._add(row, step)
+
+    def _add(self, row: int, step: Step) -> None:
+        mark = QLabel("✓" if step.done else "○")
+        mark.setAccessibleName("done" if step.done else "to do")
+        mark.setStyleSheet("font-size: 18px;" + ("color: #5fd38d;" if step.done else ""))
+        # A single & would mark a key to press.
+        go = button(
+            step.dock.replace("&", "&&"),
+            f"Open the dock {step.dock}.",
+            lambda: show_dock(self.session, step.dock),
+        )
+        self.grid.addWidget(mark, row, 0)
+        self.grid.addWidget(note(f"<b>{step.title}</b><br>{step.state}"), row, 1)
+        self.grid.addWidget(go, row, 2)
+
+    # ---------------------------------------------------------------- actions
+
+    def _new(self) -> None:
+        self.session.close()
+        show_dock(self.session, STACK)
+
+    def _open(self) -> None:
+        chosen = ask_path(self, Pick.FOLDER, "Open a project (a folder NAME.fossil)")
+        if chosen:
+            open_project(self.session, Path(chosen))
+
+    def _sample(self) -> None:
+        chosen = ask_path(self, Pick.FOLDER, "Choose a folder for the sample reef")
+        if chosen:
+            self.make_sample(Path(chosen) / "sample-reef")
+
+    def make_sample(self, folder: Path) -> None:
+        """Make the sample reef in `folder`, which must not exist yet, and open its project.
+
+        Raises
+        ------
+        FossilError
+            Where the folder exists already.
+        """
+        if folder.exists():
+            raise FossilError(
+                f"{folder} exists already",
+                advice="Open the project in it, or choose another folder.",
+            )
+        self.jobs.start("Making the sample reef", make_sample_project, folder, then=self._made)
+
+    def _made(self, project: Path) -> None:
+        open_project(self.session, project)
+        show_dock(self.session, SEGMENT)

@@ -1,0 +1,58 @@
+"""The window of the command line: open until the user closes it, or long enough for a picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import napari
+from qtpy.QtWidgets import QApplication
+
+from napari_fossiledit.widgets.canvas.layers import show_predictions
+from napari_fossiledit.widgets.common.session import session_of
+from napari_fossiledit.widgets.start.opening import open_window
+
+_SIZE = (1500, 950)
+_SETTLE_S = 1.5
+
+
+def show(project: Path) -> None:
+    """Open a window with a project and stay until it is closed.
+
+    Raises
+    ------
+    FossilError
+        Where `project` is no project.
+    """
+    open_window(project)
+    napari.run()
+
+
+def picture(project: Path, source: str, path: Path) -> None:
+    """Save a picture of the window with the predictions of `source` over the middle slice.
+
+    Raises
+    ------
+    FossilError
+        Where `project` is no project.
+    """
+    viewer = open_window(project)
+    try:
+        session = session_of(viewer)
+        viewer.window.resize(*_SIZE)
+        session.go_to(session.current.shape[0] // 2)
+        show_predictions(session, source, 0.5)
+        _settle()
+        viewer.reset_view()
+        _settle()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        viewer.screenshot(str(path), canvas_only=False, flash=False)
+    finally:
+        viewer.close()
+
+
+def _settle() -> None:
+    """Let the window draw."""
+    end = time.monotonic() + _SETTLE_S
+    while time.monotonic() < end:
+        QApplication.processEvents()

@@ -1,0 +1,1 @@
+"""Annotations: import and export files, correct labels."""

@@ -1,0 +1,177 @@
+"""Correct by hand: paint instances into labels, and take labels over as annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks.labels import Labels, paint_labels
+from napari_fossiledit.params.annotations import FillParams, TraceParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
+
+
+@dataclass(frozen=True)
+class FillResult:
+    """What was painted into the labels.
+
+    Attributes
+    ----------
+    source
+        Where the instances are from.
+    slices
+        Slices that were filled.
+    kept
+        Slices that held labels already and were left alone.
+    instances
+        How many were painted.
+    """
+
+    source: str
+    slices: tuple[int, ...]
+    kept: tuple[int, ...]
+    instances: int
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "source": self.source,
+            "slices": format_slices(self.slices),
+            "kept": format_slices(self.kept),
+            "instances": self.instances,
+        }
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """What became annotations.
+
+    Attributes
+    ----------
+    slices
+        Slices that are traced now, wholly or in the region.
+    instances
+        How many instances the labels showed in them.
+    """
+
+    slices: tuple[int, ...]
+    instances: int
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"slices": format_slices(self.slices), "instances": self.instances}
+
+
+def fill_labels(
+    project_path: Path,
+    params: FillParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> FillResult:
+    """Paint predictions or annotations into ``labels.zarr`` to be corrected there.
+
+    The instances get rows, and so ids, of their own in the source ``"labels"``. All slices
+    together are one change that `LabelVolume.undo_last` takes back.
+
+    Raises
+    ------
+    FossilError
+        Where there are no such instances, or the labels cannot be written.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        source = find_source(project, params.source)
+        if source == LABELS:
+            raise FossilError("The labels cannot be filled from themselves", found=LABELS)
+        chosen = set(parse_slices(params.slices, project.shape[0]))
+        wanted = sorted(project.ledger.done(source) & chosen)
+        kept = [] if params.overwrite else [z for z in wanted if project.labels.read(z).any()]
+        slices = [z for z in wanted if z not in kept]
+        change = project.labels.begin(f"fill from {source}") if slices else None
+        painted = 0
+        for z in tracked(slices, len(slices), "Filling labels", on_progress, cancel):
+            painted += _fill(project, source, z, params, change)
+    return FillResult(source, tuple(slices), tuple(kept), painted)
+
+
+def _fill(project: Project, source: str, z: int, params: FillParams, change: int | None) -> int:
+    found = without_orphans(
+        project.instances(source, z, class_name=params.class_name or None, min_score=params.score)
+    )
+    blank = Mask.empty(project.slice_shape)
+    # Rows that are painted over stay: taking the change back brings their values back.
+    rows = [replace(i, mask=blank) for i in found]
+    ids = project.ledger.store(LABELS, z, rows, replace=False)
+    project.labels.write(z, _painted(found, ids, project.slice_shape), change)
+    return len(found)
+
+
+def _painted(found: Sequence[Instance], ids: Sequence[int], shape: tuple[int, int]) -> Labels:
+    """Labels (y, x); a cavity is as sure as its body, so that it stays visible on it."""
+    scores = {i.id: i.score for i in found}
+    nested = [i if i.parent is None else replace(i, score=scores[i.parent]) for i in found]
+    return paint_labels(nested, ids, shape)
+
+
+def trace_slice(
+    project_path: Path,
+    params: TraceParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> TraceResult:
+    """Take what the labels show over as annotations, and mark it as completely traced.
+
+    The annotations of the slice are replaced by what its labels show. A slice without labels
+    keeps its annotations and is only marked: that nothing is there is a finding, too.
+
+    Raises
+    ------
+    FossilError
+        Where slices or region cannot be read, or the project cannot be written.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        slices = parse_slices(params.slices, project.shape[0])
+        area = _area(params.region, project.slice_shape)
+        traced = 0
+        for z in tracked(slices, len(slices), "Tracing", on_progress, cancel):
+            traced += _trace(project, z, area)
+    return TraceResult(tuple(slices), traced)
+
+
+def _area(region: str, shape: tuple[int, int]) -> Mask | None:
+    """Mask of a rectangle, None for the whole slice."""
+    if not region:
+        return None
+    rows, columns = Region.parse(region).slices(shape)
+    crop = np.ones((rows.stop - rows.start, columns.stop - columns.start), dtype=np.bool_)
+    if not crop.size:
+        raise FossilError(
+            "The region lies outside the slice",
+            expected=f"within {shape[1]} x {shape[0]} pixels",
+            found=region,
+        )
+    return Mask.from_crop(crop, (rows.start, columns.start), shape)
+
+
+def _trace(project: Project, z: int, area: Mask | None) -> int:
+    ledger, values = project.ledger, project.labels.values(z)
+    if values:
+        ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
+    found = [replace(i, origin=Origin.HUMAN, score=1.0) for i in project.instances(LABELS, z)]
+    if found:
+        ledger.store(ANNOTATIONS, z, found)
+        if any(i.specimen is None and i.part is Part.BODY for i in found):
+            ledger.set_identified(ANNOTATIONS, False)
+    ledger.add_traced(z, area)
+    return len(found)

@@ -1,0 +1,1 @@
+"""Find out where a model is wrong, with perturbed slices."""

@@ -1,0 +1,1 @@
+"""Instances to specimens, meshes, measurements and pictures."""

@@ -1,0 +1,77 @@
+"""Measure specimens: a table with a row for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.exchange.tables import require_table, write_table
+from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.reef import SpecimenRow
+from napari_fossiledit.workflows.shared.specimens import each_specimen, measured, mesh_warnings
+
+DEFAULTS = MeshParams()
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    """Measurements that were written.
+
+    Attributes
+    ----------
+    file
+        The table.
+    rows
+        One a specimen.
+    warnings
+        What the user should know.
+    """
+
+    file: Path
+    rows: tuple[SpecimenRow, ...]
+    warnings: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "file": str(self.file),
+            "specimens": len(self.rows),
+            "rows": [row.record() for row in self.rows],
+            "warnings": list(self.warnings),
+        }
+
+
+def run(
+    project_path: Path,
+    out: Path,
+    params: MeshParams = DEFAULTS,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> MeasureResult:
+    """Measure every specimen and write a table.
+
+    Parameters
+    ----------
+    out
+        A ``.csv`` or ``.json`` file. The unit of each column is part of its name.
+    params
+        Which source is measured and whether its surfaces have cavities.
+
+    Raises
+    ------
+    FossilError
+        Where nothing is linked, or the file cannot be written.
+    """
+    require_table(out)
+    rows: list[SpecimenRow] = []
+    warnings: list[str] = []
+    with Project.open(project_path, read_only=True) as project:
+        for found in each_specimen(project, params, on_progress, cancel):
+            rows.append(measured(project, found))
+            warnings.extend(mesh_warnings(found))
+    write_table([row.record() for row in rows], out)
+    return MeasureResult(out, tuple(rows), tuple(warnings))

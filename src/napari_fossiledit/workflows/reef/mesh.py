@@ -1,0 +1,179 @@
+"""Build closed surfaces of specimens: as files, or in memory for the window."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.exchange.meshes import SpecimenMesh, write_mesh, write_scene
+from napari_fossiledit.files import explained
+from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.reef import SpecimenRow, Surface, simplified
+from napari_fossiledit.workflows.shared.specimens import (
+    Reconstructed,
+    SpecimenKey,
+    each_specimen,
+    measured,
+    mesh_warnings,
+)
+
+SCENE = "reef.glb"
+"""File with all specimens together."""
+
+_SCENE_FACES = 20_000
+
+
+@dataclass(frozen=True)
+class MeshResult:
+    """Meshes that were written.
+
+    Attributes
+    ----------
+    folder, files, scene
+        Where they are: a file each, and one with all of them, simplified.
+    rows
+        Measurements of each.
+    warnings
+        What the user should know.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    scene: Path
+    rows: tuple[SpecimenRow, ...]
+    warnings: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "folder": str(self.folder),
+            "specimens": len(self.files),
+            "closed": sum(row.mesh_closed for row in self.rows),
+            "files": [file.name for file in self.files],
+            "scene": self.scene.name,
+            "meshes": [_figures(row) for row in self.rows],
+            "unit": "um",
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class SpecimenModel:
+    """All specimens in memory, to be shown."""
+
+    meshes: tuple[SpecimenMesh, ...]
+    rows: tuple[SpecimenRow, ...]
+    warnings: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"specimens": len(self.meshes), "warnings": list(self.warnings)}
+
+
+def run(
+    project_path: Path,
+    out_dir: Path,
+    params: MeshParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> MeshResult:
+    """Write a closed surface of every specimen and one scene of all.
+
+    Where slices count out of the rock the surfaces are mirrored along z, so that the files show
+    the fossils as they are.
+
+    Raises
+    ------
+    FossilError
+        Where nothing is linked, or a file cannot be written.
+    """
+    with explained(out_dir, "Making"):
+        out_dir.mkdir(parents=True, exist_ok=True)
+    written = _Written(out_dir, params)
+    with Project.open(project_path, read_only=True) as project:
+        for found in each_specimen(project, params, on_progress, cancel):
+            written.add(project, found)
+    return written.finish()
+
+
+def in_memory(
+    project_path: Path,
+    params: MeshParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> SpecimenModel:
+    """Build the surface of every specimen and write nothing.
+
+    Returns
+    -------
+    SpecimenModel
+        Surfaces in the frame of the stack, to be laid over its slices.
+
+    Raises
+    ------
+    FossilError
+        Where nothing is linked.
+    """
+    meshes: list[SpecimenMesh] = []
+    rows: list[SpecimenRow] = []
+    warnings: list[str] = []
+    with Project.open(project_path, read_only=True) as project:
+        for found in each_specimen(project, params, on_progress, cancel):
+            meshes.append(_named(found.key, found.surface))
+            rows.append(measured(project, found))
+            warnings.extend(mesh_warnings(found))
+    return SpecimenModel(tuple(meshes), tuple(rows), tuple(warnings))
+
+
+class _Written:
+    """Meshes on their way to a folder."""
+
+    def __init__(self, folder: Path, params: MeshParams) -> None:
+        self._folder, self._params = folder, params
+        self._files: list[Path] = []
+        self._rows: list[SpecimenRow] = []
+        self._warnings: list[str] = []
+        self._scene: list[SpecimenMesh] = []
+
+    def add(self, project: Project, found: Reconstructed) -> None:
+        """Write the mesh of one specimen."""
+        surface = found.surface.in_rock(project.geometry.z_direction)
+        mesh = _named(found.key, surface)
+        self._files.append(self._folder / f"{mesh.name}.{self._params.format}")
+        write_mesh(mesh, self._files[-1], self._params.format)
+        # The scene is to be looked at: small meshes keep it, and the memory, small.
+        self._scene.append(_named(found.key, simplified(surface, _SCENE_FACES)))
+        self._rows.append(measured(project, found))
+        self._warnings.extend(mesh_warnings(found))
+
+    def finish(self) -> MeshResult:
+        """Write the scene."""
+        scene = self._folder / SCENE
+        write_scene(self._scene, scene)
+        return MeshResult(
+            self._folder, tuple(self._files), scene, tuple(self._rows), tuple(self._warnings)
+        )
+
+
+def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:
+    """Name a surface after its class and number, as a file can be called."""
+    word = re.sub(r"[^\w-]+", "_", key.class_name).strip("_") or "specimen"
+    name = f"{word}_{key.specimen:03d}"
+    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
+
+
+def _figures(row: SpecimenRow) -> dict[str, Any]:
+    return {
+        "specimen": row.specimen,
+        "class_name": row.class_name,
+        "closed": row.mesh_closed,
+        "volume_um3": row.mesh_volume_um3,
+        "contour_volume_um3": row.volume_um3 - row.cavity_volume_um3,
+        "surface_um2": row.surface_um2,
+    }

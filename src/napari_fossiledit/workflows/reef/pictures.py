@@ -1,0 +1,120 @@
+"""Pictures of a project: predictions beside what was traced, and the specimens in 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.pages import pictures
+from napari_fossiledit.files import explained
+from napari_fossiledit.geometry import parse_slices
+from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.params.pictures import PictureParams
+from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.reef import Surface
+from napari_fossiledit.workflows.shared.sources import find_source, with_class
+from napari_fossiledit.workflows.shared.specimens import each_specimen
+
+_SHOWN = 4
+_FACES = 3000
+
+
+@dataclass(frozen=True)
+class PicturesResult:
+    """Pictures that were written."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"folder": str(self.folder), "files": [file.name for file in self.files]}
+
+
+def run(
+    project_path: Path,
+    out_dir: Path,
+    params: PictureParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> PicturesResult:
+    """Draw slices with their predictions (yellow) and traced instances (blue), and specimens.
+
+    Raises
+    ------
+    FossilError
+        Where the model has no predictions, or a picture cannot be written.
+    """
+    with explained(out_dir, "Making"):
+        out_dir.mkdir(parents=True, exist_ok=True)
+    with Project.open(project_path, read_only=True) as project:
+        params = with_class(project, params)
+        slices = _chosen(project, params)
+        files = [
+            _draw_slice(project, z, params, out_dir)
+            for z in tracked(slices, len(slices), "Drawing slice", on_progress, cancel)
+        ]
+        if params.specimens:
+            files.append(_draw_specimens(project, params, out_dir, on_progress, cancel))
+    return PicturesResult(out_dir, tuple(files))
+
+
+def _chosen(project: Project, params: PictureParams) -> list[int]:
+    count = project.shape[0]
+    if params.slices:
+        return parse_slices(params.slices, count)
+    step = max(1, count // _SHOWN)
+    return list(range(step // 2, count, step))[:_SHOWN]
+
+
+def _draw_slice(project: Project, z: int, params: PictureParams, out_dir: Path) -> Path:
+    """Draw one slice as it is, with its predictions, and with what was traced."""
+    image = pictures.as_rgb(project.stack.read(z))
+    width = max(1, round(max(image.shape[:2]) / params.longest * 1.5))
+    panels = [image]
+    if params.model:
+        found = _bodies(project, find_source(project, params.model), z, params, params.score)
+        panels.append(pictures.outline(image, found, pictures.PREDICTED, width))
+    traced = _bodies(project, ANNOTATIONS, z, params, 0.0)
+    if traced:
+        panels.append(pictures.outline(image, traced, pictures.TRUE, width))
+    path = out_dir / f"slice_{z:04d}.png"
+    pictures.write_png(path, pictures.beside(*(pictures.fitted(p, params.longest) for p in panels)))
+    return path
+
+
+def _bodies(
+    project: Project, source: str, z: int, params: PictureParams, score: float
+) -> list[Mask]:
+    found = project.ledger.instances(
+        source, slices=[z], class_name=params.class_name, part=Part.BODY, min_score=score
+    )
+    return [instance.mask for instance in found]
+
+
+def _draw_specimens(
+    project: Project,
+    params: PictureParams,
+    out_dir: Path,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> Path:
+    surfaces: list[Surface] = []
+    meshes = MeshParams(max_faces=_FACES)
+    for found in each_specimen(project, meshes, on_progress, cancel):
+        if found.key.class_name == params.class_name:
+            surfaces.append(found.surface.in_rock(project.geometry.z_direction))
+    if not surfaces:
+        raise FossilError(
+            f"{project.path} has no specimen to draw",
+            expected=f"linked instances of {params.class_name}",
+        )
+    path = out_dir / "specimens.png"
+    title = f"{len(surfaces)} specimens of {params.class_name}"
+    pictures.draw_specimens(surfaces, path, title)
+    return path

@@ -1,0 +1,1 @@
+"""From one wrong mask to a judged edit."""

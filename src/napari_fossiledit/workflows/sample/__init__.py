@@ -1,0 +1,1 @@
+"""The sample reef and the demo."""

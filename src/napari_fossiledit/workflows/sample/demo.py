@@ -1,0 +1,123 @@
+"""The whole way on a sample reef: predict, judge, link, mesh, measure, and draw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import read_json
+from napari_fossiledit.params.annotations import ImportParams
+from napari_fossiledit.params.files import DemoParams
+from napari_fossiledit.params.pictures import PictureParams
+from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams
+from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.segment import EvaluateParams, PredictParams
+from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.project.project import SETTINGS_FILE
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
+from napari_fossiledit.workflows.sample import reef as sample
+from napari_fossiledit.workflows.segment import evaluate, predict
+from napari_fossiledit.workflows.stack import new
+
+MODEL = "reef-lite"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demonstration made.
+
+    Attributes
+    ----------
+    out, project
+        Folder of the pictures, meshes and the table, and the project in it.
+    results
+        What each step told, JSON-able, with its seconds.
+    """
+
+    out: Path
+    project: Path
+    results: dict[str, Any]
+
+    @property
+    def window_picture(self) -> Path:
+        """Where a picture of the window belongs."""
+        return self.out / "pictures" / "window.png"
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"out": str(self.out), "project": str(self.project), **self.results}
+
+
+def run(
+    params: DemoParams, *, on_progress: OnProgress = silent, cancel: Cancel = never
+) -> DemoResult:
+    """Segment a sample reef with the shipped model and reconstruct it.
+
+    What an earlier run finished in the same folder is used again.
+
+    Raises
+    ------
+    FossilError
+        Where the folder cannot be written or holds something else.
+    """
+    out = params.out
+    project = out / "reef.fossil"
+    hooks: dict[str, Any] = {"on_progress": on_progress, "cancel": cancel}
+    _sample(out / "sample", project, params, hooks)
+    _project(project, out / "sample", hooks)
+    results: dict[str, Any] = {}
+    for name, step in _steps(project, out, hooks).items():
+        start = time.monotonic()
+        summary = step().summary()
+        results[name] = {**summary, "seconds": round(time.monotonic() - start, 1)}
+    return DemoResult(out, project, results)
+
+
+def _steps(project: Path, out: Path, hooks: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Tell what is done with the project, in this order."""
+    meshes = MeshParams(format=MeshFormat.PLY)
+    drawn = PictureParams(model=MODEL)
+    return {
+        "predict": lambda: predict.run(project, PredictParams(model=MODEL), **hooks),
+        "evaluate": lambda: evaluate.run(
+            project, EvaluateParams(model=MODEL, slices="all"), **hooks
+        ),
+        "link": lambda: link.run(project, LinkParams(source=MODEL), **hooks),
+        "mesh": lambda: mesh.run(project, out / "meshes", meshes, **hooks),
+        "measure": lambda: measure.run(project, out / "specimens.csv", meshes, **hooks),
+        "pictures": lambda: pictures.run(project, out / "pictures", drawn, **hooks),
+    }
+
+
+def _sample(folder: Path, project: Path, params: DemoParams, hooks: dict[str, Any]) -> None:
+    """Write the sample reef, unless a complete one of the same parameters is there."""
+    reef = ReefParams(slices=params.slices, size=params.size, seed=params.seed)
+    truth = folder / "truth.json"
+    known = read_json(truth, "the truth of a sample reef") if truth.exists() else {}
+    if known.get("complete") and known.get("params") == reef.model_dump(mode="json"):
+        return
+    if project.exists():
+        raise FossilError(
+            f"{project} was made of another sample reef",
+            expected=f"{params.slices} slices of {params.size} pixels, seed {params.seed}",
+            advice="Choose another folder with --out, or remove this one.",
+        )
+    sample.run(folder, reef, **hooks)
+
+
+def _project(project: Path, folder: Path, hooks: dict[str, Any]) -> None:
+    """Make the project with its truth, unless it is there; a killed run may have left half."""
+    if not (project / SETTINGS_FILE).exists():
+        new.run(project, folder / "images", NewParams(), **hooks)
+    with Project.open(project) as opened:
+        if any(run.kind == "import" and run.status == "done" for run in opened.ledger.runs()):
+            return
+    truth = ImportParams(file=folder / "annotations.json")
+    import_annotations(project, truth, **hooks)

@@ -1,0 +1,360 @@
+"""Models in and out of a project: what there is, checkpoints of detectron2, and back to them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, read_json, require_empty
+from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
+from napari_fossiledit.params.segment import Device
+from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
+from napari_fossiledit.project import EditRecord, Project
+from napari_fossiledit.workflows.shared.foreign_models import (
+    proposed_name,
+    read_foreign,
+    value_span,
+)
+from napari_fossiledit.workflows.shared.model_refs import find_model, in_use, require_free_name
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.detectron2.read import Imported
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+IMPORTED = "imported"
+"""Key of the record of a model under which it says which file it is from."""
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One model or edit.
+
+    Attributes
+    ----------
+    kind
+        ``trained``, ``imported``, ``edit`` or ``shipped``.
+    of
+        What an edit was made from, or the file a model was imported from.
+    problem
+        What is wrong with its files; empty: nothing that their records tell.
+    """
+
+    name: str
+    kind: str
+    architecture: str = ""
+    classes: tuple[str, ...] = ()
+    of: str = ""
+    problem: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """Tell what is known, as JSON-able values."""
+        values = {**self.__dict__, "classes": list(self.classes)}
+        return {key: value for key, value in values.items() if value and key != "name"}
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """The models of a project; `in_use` is empty where none was decided for."""
+
+    models: tuple[ListedModel, ...]
+    in_use: str
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {"model_in_use": self.in_use, "models": {m.name: m.summary() for m in self.models}}
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model that was brought in.
+
+    Attributes
+    ----------
+    notes
+        What was assumed, in sentences for the user.
+    """
+
+    name: str
+    folder: Path
+    architecture: str
+    classes: tuple[str, ...]
+    model_hash: str
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.name,
+            "architecture": self.architecture,
+            "classes": list(self.classes),
+            "folder": str(self.folder),
+            "model_hash": self.model_hash,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model that was written for detectron2.
+
+    Attributes
+    ----------
+    notes
+        What detectron2 does differently with it, in sentences for the user.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.name,
+            "folder": str(self.folder),
+            "files": list(self.files),
+            "notes": list(self.notes),
+        }
+
+
+# ------------------------------------------------------------------- looking
+
+
+def list_models(
+    project_path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
+) -> ModelList:
+    """List the models and edits of a project and the models that come along.
+
+    Reads no weights and does not import torch.
+    """
+    with Project.open(project_path, read_only=True) as project:
+        own = [_listed(name, project.model_folder(name)) for name in project.models()]
+        edits = [_listed_edit(name, project.edits.look(name)) for name in project.edits.names()]
+        shipped = [_listed(n, SHIPPED / n) for n in shipped_models() if n not in project.models()]
+        return ModelList((*own, *edits, *shipped), in_use(project))
+
+
+def _listed(name: str, folder: Path) -> ListedModel:
+    try:
+        content = read_json(folder / RECORD, "the record of a model")
+    except FossilError as error:
+        return ListedModel(name, "trained", problem=str(error))
+    record = content if isinstance(content, dict) else {}
+    network, training = (_section(record, key) for key in ("network", "training"))
+    imported = _section(training, IMPORTED)
+    kind = "shipped" if folder.parent == SHIPPED else IMPORTED if imported else "trained"
+    classes = network.get("classes")
+    return ListedModel(
+        name,
+        kind,
+        str(network.get("architecture", "")),
+        tuple(map(str, classes)) if isinstance(classes, list) else (),
+        str(imported.get("file", "")),
+        "" if network else f"{folder / RECORD} is not the record of a model.",
+    )
+
+
+def _section(record: dict[str, Any], key: str) -> dict[str, Any]:
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _listed_edit(name: str, found: EditRecord | FossilError) -> ListedModel:
+    if isinstance(found, FossilError):
+        return ListedModel(name, "edit", problem=str(found))
+    return ListedModel(name, "edit", of=found.parent)
+
+
+# ------------------------------------------------------------------ bringing in
+
+
+def import_model(
+    project_path: Path,
+    file: Path,
+    params: ImportModelParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> ImportedModel:
+    """Make a checkpoint of detectron2 a model of the project, used by its name like any other.
+
+    Parameters
+    ----------
+    file
+        ``.pth`` of detectron2's checkpointer or ``.pkl`` of its model zoo.
+
+    Raises
+    ------
+    FossilError
+        Where the name is taken, `read_foreign` refuses the file, or the disk is full; nothing is
+        then left behind.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        full = params.model_copy(update={"name": params.name or proposed_name(file)})
+        project.model_folder(full.name)
+        require_free_name(project, full.name)
+        asked = {"file": str(file.absolute()), **full.model_dump(mode="json")}
+        with project.ledger.recorded("models import", asked) as summary:
+            result = _imported(project, file, full, on_progress, cancel)
+            summary.update(result.summary())
+    return result
+
+
+def _imported(
+    project: Project,
+    file: Path,
+    params: ImportModelParams,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> ImportedModel:
+    clock = Clock(3, on_progress, "Reading the checkpoint")
+    clock.tick(0)
+    found = read_foreign(
+        file,
+        project.settings.classes,
+        span=value_span(project),
+        classes=params.classes,
+        config=params.config,
+    )
+    check(cancel, "The import")
+    clock.tick(1, "Building the network")
+    segmenter, more = _built(found.model, params.scale, project.geometry.pixel_size_um)
+    notes = (*found.notes, *more)
+    check(cancel, "The import")
+    clock.tick(2, "Saving the model")
+    folder = project.model_folder(params.name)
+    _save(segmenter, folder, _origin(file, params, found.model, notes))
+    clock.tick(3, "Saved the model")
+    spec = found.model.spec
+    return ImportedModel(
+        params.name, folder, str(spec.architecture), spec.classes, segmenter.model_hash, notes
+    )
+
+
+def _built(
+    model: Imported, scale: float, pixel_size_um: float
+) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+    """Build the model, at a fixed scale where one was given."""
+    from napari_fossiledit.models.inference.preprocessing import Resize
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+    made = model.segmenter(Device.CPU)
+    if not scale:
+        return made, ()
+    changes = {"resize": Resize.SCALE, "scale": scale, "pixel_size_um": pixel_size_um}
+    fixed = MaskRcnnSegmenter(made.network, made.preprocessing.model_copy(update=changes))
+    note = (
+        f"Slices enter at {scale:g} network pixels per pixel of {pixel_size_um:g} um, large ones in"
+        " tiles, instead of being resized as detectron2 would."
+    )
+    return fixed, (note,)
+
+
+def _origin(
+    file: Path, params: ImportModelParams, model: Imported, notes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Tell where a model is from, for its record."""
+    with explained(file, "Reading"), file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    told = {
+        "file": str(file.absolute()),
+        "sha256": digest,
+        **params.model_dump(mode="json", exclude={"version", "name"}),
+        "score_threshold": model.score_threshold,
+        "max_detections": model.max_detections,
+        "notes": list(notes),
+    }
+    return {IMPORTED: told}
+
+
+def _save(segmenter: MaskRcnnSegmenter, folder: Path, training: dict[str, Any]) -> None:
+    """Save a model in a new folder, which does not stay where that fails."""
+    from napari_fossiledit.models.files.registry import save_model
+
+    with _gone_on_failure(folder):
+        save_model(segmenter, folder, training=training)
+
+
+@contextmanager
+def _gone_on_failure(folder: Path) -> Iterator[None]:
+    """Remove a folder that is new or empty again where the block fails."""
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if was_there:
+            folder.mkdir(exist_ok=True)
+        raise
+
+
+# ------------------------------------------------------------------ taking out
+
+
+def export_model(
+    project_path: Path,
+    name: str,
+    out: Path,
+    params: ExportModelParams | None = None,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> ExportedModel:
+    """Write a model or an edit as ``model_final.pth`` and ``config.yaml`` of detectron2.
+
+    Parameters
+    ----------
+    name
+        Trained, imported, edited or shipped; empty: the one in use.
+    out
+        New or empty folder.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such model, detectron2 has no such network, `out` is not empty, or the
+        disk is full; nothing is then left behind.
+    """
+    chosen = params or ExportModelParams()
+    with Project.open(project_path) as project:
+        ref = find_model(project, name)
+        require_empty(out, "a model")
+        asked = {"model": ref.name, "out": str(out.absolute()), **chosen.model_dump(mode="json")}
+        with _noted(project, "models export", asked) as summary:
+            clock = Clock(2, on_progress, "Loading the model")
+            clock.tick(0)
+            segmenter = ref.load(Device.CPU)
+            check(cancel, "The export")
+            clock.tick(1, "Writing the checkpoint")
+            result = _exported(segmenter, ref.name, out, chosen)
+            clock.tick(2, "Wrote the checkpoint")
+            summary.update(result.summary())
+    return result
+
+
+def _noted(
+    project: Project, kind: str, asked: dict[str, Any]
+) -> AbstractContextManager[dict[str, Any]]:
+    """Note a run in the ledger; a project that is read-only can be exported from all the same."""
+    return nullcontext({}) if project.read_only else project.ledger.recorded(kind, asked)
+
+
+def _exported(
+    segmenter: MaskRcnnSegmenter, name: str, out: Path, params: ExportModelParams
+) -> ExportedModel:
+    from napari_fossiledit.models.detectron2.read import CONFIG
+    from napari_fossiledit.models.detectron2.write import CHECKPOINT, Cut, write_detectron2
+
+    cut = Cut(params.score, params.max_detections)
+    with _gone_on_failure(out):
+        notes = write_detectron2(segmenter, out, name=f"The model {name!r}", cut=cut)
+    return ExportedModel(name, out, (CHECKPOINT, CONFIG), notes)

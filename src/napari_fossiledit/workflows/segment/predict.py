@@ -1,0 +1,154 @@
+"""Find fossils in slices of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.params.segment import Device, Engine, PredictParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
+from napari_fossiledit.workflows.shared.neighbours import Visit, visits
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a prediction did.
+
+    Attributes
+    ----------
+    model
+        Name of the model.
+    source
+        Name of its predictions in the ledger.
+    slices
+        Slices that were asked for.
+    predicted
+        Those that had no prediction yet.
+    instances
+        Instances now stored on the slices asked for.
+    notes
+        What had to be assumed of the model, and what the backend computed differently.
+    """
+
+    model: str
+    source: str
+    slices: tuple[int, ...]
+    predicted: tuple[int, ...]
+    instances: int
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.model,
+            "source": self.source,
+            "slices": format_slices(self.slices),
+            "predicted": format_slices(self.predicted),
+            "kept": len(self.slices) - len(self.predicted),
+            "instances": self.instances,
+            **({"notes": list(self.notes)} if self.notes else {}),
+        }
+
+
+def run(
+    project_path: Path,
+    params: PredictParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> PredictResult:
+    """Predict the slices that have no prediction of this model yet.
+
+    Each slice is saved when it is done, so that a killed process loses one slice at the most.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such model or slice, or a slice cannot be read.
+    """
+    with Project.open(project_path) as project:
+        slices = parse_slices(params.slices, project.shape[0])
+        done = predict_missing(project, params, slices, on_progress=on_progress, cancel=cancel)
+        _remember(project, done)
+        return done
+
+
+def predict_missing(
+    project: Project,
+    params: PredictParams,
+    slices: Sequence[int],
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> PredictResult:
+    """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
+    ref = find_model(project, params.model)
+    source = prediction_source(ref, ref.model_hash, params, slices)
+    planned = visits(project, ref, params, slices)
+    missing = sorted(set(slices) - project.ledger.done(source))
+    notes = ref.notes
+    if missing:
+        project.require_writable()
+        done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
+        left = [v for v in planned if v.slice not in done[v.source]]
+        segmenter = load_segmenter(ref, params)
+        notes += segmenter.notes
+        _predict(project, segmenter, left, params, on_progress, cancel)
+    counts = project.ledger.counts(source)
+    count = sum(counts.get(z, 0) for z in slices)
+    return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
+
+
+def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
+    """Load a model where and as `params` say.
+
+    Raises
+    ------
+    FossilError
+        Where the engine cannot compute on the device or for the backend.
+    """
+    if params.engine is Engine.EXACT:
+        return ref.on(params.device, params.backend)
+    from napari_fossiledit.models.inference.fast_kernels import fast
+
+    device = Device.CPU if params.device is Device.AUTO else params.device
+    return fast(ref.on(device, params.backend))
+
+
+def _predict(
+    project: Project,
+    segmenter: MaskRcnnSegmenter,
+    planned: Sequence[Visit],
+    params: PredictParams,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> None:
+    with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
+        summary["source"] = planned[-1].source
+        for visit in tracked(planned, len(planned), "Predicting slice", on_progress, cancel):
+            found = segmenter.predict(
+                project.stack.read(visit.slice),
+                slice_index=visit.slice,
+                pixel_size_um=project.geometry.pixel_size_um,
+                tiles=params.tiles,
+                max_detections=params.max_detections,
+                score_floor=params.score_floor,
+                prior=visit.prior(project, params),
+                cancel=cancel,
+            )
+            project.ledger.store(visit.source, visit.slice, found)
+
+
+def _remember(project: Project, done: PredictResult) -> None:
+    """Note which predictions of a model were asked for last: those its name stands for."""
+    key = f"latest:{done.model}"
+    if not project.read_only and project.ledger.get_meta(key) != done.source:
+        project.ledger.set_meta(key, done.source)

@@ -1,0 +1,188 @@
+"""Train a model of a project from a few traced slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.native.backends import require_backend
+from napari_fossiledit.params.segment import Backend, TrainParams
+from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model
+from napari_fossiledit.workflows.shared.truth import ProjectSamples
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.training.train import TrainResult
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a training gave; see `models.training.TrainResult`."""
+
+    name: str
+    folder: Path
+    slices: tuple[int, ...]
+    steps: int
+    minutes: float
+    score: float
+    stopped: str
+    scale: float
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "model": self.name,
+            "folder": str(self.folder),
+            "slices": format_slices(self.slices),
+            "steps": self.steps,
+            "minutes": round(self.minutes, 2),
+            "validation_score": round(self.score, 4),
+            "stopped": self.stopped,
+            "scale": round(self.scale, 4),
+            "notes": list(self.notes),
+        }
+
+
+def run(
+    project_path: Path,
+    params: TrainParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> TrainOutcome:
+    """Train a new model, or go on with one of that name that was interrupted.
+
+    Raises
+    ------
+    FossilError
+        Where the name is taken by a finished model, a slice is not traced, or the start file
+        does not fit.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        full = _completed(params, project)
+        require_backend(full.backend, full.architecture)
+        samples = _samples(project, full)
+        folder = project.model_folder(full.name)
+        _refuse_finished(folder, full.name)
+        _refuse_edit(project, full.name)
+        record = project.ledger.begin_run("train", full.model_dump(mode="json"))
+        summary: dict[str, Any] = {}
+        status = "failed"
+        try:
+            outcome = _train(samples, full, folder, on_progress, cancel)
+            summary, status = outcome.summary(), outcome.stopped
+        finally:
+            project.ledger.end_run(record, status, summary)
+        return outcome
+
+
+def _completed(params: TrainParams, project: Project) -> TrainParams:
+    """Fill in what the project knows: classes, and the traced slices where none were named.
+
+    Pinned slices only judge.
+    """
+    traced = format_slices(sorted(project.ledger.traced().keys() - project.settings.pinned_slices))
+    changes: dict[str, Any] = {}
+    if not params.classes:
+        changes["classes"] = project.settings.classes
+    if params.init and not Path(params.init).expanduser().exists():
+        changes["init"] = str(_start(project, params.init).folder)
+    if not params.slices:
+        changes["slices"] = traced
+    if not (params.slices or traced):
+        raise FossilError(
+            "No slice is traced yet",
+            expected="about ten traced slices",
+            found="none",
+            advice="Import annotations, or draw some and mark their slice as traced.",
+        )
+    return params.model_copy(update=changes)
+
+
+def _samples(project: Project, params: TrainParams) -> ProjectSamples:
+    count = project.shape[0]
+    validation = parse_slices(params.validation, count) if params.validation else []
+    chosen = [z for z in parse_slices(params.slices, count) if z not in validation]
+    region = Region.parse(params.region) if params.region else None
+    return ProjectSamples(project, chosen, validation, params.classes, region)
+
+
+def _refuse_finished(folder: Path, name: str) -> None:
+    from napari_fossiledit.models.training.train import STATE
+
+    if (folder / RECORD).exists() and not (folder / STATE).exists():
+        raise FossilError(
+            f"The project has a model {name!r} already",
+            expected="a new name",
+            found=name,
+            advice="Choose another name; the old model stays as it is.",
+        )
+
+
+def _start(project: Project, name: str) -> ModelRef:
+    ref = find_model(project, name)
+    if ref is not ref.root:
+        raise FossilError(
+            f"{name!r} is an edit, and a training starts from a model",
+            expected="a model or a checkpoint file",
+            advice=f"Export it first: 'fossiledit edits export PROJECT {name} FOLDER'.",
+        )
+    return ref
+
+
+def _refuse_edit(project: Project, name: str) -> None:
+    """Models and edits share one name space."""
+    if name in project.edits.names():
+        raise FossilError(
+            f"The project has an edit {name!r} already",
+            expected="a new name",
+            found=name,
+            advice="Choose another name; the edit stays as it is.",
+        )
+
+
+def _train(
+    samples: ProjectSamples,
+    params: TrainParams,
+    folder: Path,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> TrainOutcome:
+    result = _trained(samples, params, folder, on_progress, cancel)
+    return TrainOutcome(
+        name=params.name,
+        folder=folder,
+        slices=samples.slices,
+        steps=result.steps,
+        minutes=result.minutes,
+        score=result.score,
+        stopped=result.stopped,
+        scale=result.segmenter.preprocessing.scale,
+        notes=result.notes,
+    )
+
+
+def _trained(
+    samples: ProjectSamples,
+    params: TrainParams,
+    folder: Path,
+    on_progress: OnProgress,
+    cancel: Cancel,
+) -> TrainResult:
+    """Train with the trainer that was chosen."""
+    if params.backend is Backend.DETECTRON2:
+        from napari_fossiledit.models.native.training import train_native
+
+        return train_native(samples, params, folder=folder, on_progress=on_progress, cancel=cancel)
+    from napari_fossiledit.models.training.train import train
+
+    return train(
+        samples, params, folder=folder, resume=True, on_progress=on_progress, cancel=cancel
+    )

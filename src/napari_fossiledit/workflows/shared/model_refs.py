@@ -1,0 +1,393 @@
+"""Which model a user means, and under which name its predictions are kept.
+
+Models and edits share their names: whatever takes a model takes an edit as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, read_json
+from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
+from napari_fossiledit.project import EditRecord, EditShelf, Project
+from napari_fossiledit.project.history import HistoryEntry, history
+from napari_fossiledit.workflows.shared.foreign_models import (
+    checkpoint_name,
+    is_checkpoint,
+    read_foreign,
+    value_span,
+)
+
+if TYPE_CHECKING:
+    from napari_fossiledit.editing.edit import Edit
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+_IN_USE = "model_in_use"
+_IMPORT = "fossiledit models import PROJECT FILE"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model on disk.
+
+    Attributes
+    ----------
+    name
+        What its predictions are called.
+    folder
+        Folder with ``model.json`` and the weights; of an edit, with its own two files.
+    address
+        Text by which `find_model` finds it again from anywhere: its name, or an absolute path.
+    """
+
+    name: str
+    folder: Path
+    address: str
+
+    @property
+    def root(self) -> ModelRef:
+        """The model that was trained: this one, or the one an edit goes back to."""
+        return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed of the model, in sentences for the user."""
+        return ()
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the model, read from its record without loading the weights."""
+        from napari_fossiledit.models.files.registry import read_record
+
+        return read_record(self.folder).model_hash
+
+    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+        """Load the model to a device; torch is imported here and not before."""
+        from napari_fossiledit.models.files.registry import load_model
+        from napari_fossiledit.models.inference.devices import pick_device
+
+        return load_model(self.folder, pick_device(device))
+
+    def on(self, device: Device, backend: Backend) -> MaskRcnnSegmenter:
+        """Load the model to a device, to be computed by a backend.
+
+        Raises
+        ------
+        FossilError
+            Where the backend is not installed or does not have the network, see `load` also.
+        """
+        from napari_fossiledit.models.native.backends import on_backend
+
+        return on_backend(self.load(device), backend)
+
+
+@dataclass(frozen=True)
+class EditRef(ModelRef):
+    """A model with an edit: its parent's weights, and what the edit adds to them.
+
+    Attributes
+    ----------
+    parent
+        The model or edit below.
+    record
+        What was known of the edit when it was looked up.
+    shelf
+        Where its weights are.
+    """
+
+    parent: ModelRef
+    record: EditRecord
+    shelf: EditShelf
+
+    @property
+    def root(self) -> ModelRef:
+        """The model that was trained."""
+        return self.parent.root
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Names of the edits that this one was made on top of, the nearest first."""
+        parent = self.parent
+        return (parent.name, *parent.below) if isinstance(parent, EditRef) else ()
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the model with the edit at its strength, from the records alone.
+
+        Raises
+        ------
+        FossilError
+            Where the parent is another one than the edit was made from.
+        """
+        self._require_parent(self.parent.model_hash)
+        return self.record.result_hash
+
+    def _require_parent(self, found: str) -> None:
+        if found != self.record.parent_hash:
+            raise FossilError(
+                f"The edit {self.name!r} was made from another {self.parent.name!r}",
+                expected=f"a model with hash {self.record.parent_hash[:12]}",
+                found=found[:12],
+                advice="Bring that model back, or make the edit again from the one there is now.",
+            )
+
+    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+        """Load the parent, and add the edit at the strength that was chosen.
+
+        The sum is taken on the CPU, so that every machine computes the same model.
+
+        Raises
+        ------
+        FossilError
+            Where the weights are damaged, do not fit, or give another model than was recorded.
+        """
+        from napari_fossiledit.models.inference.devices import pick_device
+        from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+        where = pick_device(device)
+        edited = self.at_strength(self.record.strength)
+        if edited.model_hash != self.record.result_hash:
+            raise FossilError(
+                f"The edit {self.name!r} gives another model than its record tells",
+                expected=f"hash {self.record.result_hash[:12]} at strength {self.record.strength}",
+                found=edited.model_hash[:12],
+                advice=f"{self.folder} was changed: set the strength again with"
+                f" 'fossiledit edits apply PROJECT {self.name}'.",
+            )
+        return MaskRcnnSegmenter(edited.network, edited.preprocessing, where)
+
+    def at_strength(self, strength: float) -> MaskRcnnSegmenter:
+        """Load the parent to the CPU and add the edit at any strength.
+
+        Raises
+        ------
+        FossilError
+            Where the parent is another one, or the weights are damaged or do not fit it.
+        """
+        self._require_parent(self.parent.model_hash)
+        edit, parent = self.edit, self.parent.load(Device.CPU)
+        self._require_parent(parent.model_hash)
+        return edit.apply(parent, strength)
+
+    @property
+    def edit(self) -> Edit:
+        """What is added at strength 1; read anew each time."""
+        from napari_fossiledit.editing.edit import Edit
+
+        place = f"The weights of the edit {self.name!r} in {self.folder}"
+        return Edit.from_bytes(self.shelf.delta(self.name), place)
+
+
+@dataclass(frozen=True)
+class FileRef(ModelRef):
+    """A checkpoint of detectron2 that is used where it lies; `folder` is the file.
+
+    Attributes
+    ----------
+    known
+        Classes of the project.
+    span
+        Values of its stack to show as black and white, see `value_span`.
+    """
+
+    known: tuple[str, ...]
+    span: tuple[float, float] | None = None
+
+    @cached_property
+    def _read(self) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+        say = f"Import it and say which is which: {_IMPORT}"
+        found = read_foreign(self.folder, self.known, span=self.span, say=say)
+        return found.model.segmenter(Device.CPU), found.notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed, for which the file is read."""
+        return self._read[1]
+
+    @property
+    def model_hash(self) -> str:
+        """Digest of the model, for which the file is read."""
+        return self._read[0].model_hash
+
+    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+        """Load the model to a device."""
+        from napari_fossiledit.models.inference.devices import pick_device
+        from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+        read, _ = self._read
+        return MaskRcnnSegmenter(read.network, read.preprocessing, pick_device(device))
+
+
+def require_kept(ref: ModelRef) -> None:
+    """Refuse a file that is not the project's: what is made of a model must find it again.
+
+    Raises
+    ------
+    FossilError
+        Where the model is a checkpoint outside of the project.
+    """
+    if isinstance(ref.root, FileRef):
+        raise FossilError(
+            f"{ref.root.folder} is no model of the project",
+            expected="a model by its name",
+            found="a file",
+            advice=f"Import it first: '{_IMPORT}'.",
+        )
+
+
+def find_model(project: Project | None, text: str) -> ModelRef:
+    """Find a model or an edit by its name in the project, a shipped model, or a folder or file.
+
+    Parameters
+    ----------
+    text
+        Empty: the model in use.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such model, two have the name, or one that an edit was made from is gone.
+    """
+    if project is None:
+        return _model(None, text)
+    text = text or in_use(project)
+    if text not in project.edits.names():
+        return _model(project, text)
+    _require_one(project, text)
+    records = project.edits.lineage(text)
+    ref = _parent(project, records[0])
+    for record in records:
+        folder = project.edits.place(record.name)
+        ref = EditRef(record.name, folder, record.name, ref, record, project.edits)
+    return ref
+
+
+def _require_one(project: Project, name: str) -> None:
+    if name in project.models():
+        raise FossilError(
+            f"The project has a model and an edit named {name!r}",
+            expected="one of them",
+            found=f"{project.model_folder(name)} and {project.edits.place(name)}",
+            advice="Move one of the two folders out of the project.",
+        )
+
+
+def _parent(project: Project, record: EditRecord) -> ModelRef:
+    """Find the model at the root of an edit."""
+    try:
+        return _model(project, record.parent)
+    except FossilError as error:
+        raise FossilError(
+            f"The edit {record.name!r} was made from the model {record.parent!r},"
+            " which is not there any more",
+            advice="Bring that model back, or use another one.",
+        ) from error
+
+
+def _model(project: Project | None, text: str) -> ModelRef:
+    """Find a model that is no edit."""
+    if project is not None and text in project.models():
+        return ModelRef(text, project.model_folder(text), text)
+    if text in shipped_models():
+        return ModelRef(text, SHIPPED / text, text)
+    path = Path(text)
+    with explained(path, "Looking at"):
+        if is_checkpoint(path):
+            known = () if project is None else project.settings.classes
+            span = None if project is None else value_span(project)
+            place = path.resolve()
+            return FileRef(checkpoint_name(path), place, str(place), known, span)
+        if text and path.exists():
+            folder = path if path.is_dir() else path.parent
+            return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
+    raise FossilError(
+        f"There is no model {text!r}" if text else "No model was named, and none is in use",
+        expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
+        advice="Train one first, or use the shipped reef-lite.",
+    )
+
+
+def noted_hash(folder: Path) -> str:
+    """Hash in the record of a model, read without torch; empty where there is none."""
+    try:
+        content = read_json(folder / RECORD, "the record of a model")
+    except FossilError:
+        return ""
+    return str(content.get("model_hash", "")) if isinstance(content, dict) else ""
+
+
+def history_of(project: Project) -> tuple[HistoryEntry, ...]:
+    """History tree of an open project."""
+    folders = {name: project.model_folder(name) for name in project.models()}
+    edits = project.edits.names()
+    for parent in {record.parent for record in project.edits.sound()} - {*folders, *edits}:
+        if parent in shipped_models():
+            folders[parent] = SHIPPED / parent
+        elif Path(parent).is_absolute():
+            folders[parent] = Path(parent)
+    hashes = {name: noted_hash(folder) for name, folder in folders.items()}
+    own = project.models()
+    return history(project.edits, {n: h for n, h in hashes.items() if h or n in own})
+
+
+def model_names(project: Project | None) -> list[str]:
+    """Names of all models there are: the project's, its edits, those that come along."""
+    own = [] if project is None else [*project.models(), *project.edits.names()]
+    return list(dict.fromkeys([*own, *shipped_models()]))
+
+
+def in_use(project: Project) -> str:
+    """Name of the model that the user decided for last, empty where there is none."""
+    name = project.ledger.get_meta(_IN_USE, "")
+    return name if isinstance(name, str) else ""
+
+
+def set_in_use(project: Project, name: str) -> None:
+    """Decide for a model: what is then meant where no model is named."""
+    project.ledger.set_meta(_IN_USE, name)
+
+
+def require_free_name(project: Project, name: str) -> None:
+    """Refuse a name for a new model or edit that another one has, a shipped one too.
+
+    Raises
+    ------
+    FossilError
+        Where the name is taken, or is no plain name.
+    """
+    project.edits.require_free(name)
+    if name in shipped_models():
+        raise FossilError(
+            f"A model that comes with the program is named {name!r}", expected="a new name"
+        )
+
+
+def prediction_source(
+    ref: ModelRef, model_hash: str, params: PredictParams, slices: Sequence[int] = ()
+) -> str:
+    """Name the predictions of one model with one choice of options in the ledger.
+
+    Other weights or options give another name, so that stored predictions never change.
+
+    Parameters
+    ----------
+    slices
+        Slices that are predicted together: with a neighbour prior each one depends on the others.
+    """
+    options = f"{model_hash}:{params.tiles}:{params.max_detections}:{params.score_floor}"
+    if params.neighbour_weight:
+        prior = (params.neighbour_weight, params.neighbour_direction, params.neighbour_score)
+        options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
+    if params.backend is not Backend.TWIN:
+        options += f":{params.backend}"
+    if params.engine is not Engine.EXACT:
+        options += f":{params.engine}"
+    return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"

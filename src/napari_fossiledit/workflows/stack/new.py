@@ -1,0 +1,140 @@
+"""Make a project of a stack, and tell where a stack has been moved to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.exchange.tracings.outlines import read_outlines
+from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.project import Project
+from napari_fossiledit.stacks import SectionStack, find_warnings, open_stack
+from napari_fossiledit.stacks.blank import BlankStack
+
+#: Share by which sizes may differ before the user is told.
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class NewResult:
+    """A project that was made or whose stack was found again.
+
+    Attributes
+    ----------
+    project
+        Its folder.
+    shape
+        (z, y, x) or (z, y, x, 3) of the stack.
+    kind
+        How the stack is stored.
+    voxel_size_um
+        (z, y, x) in um.
+    warnings
+        What is odd about the stack, for the user.
+    """
+
+    project: Path
+    shape: tuple[int, ...]
+    kind: str
+    voxel_size_um: tuple[float, float, float]
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Tell the result as JSON-able values."""
+        return {
+            "project": str(self.project),
+            "shape": list(self.shape),
+            "kind": self.kind,
+            "voxel_size_um": list(self.voxel_size_um),
+            "warnings": list(self.warnings),
+        }
+
+
+def run(
+    project_path: Path,
+    stack_path: Path,
+    params: NewParams,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> NewResult:
+    """Make a project.
+
+    Parameters
+    ----------
+    project_path
+        New or empty folder.
+    stack_path
+        Folder of images, image, multi-page TIFF or OME-Zarr; or a ``.mat`` file of outlines,
+        whose photographs are lost: the project then lies over black slices.
+
+    Raises
+    ------
+    FossilError
+        Where there is no usable stack, or the folder is taken.
+    """
+    on_progress(Progress(0, 1, "Reading the headers of the slices"))
+    stack = open_source(stack_path)
+    check(cancel, "Making the project")
+    with Project.create(project_path, stack, params) as project:
+        result = _result(project, stack)
+    on_progress(Progress(1, 1, "Made the project"))
+    return result
+
+
+def move_stack(
+    project_path: Path,
+    stack_path: Path,
+    *,
+    on_progress: OnProgress = silent,
+    cancel: Cancel = never,
+) -> NewResult:
+    """Tell a project where its photographs have been moved to.
+
+    Raises
+    ------
+    FossilError
+        Where those are other photographs.
+    """
+    on_progress(Progress(0, 1, "Reading the headers of the slices"))
+    check(cancel, "Moving the stack")
+    with Project.open(project_path) as project:
+        project.set_stack_path(stack_path)
+        result = _result(project, project.stack)
+    on_progress(Progress(1, 1, "Found the stack"))
+    return result
+
+
+def open_source(path: Path) -> SectionStack:
+    """Open what a project can be made of: photographs, or a ``.mat`` file of outlines."""
+    if path.suffix.lower() == ".mat":
+        return BlankStack.of_shape(path, read_outlines(path).shape)
+    return open_stack(path)
+
+
+def _result(project: Project, stack: SectionStack) -> NewResult:
+    return NewResult(
+        project=project.path,
+        shape=stack.shape,
+        kind=stack.kind,
+        voxel_size_um=project.geometry.voxel_size.zyx,
+        warnings=(*find_warnings(stack), *_other_sizes(project, stack)),
+    )
+
+
+def _other_sizes(project: Project, stack: SectionStack) -> list[str]:
+    """Tell where the files claim another voxel size than the user gave."""
+    claimed = stack.suggested_geometry()
+    if claimed is None:
+        return []
+    pairs = {
+        "pixel size": (claimed.pixel_size_um, project.geometry.pixel_size_um),
+        "slice spacing": (claimed.slice_spacing_um, project.geometry.slice_spacing_um),
+    }
+    return [
+        f"The project's {what} is {ours:g} um, but the files say {theirs:g} um ({claimed.origin})."
+        for what, (theirs, ours) in pairs.items()
+        if theirs is not None and abs(theirs - ours) > _TOLERANCE * ours
+    ]
