@@ -28,7 +28,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from napari_fossiledit.editing.examples import Example
-from napari_fossiledit.editing.level import Hooks, solve_level
+from napari_fossiledit.editing.level import solve_level
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.write import write_detectron2
 from napari_fossiledit.models.inference.capture import capture
@@ -36,7 +36,7 @@ from napari_fossiledit.models.inference.fast_kernels import fast
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.heads import Limits
 from napari_fossiledit.params.editing import SolveParams, Solver
-from napari_fossiledit.progress import never, silent
+from napari_fossiledit.progress import QUIET
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -187,7 +187,7 @@ def solved(layer: Any, *tensors: torch.Tensor) -> torch.Tensor:
     key, value, target = (t.contiguous() for t in tensors)
     params = SolveParams(solver=Solver.RIDGE)
     example = Example(key, value, target)
-    return solve_level(layer, [example], None, params, Hooks(silent, never)).delta
+    return solve_level(layer, [example], None, params, QUIET).delta
 
 
 def round_trip(folder: Path, changed: MaskRcnnSegmenter, work: Path) -> dict[str, bool]:

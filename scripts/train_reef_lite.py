@@ -22,7 +22,7 @@ from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.workflows.annotate import files as annotations
 from napari_fossiledit.workflows.sample import reef as sample
 from napari_fossiledit.workflows.segment import train
@@ -46,12 +46,12 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     reef, project = folder / "reef", folder / "reef.fossil"
     if not (reef / "annotations.json").exists():
-        sample.run(reef, REEF, on_progress=tell)
+        sample.run(reef, REEF, job=Job(tell))
     if not project.exists():
-        new.run(project, reef / "images", NewParams(), on_progress=tell)
+        new.run(project, reef / "images", NewParams(), job=Job(tell))
         known = ImportParams(file=reef / "annotations.json")
-        annotations.import_annotations(project, known, on_progress=tell)
-    made = train.run(project, TRAINING, on_progress=tell)
+        annotations.import_annotations(project, known, job=Job(tell))
+    made = train.run(project, TRAINING, job=Job(tell))
     record = read_record(made.folder)
     save_model(load_model(made.folder), SHIPPED / "reef-lite", half=True, training=record.training)
     sys.stdout.write(f"{made.summary()}\n")

@@ -1,13 +1,13 @@
-"""How a long computation tells where it is and learns that it should stop.
+"""How a long computation reports where it is and learns that it should stop.
 
-Core functions take an ``OnProgress`` callback and a ``Cancel`` query, never a Qt signal.
+Core functions take a `Job` of two callables, never a Qt signal.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from napari_fossiledit.errors import CancelledError
@@ -47,7 +47,7 @@ def silent(_: Progress) -> None:
 
 
 def never() -> bool:
-    """Tell that nobody asked to stop; the default query."""
+    """Return False: nobody asked to stop."""
     return False
 
 
@@ -55,6 +55,50 @@ def check(cancel: Cancel, what: str = "The job") -> None:
     """Raise `CancelledError` where the user asked to stop."""
     if cancel():
         raise CancelledError(f"{what} was cancelled", advice="What was finished before is kept.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a long computation needs to know of who started it.
+
+    Every workflow takes one as ``job``; a callable alone, `Cancel`, is handed to a computation
+    that is too short to report.
+
+    Attributes
+    ----------
+    on_progress
+        Gets each report.
+    cancelled
+        Returns True once the user asked to stop.
+    """
+
+    on_progress: OnProgress = silent
+    cancelled: Cancel = never
+
+    def report(self, done: int, total: int, message: str = "", **values: float) -> None:
+        """Report that `done` of `total` units are finished."""
+        self.on_progress(Progress(done, total, message, values=values))
+
+    def check(self, what: str = "The job") -> None:
+        """Raise `CancelledError` where the user asked to stop."""
+        check(self.cancelled, what)
+
+    def clock(self, total: int, message: str = "") -> Clock:
+        """Return a clock that reports with an estimate of the time left."""
+        return Clock(total, self.on_progress, message)
+
+    def tracked(self, items: Iterable[T], total: int, message: str) -> Iterator[T]:
+        """Yield `items`, reporting each finished one and stopping where the user asks."""
+        clock = self.clock(total, message)
+        clock.tick(0)
+        for done, item in enumerate(items, 1):
+            self.check(message)
+            yield item
+            clock.tick(done)
+
+    def renamed(self, message: str) -> Job:
+        """Return the same job under one message, whatever the computation calls its steps."""
+        return Job(lambda p: self.on_progress(replace(p, message=message)), self.cancelled)
 
 
 class Clock:
@@ -71,17 +115,5 @@ class Clock:
         self._report(Progress(done, self.total, message or self.message, eta, values))
 
 
-def tracked(
-    items: Iterable[T],
-    total: int,
-    message: str,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
-) -> Iterator[T]:
-    """Yield `items`, reporting each finished one and stopping where the user asks."""
-    clock = Clock(total, on_progress, message)
-    clock.tick(0)
-    for done, item in enumerate(items, 1):
-        check(cancel, message)
-        yield item
-        clock.tick(done)
+QUIET = Job()
+"""Reports to nobody and is never cancelled: the default of every workflow."""

@@ -8,7 +8,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.files import explained, inside, read_json, write_json, write_whole
-from napari_fossiledit.progress import Clock, tracked
+from napari_fossiledit.progress import Clock, Job
 
 
 def test_json_survives_a_round_trip(tmp_path):
@@ -62,10 +62,10 @@ def test_errors_travel_between_processes():
 
 def test_tracking_reports_every_item_and_stops_when_asked():
     reports = []
-    assert list(tracked("abc", 3, "Reading", reports.append)) == ["a", "b", "c"]
+    assert list(Job(reports.append).tracked("abc", 3, "Reading")) == ["a", "b", "c"]
     assert [r.done for r in reports] == [0, 1, 2, 3]
     with pytest.raises(CancelledError, match="Reading was cancelled"):
-        list(tracked("abc", 3, "Reading", cancel=lambda: True))
+        list(Job(cancelled=lambda: True).tracked("abc", 3, "Reading"))
 
 
 def test_the_estimate_shrinks_to_zero():

@@ -122,7 +122,7 @@ def test_options_reach_the_workflow(monkeypatch, module, function, arguments, ex
         def summary(self):
             return {"done": True}
 
-    def fake(*values, on_progress, cancel):
+    def fake(*values, job):
         calls.append(values)
         return Result()
 

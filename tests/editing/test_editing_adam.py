@@ -10,6 +10,7 @@ from napari_fossiledit.editing import adam as module
 from napari_fossiledit.editing.adam import descend
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.editing import SolveParams
+from napari_fossiledit.progress import Job
 
 
 def plain_loop(examples, weight, bias, steps, rate):
@@ -123,7 +124,9 @@ def test_cancelled_gives_the_best_so_far(problem):
     made = problem()
     params = SolveParams(adam_steps=1000, learning_rate=0.3)
     calls = iter(range(1000))
-    found = descend(made.examples, made.weight, made.bias, params, cancel=lambda: next(calls) >= 40)
+    found = descend(
+        made.examples, made.weight, made.bias, params, job=Job(cancelled=lambda: next(calls) >= 40)
+    )
     assert found.cancelled
     assert len(found.curve) == 20
     best = min(loss for _, loss in found.curve)

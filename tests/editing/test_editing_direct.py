@@ -22,6 +22,7 @@ from napari_fossiledit.editing.examples import Example, residual_alone
 from napari_fossiledit.editing.system import accumulate, flattened
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.editing import SolveParams
+from napari_fossiledit.progress import Job
 
 ITERATIONS = SolveParams().iterations
 
@@ -280,8 +281,7 @@ def test_iterations_are_told_and_can_be_cancelled(problem):
             factor,
             start,
             50,
-            on_progress=told.append,
-            cancel=lambda: len(told) >= 2,
+            job=Job(told.append, lambda: len(told) >= 2),
         )
     assert [(p.done, p.total) for p in told] == [(1, 50), (2, 50)]
     assert told[1].values["loss"] > 0

@@ -23,6 +23,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
+from napari_fossiledit.progress import Job
 
 DIRECT = SolveParams(pull_to=Pull.WEIGHTS)
 RIDGE = SolveParams(solver=Solver.RIDGE, pull_to=Pull.WEIGHTS)
@@ -229,7 +230,7 @@ def test_memory_that_runs_out_later_is_told(segmenter, pairs, monkeypatch):
 @SOLVERS
 def test_progress_only_grows(segmenter, pairs, slices, params):
     told = []
-    solve(segmenter, pairs[:2], params, preserve=[slices[2][0]], on_progress=told.append)
+    solve(segmenter, pairs[:2], params, preserve=[slices[2][0]], job=Job(told.append))
     assert all(p.total == 1000 for p in told)
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert any("GB of memory" in p.message for p in told)
@@ -246,7 +247,7 @@ def cancelled_after(calls):
 
 def calls_of(segmenter, pairs, preserve, params):
     counter = count()
-    solve(segmenter, pairs, params, preserve=preserve, cancel=lambda: next(counter) < 0)
+    solve(segmenter, pairs, params, preserve=preserve, job=Job(cancelled=lambda: next(counter) < 0))
     return next(counter)
 
 
@@ -265,7 +266,7 @@ def test_cancelled_at_any_moment_leaves_nothing(segmenter, pairs, slices, params
                 pairs[:1],
                 params,
                 preserve=preserve,
-                cancel=cancelled_after(calls),
+                job=Job(cancelled=cancelled_after(calls)),
             )
 
 
@@ -282,7 +283,7 @@ def test_cancelled_keeps_the_best_where_asked(segmenter, pairs, slices, params):
                 pairs[:1],
                 params,
                 preserve=preserve,
-                cancel=cancelled_after(calls),
+                job=Job(cancelled=cancelled_after(calls)),
             )
         except CancelledError:
             kept.append(0)
@@ -301,7 +302,7 @@ def test_best_iterate_is_kept_not_the_start(segmenter, pairs):
     params = DIRECT.model_copy(update={"levels": "0", "keep_partial": True})
     total = calls_of(segmenter, pairs[:1], [], params)
     early, late = (
-        solve(segmenter, pairs[:1], params, cancel=cancelled_after(calls))
+        solve(segmenter, pairs[:1], params, job=Job(cancelled=cancelled_after(calls)))
         for calls in (total - 6, total - 1)
     )
     (first,), (second,) = (list(f.edit.deltas.values()) for f in (early, late))

@@ -20,7 +20,7 @@ from napari_fossiledit.exchange.stack_convert import (
     pyramid_shapes,
 )
 from napari_fossiledit.geometry import StackGeometry
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.pixels import area_mean
 from napari_fossiledit.stacks.reduce import reduced
@@ -54,7 +54,7 @@ def check_same(stack: SectionStack, target: Path) -> None:
 def test_pixels_names_and_sizes_survive(stack: SectionStack, tmp_path: Path) -> None:
     target = tmp_path / "images.zarr"
     reports: list[Progress] = []
-    convert_stack(stack, target, GEOMETRY, on_progress=reports.append)
+    convert_stack(stack, target, GEOMETRY, job=Job(reports.append))
     check_same(stack, target)
     found = open_stack(target).suggested_geometry()
     assert found is not None
@@ -91,15 +91,15 @@ def test_it_goes_on_where_it_was_stopped(stack: SectionStack, tmp_path: Path) ->
     target = tmp_path / "images.zarr"
     asked = iter([False, False, True])
     with pytest.raises(CancelledError):
-        convert_stack(stack, target, GEOMETRY, cancel=lambda: next(asked))
+        convert_stack(stack, target, GEOMETRY, job=Job(cancelled=lambda: next(asked)))
     with pytest.raises(FossilError, match="was not finished"):
         open_stack(target)
     assert plan_conversion(stack, target).done == 2
     reports: list[Progress] = []
-    convert_stack(stack, target, GEOMETRY, on_progress=reports.append)
+    convert_stack(stack, target, GEOMETRY, job=Job(reports.append))
     assert reports[-1].total == 3
     check_same(stack, target)
-    convert_stack(stack, target, GEOMETRY, cancel=lambda: True)
+    convert_stack(stack, target, GEOMETRY, job=Job(cancelled=lambda: True))
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(

@@ -12,45 +12,45 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
-from napari_fossiledit.progress import Clock, Progress, check
+from napari_fossiledit.progress import Job
 
 
-def count(total, *, on_progress, cancel):
-    clock = Clock(total, on_progress, "Counting")
+def count(total, *, job):
+    clock = job.clock(total, "Counting")
     for done in range(1, total + 1):
-        check(cancel, "Counting")
+        job.check("Counting")
         clock.tick(done, half=done / 2)
     return total
 
 
-def wait_for_cancel(*, on_progress, cancel):
+def wait_for_cancel(*, job):
     while True:
-        check(cancel, "Waiting")
+        job.check("Waiting")
         time.sleep(0.01)
 
 
-def refuse(*, on_progress, cancel):
+def refuse(*, job):
     raise FossilError("slice 3 is odd", expected="even", found="odd", advice="Choose another.")
 
 
-def fail(*, on_progress, cancel):
+def fail(*, job):
     raise RuntimeError("CUDA out of memory: tried to allocate 2 GB")
 
 
-def die(*, on_progress, cancel):
+def die(*, job):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def report_and_wait(file, *, on_progress, cancel):
-    on_progress(Progress(0, 1))
-    while not cancel():
+def report_and_wait(file, *, job):
+    job.report(0, 1)
+    while not job.cancelled():
         time.sleep(0.01)
     Path(file).write_text("saved")
 
 
 def test_result_and_progress_arrive_in_order():
     reports = []
-    assert run_in_process(count, 3, on_progress=reports.append) == 3
+    assert run_in_process(count, 3, job=Job(reports.append)) == 3
     assert [(r.done, r.total, r.values["half"]) for r in reports] == [
         (1, 3, 0.5),
         (2, 3, 1.0),
@@ -62,7 +62,7 @@ def test_cancel_reaches_the_child():
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(CancelledError, match="Waiting was cancelled"):
-        run_in_process(wait_for_cancel, cancel=stop.is_set)
+        run_in_process(wait_for_cancel, job=Job(cancelled=stop.is_set))
 
 
 def test_a_child_whose_listener_failed_is_asked_to_stop(tmp_path):
@@ -70,7 +70,7 @@ def test_a_child_whose_listener_failed_is_asked_to_stop(tmp_path):
         raise ValueError("the window is gone")
 
     with pytest.raises(ValueError, match="window is gone"):
-        run_in_process(report_and_wait, tmp_path / "state", on_progress=refuse_report)
+        run_in_process(report_and_wait, tmp_path / "state", job=Job(refuse_report))
     assert (tmp_path / "state").read_text() == "saved"
 
 

@@ -9,34 +9,34 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import WarmProcess
-from napari_fossiledit.progress import Progress, check
+from napari_fossiledit.progress import Job
 
 _kept: list[int] = []
 
 
-def keep(value, *, on_progress, cancel):
+def keep(value, *, job):
     """Remember a value in the child, as a workflow keeps a model."""
     _kept.append(value)
-    on_progress(Progress(1, 1, "Keeping"))
+    job.report(1, 1, "Keeping")
     return os.getpid(), tuple(_kept)
 
 
-def refuse(*, on_progress, cancel):
+def refuse(*, job):
     raise FossilError("slice 3 is odd", expected="even", found="odd", advice="Choose another.")
 
 
-def fail(*, on_progress, cancel):
+def fail(*, job):
     raise RuntimeError("out of memory")
 
 
-def die(*, on_progress, cancel):
+def die(*, job):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_for_cancel(*, on_progress, cancel):
-    on_progress(Progress(0, 1))
+def wait_for_cancel(*, job):
+    job.report(0, 1)
     while True:
-        check(cancel, "Waiting")
+        job.check("Waiting")
         time.sleep(0.01)
 
 
@@ -49,7 +49,7 @@ def warm():
 
 def test_the_next_call_finds_what_the_one_before_kept(warm):
     reports = []
-    first, _ = warm.call(keep, 1, on_progress=reports.append)
+    first, _ = warm.call(keep, 1, job=Job(reports.append))
     second, kept = warm.call(keep, 2)
     assert first == second != os.getpid()
     assert kept == (1, 2)
@@ -92,7 +92,7 @@ def test_cancel_stops_the_call_and_not_the_process(warm):
     first, _ = warm.call(keep, 1)
     stop = threading.Event()
     with pytest.raises(CancelledError, match="Waiting was cancelled"):
-        warm.call(wait_for_cancel, on_progress=lambda _: stop.set(), cancel=stop.is_set)
+        warm.call(wait_for_cancel, job=Job(lambda _: stop.set(), stop.is_set))
     assert warm.call(keep, 2) == (first, (1, 2))
 
 
@@ -101,13 +101,13 @@ def test_a_call_that_waits_for_its_turn_can_be_cancelled(warm):
 
     def block() -> None:
         with pytest.raises(CancelledError):
-            warm.call(wait_for_cancel, on_progress=lambda _: running.set(), cancel=stop.is_set)
+            warm.call(wait_for_cancel, job=Job(lambda _: running.set(), stop.is_set))
 
     other = threading.Thread(target=block)
     other.start()
     assert running.wait(30)
     with pytest.raises(CancelledError):
-        warm.call(keep, 1, cancel=lambda: True)
+        warm.call(keep, 1, job=Job(cancelled=lambda: True))
     stop.set()
     other.join(30)
     assert warm.call(keep, 2)[1] == (2,)
@@ -119,7 +119,7 @@ def test_a_listener_that_fails_costs_the_process_but_no_later_answer(warm):
 
     first, _ = warm.call(keep, 1)
     with pytest.raises(ValueError, match="window is gone"):
-        warm.call(wait_for_cancel, on_progress=refuse_report)
+        warm.call(wait_for_cancel, job=Job(refuse_report))
     second, kept = warm.call(keep, 2)
     assert second != first
     assert kept == (2,)
@@ -131,7 +131,7 @@ def test_closing_ends_what_runs(warm):
 
     def block() -> None:
         try:
-            warm.call(wait_for_cancel, on_progress=lambda _: running.set())
+            warm.call(wait_for_cancel, job=Job(lambda _: running.set()))
         except CancelledError as error:
             ended.append(error)
 

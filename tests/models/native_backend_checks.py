@@ -38,6 +38,7 @@ from napari_fossiledit.params.editing import Pull, SolveParams, Solver
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Backend, Device, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.sample import reef as sample
@@ -275,7 +276,7 @@ def test_it_trains_and_gives_a_normal_model(project, both):
         learning_rate=1e-5,
         device="cpu",
     )
-    made = train.run(project, params, on_progress=seen.append)
+    made = train.run(project, params, job=Job(seen.append))
     assert (made.steps, made.stopped) == (2, "steps")
     assert [p.values["loss"] > 0 for p in seen] == [True] * 2
     assert {"loss_cls", "loss_mask", "loss_rpn_loc", "rate"} <= set(seen[0].values)
@@ -306,8 +307,7 @@ def test_a_training_that_is_cancelled_keeps_its_model(project, both, caplog):
     made = train.run(
         project,
         _quick(both, name="stopped"),
-        on_progress=seen.append,
-        cancel=lambda: len(seen) == 1,
+        job=Job(seen.append, lambda: len(seen) == 1),
     )
     assert (made.steps, made.stopped) == (1, "cancelled")
     assert load_model(made.folder, Device.CPU).classes == ("archaeocyathid",)
@@ -318,7 +318,7 @@ def test_a_training_that_is_cancelled_keeps_its_model(project, both, caplog):
 
 def test_a_training_that_is_cancelled_at_once_leaves_no_model(project, both):
     with pytest.raises(CancelledError):
-        train.run(project, _quick(both, name="never"), cancel=lambda: True)
+        train.run(project, _quick(both, name="never"), job=Job(cancelled=lambda: True))
     with Project.open(project) as opened:
         assert "never" not in opened.models()
 

@@ -19,6 +19,7 @@ from napari_fossiledit.models.training.sampling import TracedSlice
 from napari_fossiledit.models.training.schedule import Budget, one_cycle
 from napari_fossiledit.models.training.train import train
 from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.progress import Job
 
 SHAPE = (128, 128)
 
@@ -74,7 +75,7 @@ def test_learns_one_slice_by_heart(small, tmp_path):
         Discs(),
         _params(max_steps=60, crop=128, learning_rate=3e-3),
         folder=tmp_path,
-        on_progress=reports.append,
+        job=Job(reports.append),
     )
     traced = Discs().read(0)
     found = [i for i in load_model(tmp_path, "cpu").predict(traced.image) if i.score > 0.5]
@@ -108,7 +109,9 @@ def test_same_seed_same_weights_and_another_seed_others(small, tmp_path):
 def test_resumed_run_equals_an_uninterrupted_one(small, tmp_path):
     whole = train(Discs(), _params(), folder=tmp_path / "whole")
     calls = iter(range(100))
-    part = train(Discs(), _params(), folder=tmp_path / "part", cancel=lambda: next(calls) >= 3)
+    part = train(
+        Discs(), _params(), folder=tmp_path / "part", job=Job(cancelled=lambda: next(calls) >= 3)
+    )
     assert (part.stopped, part.steps) == ("cancelled", 3)
     assert load_model(tmp_path / "part", "cpu").model_hash == part.segmenter.model_hash
     rest = train(Discs(), _params(), folder=tmp_path / "part", resume=True)
@@ -122,7 +125,7 @@ def test_resumed_run_equals_an_uninterrupted_one(small, tmp_path):
 
 
 def test_resume_refuses_other_parameters_and_broken_files(small, tmp_path):
-    train(Discs(), _params(), folder=tmp_path, cancel=_after(1))
+    train(Discs(), _params(), folder=tmp_path, job=Job(cancelled=_after(1)))
     with pytest.raises(FossilError, match="expected crop = 96; found crop = 64"):
         train(Discs(), _params(crop=96), folder=tmp_path, resume=True)
     state = tmp_path / training.STATE
@@ -138,7 +141,7 @@ def _after(count):
 
 def test_cancel_before_the_first_step_keeps_nothing(small, tmp_path):
     with pytest.raises(CancelledError):
-        train(Discs(), _params(), folder=tmp_path, cancel=lambda: True)
+        train(Discs(), _params(), folder=tmp_path, job=Job(cancelled=lambda: True))
     assert not (tmp_path / "model.json").exists()
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.exchange.reef_files import CATEGORIES, write_reef
 from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.samples.reef import Reef, Shift
 
 SMALL = ReefParams(
@@ -260,5 +261,5 @@ def test_an_older_sample_is_replaced(tmp_path: Path) -> None:
 
 def test_stopping_leaves_a_sample_marked_incomplete(reef: Reef, tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
-        write_reef(reef, tmp_path / "out", cancel=lambda: True)
+        write_reef(reef, tmp_path / "out", job=Job(cancelled=lambda: True))
     assert json.loads((tmp_path / "out/truth.json").read_text())["complete"] is False

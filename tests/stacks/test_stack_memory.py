@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import StackRecord, find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.stacks.cache import SliceCache
@@ -93,7 +93,7 @@ def test_a_real_slice_takes_its_size_and_little_more(shared_data: Path) -> None:
 def test_reduced_copy_is_the_mean_of_middle_slices(folder: Path) -> None:
     stack = open_stack(folder)
     reports: list[Progress] = []
-    copy = reduced(stack, longest=5, on_progress=reports.append)
+    copy = reduced(stack, longest=5, job=Job(reports.append))
     assert copy.factors == (2, 10, 10)
     assert copy.array.shape == (4, 3, 5, 3)
     for z, middle in enumerate([0, 2, 4, 6]):
@@ -103,7 +103,7 @@ def test_reduced_copy_is_the_mean_of_middle_slices(folder: Path) -> None:
 
 def test_reducing_can_be_cancelled(folder: Path) -> None:
     with pytest.raises(CancelledError):
-        reduced(open_stack(folder), cancel=lambda: True)
+        reduced(open_stack(folder), job=Job(cancelled=lambda: True))
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,26 @@ import time
 import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.progress import Progress, check
-from napari_fossiledit.widgets.common.job_runner import Job, JobRunner, progress_text, time_text
+from napari_fossiledit.progress import Progress
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec, progress_text, time_text
 
 
-def add(a, b, *, on_progress, cancel):
-    on_progress(Progress(1, 2, "Adding", 80.0))
+def add(a, b, *, job):
+    job.on_progress(Progress(1, 2, "Adding", 80.0))
     return a + b
 
 
-def break_down(*, on_progress, cancel):
+def break_down(*, job):
     raise RuntimeError("CUDA out of memory")
 
 
-def refuse(*, on_progress, cancel):
+def refuse(*, job):
     raise FossilError("The file is empty", advice="Choose another.")
 
 
-def wait_for_stop(*, on_progress, cancel):
+def wait_for_stop(*, job):
     while True:
-        check(cancel)
+        job.check()
         time.sleep(0.01)
 
 
@@ -44,7 +44,7 @@ def run(qtbot, runner, function, *args, in_process=False):
     runner.done.connect(outcome.append)
     runner.failed.connect(outcome.append)
     with qtbot.waitSignal(runner.stopped, timeout=30_000):
-        runner.start(Job("Trying", function, args, in_process))
+        runner.start(JobSpec("Trying", function, args, in_process))
     return outcome[0]
 
 
@@ -71,16 +71,16 @@ def test_an_error_keeps_its_advice(qtbot, runner):
 
 
 def test_a_second_job_is_refused(qtbot, runner):
-    runner.start(Job("Training", wait_for_stop, (), in_process=False))
+    runner.start(JobSpec("Training", wait_for_stop, (), in_process=False))
     with pytest.raises(FossilError, match="Training is still running"):
-        runner.start(Job("Predicting", add, (1, 2), in_process=False))
+        runner.start(JobSpec("Predicting", add, (1, 2), in_process=False))
     with qtbot.waitSignal(runner.stopped):
         runner.cancel()
 
 
 def test_cancelling_ends_a_job_as_cancelled(qtbot, runner):
     with qtbot.waitSignal(runner.failed) as caught:
-        runner.start(Job("Waiting", wait_for_stop, (), in_process=False))
+        runner.start(JobSpec("Waiting", wait_for_stop, (), in_process=False))
         runner.cancel()
     assert isinstance(caught.args[0], CancelledError)
 
@@ -88,7 +88,7 @@ def test_cancelling_ends_a_job_as_cancelled(qtbot, runner):
 def test_an_abandoned_job_says_nothing_and_makes_room(qtbot, runner):
     said = []
     runner.failed.connect(said.append)
-    runner.start(Job("Waiting", wait_for_stop, (), in_process=False))
+    runner.start(JobSpec("Waiting", wait_for_stop, (), in_process=False))
     runner.abandon()
     assert run(qtbot, runner, add, 1, 1) == 2
     qtbot.wait(50)
@@ -99,7 +99,7 @@ def test_the_result_is_handed_over_in_the_windows_thread(qtbot, runner):
     threads = []
     with qtbot.waitSignal(runner.stopped):
         runner.start(
-            Job("Adding", add, (1, 2), in_process=False),
+            JobSpec("Adding", add, (1, 2), in_process=False),
             lambda _: threads.append(threading.current_thread()),
         )
     assert threads == [threading.main_thread()]
@@ -129,5 +129,5 @@ def test_an_error_of_who_gets_the_result_ends_the_job_as_failed(qtbot, runner):
     failed = []
     runner.failed.connect(failed.append)
     with qtbot.waitSignal(runner.stopped, timeout=30_000):
-        runner.start(Job("Adding", add, (1, 2), in_process=False), take)
+        runner.start(JobSpec("Adding", add, (1, 2), in_process=False), take)
     assert [error.advice for error in failed] == ["Open another."]

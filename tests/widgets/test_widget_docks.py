@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
-from napari_fossiledit.progress import Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.joined_mesh import Scene, joined
@@ -271,10 +271,10 @@ def test_a_new_project_is_made_of_photographs(qtbot, photographs, tmp_path):
     assert Project.open(Path(caught.args[0])).geometry.pixel_size_um == 12.5
 
 
-def slow(*, on_progress, cancel):
-    on_progress(Progress(1, 4, "Waiting", 90.0))
+def slow(*, job):
+    job.on_progress(Progress(1, 4, "Waiting", 90.0))
     while True:
-        check(cancel)
+        job.check()
         time.sleep(0.01)
 
 
@@ -343,5 +343,5 @@ def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, m
     file = tmp_path / "outlines.mat"
     outlines = SimpleNamespace(shape=(4, 20, 30))
     monkeypatch.setattr("napari_fossiledit.workflows.stack.new.read_outlines", lambda _: outlines)
-    look = look_at_stack(file, on_progress=silent, cancel=never)
+    look = look_at_stack(file, job=QUIET)
     assert look.text() == "4 slices of 30 x 20 pixels."

@@ -23,7 +23,7 @@ from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.perturb import Scene, parse_region, region_mask
-from napari_fossiledit.progress import Progress, never, silent
+from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.widgets.canvas import regions
 from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
@@ -78,8 +78,8 @@ def calls(monkeypatch):
 def _no_process(monkeypatch):
     """Calls of the warm process run in the thread that waits for them."""
 
-    def call(_, function, *args, on_progress=silent, cancel=never):
-        return function(*args, on_progress=on_progress, cancel=cancel)
+    def call(_, function, *args, job=QUIET):
+        return function(*args, job=job)
 
     monkeypatch.setattr(WarmProcess, "call", call)
 
@@ -277,7 +277,7 @@ def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot
 def test_only_the_newest_wish_is_answered(qtbot):
     gate, ran, answers = threading.Event(), [], []
 
-    def work(value, *, on_progress, cancel):
+    def work(value, *, job):
         ran.append(value)
         assert gate.wait(10)
         return value
@@ -298,7 +298,7 @@ def test_only_the_newest_wish_is_answered(qtbot):
 def test_a_forgotten_wish_is_not_answered(qtbot):
     gate, answers = threading.Event(), []
 
-    def work(*, on_progress, cancel):
+    def work(*, job):
         gate.wait(10)
         return 1
 
@@ -469,7 +469,7 @@ def test_without_an_edit_nothing_can_be_decided(session, dock):
 # ------------------------------------------------------------------------ strength
 
 
-def compared(path, edit, strength, z, score, *, on_progress, cancel):
+def compared(path, edit, strength, z, score, *, job):
     """As `live.compared`: one instance stays, one is lost."""
     stays, gone = disk(10, 15, 6), disk(25, 45, 8)
     before = (Instance(z, "a", stays, 0.9, id=1), Instance(z, "a", gone, 0.8, id=2))
@@ -511,7 +511,7 @@ def test_a_result_for_a_slice_that_is_left_is_not_shown(session, dock, qtbot, mo
     panel = dock.edit.verdict.strength
     dock.edit.show_edit("to-mud")
     session.go_to(1)
-    panel._show(compared(None, "to-mud", 1.0, 2, 0.5, on_progress=silent, cancel=never))
+    panel._show(compared(None, "to-mud", 1.0, 2, 0.5, job=QUIET))
     assert find(session.viewer, Role.AFTER) is None
 
 

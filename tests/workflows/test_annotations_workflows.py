@@ -15,6 +15,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.workflows.annotate.files import (
@@ -184,7 +185,7 @@ def test_a_cancelled_import_keeps_the_finished_slices(path: Path, tmp_path: Path
     asked = iter([False, False, True])
     params = ImportParams(file=write_labels(tmp_path, volume()))
     with pytest.raises(CancelledError):
-        import_annotations(path, params, cancel=lambda: next(asked))
+        import_annotations(path, params, job=Job(cancelled=lambda: next(asked)))
     assert {i.slice for i in stored(path)} == {0, 1}
 
 

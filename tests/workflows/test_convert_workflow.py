@@ -12,6 +12,7 @@ from PIL import Image
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.convert import ConvertParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.blank import BlankStack
@@ -53,7 +54,7 @@ def test_a_copy_need_not_be_used(project: Path) -> None:
 
 def test_a_cancelled_conversion_leaves_the_project_as_it_was(project: Path) -> None:
     with pytest.raises(CancelledError):
-        convert.run(project, cancel=lambda: True)
+        convert.run(project, job=Job(cancelled=lambda: True))
     with Project.open(project) as after:
         assert after.stack.kind == "folder"
 

@@ -21,7 +21,7 @@ from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import check, never
+from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.edit import decide as edits
@@ -94,7 +94,7 @@ def done(template, tmp_path_factory):
     """A judged edit: the project, the result, and the progress it told."""
     path = shutil.copytree(template, tmp_path_factory.mktemp("done") / "home") / "tiny.fossil"
     told = []
-    result = edit.run(path, params(), on_progress=told.append)
+    result = edit.run(path, params(), job=Job(told.append))
     return path, result, told
 
 
@@ -493,7 +493,7 @@ class Stop:
         self.message, self.seen = message, False
 
     def hooks(self):
-        return {"on_progress": self.note, "cancel": lambda: self.seen}
+        return {"job": Job(self.note, lambda: self.seen)}
 
     def note(self, progress):
         self.seen |= self.message in progress.message

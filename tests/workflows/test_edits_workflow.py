@@ -12,6 +12,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import EditState, Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.edit import decide as edits
@@ -390,10 +391,10 @@ def test_a_full_disk_harms_nothing(edited, monkeypatch, tmp_path):
 
 def test_cancelling_changes_nothing(edited):
     for use in (
-        lambda: edits.apply(edited, "mud", strength=0.5, cancel=lambda: True),
-        lambda: edits.rollback(edited, "mud", cancel=lambda: True),
-        lambda: edits.compose(edited, ["mud"], "copy", cancel=lambda: True),
-        lambda: edits.invert(edited, "mud", "away", cancel=lambda: True),
+        lambda: edits.apply(edited, "mud", strength=0.5, job=Job(cancelled=lambda: True)),
+        lambda: edits.rollback(edited, "mud", job=Job(cancelled=lambda: True)),
+        lambda: edits.compose(edited, ["mud"], "copy", job=Job(cancelled=lambda: True)),
+        lambda: edits.invert(edited, "mud", "away", job=Job(cancelled=lambda: True)),
     ):
         with pytest.raises(CancelledError):
             use()

@@ -9,6 +9,7 @@ from napari_fossiledit.editing.edit import Edit, layer_names
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit import live
 from napari_fossiledit.workflows.edit.decide import save_edit
@@ -115,9 +116,7 @@ def test_the_curve_judges_pinned_slices_at_each_strength(reef_project, edited):
     with Project.open(reef_project) as project:
         project.update(pinned_slices=(2, 3))
     reports = []
-    made = live.curve(
-        reef_project, edited, (1.0, 0.0), device=Device.CPU, on_progress=reports.append
-    )
+    made = live.curve(reef_project, edited, (1.0, 0.0), device=Device.CPU, job=Job(reports.append))
     assert made.slices == (2, 3)
     assert [p.strength for p in made.points] == [0.0, 1.0]
     assert made.truths > 0
@@ -171,6 +170,5 @@ def test_cancel_stops_between_strengths(reef_project, edited):
             reef_project,
             edited,
             device=Device.CPU,
-            on_progress=lambda p: p.done and stop.set(),
-            cancel=stop.is_set,
+            job=Job(lambda p: p.done and stop.set(), stop.is_set),
         )

@@ -27,6 +27,7 @@ from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit import run as edit
 from napari_fossiledit.workflows.edit.decide import save_edit
@@ -103,7 +104,7 @@ def left(path):
 
 def test_an_imported_model_is_used_by_its_name(reef_project, checkpoint):
     reports = []
-    done = import_model(reef_project, checkpoint, ONE, on_progress=reports.append)
+    done = import_model(reef_project, checkpoint, ONE, job=Job(reports.append))
     assert [r.done for r in reports] == [0, 1, 2, 3]
     assert done.classes == ("archaeocyathid", "-")
     assert done.notes == (f"The configuration is {checkpoint.parent / 'config.yaml'}.",)
@@ -259,9 +260,9 @@ def test_a_full_disk_and_a_cancelled_import_leave_nothing(
     reef_project, with_model, checkpoint, monkeypatch, tmp_path
 ):
     with pytest.raises(CancelledError):
-        import_model(reef_project, checkpoint, ONE, cancel=lambda: True)
+        import_model(reef_project, checkpoint, ONE, job=Job(cancelled=lambda: True))
     with pytest.raises(CancelledError):
-        export_model(with_model, "r50", tmp_path / "out", cancel=lambda: True)
+        export_model(with_model, "r50", tmp_path / "out", job=Job(cancelled=lambda: True))
 
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -14,6 +14,7 @@ from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.perturb import measure_mud
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.sample import reef as sample
@@ -165,7 +166,7 @@ def test_the_largest_square_is_found_among_all() -> None:
 def test_a_picture_is_written(reef_project, tmp_path) -> None:
     reports = []
     out = tmp_path / "new" / "slice.png"
-    result = perturbing.run(reef_project, 2, PerturbParams(), out, on_progress=reports.append)
+    result = perturbing.run(reef_project, 2, PerturbParams(), out, job=Job(reports.append))
     with Image.open(out) as picture:
         np.testing.assert_array_equal(np.asarray(picture), result.prepared.perturbed)
     summary = result.summary()
@@ -177,9 +178,11 @@ def test_a_picture_is_written(reef_project, tmp_path) -> None:
 def test_a_cancelled_job_writes_nothing(reef_project, tmp_path) -> None:
     before = (reef_project / "project.json").read_bytes()
     with pytest.raises(CancelledError):
-        perturbing.run(reef_project, 2, PerturbParams(), tmp_path / "a.png", cancel=lambda: True)
+        perturbing.run(
+            reef_project, 2, PerturbParams(), tmp_path / "a.png", job=Job(cancelled=lambda: True)
+        )
     with pytest.raises(CancelledError):
-        perturbing.pick_mud(reef_project, 1, 5, 5, cancel=lambda: True)
+        perturbing.pick_mud(reef_project, 1, 5, 5, job=Job(cancelled=lambda: True))
     assert not (tmp_path / "a.png").exists()
     assert (reef_project / "project.json").read_bytes() == before
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, Direction, PredictParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared.neighbours import Visit, plan
@@ -157,8 +158,7 @@ def test_going_on_after_cancelling_gives_the_same(
         predict.run(
             reef_project,
             options,
-            on_progress=reports.append,
-            cancel=lambda: bool(reports) and reports[-1].done >= stop,
+            job=Job(reports.append, lambda: bool(reports) and reports[-1].done >= stop),
         )
     assert reports[-1].total == total
     again = predict.run(reef_project, options)
@@ -173,8 +173,7 @@ def test_nobody_is_offered_a_pass(reef_project, blank_model, stop):
         predict.run(
             reef_project,
             options,
-            on_progress=reports.append,
-            cancel=lambda: bool(reports) and reports[-1].done >= stop,
+            job=Job(reports.append, lambda: bool(reports) and reports[-1].done >= stop),
         )
     with Project.open(reef_project) as project:
         passes = made(project)

@@ -10,6 +10,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment import predict
 
@@ -53,8 +54,8 @@ def die(progress):
     if progress.done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 predict.run(
-    Path({path!r}), PredictParams(model="blank", device="cpu", max_detections=5), on_progress=die
-)
+    Path({path!r}), PredictParams(model="blank", device="cpu", max_detections=5), job=Job(die
+))
 """
 
 
@@ -74,8 +75,7 @@ def test_cancelling_keeps_finished_slices(reef_project, blank_model):
         predict.run(
             reef_project,
             params(blank_model),
-            on_progress=reports.append,
-            cancel=lambda: bool(reports) and reports[-1].done >= 1,
+            job=Job(reports.append, lambda: bool(reports) and reports[-1].done >= 1),
         )
     with Project.open(reef_project) as project:
         assert project.ledger.runs()[-1].status == "cancelled"

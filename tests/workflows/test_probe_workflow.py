@@ -15,7 +15,7 @@ from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ProbeParams, chosen_presets
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.probe import report as probe_page
 from napari_fossiledit.workflows.probe import run as probe
@@ -157,8 +157,7 @@ def test_cancelling_leaves_no_report(reef_project, naive):
         probe.run(
             reef_project,
             params(naive),
-            on_progress=note,
-            cancel=lambda: any("both" in p.message for p in seen),
+            job=Job(note, lambda: any("both" in p.message for p in seen)),
         )
     assert list((reef_project / "reports").iterdir()) == []
     assert seen[-1].total == 8

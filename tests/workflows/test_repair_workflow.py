@@ -20,7 +20,7 @@ from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import check, never
+from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.repair import run as repair
@@ -241,7 +241,7 @@ def test_a_pinned_slice_is_refused_before_anything_is_predicted(wrong):
         project.update(pinned_slices=(1,))
     told = []
     with pytest.raises(FossilError, match="Slices 1 are pinned: they only judge"):
-        repair.run(wrong.path, wrong.params(pinned="2"), on_progress=told.append)
+        repair.run(wrong.path, wrong.params(pinned="2"), job=Job(told.append))
     assert told == []
 
 
@@ -267,8 +267,9 @@ def test_a_cancelled_repair_leaves_no_edit(wrong, message):
         repair.run(
             wrong.path,
             wrong.params(solver="direct"),
-            on_progress=lambda p: seen.append(p.message),
-            cancel=lambda: any(message in text for text in seen),
+            job=Job(
+                lambda p: seen.append(p.message), lambda: any(message in text for text in seen)
+            ),
         )
     with Project.open(wrong.path, read_only=True) as project:
         assert project.edits.names() == []
@@ -280,8 +281,9 @@ def test_a_cancelled_judging_leaves_a_proposed_edit(wrong):
     result = repair.run(
         wrong.path,
         wrong.params(),
-        on_progress=lambda p: seen.append(p.message),
-        cancel=lambda: any("Judging mended" in text for text in seen),
+        job=Job(
+            lambda p: seen.append(p.message), lambda: any("Judging mended" in text for text in seen)
+        ),
     )
     assert result.comparison is None
     assert any("judging was cancelled" in w for w in result.warnings)

@@ -7,6 +7,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.segment import Device, PredictParams, TrainParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.segment import predict, train
 from napari_fossiledit.workflows.shared.truth import ProjectSamples, read_truth
@@ -19,7 +20,7 @@ def quick(**values):
 
 def test_a_model_is_trained_recorded_and_predicts(reef_project):
     reports = []
-    made = train.run(reef_project, quick(), on_progress=reports.append)
+    made = train.run(reef_project, quick(), job=Job(reports.append))
     assert made.steps == 2
     assert {"loss", "loss_mask"} <= set(reports[-1].values)
     with Project.open(reef_project) as project:

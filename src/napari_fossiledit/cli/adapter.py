@@ -6,7 +6,6 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Protocol, get_origin
 
@@ -19,7 +18,7 @@ from napari_fossiledit.cli.console import ProgressPrinter, interruptible, print_
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs.process import unexpected
 from napari_fossiledit.params.base import Params
-from napari_fossiledit.progress import Cancel, OnProgress
+from napari_fossiledit.progress import Job
 
 _HIDDEN = {"version"}
 _CANCELLED = 130
@@ -30,19 +29,6 @@ class Summarised(Protocol):
 
     def summary(self) -> Mapping[str, Any]:
         """Tell the result as JSON-able values."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a command hands on to its workflow."""
-
-    on_progress: OnProgress
-    cancel: Cancel
-
-    @property
-    def hooks(self) -> dict[str, Any]:
-        """The keyword arguments every workflow takes."""
-        return {"on_progress": self.on_progress, "cancel": self.cancel}
 
 
 def fossil_command(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_fossiledit import __version__
-from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
+from napari_fossiledit.cli.adapter import Summarised, fossil_command
 from napari_fossiledit.cli.arguments import CLASS, ProjectArgument
 from napari_fossiledit.cli.editing import app as editing_app
 from napari_fossiledit.cli.models import app as models_app
@@ -22,6 +22,7 @@ from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import Job
 
 app = typer.Typer(
     name="fossiledit",
@@ -48,7 +49,7 @@ def demo(
     """Segment, judge and reconstruct a sample reef, then show it."""
     from napari_fossiledit.workflows.sample import demo as workflow
 
-    result = workflow.run(params, **job.hooks)
+    result = workflow.run(params, job=job)
     if not no_gui:
         _show(result.project)
     elif _has_display():
@@ -68,7 +69,7 @@ def sample_reef(
     """Write a procedural serial-section reef with exact 3D truth."""
     from napari_fossiledit.workflows.sample import reef as workflow
 
-    return workflow.run(out, params, **job.hooks)
+    return workflow.run(out, params, job=job)
 
 
 @app.command("new")
@@ -82,7 +83,7 @@ def new(
     """Make a project of a folder of photographs, a TIFF or an OME-Zarr."""
     from napari_fossiledit.workflows.stack import new as workflow
 
-    return workflow.run(project, stack, params, **job.hooks)
+    return workflow.run(project, stack, params, job=job)
 
 
 @app.command("info")
@@ -91,7 +92,7 @@ def info(project: ProjectArgument, job: Job) -> Summarised:
     """Tell what a project holds."""
     from napari_fossiledit.workflows.stack import info as workflow
 
-    return workflow.run(project, **job.hooks)
+    return workflow.run(project, job=job)
 
 
 @app.command("move")
@@ -104,7 +105,7 @@ def move(
     """Tell a project where its photographs were moved to."""
     from napari_fossiledit.workflows.stack.new import move_stack as workflow
 
-    return workflow(project, stack, **job.hooks)
+    return workflow(project, stack, job=job)
 
 
 @annotations_app.command("import")
@@ -118,7 +119,7 @@ def import_annotations(
     """Bring in traced slices: COCO, label images, or clicked outlines."""
     from napari_fossiledit.workflows.annotate.files import import_annotations as workflow
 
-    return workflow(project, params, **job.hooks)
+    return workflow(project, params, job=job)
 
 
 @annotations_app.command("export")
@@ -132,7 +133,7 @@ def export_annotations(
     """Write traced slices as COCO with holes kept."""
     from napari_fossiledit.workflows.annotate.files import export_annotations as workflow
 
-    return workflow(project, params, **job.hooks)
+    return workflow(project, params, job=job)
 
 
 @annotations_app.command("fill")
@@ -141,7 +142,7 @@ def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summa
     """Copy predictions or traced slices into the labels that are corrected by hand."""
     from napari_fossiledit.workflows.annotate.files import fill_labels as workflow
 
-    return workflow(project, params, **job.hooks)
+    return workflow(project, params, job=job)
 
 
 @annotations_app.command("trace")
@@ -150,7 +151,7 @@ def trace_slices(project: ProjectArgument, params: TraceParams, job: Job) -> Sum
     """Take corrected labels over as traced slices, complete within the region."""
     from napari_fossiledit.workflows.annotate.files import trace_slice as workflow
 
-    return workflow(project, params, **job.hooks)
+    return workflow(project, params, job=job)
 
 
 @app.command("train")
@@ -159,7 +160,7 @@ def train(project: ProjectArgument, params: TrainParams, job: Job) -> Summarised
     """Train a Mask R-CNN on a few traced slices."""
     from napari_fossiledit.workflows.segment import train as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("predict")
@@ -168,7 +169,7 @@ def predict(project: ProjectArgument, params: PredictParams, job: Job) -> Summar
     """Find fossils in slices; finished slices are kept and not predicted again."""
     from napari_fossiledit.workflows.segment import predict as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("evaluate")
@@ -177,7 +178,7 @@ def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summ
     """Judge a model on traced slices."""
     from napari_fossiledit.workflows.segment import evaluate as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("link")
@@ -186,7 +187,7 @@ def link(project: ProjectArgument, params: LinkParams, job: Job) -> Summarised:
     """Join the instances of neighbouring slices to specimens."""
     from napari_fossiledit.workflows.reef import link as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("mesh")
@@ -200,7 +201,7 @@ def mesh(
     """Write a closed surface of every specimen."""
     from napari_fossiledit.workflows.reef import mesh as workflow
 
-    return workflow.run(project, out_dir, params, **job.hooks)
+    return workflow.run(project, out_dir, params, job=job)
 
 
 @app.command("measure")
@@ -214,7 +215,7 @@ def measure(
     """Write volume, surface, place and extent of every specimen."""
     from napari_fossiledit.workflows.reef import measure as workflow
 
-    return workflow.run(project, out, params, **job.hooks)
+    return workflow.run(project, out, params, job=job)
 
 
 @app.command("pictures")
@@ -228,7 +229,7 @@ def draw_pictures(
     """Draw predictions beside traced slices, and the specimens in 3D."""
     from napari_fossiledit.workflows.reef import pictures as workflow
 
-    return workflow.run(project, out_dir, params, **job.hooks)
+    return workflow.run(project, out_dir, params, job=job)
 
 
 @app.command("convert")
@@ -237,7 +238,7 @@ def convert(project: ProjectArgument, params: ConvertParams, job: Job) -> Summar
     """Copy the stack into the project as OME-Zarr, for fast stepping and zooming."""
     from napari_fossiledit.workflows.stack import convert as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("open")
@@ -246,7 +247,7 @@ def open_project(project: ProjectArgument, job: Job) -> Summarised:
     """Open a project in napari."""
     from napari_fossiledit.workflows.stack import info as workflow
 
-    result = workflow.run(project, **job.hooks)
+    result = workflow.run(project, job=job)
     _show(project)
     return result
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
+from napari_fossiledit.cli.adapter import Summarised, fossil_command
 from napari_fossiledit.cli.arguments import CLASS, ProjectArgument
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.repair import RepairParams
+from napari_fossiledit.progress import Job
 
 app = typer.Typer()
 edits_app = typer.Typer(
@@ -37,7 +38,7 @@ def perturb(
     """Fill parts of a slice with mud, texture or noise, as the model would see it."""
     from napari_fossiledit.workflows.shared import perturbed_slices as workflow
 
-    return workflow.run(project, z, params, out, **job.hooks)
+    return workflow.run(project, z, params, out, job=job)
 
 
 @app.command("mud")
@@ -52,7 +53,7 @@ def pick_mud(
     """Take the colour at a pixel for the mud colour of the project."""
     from napari_fossiledit.workflows.shared.perturbed_slices import pick_mud as workflow
 
-    return workflow(project, z, x, y, **job.hooks)
+    return workflow(project, z, x, y, job=job)
 
 
 @app.command("probe")
@@ -61,7 +62,7 @@ def probe(project: ProjectArgument, params: ProbeParams, job: Job) -> Summarised
     """Find out what misleads a model: perturb slices and compare what it then sees."""
     from napari_fossiledit.workflows.probe import run as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("edit")
@@ -70,7 +71,7 @@ def edit_model(project: ProjectArgument, params: EditParams, job: Job) -> Summar
     """Rewrite a model with perturbed slices and judge it; the model itself is not touched."""
     from napari_fossiledit.workflows.edit import run as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @app.command("repair")
@@ -79,7 +80,7 @@ def repair(project: ProjectArgument, params: RepairParams, job: Job) -> Summaris
     """Find out what misleads a model at one wrong place, and propose an edit that mends it."""
     from napari_fossiledit.workflows.repair import run as workflow
 
-    return workflow.run(project, params, **job.hooks)
+    return workflow.run(project, params, job=job)
 
 
 @edits_app.command("list")
@@ -88,7 +89,7 @@ def list_edits(project: ProjectArgument, job: Job) -> Summarised:
     """List models and edits, each below what it was made from."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.listing(project, **job.hooks)
+    return workflow.listing(project, job=job)
 
 
 @edits_app.command("show")
@@ -97,7 +98,7 @@ def show_edit(project: ProjectArgument, edit: EditArgument, job: Job) -> Summari
     """Tell all that is known of an edit."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.show(project, edit, **job.hooks)
+    return workflow.show(project, edit, job=job)
 
 
 @edits_app.command("apply")
@@ -116,7 +117,7 @@ def apply_edit(
     """Keep an edit: the model with it is in use from now on."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.apply(project, edit, strength, score, **job.hooks)
+    return workflow.apply(project, edit, strength, score, job=job)
 
 
 @edits_app.command("rollback")
@@ -125,7 +126,7 @@ def roll_back(project: ProjectArgument, edit: EditArgument, job: Job) -> Summari
     """Take an edit back: its parent is in use again, with the very same predictions."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.rollback(project, edit, **job.hooks)
+    return workflow.rollback(project, edit, job=job)
 
 
 @edits_app.command("export")
@@ -139,7 +140,7 @@ def export_edit(
     """Write a model with its edits as a model folder of its own."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.export(project, edit, out, **job.hooks)
+    return workflow.export(project, edit, out, job=job)
 
 
 @edits_app.command("compose")
@@ -153,7 +154,7 @@ def compose_edits(
     """Add up edits, each at its strength, to a new one; one edit makes a copy."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.compose(project, edits, name, **job.hooks)
+    return workflow.compose(project, edits, name, job=job)
 
 
 @edits_app.command("invert")
@@ -164,4 +165,4 @@ def invert_edit(
     """Make an edit on top of an edit that takes it away, up to rounding."""
     from napari_fossiledit.workflows.edit import decide as workflow
 
-    return workflow.invert(project, edit, name, **job.hooks)
+    return workflow.invert(project, edit, name, job=job)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from napari_fossiledit.cli.adapter import Job, Summarised, fossil_command
+from napari_fossiledit.cli.adapter import Summarised, fossil_command
 from napari_fossiledit.cli.arguments import ProjectArgument
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
+from napari_fossiledit.progress import Job
 
 app = typer.Typer(
     no_args_is_help=True, help="List models, import those of detectron2, export to it."
@@ -22,7 +23,7 @@ def list_models(project: ProjectArgument, job: Job) -> Summarised:
     """List the models and edits of a project and the models that come along."""
     from napari_fossiledit.workflows.segment.model_files import list_models as workflow
 
-    return workflow(project, **job.hooks)
+    return workflow(project, job=job)
 
 
 @app.command("import")
@@ -36,7 +37,7 @@ def import_model(
     """Make a checkpoint of detectron2 a model of the project; detectron2 is not needed."""
     from napari_fossiledit.workflows.segment.model_files import import_model as workflow
 
-    return workflow(project, file, params, **job.hooks)
+    return workflow(project, file, params, job=job)
 
 
 @app.command("export")
@@ -51,4 +52,4 @@ def export_model(
     """Write a model or an edit as a checkpoint of detectron2 with its configuration."""
     from napari_fossiledit.workflows.segment.model_files import export_model as workflow
 
-    return workflow(project, model, out, params, **job.hooks)
+    return workflow(project, model, out, params, job=job)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from napari_fossiledit.editing.examples import Example
 from napari_fossiledit.editing.memory import is_out_of_memory, ran_out
 from napari_fossiledit.params.editing import SolveParams
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 
 _POINTS = 400
 """Most points of a loss curve."""
@@ -47,8 +47,7 @@ def descend(
     bias: Tensor | None,
     params: SolveParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Descent:
     """Minimise the mean |conv(key; weight, bias) - target|.
 
@@ -71,7 +70,7 @@ def descend(
     best, least = free.detach().clone(), float("inf")
     every = max(1, params.adam_steps // _POINTS)
     for step in range(params.adam_steps):
-        if cancel():
+        if job.cancelled():
             return Descent(best, curve, cancelled=True)
         optimiser.zero_grad()
         value = objective.backward(free)
@@ -80,7 +79,7 @@ def descend(
         optimiser.step()
         if step % every == 0 or step == params.adam_steps - 1:
             curve.append((step, value))
-        on_progress(Progress(step + 1, params.adam_steps, values={"loss": value}))
+        job.report(step + 1, params.adam_steps, loss=value)
     return Descent(free.detach(), curve)
 
 

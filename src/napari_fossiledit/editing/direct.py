@@ -29,7 +29,7 @@ from torch.nn import functional, grad
 from napari_fossiledit.editing.examples import Example
 from napari_fossiledit.editing.system import System, flattened, kernel
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 
 _JITTER = 1e-7
 _TINY = 1e-30
@@ -270,15 +270,13 @@ class LeastDeviations:
         pulled = float((flat * self._pulled).sum())
         return mean + pulled / (2 * self._threshold * sum(off.numel() for off in self._off))
 
-    def run(
-        self, iterations: int, *, on_progress: OnProgress = silent, cancel: Cancel = never
-    ) -> None:
+    def run(self, iterations: int, *, job: Job = QUIET) -> None:
         """Iterate until the objective settles; `best` holds where it was cancelled, too."""
         for iteration in range(1, iterations + 1):
-            check(cancel, "The edit")
+            job.check("The edit")
             self.step()
             values = {"loss": self.curve[-1][1]}
-            on_progress(Progress(iteration, iterations, values=values))
+            job.report(iteration, iterations, "", **values)
             if self._settled():
                 break
 
@@ -302,10 +300,9 @@ def least_deviations(
     start: Tensor,
     iterations: int,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> tuple[Tensor, list[tuple[int, float]]]:
     """Iterate and keep the best; return the edit and the loss at each iteration."""
     solver = LeastDeviations(examples, factor, start)
-    solver.run(iterations, on_progress=on_progress, cancel=cancel)
+    solver.run(iterations, job=job)
     return solver.best.cpu(), solver.curve

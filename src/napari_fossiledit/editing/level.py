@@ -15,17 +15,9 @@ from napari_fossiledit.editing.lowrank import directions, expanded, reduced
 from napari_fossiledit.editing.system import accumulate
 from napari_fossiledit.errors import CancelledError
 from napari_fossiledit.params.editing import SolveParams, Solver
-from napari_fossiledit.progress import Cancel, OnProgress, check
+from napari_fossiledit.progress import Job
 
 Curve = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Where a level tells its progress, and what it asks whether to go on."""
-
-    on_progress: OnProgress
-    cancel: Cancel
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ def solve_level(
     examples: Sequence[Example],
     keep: Tensor | None,
     params: SolveParams,
-    hooks: Hooks,
+    job: Job,
 ) -> Solved:
     """Solve one level.
 
@@ -81,9 +73,9 @@ def solve_level(
         weight, bias = weight.new_zeros(len(weight), params.rank, 3, 3), None
     if params.solver is Solver.ADAM:
         bias = None if bias is None else bias.detach()
-        solved = _descended(examples, weight, bias, params, hooks)
+        solved = _descended(examples, weight, bias, params, job)
     else:
-        solved = _direct(examples, _hold(keep, turn), params, hooks)
+        solved = _direct(examples, _hold(keep, turn), params, job)
     whole = solved.delta if turn is None else expanded(solved.delta, turn)
     return replace(solved, delta=whole.cpu())
 
@@ -93,24 +85,22 @@ def _descended(
     weight: Tensor,
     bias: Tensor | None,
     params: SolveParams,
-    hooks: Hooks,
+    job: Job,
 ) -> Solved:
     before = loss(examples, None)
-    found = descend(
-        examples, weight, bias, params, on_progress=hooks.on_progress, cancel=hooks.cancel
-    )
+    found = descend(examples, weight, bias, params, job=job)
     if found.cancelled and not (params.keep_partial and found.curve):
-        check(hooks.cancel, "The edit")
+        job.check("The edit")
     delta = found.weight - weight
     return Solved(delta, before, loss(examples, delta), found.curve, found.cancelled)
 
 
 def _direct(
-    examples: Sequence[Example], keep: Tensor | None, params: SolveParams, hooks: Hooks
+    examples: Sequence[Example], keep: Tensor | None, params: SolveParams, job: Job
 ) -> Solved:
     before = loss(examples, None)
     inputs, outputs = examples[0].key.shape[1], examples[0].target.shape[1]
-    system = accumulate(examples, inputs, outputs, params.block, hooks.cancel)
+    system = accumulate(examples, inputs, outputs, params.block, job.cancelled)
     held = torch.eye(len(system.gram), dtype=torch.float64) if keep is None else keep
     factor = Factor.of(system.gram, held, params.pull)
     start = ridge(system, factor)
@@ -120,7 +110,7 @@ def _direct(
     del system, held
     solver, cancelled = LeastDeviations(examples, factor, start), False
     try:
-        solver.run(params.iterations, on_progress=hooks.on_progress, cancel=hooks.cancel)
+        solver.run(params.iterations, job=job)
     except CancelledError:
         if not params.keep_partial:
             raise

@@ -20,7 +20,7 @@ from napari_fossiledit.editing.examples import (
     require_finite,
     residual_alone,
 )
-from napari_fossiledit.editing.level import Curve, Hooks, Solved, solve_level
+from napari_fossiledit.editing.level import Curve, Solved, solve_level
 from napari_fossiledit.editing.memory import is_out_of_memory, ran_out, require_memory
 from napari_fossiledit.editing.system import System, flattened
 from napari_fossiledit.errors import CancelledError, FossilError
@@ -29,7 +29,7 @@ from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.protocol import Image
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job, Progress
 
 _SHARES = 1000
 """Units of work that progress is told in."""
@@ -79,8 +79,7 @@ def solve(
     *,
     preserve: Sequence[Image] = (),
     pixel_size_um: float | None = None,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Solution:
     """Find the edit that makes the model see the original slices as it sees the perturbed ones.
 
@@ -101,7 +100,7 @@ def solve(
         Where it is cancelled and ``keep_partial`` is off, or before there is anything to keep.
     """
     with _memory_watched():
-        solving = _Solving(segmenter, params, pixel_size_um, on_progress, cancel)
+        solving = _Solving(segmenter, params, pixel_size_um, job)
         return solving.run(pairs, preserve)
 
 
@@ -124,14 +123,13 @@ class _Solving:
         segmenter: MaskRcnnSegmenter,
         params: SolveParams,
         pixel_size_um: float | None,
-        on_progress: OnProgress,
-        cancel: Cancel,
+        job: Job,
     ) -> None:
         self.segmenter, self.params, self.pixel_size = segmenter, params, pixel_size_um
         self.names = layer_names(segmenter, params.scope)
         self.layers = scope_layers(segmenter, params.scope)
         self.levels = _chosen_levels(params.levels, len(self.names))
-        self.report, self.cancel = on_progress, cancel
+        self.job = job
         self._began = time.monotonic()
 
     def run(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> Solution:
@@ -172,7 +170,7 @@ class _Solving:
         found: dict[int, list[Example]] = {n: [] for n in self.levels}
         for count, pair in enumerate(pairs):
             self._tell(f"Capturing slice {count + 1} of {len(pairs)}")
-            check(self.cancel, "The edit")
+            self.job.check("The edit")
             levels = examples_of(self.segmenter, pair, self.pixel_size, self.params.scope)
             if count == 0:
                 self._estimate(levels, len(pairs))
@@ -198,13 +196,13 @@ class _Solving:
             for n, example in self._unchanged(image):
                 shape = self.layers[n].weight.shape
                 kept = found.setdefault(n, _Kept(System.empty(shape[1], shape[0])))
-                kept.system.add(example, self.params.block, self.cancel)
+                kept.system.add(example, self.params.block, self.job.cancelled)
                 kept.energy += _energy(example.value)
         return found
 
     def _unchanged(self, image: Image) -> Iterator[tuple[int, Example]]:
         """Keys of a slice that asks for no change, by level."""
-        check(self.cancel, "The edit")
+        self.job.check("The edit")
         masks = self.params.scope is Scope.MASKS
         levels = capture(self.segmenter, image, pixel_size_um=self.pixel_size, masks=masks)
         for n in self.levels:
@@ -215,13 +213,13 @@ class _Solving:
     def _solved(self, examples: dict[int, list[Example]], kept: dict[int, _Kept]) -> Solution:
         """Solve the levels; a level that was broken off ends them."""
         sizes = {n: sum(e.positions for e in found) for n, found in examples.items()}
-        work = _Work(sizes, self.report)
+        work = _Work(sizes, self.job)
         result, deltas = Solution(Edit()), dict[str, Tensor]()
         for n in self.levels:
-            name, hooks = self.names[n], work.level(n, self.names[n], self.cancel)
+            name, job = self.names[n], work.level(n, self.names[n])
             keep = kept[n].system.gram if n in kept else None
             try:
-                solved = solve_level(self.layers[n], examples.pop(n), keep, self.params, hooks)
+                solved = solve_level(self.layers[n], examples.pop(n), keep, self.params, job)
             except CancelledError:
                 if not (self.params.keep_partial and deltas):
                     raise
@@ -265,7 +263,7 @@ class _Solving:
         return {self.names[n]: _share(changed[n], whole[n]) for n in self.levels if preserve}
 
     def _tell(self, message: str, done: int = 0) -> None:
-        self.report(Progress(done, _SHARES, message))
+        self.job.report(done, _SHARES, message)
 
 
 def _chosen_levels(text: str, count: int) -> list[int]:
@@ -323,12 +321,12 @@ def _share(changed: float, whole: float) -> float:
 class _Work:
     """Progress over levels, each weighed by its positions: fine levels take longest."""
 
-    def __init__(self, positions: dict[int, int], report: OnProgress) -> None:
-        self._sizes, self._report = positions, report
+    def __init__(self, positions: dict[int, int], job: Job) -> None:
+        self._sizes, self._job = positions, job
         self._done, self._whole = 0, sum(positions.values())
         self._began, self._told = time.monotonic(), 0.0
 
-    def level(self, n: int, name: str, cancel: Cancel) -> Hooks:
+    def level(self, n: int, name: str) -> Job:
         """Report and cancel of level `n`."""
         self._told = -math.inf
 
@@ -336,9 +334,9 @@ class _Work:
             now = time.monotonic()
             if now - self._told >= _PAUSE_S or progress.done == progress.total:
                 self._told = now
-                self._report(self._put(n, name, progress, now - self._began))
+                self._job.on_progress(self._put(n, name, progress, now - self._began))
 
-        return Hooks(report, cancel)
+        return Job(report, self._job.cancelled)
 
     def _put(self, n: int, name: str, progress: Progress, elapsed: float) -> Progress:
         """Put the progress of a level into that of all."""

@@ -19,7 +19,7 @@ from napari_fossiledit.files import explained, write_json
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.masks.rle import Mask
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 
 Labels = NDArray[np.uint16]
 
@@ -133,9 +133,7 @@ class SampleReef(Protocol):
         ...
 
 
-def write_reef(
-    reef: SampleReef, out: Path, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> dict[str, Any]:
+def write_reef(reef: SampleReef, out: Path, job: Job = QUIET) -> dict[str, Any]:
     """Write a sample reef into a folder, holding one slice at a time.
 
     Writes ``images/slice_0000.png`` and so on, ``annotations.json`` (COCO, run-length codes),
@@ -154,7 +152,7 @@ def write_reef(
     _prepare(out)
     truth = _truth(reef)
     write_json(out / "truth.json", truth | {"complete": False})
-    annotations = _write_slices(reef, out, on_progress, cancel)
+    annotations = _write_slices(reef, out, job)
     write_json(out / "annotations.json", _coco(reef, annotations))
     write_json(out / "truth.json", truth | {"complete": True})
     return _summary(out, reef, annotations)
@@ -177,13 +175,11 @@ def _prepare(out: Path) -> None:
             old.unlink()
 
 
-def _write_slices(
-    reef: SampleReef, out: Path, on_progress: OnProgress, cancel: Cancel
-) -> list[dict[str, Any]]:
+def _write_slices(reef: SampleReef, out: Path, job: Job) -> list[dict[str, Any]]:
     annotations: list[dict[str, Any]] = []
     with ExitStack() as stack:
         writers = {name: _label_writer(stack, out / name, reef.geometry) for name in _LAYERS}
-        steps = tracked(range(len(reef)), len(reef), "Making slices", on_progress, cancel)
+        steps = job.tracked(range(len(reef)), len(reef), "Making slices")
         for z in steps:
             made = reef.slice(z)
             with explained(out, "Writing a slice into"):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json, write_json
 from napari_fossiledit.geometry import StackGeometry
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.stacks import SectionStack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
 from napari_fossiledit.stacks.pixels import Pixels, area_mean
@@ -93,8 +93,7 @@ def convert_stack(
     folder: Path,
     geometry: StackGeometry,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Path:
     """Write a stack as OME-Zarr 0.5 into `folder`, going on where an earlier run stopped.
 
@@ -117,7 +116,7 @@ def convert_stack(
         group = _group(stack, folder, geometry, plan.shapes)
         arrays = _arrays(group, stack, plan.shapes)
         remaining = range(plan.done, len(stack))
-        steps = tracked(remaining, len(remaining), "Converting slices", on_progress, cancel)
+        steps = job.tracked(remaining, len(remaining), "Converting slices")
         for z in steps:
             for array, pixels in zip(arrays, _pyramid(stack.read(z), len(arrays)), strict=True):
                 array[z] = pixels

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, never, silent
+from napari_fossiledit.progress import QUIET, Job, Progress
 
 T = TypeVar("T")
 
@@ -45,8 +45,7 @@ _starting = threading.Lock()
 def run_in_process(
     function: Callable[..., T],
     *args: Any,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
     threads: int | None = None,
 ) -> T:
     """Call a workflow in a spawned process and wait for its result.
@@ -54,7 +53,7 @@ def run_in_process(
     Parameters
     ----------
     function
-        A module-level function that takes `args`, ``on_progress`` and ``cancel``.
+        A module-level function that takes `args`, ``job``.
     threads
         Computing threads of the child; None leaves one core to the caller.
 
@@ -77,7 +76,7 @@ def run_in_process(
         child.start()
     sender.close()
     try:
-        kind, value = listen(child, receiver, stop, on_progress, cancel)
+        kind, value = listen(child, receiver, stop, job)
     finally:
         stop.set()
         end(child)
@@ -109,9 +108,7 @@ def main_left_out(function: Callable[..., Any]) -> Iterator[None]:
             main.update(kept)
 
 
-def listen(
-    child: BaseProcess, receiver: Connection, stop: Event, on_progress: OnProgress, cancel: Cancel
-) -> Message:
+def listen(child: BaseProcess, receiver: Connection, stop: Event, job: Job) -> Message:
     """Pass a child's reports on until it sends its result or its error; return that.
 
     Raises
@@ -121,7 +118,7 @@ def listen(
     """
     asked_at = float("inf")
     while True:
-        if cancel() and not stop.is_set():
+        if job.cancelled() and not stop.is_set():
             stop.set()
             asked_at = time.monotonic()
         if time.monotonic() - asked_at > _CANCEL_GRACE_S:
@@ -137,7 +134,7 @@ def listen(
             raise _died(child.exitcode) from None
         if kind is not Kind.PROGRESS:
             return kind, value
-        on_progress(value)
+        job.on_progress(value)
 
 
 def _died(exitcode: int | None) -> FossilError:
@@ -186,7 +183,7 @@ def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: 
         sender.send((Kind.PROGRESS, progress))
 
     try:
-        sender.send((Kind.RESULT, function(*args, on_progress=report, cancel=stop.is_set)))
+        sender.send((Kind.RESULT, function(*args, job=Job(report, stop.is_set))))
     except FossilError as error:
         sender.send((Kind.ERROR, error))
     # The process boundary: whatever went wrong has to reach the user as a message.

@@ -22,7 +22,7 @@ from napari_fossiledit.jobs.process import (
     spare_cores,
     unexpected,
 )
-from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job, check
 
 T = TypeVar("T")
 
@@ -68,15 +68,14 @@ class WarmProcess:
         self,
         function: Callable[..., T],
         *args: Any,
-        on_progress: OnProgress = silent,
-        cancel: Cancel = never,
+        job: Job = QUIET,
     ) -> T:
         """Call a workflow in the process and wait for its result.
 
         Parameters
         ----------
         function
-            A module-level function that takes `args`, ``on_progress`` and ``cancel``.
+            A module-level function that takes `args`, ``job``.
 
         Raises
         ------
@@ -87,13 +86,13 @@ class WarmProcess:
         """
 
         def unwanted() -> bool:
-            return cancel() or self._closing.is_set()
+            return job.cancelled() or self._closing.is_set()
 
         while not self._lock.acquire(timeout=_WAIT_S):
             check(unwanted)
         try:
             check(unwanted)
-            kind, value = self._asked(function, args, on_progress, unwanted)
+            kind, value = self._asked(function, args, Job(job.on_progress, unwanted))
         finally:
             self._lock.release()
         if kind is Kind.ERROR:
@@ -112,8 +111,7 @@ class WarmProcess:
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
-        on_progress: OnProgress,
-        cancel: Cancel,
+        job: Job,
     ) -> tuple[Kind, Any]:
         child, answered = self._living(function), False
         child.stop.clear()
@@ -121,7 +119,7 @@ class WarmProcess:
             # A child that just died is told of by `listen`, with its exit code.
             with suppress(ConnectionError):
                 child.line.send((function, args))
-            last = listen(child.process, child.line, child.stop, on_progress, cancel)
+            last = listen(child.process, child.line, child.stop, job)
             answered = True
             return last
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.stacks.cache import SliceCache
 from napari_fossiledit.stacks.pixels import Pixels, area_mean
 from napari_fossiledit.stacks.section import SectionStack, as_dask
@@ -142,8 +142,7 @@ def reduced(
     *,
     longest: int = 512,
     budget_bytes: int = BUDGET_BYTES,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Reduced:
     """Make a reduced copy of a whole stack, for display in 3D.
 
@@ -163,7 +162,7 @@ def reduced(
     """
     source = ReducedStack(stack, longest=min(longest, TEXTURE_EDGE), budget_bytes=budget_bytes)
     copy = np.empty(source.shape, dtype=source.dtype)
-    slices = tracked(range(len(source)), len(source), "Reducing the stack", on_progress, cancel)
+    slices = job.tracked(range(len(source)), len(source), "Reducing the stack")
     for z in slices:
         copy[z] = source.read(z)
     return Reduced(copy, source.factors)

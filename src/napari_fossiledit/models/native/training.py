@@ -47,7 +47,7 @@ from napari_fossiledit.models.training.train import (
 )
 from napari_fossiledit.models.training.validation import judge
 from napari_fossiledit.params.segment import Backend, TrainParams
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job, Progress, check
 
 Mapped = dict[str, Any]
 
@@ -61,8 +61,7 @@ def train_native(
     params: TrainParams,
     *,
     folder: Path,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> TrainResult:
     """Train a model with detectron2 and save it in `folder` as any other model.
 
@@ -86,8 +85,8 @@ def train_native(
     require_backend(Backend.DETECTRON2, params.architecture)
     check_samples(samples, params)
     _require_no_state(folder)
-    check(cancel, "The training")
-    run = _Run(samples, params, folder, on_progress, cancel)
+    job.check("The training")
+    run = _Run(samples, params, folder, job)
     return run.finish(run.go())
 
 
@@ -109,11 +108,10 @@ class _Run:
         samples: TrainingSet,
         params: TrainParams,
         folder: Path,
-        on_progress: OnProgress,
-        cancel: Cancel,
+        job: Job,
     ) -> None:
         self.params, self.folder = params, folder
-        self.report, self.cancel = on_progress, cancel
+        self.job = job
         network, start, self.notes = initial_network(params)
         # What detectron2 trains keeps to detectron2's conventions wherever it runs.
         network.spec = network.spec.model_copy(update={"exact_anchors": True})
@@ -147,7 +145,7 @@ class _Run:
 
     def before_step(self) -> None:
         """Stop where the user or the clock says so."""
-        if self.cancel():
+        if self.job.cancelled():
             raise _Stopped("cancelled")
         if self.budget.share >= 1:
             raise _Stopped("time")
@@ -163,7 +161,7 @@ class _Run:
             stream.write(json.dumps(line) + "\n")
         message = f"Training with detectron2, step {self.budget.step} of {self.params.max_steps}"
         done = round(self.budget.share * 1000)
-        self.report(Progress(done, 1000, message, self.budget.eta_s, figures))
+        self.job.on_progress(Progress(done, 1000, message, self.budget.eta_s, figures))
 
     def rate(self, _: int) -> float:
         """Share of the learning rate, as in our own training."""

@@ -20,7 +20,7 @@ from napari_fossiledit.models.training.sampling import Prepared, PreparedSlices,
 from napari_fossiledit.models.training.schedule import Budget
 from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import TrainParams
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job, Progress, check
 
 STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
@@ -64,8 +64,7 @@ def train(
     *,
     folder: Path,
     resume: bool = False,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> TrainResult:
     """Train a model and save it in `folder`.
 
@@ -89,7 +88,7 @@ def train(
         Where nothing was traced, the start file does not fit, or the loss diverged.
     """
     run = _Run(samples, params, folder, resume)
-    stopped = run.go(on_progress, cancel)
+    stopped = run.go(job)
     return run.finish(stopped)
 
 
@@ -149,10 +148,10 @@ class _Run:
             kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
-    def go(self, on_progress: OnProgress, cancel: Cancel) -> str:
+    def go(self, job: Job) -> str:
         """Step until the budget is used up or the user stops; tell which."""
         while self.budget.share < 1:
-            if cancel():
+            if job.cancelled():
                 return "cancelled"
             losses = self.trainer.step(
                 self.budget.step, self.budget.share, self.parts.learned, len(self.samples.slices)
@@ -160,7 +159,7 @@ class _Run:
             self.budget.step += 1
             figures = {**losses, **self._judged()}
             self._record(figures)
-            on_progress(self._progress(figures))
+            job.on_progress(self._progress(figures))
             self._save_sometimes()
         return "steps" if self.budget.step >= self.params.max_steps else "time"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.exchange.meshes import SpecimenMesh, colour
 from napari_fossiledit.params.reconstruct import MeshParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.workflows.reef import mesh
 
 Floats = NDArray[np.float32]
@@ -105,11 +105,10 @@ def build_scene(
     project_path: Path,
     params: MeshParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Scene:
     """Build the surfaces of all specimens, and join and light them while nobody waits for it."""
-    model = mesh.in_memory(project_path, params, on_progress=on_progress, cancel=cancel)
+    model = mesh.in_memory(project_path, params, job=job)
     return Scene(
         joined(model.meshes) if model.meshes else None,
         tuple(row.record() for row in model.rows),

@@ -28,7 +28,7 @@ from napari_fossiledit.widgets.canvas.view3d import (
     reduce_photographs,
     reduced_layer,
 )
-from napari_fossiledit.widgets.common.job_runner import Job, JobRunner, was_cancelled
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec, was_cancelled
 from napari_fossiledit.widgets.common.notices import show_done, show_error, told
 from napari_fossiledit.widgets.common.session import Session
 
@@ -109,7 +109,7 @@ class ProjectView:
         self._latest = self.session.slice
         if not self._reduced and not self.reducing.is_running:
             show_done("Making a reduced copy of the photographs for 3D ...")
-            job = Job("Reducing the photographs", reduce_photographs, (project.path,), False)
+            job = JobSpec("Reducing the photographs", reduce_photographs, (project.path,), False)
             self.reducing.start(job, self._show_reduced)
 
     def _show_reduced(self, copy: Reduced) -> None:

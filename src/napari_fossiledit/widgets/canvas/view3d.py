@@ -9,7 +9,7 @@ import napari
 from napari.layers import Image, Layer
 
 from napari_fossiledit.geometry import VoxelSize, ZDirection
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks.reduce import Reduced, reduced
 from napari_fossiledit.widgets.canvas.layers import AXES, ROLE, Role
@@ -89,12 +89,10 @@ class ViewLayers:
             self._hidden.append(layer.name)
 
 
-def reduce_photographs(
-    path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> Reduced:
+def reduce_photographs(path: Path, *, job: Job = QUIET) -> Reduced:
     """Make a small copy of a project's photographs; runs in a thread, with a project of its own."""
     with Project.open(path, read_only=True) as project:
-        return reduced(project.stack, longest=LONGEST, on_progress=on_progress, cancel=cancel)
+        return reduced(project.stack, longest=LONGEST, job=job)
 
 
 def reduced_layer(copy: Reduced, voxel_size: VoxelSize, z: int) -> Image:

@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.widgets.common.job_runner import (
-    Job,
     JobRunner,
+    JobSpec,
     progress_text,
     time_text,
     was_cancelled,
@@ -94,7 +94,7 @@ class JobPanel(QWidget):
         Whether it was started.
         """
         try:
-            self.runner.start(Job(title, function, args, in_process), then)
+            self.runner.start(JobSpec(title, function, args, in_process), then)
         except FossilError as error:
             show_error(error)
             return False
@@ -105,7 +105,7 @@ class JobPanel(QWidget):
         self.text.setText(text)
         self.text.setVisible(bool(text))
 
-    def _on_started(self, job: Job) -> None:
+    def _on_started(self, job: JobSpec) -> None:
         self._began, self._latest = time.monotonic(), ""
         self.bar.setRange(0, 0)
         self.bar.show()

@@ -13,7 +13,7 @@ from superqt.utils import FunctionWorker, create_worker
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
 from napari_fossiledit.jobs.process import unexpected
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Job, Progress
 
 #: Figures of a report that fit into the one line below a progress bar.
 _TOLD = ("loss", "validation")
@@ -33,7 +33,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobSpec:
     """A workflow to run.
 
     Attributes
@@ -41,7 +41,7 @@ class Job:
     title
         What it does, for the user, e.g. ``"Training"``.
     function, args
-        A module-level function that takes `args`, ``on_progress`` and ``cancel``.
+        A module-level function that takes `args`, ``job``.
     in_process
         Whether it runs in a spawned process, as everything must that is long or touches torch.
     """
@@ -57,7 +57,7 @@ class JobRunner(QObject):
 
     Signals
     -------
-    started(Job), progressed(Progress), done(object), failed(FossilError), stopped()
+    started(JobSpec), progressed(Progress), done(object), failed(FossilError), stopped()
         ``stopped`` comes last, whatever the job came to.
     """
 
@@ -69,7 +69,7 @@ class JobRunner(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.job: Job | None = None
+        self.job: JobSpec | None = None
         self._tickets = Tickets()
         self._stop = threading.Event()
         self._then: Callable[[Any], None] | None = None
@@ -84,7 +84,7 @@ class JobRunner(QObject):
         """Whether the running job was asked to stop."""
         return self.is_running and self._stop.is_set()
 
-    def start(self, job: Job, then: Callable[[Any], None] | None = None) -> None:
+    def start(self, job: JobSpec, then: Callable[[Any], None] | None = None) -> None:
         """Start a job; `then` gets its result in the window's thread.
 
         Raises
@@ -116,7 +116,7 @@ class JobRunner(QObject):
         self._tickets.draw()
         self.job = None
 
-    def _work(self, job: Job, ticket: int, stop: threading.Event) -> Outcome:
+    def _work(self, job: JobSpec, ticket: int, stop: threading.Event) -> Outcome:
         """Run the job and catch whatever comes out of it (in the worker's thread)."""
 
         def report(progress: Progress) -> None:
@@ -150,10 +150,10 @@ class JobRunner(QObject):
             self.stopped.emit()
 
 
-def _call(job: Job, report: Callable[[Progress], None], stop: threading.Event) -> Any:
+def _call(job: JobSpec, report: Callable[[Progress], None], stop: threading.Event) -> Any:
     if job.in_process:
-        return run_in_process(job.function, *job.args, on_progress=report, cancel=stop.is_set)
-    return job.function(*job.args, on_progress=report, cancel=stop.is_set)
+        return run_in_process(job.function, *job.args, job=Job(report, stop.is_set))
+    return job.function(*job.args, job=Job(report, stop.is_set))
 
 
 def time_text(seconds: float) -> str:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
-from napari_fossiledit.widgets.common.job_runner import Job, JobRunner, was_cancelled
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec, was_cancelled
 
 DELAY_MS = 150
 """How long a slider has to rest before anything is computed."""
@@ -35,7 +35,7 @@ class Latest(QObject):
     ) -> None:
         super().__init__(parent)
         self._warm = warm
-        self._wish: Job | None = None
+        self._wish: JobSpec | None = None
         self._runner = JobRunner(self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -51,7 +51,7 @@ class Latest(QObject):
 
     def ask(self, title: str, function: Callable[..., Any], *args: Any) -> None:
         """Want this call's result, and no longer that of any call before."""
-        self._wish = Job(title, self._warm.call, (function, *args), in_process=False)
+        self._wish = JobSpec(title, self._warm.call, (function, *args), in_process=False)
         self._runner.cancel()
         self._timer.start()
         self.busy.emit(True)

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_fossiledit.params.perturb import PerturbParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.perturbed_slices import prepared
 
@@ -49,8 +49,7 @@ def preview(
     z: int,
     params: PerturbParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Preview:
     """Perturb slice `z` and return no more than is shown."""
     with Project.open(project_path, read_only=True) as project:

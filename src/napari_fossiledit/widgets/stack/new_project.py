@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import Cancel, OnProgress
+from napari_fossiledit.progress import Job
 from napari_fossiledit.stacks import SuggestedGeometry, find_warnings
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
@@ -43,9 +43,9 @@ class StackLook:
         return "\n".join(filter(None, [size, origin, *self.warnings]))
 
 
-def look_at_stack(path: Path, *, on_progress: OnProgress, cancel: Cancel) -> StackLook:
+def look_at_stack(path: Path, *, job: Job) -> StackLook:
     """Open a stack and tell what it is; runs in a thread, for it reads every header."""
-    del on_progress, cancel
+    del job
     stack = new.open_source(path)
     try:
         warnings = tuple(find_warnings(stack))

@@ -8,7 +8,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.sample import reef as sample
 from napari_fossiledit.workflows.stack import new
@@ -22,8 +22,7 @@ def make_sample_project(
     folder: Path,
     params: ReefParams = PARAMS,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Path:
     """Write a sample reef and a project of it in which every fourth slice is traced.
 
@@ -32,7 +31,7 @@ def make_sample_project(
     Path
         The folder of the project.
     """
-    sample.run(folder, params, on_progress=on_progress, cancel=cancel)
+    sample.run(folder, params, job=job)
     project = folder / "sample.fossil"
     voxels = NewParams(pixel_size=params.pixel_size_um, slice_spacing=params.slice_spacing_um)
     new.run(project, folder / "images", voxels)

@@ -14,7 +14,7 @@ from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.labels import Labels, paint_labels
 from napari_fossiledit.params.annotations import FillParams, TraceParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
 
@@ -74,8 +74,7 @@ def fill_labels(
     project_path: Path,
     params: FillParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> FillResult:
     """Paint predictions or annotations into ``labels.zarr`` to be corrected there.
 
@@ -98,7 +97,7 @@ def fill_labels(
         slices = [z for z in wanted if z not in kept]
         change = project.labels.begin(f"fill from {source}") if slices else None
         painted = 0
-        for z in tracked(slices, len(slices), "Filling labels", on_progress, cancel):
+        for z in job.tracked(slices, len(slices), "Filling labels"):
             painted += _fill(project, source, z, params, change)
     return FillResult(source, tuple(slices), tuple(kept), painted)
 
@@ -126,8 +125,7 @@ def trace_slice(
     project_path: Path,
     params: TraceParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> TraceResult:
     """Take what the labels show over as annotations, and mark it as completely traced.
 
@@ -144,7 +142,7 @@ def trace_slice(
         slices = parse_slices(params.slices, project.shape[0])
         area = _area(params.region, project.slice_shape)
         traced = 0
-        for z in tracked(slices, len(slices), "Tracing", on_progress, cancel):
+        for z in job.tracked(slices, len(slices), "Tracing"):
             traced += _trace(project, z, area)
     return TraceResult(tuple(slices), traced)
 

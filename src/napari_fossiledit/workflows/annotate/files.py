@@ -23,7 +23,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.annotations import ExportParams, ImportParams, OutlinePart
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
@@ -107,8 +107,7 @@ def import_annotations(
     project_path: Path,
     params: ImportParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ImportResult:
     """Bring traced slices into a project; slices of the file replace those that were there.
 
@@ -125,7 +124,7 @@ def import_annotations(
         project.require_writable()
         file = _opened(project, params)
         with project.ledger.recorded("import", params.model_dump(mode="json")) as summary:
-            slices = tracked(file.traced_slices(), file.count, "Importing", on_progress, cancel)
+            slices = job.tracked(file.traced_slices(), file.count, "Importing")
             stored = _Stored(project, params)
             for item in slices:
                 stored.add(item, file)
@@ -259,8 +258,7 @@ def export_annotations(
     project_path: Path,
     params: ExportParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ExportResult:
     """Write instances as COCO with compressed run lengths, one slice in memory at a time.
 
@@ -282,7 +280,7 @@ def export_annotations(
         items = (_exported(project, source, z, params) for z in slices)
         written = write_coco(
             params.file,
-            tracked(items, len(slices), "Exporting", on_progress, cancel),
+            job.tracked(items, len(slices), "Exporting"),
             project.names,
             project.slice_shape,
             _classes(project, source),

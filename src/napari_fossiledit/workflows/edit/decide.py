@@ -15,7 +15,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import require_empty
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit.results import (
@@ -45,17 +45,13 @@ _WHAT = "The edit"
 # ------------------------------------------------------------------- looking
 
 
-def listing(
-    project_path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> HistoryResult:
+def listing(project_path: Path, *, job: Job = QUIET) -> HistoryResult:
     """List models and edits, each below what it was made from; loads no weights."""
     with Project.open(project_path, read_only=True) as project:
         return HistoryResult(history_of(project), in_use(project))
 
 
-def show(
-    project_path: Path, name: str, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> ShowResult:
+def show(project_path: Path, name: str, *, job: Job = QUIET) -> ShowResult:
     """Tell all that is known of an edit.
 
     Raises
@@ -77,8 +73,7 @@ def apply(
     strength: float | None = None,
     score: float | None = None,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> DecisionResult:
     """Keep an edit and use the model with it from now on.
 
@@ -105,7 +100,7 @@ def apply(
             changes = _at_strength(project, ref, strength)
             if score is not None:
                 changes["score"] = score
-            check(cancel, _WHAT)
+            job.check(_WHAT)
             record = project.edits.update(name, state=EditState.KEPT, **changes)
             also = _decided(project, ref.below, EditState.KEPT)
             set_in_use(project, name)
@@ -146,9 +141,7 @@ def _at_strength(project: Project, ref: EditRef, strength: float | None) -> dict
     return changes
 
 
-def rollback(
-    project_path: Path, name: str, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> DecisionResult:
+def rollback(project_path: Path, name: str, *, job: Job = QUIET) -> DecisionResult:
     """Take an edit back, and those on top of it: its parent is in use again.
 
     Where a model is in use that does not hold the edit, it stays in use.
@@ -162,7 +155,7 @@ def rollback(
         project.require_writable()
         record = project.edits.read(name)
         with project.ledger.recorded("edits rollback", {"name": name}) as summary:
-            check(cancel, _WHAT)
+            job.check(_WHAT)
             above = project.edits.descendants(name)
             if in_use(project) in ("", name, *above):
                 set_in_use(project, record.parent)
@@ -204,8 +197,7 @@ def export(
     name: str,
     out: Path,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ExportResult:
     """Write a model with its edits as a model folder of its own.
 
@@ -218,7 +210,7 @@ def export(
         ref = find_edit(project, name)
         require_empty(out, "a model")
         segmenter = ref.load(Device.CPU)
-        check(cancel, "The export")
+        job.check("The export")
         from napari_fossiledit.models.files.registry import read_record, save_model
 
         training = read_record(ref.root.folder).training | {"edits": _chain(ref)}
@@ -239,8 +231,7 @@ def compose(
     names: Sequence[str],
     new: str,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> NewEditResult:
     """Add up edits, each at its strength, to one new edit of what the first was made from.
 
@@ -261,7 +252,7 @@ def compose(
         from napari_fossiledit.editing.edit import Edit
 
         total = Edit()
-        for ref in tracked(refs, len(refs), "Adding up edits", on_progress, cancel):
+        for ref in job.tracked(refs, len(refs), "Adding up edits"):
             total = total.composed(ref.edit.scaled(ref.record.strength))
         parts = [{"name": r.name, "strength": r.record.strength} for r in refs]
         note = "Sum of " + ", ".join(f"{r.name} at {r.record.strength:g}" for r in refs)
@@ -307,8 +298,7 @@ def invert(
     name: str,
     new: str,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> NewEditResult:
     """Make a new edit on top of an edit that takes it away, up to rounding.
 
@@ -325,7 +315,7 @@ def invert(
         require_free_name(project, new)
         ref = find_edit(project, name)
         inverse = ref.edit.scaled(ref.record.strength).inverted()
-        check(cancel, _WHAT)
+        job.check(_WHAT)
         note = f"Inverse of {name} at {ref.record.strength:g}"
         return save_edit(project, ref, inverse, new, {"inverted": name}, note)
 

@@ -12,7 +12,7 @@ from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import Device, PredictParams
-from napari_fossiledit.progress import Cancel, OnProgress
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.choice import MATCHED_SHARE
 from napari_fossiledit.workflows.segment.predict import predict_missing
@@ -112,8 +112,7 @@ class Judging:
     class_name: str
     tolerance: float
     device: Device
-    on_progress: OnProgress
-    cancel: Cancel
+    job: Job
 
     def judge(
         self, parent: str, edit: str, slices: Sequence[int], score: float
@@ -165,8 +164,8 @@ class Judging:
     def _predicted(self, model: str, slices: Sequence[int]) -> str:
         """Source of the predictions of slices, made where they are missing."""
         params = PredictParams(model=model, device=self.device)
-        report = renamed(self.on_progress, f"Judging {model}")
-        done = predict_missing(self.project, params, slices, on_progress=report, cancel=self.cancel)
+        job = self.job.renamed(f"Judging {model}")
+        done = predict_missing(self.project, params, slices, job=job)
         return done.source
 
     def _of_ledger(self, source: str, truth: Truth) -> JudgedSlice:
@@ -179,8 +178,3 @@ def _wrong(slices: Sequence[JudgedSlice], score: float, ground: Collection[str])
     found = mistaken(slices, score=score)
     on = {name: count for name, count in found.on.items() if name not in ground}
     return replace(found, on=on)
-
-
-def renamed(on_progress: OnProgress, what: str) -> OnProgress:
-    """Say in every report what it is done for."""
-    return lambda progress: on_progress(replace(progress, message=what))

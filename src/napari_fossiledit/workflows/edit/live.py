@@ -20,7 +20,7 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.progress import Cancel, OnProgress, check, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Cancel, Job, check
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit.decide import find_edit
@@ -183,8 +183,7 @@ def reapply(
     strength: float,
     device: Device = Device.AUTO,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> float:
     """Make the model of an edit at `strength`; return the seconds it took without loading.
 
@@ -194,7 +193,7 @@ def reapply(
         Where there is no such edit, or it does not fit its parent.
     """
     with Project.open(project_path, read_only=True) as project:
-        return _timed(_loaded(project, edit, device), strength, cancel)[1]
+        return _timed(_loaded(project, edit, device), strength, job.cancelled)[1]
 
 
 def predicted(
@@ -205,8 +204,7 @@ def predicted(
     score: float = 0.0,
     device: Device = Device.AUTO,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> LivePrediction:
     """Predict slice `z` with an edit at `strength`; 0 is the model before the edit.
 
@@ -216,9 +214,9 @@ def predicted(
         Where there is no such edit or slice, or the edit does not fit its parent.
     """
     with Project.open(project_path, read_only=True) as project:
-        segmenter, apply_s = _timed(_loaded(project, edit, device), strength, cancel)
+        segmenter, apply_s = _timed(_loaded(project, edit, device), strength, job.cancelled)
         began = time.perf_counter()
-        found = find_instances(segmenter, project, z, cancel)
+        found = find_instances(segmenter, project, z, job.cancelled)
     predict_s = time.perf_counter() - began
     above = tuple(i for i in found if i.score >= score)
     return LivePrediction(edit, z, strength, above, apply_s, predict_s)
@@ -232,8 +230,7 @@ def compared(
     score: float = 0.5,
     device: Device = Device.AUTO,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> LiveComparison:
     """Predict slice `z` before an edit and with it at `strength`, and pair what was found.
 
@@ -243,9 +240,11 @@ def compared(
         See `predicted`.
     """
     with Project.open(project_path, read_only=True) as project:
-        old = _loaded(project, edit, device).before(project, z, cancel)
-    check(cancel, "The strength")
-    new = predicted(project_path, edit, strength, z, score, device, cancel=cancel)
+        old = _loaded(project, edit, device).before(project, z, job.cancelled)
+    job.check("The strength")
+    new = predicted(
+        project_path, edit, strength, z, score, device, job=Job(cancelled=job.cancelled)
+    )
     before, after = _paired([i for i in old if i.score >= score], new.instances)
     gained, lost = (
         len({i.id for i in here} - {i.id for i in there})
@@ -264,8 +263,7 @@ def curve(
     score: float = 0.0,
     device: Device = Device.AUTO,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> StrengthCurve:
     """Judge an edit at several strengths by the paper's protocol.
 
@@ -290,8 +288,8 @@ def curve(
         wanted = class_name or project.settings.classes[0]
         jobs = [(strength, truth) for strength in rising for truth in truths]
         judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in rising}
-        for strength, truth in tracked(jobs, len(jobs), "Trying strengths", on_progress, cancel):
-            found = find_instances(loaded.at(strength), project, truth.slice, cancel)
+        for strength, truth in job.tracked(jobs, len(jobs), "Trying strengths"):
+            found = find_instances(loaded.at(strength), project, truth.slice, job.cancelled)
             judged[strength].append(judged_slice(project, truth, found, wanted))
     results = {strength: protocol(judged[strength], score=score) for strength in rising}
     points = tuple(_point(strength, result) for strength, result in results.items())

@@ -16,7 +16,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
 from napari_fossiledit.params.segment import Backend
-from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit.choice import Trial, best, numbers, trials
@@ -63,8 +63,7 @@ def run(
     project_path: Path,
     params: EditParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> EditResult:
     """Rewrite a model with perturbed slices and save the edit; the model itself is not touched.
 
@@ -85,7 +84,7 @@ def run(
         require_kept(ref)
         _require_network(params, ref)
         slices = choose_slices(project, params, ref)
-        work = EditWork(project, params, ref, slices, on_progress, cancel)
+        work = EditWork(project, params, ref, slices, job)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:
             result = work.result()
             result = replace(result, page=write_page(project, result))
@@ -148,12 +147,11 @@ class EditWork:
         params: EditParams,
         ref: ModelRef,
         slices: EditSlices,
-        on_progress: OnProgress = silent,
-        cancel: Cancel = never,
+        job: Job = QUIET,
         recipes: Sequence[Recipe] | None = None,
     ) -> None:
         self.project, self.ref, self.slices = project, ref, slices
-        self.report, self.cancel = on_progress, cancel
+        self.job = job
         self.strengths = numbers(params.strengths, "strengths", 0.0, STRONGEST)
         self.scores = numbers(params.scores, "scores", 0.0, 1.0)
         self.notes: list[str] = self._seen_before()
@@ -192,13 +190,16 @@ class EditWork:
         solution = solve(
             segmenter,
             Pairs(
-                self.project, self.recipes, params.fossil_weight, params.marked_only, self.cancel
+                self.project,
+                self.recipes,
+                params.fossil_weight,
+                params.marked_only,
+                self.job.cancelled,
             ),
             params,
             preserve=Slices(self.project, self.slices.preserve),
             pixel_size_um=self.project.geometry.pixel_size_um,
-            on_progress=self.report,
-            cancel=self.cancel,
+            job=self.job,
         )
         if solution.cancelled:
             self.notes.append(_SOLVING_CANCELLED)
@@ -224,11 +225,11 @@ class EditWork:
         truths = [read_truth(self.project, z) for z in self.slices.tuning]
         wanted = (0.0, *sorted(set(self.strengths) - {0.0}))
         jobs = [(strength, truth) for strength in wanted for truth in truths]
-        clock = Clock(len(jobs), self.report)
+        clock = self.job.clock(len(jobs))
         judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in wanted}
         edited, at = segmenter, 0.0
         for done, (strength, truth) in enumerate(jobs):
-            check(self.cancel, "Choosing the strength")
+            self.job.check("Choosing the strength")
             told = f"strength {strength:g} on slice {truth.slice}"
             clock.tick(done, f"Choosing the strength: {told}")
             if at != strength:
@@ -240,7 +241,7 @@ class EditWork:
         return (Trial(0.0, 0.0, protocol(unedited), accepted=True), *found)
 
     def _judged(self, segmenter: MaskRcnnSegmenter, truth: Truth) -> JudgedSlice:
-        found = find_instances(segmenter, self.project, truth.slice, self.cancel)
+        found = find_instances(segmenter, self.project, truth.slice, self.job.cancelled)
         return judged_slice(self.project, truth, found, self.params.class_name)
 
     def choose(self, tried: Sequence[Trial], stopped: bool = False) -> tuple[float, float]:
@@ -359,8 +360,7 @@ class EditWork:
             params.class_name,
             params.tolerance,
             params.device,
-            self.report,
-            self.cancel,
+            self.job,
         )
 
     def _unjudged(self, result: EditResult, why: str) -> EditResult:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Change, JudgedSlice, changes, judge
@@ -25,7 +25,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ALL, ProbeParams, chosen_presets
 from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.probe.report import draw, page
 from napari_fossiledit.workflows.probe.result import ProbeResult, Tried
@@ -51,8 +51,7 @@ def run(
     project_path: Path,
     params: ProbeParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ProbeResult:
     """Run perturbations over slices, and write a report with the largest weakness in words.
 
@@ -71,7 +70,7 @@ def run(
         ref = find_model(project, params.model)
         recorded = project.ledger.recorded("probe", params.model_dump(mode="json"))
         with recorded as summary, _report_folder(project, ref.name) as (draft, folder):
-            work = _Work(project, params, ref, draft, on_progress, cancel)
+            work = _Work(project, params, ref, draft, job)
             result = work.result(truths, presets, folder / PAGE)
             _write(result, project, params, draft)
             summary.update(result.summary())
@@ -163,11 +162,10 @@ class _Work:
         params: ProbeParams,
         ref: ModelRef,
         draft: Path,
-        on_progress: OnProgress,
-        cancel: Cancel,
+        job: Job,
     ) -> None:
         self._project, self._params, self._ref, self._draft = project, params, ref, draft
-        self._on_progress, self._cancel = on_progress, cancel
+        self._job = job
         self._skipped: list[str] = []
 
     def result(
@@ -180,9 +178,9 @@ class _Work:
         steps = [(truth, trial) for truth in truths for trial in trials]
         stored = {t.slice: self._project.instances(original, t.slice) for t in truths}
         judged = {t.slice: self._judged(t, stored[t.slice]) for t in truths}
-        clock = Clock(len(steps), self._on_progress)
+        clock = self._job.clock(len(steps))
         for done, (truth, trial) in enumerate(steps):
-            check(self._cancel, "Probing")
+            self._job.check("Probing")
             clock.tick(done, f"Probing slice {truth.slice}: {trial.preset}")
             self._try(segmenter, truth, trial, judged[truth.slice])
         clock.tick(len(steps), "Probed")
@@ -203,8 +201,7 @@ class _Work:
     def _original(self, slices: Sequence[int]) -> str:
         """Predict the slices as they are where that was not done; name the predictions."""
         wanted = PredictParams(model=self._params.model, device=self._params.device)
-        hooks: Any = {"on_progress": self._on_progress, "cancel": self._cancel}
-        return predict_missing(self._project, wanted, slices, **hooks).source
+        return predict_missing(self._project, wanted, slices, job=self._job).source
 
     def _judged(self, truth: Truth, found: Sequence[Instance]) -> JudgedSlice:
         shape, name = self._project.slice_shape, self._params.class_name
@@ -221,7 +218,7 @@ class _Work:
             made.perturbed,
             slice_index=truth.slice,
             pixel_size_um=self._project.geometry.pixel_size_um,
-            cancel=self._cancel,
+            cancel=self._job.cancelled,
         )
         after = self._judged(truth, found)
         trial.steps = trial.steps or made.steps
@@ -249,7 +246,7 @@ class _Work:
         steps = self._params.steps if preset is Preset.CUSTOM else ""
         params = self._params.model_copy(update={"preset": preset, "steps": steps})
         try:
-            return prepared(self._project, z, params, cancel=self._cancel)
+            return prepared(self._project, z, params, cancel=self._job.cancelled)
         except CancelledError:
             raise
         except FossilError as error:

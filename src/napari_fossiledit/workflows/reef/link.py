@@ -10,7 +10,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import LinkParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
@@ -72,8 +72,7 @@ def run(
     project_path: Path,
     params: LinkParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> LinkOutcome:
     """Link a source; only the column that tells specimens is written.
 
@@ -88,16 +87,14 @@ def run(
         project.require_writable()
         params = with_class(project, params)
         with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
-            outcome = _run(project, params, on_progress, cancel)
+            outcome = _run(project, params, job)
             summary.update(outcome.summary())
     return outcome
 
 
-def _run(
-    project: Project, params: LinkParams, on_progress: OnProgress, cancel: Cancel
-) -> LinkOutcome:
+def _run(project: Project, params: LinkParams, job: Job) -> LinkOutcome:
     source = find_linkable(project, params.source)
-    reader = _Reader(project, source, params, on_progress, cancel)
+    reader = _Reader(project, source, params, job)
     keep = project.ledger.identified(source, params.class_name) and not params.relink
     outcome = _kept(reader, params) if keep else None
     if outcome is None or outcome.specimens == 0:
@@ -114,11 +111,10 @@ class _Reader:
         project: Project,
         source: str,
         params: LinkParams,
-        on_progress: OnProgress,
-        cancel: Cancel,
+        job: Job,
     ) -> None:
         self._project, self.source, self._params = project, source, params
-        self._on_progress, self._cancel = on_progress, cancel
+        self._job = job
         self.identities: Identities = {}
         self.classes: set[str] = set()
 
@@ -126,7 +122,7 @@ class _Reader:
         """Read the instances to be linked, slice by slice."""
         chosen = slices_of(self._project, self.source)
         message = "Linking slice"
-        for z in tracked(chosen, len(chosen), message, self._on_progress, self._cancel):
+        for z in self._job.tracked(chosen, len(chosen), message):
             yield self._read(z)
 
     def _read(self, z: int) -> Sequence[Instance]:

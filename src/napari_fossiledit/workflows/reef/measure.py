@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_fossiledit.exchange.tables import require_table, write_table
 from napari_fossiledit.params.reconstruct import MeshParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow
 from napari_fossiledit.workflows.shared.specimens import each_specimen, measured, mesh_warnings
@@ -49,8 +49,7 @@ def run(
     out: Path,
     params: MeshParams = DEFAULTS,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> MeasureResult:
     """Measure every specimen and write a table.
 
@@ -70,7 +69,7 @@ def run(
     rows: list[SpecimenRow] = []
     warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, on_progress, cancel):
+        for found in each_specimen(project, params, job):
             rows.append(measured(project, found))
             warnings.extend(mesh_warnings(found))
     write_table([row.record() for row in rows], out)

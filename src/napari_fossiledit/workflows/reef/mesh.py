@@ -10,7 +10,7 @@ from typing import Any
 from napari_fossiledit.exchange.meshes import SpecimenMesh, write_mesh, write_scene
 from napari_fossiledit.files import explained
 from napari_fossiledit.params.reconstruct import MeshParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
@@ -79,8 +79,7 @@ def run(
     out_dir: Path,
     params: MeshParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> MeshResult:
     """Write a closed surface of every specimen and one scene of all.
 
@@ -96,7 +95,7 @@ def run(
         out_dir.mkdir(parents=True, exist_ok=True)
     written = _Written(out_dir, params)
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, on_progress, cancel):
+        for found in each_specimen(project, params, job):
             written.add(project, found)
     return written.finish()
 
@@ -105,8 +104,7 @@ def in_memory(
     project_path: Path,
     params: MeshParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> SpecimenModel:
     """Build the surface of every specimen and write nothing.
 
@@ -124,7 +122,7 @@ def in_memory(
     rows: list[SpecimenRow] = []
     warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, on_progress, cancel):
+        for found in each_specimen(project, params, job):
             meshes.append(_named(found.key, found.surface))
             rows.append(measured(project, found))
             warnings.extend(mesh_warnings(found))

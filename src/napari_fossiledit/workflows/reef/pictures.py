@@ -13,7 +13,7 @@ from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Mask, Part
 from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import MeshParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef import Surface
 from napari_fossiledit.workflows.shared.sources import find_source, with_class
@@ -40,8 +40,7 @@ def run(
     out_dir: Path,
     params: PictureParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> PicturesResult:
     """Draw slices with their predictions (yellow) and traced instances (blue), and specimens.
 
@@ -57,10 +56,10 @@ def run(
         slices = _chosen(project, params)
         files = [
             _draw_slice(project, z, params, out_dir)
-            for z in tracked(slices, len(slices), "Drawing slice", on_progress, cancel)
+            for z in job.tracked(slices, len(slices), "Drawing slice")
         ]
         if params.specimens:
-            files.append(_draw_specimens(project, params, out_dir, on_progress, cancel))
+            files.append(_draw_specimens(project, params, out_dir, job))
     return PicturesResult(out_dir, tuple(files))
 
 
@@ -101,12 +100,11 @@ def _draw_specimens(
     project: Project,
     params: PictureParams,
     out_dir: Path,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> Path:
     surfaces: list[Surface] = []
     meshes = MeshParams(max_faces=_FACES)
-    for found in each_specimen(project, meshes, on_progress, cancel):
+    for found in each_specimen(project, meshes, job):
         if found.key.class_name == params.class_name:
             surfaces.append(found.surface.in_rock(project.geometry.z_direction))
     if not surfaces:

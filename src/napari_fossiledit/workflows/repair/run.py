@@ -19,7 +19,7 @@ from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.perturb import Scene, perturb
 from napari_fossiledit.perturb.scene import Image
-from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.choice import Trial, best
 from napari_fossiledit.workflows.edit.judging import SEEN
@@ -66,8 +66,7 @@ def run(
     project_path: Path,
     params: RepairParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> RepairResult:
     """Find out what misleads a model at a place, and propose an edit that mends it.
 
@@ -85,7 +84,7 @@ def run(
         ref = find_model(project, params.model)
         require_kept(ref)
         with project.ledger.recorded("repair", params.model_dump(mode="json")) as summary:
-            repair = _prepared(project, params, ref, on_progress, cancel)
+            repair = _prepared(project, params, ref, job)
             result = repair.result()
             result = replace(result, page=write_page(project, result))
             summary.update(result.summary())
@@ -106,12 +105,11 @@ def _prepared(
     project: Project,
     params: RepairParams,
     ref: ModelRef,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> _Repair:
     """Predict the slice, find the place, and settle what the edit is made with."""
     wanted = PredictParams(model=params.model, device=params.device)
-    done = predict_missing(project, wanted, [params.slice], on_progress=on_progress, cancel=cancel)
+    done = predict_missing(project, wanted, [params.slice], job=job)
     class_name = project.settings.classes[0]
     place = find_place(project, params, ref.name, done.source, class_name)
     known = known_of(project, place, done.source)
@@ -121,7 +119,7 @@ def _prepared(
     slices = choose_slices(project, edit, ref)
     here = recipe_for(edit, params, place, known)
     recipes = [here if z == place.slice else Recipe(z, edit) for z in slices.edit]
-    work = EditWork(project, edit, ref, slices, on_progress, cancel, recipes)
+    work = EditWork(project, edit, ref, slices, job, recipes)
     return _Repair(work, place, known, done.source)
 
 
@@ -183,10 +181,10 @@ class _Repair:
             textured=bool(texture),
         )
         scene = self._scene(texture)
-        clock = Clock(len(tests), self.work.report)
+        clock = self.work.job.clock(len(tests))
         found = []
         for done, test in enumerate(tests):
-            check(self.work.cancel, "The repair")
+            self.work.job.check("The repair")
             clock.tick(done, f"Trying what misleads the model: {test.words}")
             found.append(self._test(segmenter, test, scene))
         return found
@@ -216,14 +214,14 @@ class _Repair:
             made,
             slice_index=self.place.slice,
             pixel_size_um=self.project.geometry.pixel_size_um,
-            cancel=self.work.cancel,
+            cancel=self.work.job.cancelled,
         )
         y0, x0, y1, x1 = around(self.place)
         return outcome(self.place, test, self._found_before, found, made[y0:y1, x0:x1].copy())
 
     def _perturbed(self, test: PlaceTest, scene: Scene) -> tuple[PlaceTest, Image]:
         """Perturb with real mud, or with its colour where the slice shows too little of it."""
-        cancel = self.work.cancel
+        cancel = self.work.job.cancelled
         try:
             return test, perturb(scene, [test.step], cancel=cancel).image
         except CancelledError:
@@ -241,12 +239,12 @@ class _Repair:
         work, z = self.work, self.place.slice
         wanted = sorted({*work.strengths} - {0.0})
         found = {0.0: self._found_before}
-        clock = Clock(len(wanted), work.report)
+        clock = work.job.clock(len(wanted))
         for done, strength in enumerate(wanted):
-            check(work.cancel, "Looking at the place")
+            work.job.check("Looking at the place")
             clock.tick(done, f"Looking at the place at strength {strength:g}")
             edited = solution.edit.apply(segmenter, strength)
-            found[strength] = find_instances(edited, self.project, z, work.cancel)
+            found[strength] = find_instances(edited, self.project, z, work.job.cancelled)
         return found
 
     def _choose(

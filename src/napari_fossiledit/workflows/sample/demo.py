@@ -17,7 +17,7 @@ from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshPar
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.workflows.annotate.files import import_annotations
@@ -55,9 +55,7 @@ class DemoResult:
         return {"out": str(self.out), "project": str(self.project), **self.results}
 
 
-def run(
-    params: DemoParams, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> DemoResult:
+def run(params: DemoParams, *, job: Job = QUIET) -> DemoResult:
     """Segment a sample reef with the shipped model and reconstruct it.
 
     What an earlier run finished in the same folder is used again.
@@ -69,34 +67,33 @@ def run(
     """
     out = params.out
     project = out / "reef.fossil"
-    hooks: dict[str, Any] = {"on_progress": on_progress, "cancel": cancel}
-    _sample(out / "sample", project, params, hooks)
-    _project(project, out / "sample", hooks)
+    _sample(out / "sample", project, params, job)
+    _project(project, out / "sample", job)
     results: dict[str, Any] = {}
-    for name, step in _steps(project, out, hooks).items():
+    for name, step in _steps(project, out, job).items():
         start = time.monotonic()
         summary = step().summary()
         results[name] = {**summary, "seconds": round(time.monotonic() - start, 1)}
     return DemoResult(out, project, results)
 
 
-def _steps(project: Path, out: Path, hooks: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+def _steps(project: Path, out: Path, job: Job) -> dict[str, Callable[[], Any]]:
     """Tell what is done with the project, in this order."""
     meshes = MeshParams(format=MeshFormat.PLY)
     drawn = PictureParams(model=MODEL)
     return {
-        "predict": lambda: predict.run(project, PredictParams(model=MODEL), **hooks),
+        "predict": lambda: predict.run(project, PredictParams(model=MODEL), job=job),
         "evaluate": lambda: evaluate.run(
-            project, EvaluateParams(model=MODEL, slices="all"), **hooks
+            project, EvaluateParams(model=MODEL, slices="all"), job=job
         ),
-        "link": lambda: link.run(project, LinkParams(source=MODEL), **hooks),
-        "mesh": lambda: mesh.run(project, out / "meshes", meshes, **hooks),
-        "measure": lambda: measure.run(project, out / "specimens.csv", meshes, **hooks),
-        "pictures": lambda: pictures.run(project, out / "pictures", drawn, **hooks),
+        "link": lambda: link.run(project, LinkParams(source=MODEL), job=job),
+        "mesh": lambda: mesh.run(project, out / "meshes", meshes, job=job),
+        "measure": lambda: measure.run(project, out / "specimens.csv", meshes, job=job),
+        "pictures": lambda: pictures.run(project, out / "pictures", drawn, job=job),
     }
 
 
-def _sample(folder: Path, project: Path, params: DemoParams, hooks: dict[str, Any]) -> None:
+def _sample(folder: Path, project: Path, params: DemoParams, job: Job) -> None:
     """Write the sample reef, unless a complete one of the same parameters is there."""
     reef = ReefParams(slices=params.slices, size=params.size, seed=params.seed)
     truth = folder / "truth.json"
@@ -109,15 +106,15 @@ def _sample(folder: Path, project: Path, params: DemoParams, hooks: dict[str, An
             expected=f"{params.slices} slices of {params.size} pixels, seed {params.seed}",
             advice="Choose another folder with --out, or remove this one.",
         )
-    sample.run(folder, reef, **hooks)
+    sample.run(folder, reef, job=job)
 
 
-def _project(project: Path, folder: Path, hooks: dict[str, Any]) -> None:
+def _project(project: Path, folder: Path, job: Job) -> None:
     """Make the project with its truth, unless it is there; a killed run may have left half."""
     if not (project / SETTINGS_FILE).exists():
-        new.run(project, folder / "images", NewParams(), **hooks)
+        new.run(project, folder / "images", NewParams(), job=job)
     with Project.open(project) as opened:
         if any(run.kind == "import" and run.status == "done" for run in opened.ledger.runs()):
             return
     truth = ImportParams(file=folder / "annotations.json")
-    import_annotations(project, truth, **hooks)
+    import_annotations(project, truth, job=job)

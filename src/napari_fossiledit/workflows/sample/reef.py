@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_fossiledit.exchange.reef_files import write_reef
 from napari_fossiledit.params.reef import ReefParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.samples.reef import Reef
 
 
@@ -34,8 +34,7 @@ def run(
     out: Path,
     params: ReefParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> SampleResult:
     """Write a sample reef with its exact truth into `out`; see `exchange.reef_files.write_reef`."""
-    return SampleResult(write_reef(Reef(params), out, on_progress, cancel))
+    return SampleResult(write_reef(Reef(params), out, job))

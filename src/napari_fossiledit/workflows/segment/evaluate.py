@@ -12,7 +12,7 @@ from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate, judg
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
@@ -66,8 +66,7 @@ def run(
     project_path: Path,
     params: EvaluateParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> EvaluateResult:
     """Judge a model on traced slices, predicting those that have no prediction yet.
 
@@ -84,10 +83,10 @@ def run(
         region = Region.parse(params.region) if params.region else None
         for z in slices:
             read_truth(project, z, region)
-        source, notes = _source(project, params, slices, on_progress, cancel)
+        source, notes = _source(project, params, slices, job)
         judged = _judged(project, params, source, slices, region)
         figures = evaluate(
-            tracked(judged, len(slices), "Judging slice", on_progress, cancel),
+            job.tracked(judged, len(slices), "Judging slice"),
             score=params.score,
             detection_score=params.detection_score,
         )
@@ -122,8 +121,7 @@ def _source(
     project: Project,
     params: EvaluateParams,
     slices: Sequence[int],
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> tuple[str, tuple[str, ...]]:
     """Name of the predictions in the ledger, and what to tell of them; missing ones are made.
 
@@ -133,7 +131,7 @@ def _source(
         from napari_fossiledit.workflows.segment.predict import predict_missing
 
         wanted = _options(project, params)
-        done = predict_missing(project, wanted, slices, on_progress=on_progress, cancel=cancel)
+        done = predict_missing(project, wanted, slices, job=job)
         return done.source, (*done.notes, *_not_judged(project, done))
     missing = set(slices) - project.ledger.done(params.model)
     if missing:

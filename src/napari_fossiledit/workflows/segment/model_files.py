@@ -15,7 +15,7 @@ from napari_fossiledit.files import explained, read_json, require_empty
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.progress import Cancel, Clock, OnProgress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.shared.foreign_models import (
     proposed_name,
@@ -128,9 +128,7 @@ class ExportedModel:
 # ------------------------------------------------------------------- looking
 
 
-def list_models(
-    project_path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> ModelList:
+def list_models(project_path: Path, *, job: Job = QUIET) -> ModelList:
     """List the models and edits of a project and the models that come along.
 
     Reads no weights and does not import torch.
@@ -181,8 +179,7 @@ def import_model(
     file: Path,
     params: ImportModelParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ImportedModel:
     """Make a checkpoint of detectron2 a model of the project, used by its name like any other.
 
@@ -204,7 +201,7 @@ def import_model(
         require_free_name(project, full.name)
         asked = {"file": str(file.absolute()), **full.model_dump(mode="json")}
         with project.ledger.recorded("models import", asked) as summary:
-            result = _imported(project, file, full, on_progress, cancel)
+            result = _imported(project, file, full, job)
             summary.update(result.summary())
     return result
 
@@ -213,10 +210,9 @@ def _imported(
     project: Project,
     file: Path,
     params: ImportModelParams,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> ImportedModel:
-    clock = Clock(3, on_progress, "Reading the checkpoint")
+    clock = job.clock(3, "Reading the checkpoint")
     clock.tick(0)
     found = read_foreign(
         file,
@@ -225,11 +221,11 @@ def _imported(
         classes=params.classes,
         config=params.config,
     )
-    check(cancel, "The import")
+    job.check("The import")
     clock.tick(1, "Building the network")
     segmenter, more = _built(found.model, params.scale, project.geometry.pixel_size_um)
     notes = (*found.notes, *more)
-    check(cancel, "The import")
+    job.check("The import")
     clock.tick(2, "Saving the model")
     folder = project.model_folder(params.name)
     _save(segmenter, folder, _origin(file, params, found.model, notes))
@@ -306,8 +302,7 @@ def export_model(
     out: Path,
     params: ExportModelParams | None = None,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ExportedModel:
     """Write a model or an edit as ``model_final.pth`` and ``config.yaml`` of detectron2.
 
@@ -330,10 +325,10 @@ def export_model(
         require_empty(out, "a model")
         asked = {"model": ref.name, "out": str(out.absolute()), **chosen.model_dump(mode="json")}
         with _noted(project, "models export", asked) as summary:
-            clock = Clock(2, on_progress, "Loading the model")
+            clock = job.clock(2, "Loading the model")
             clock.tick(0)
             segmenter = ref.load(Device.CPU)
-            check(cancel, "The export")
+            job.check("The export")
             clock.tick(1, "Writing the checkpoint")
             result = _exported(segmenter, ref.name, out, chosen)
             clock.tick(2, "Wrote the checkpoint")

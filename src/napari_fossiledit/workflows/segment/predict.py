@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import Device, Engine, PredictParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
@@ -62,8 +62,7 @@ def run(
     project_path: Path,
     params: PredictParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> PredictResult:
     """Predict the slices that have no prediction of this model yet.
 
@@ -76,7 +75,7 @@ def run(
     """
     with Project.open(project_path) as project:
         slices = parse_slices(params.slices, project.shape[0])
-        done = predict_missing(project, params, slices, on_progress=on_progress, cancel=cancel)
+        done = predict_missing(project, params, slices, job=job)
         _remember(project, done)
         return done
 
@@ -86,8 +85,7 @@ def predict_missing(
     params: PredictParams,
     slices: Sequence[int],
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> PredictResult:
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
@@ -101,7 +99,7 @@ def predict_missing(
         left = [v for v in planned if v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes
-        _predict(project, segmenter, left, params, on_progress, cancel)
+        _predict(project, segmenter, left, params, job)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
@@ -128,12 +126,11 @@ def _predict(
     segmenter: MaskRcnnSegmenter,
     planned: Sequence[Visit],
     params: PredictParams,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> None:
     with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
         summary["source"] = planned[-1].source
-        for visit in tracked(planned, len(planned), "Predicting slice", on_progress, cancel):
+        for visit in job.tracked(planned, len(planned), "Predicting slice"):
             found = segmenter.predict(
                 project.stack.read(visit.slice),
                 slice_index=visit.slice,
@@ -142,7 +139,7 @@ def _predict(
                 max_detections=params.max_detections,
                 score_floor=params.score_floor,
                 prior=visit.prior(project, params),
-                cancel=cancel,
+                cancel=job.cancelled,
             )
             project.ledger.store(visit.source, visit.slice, found)
 

@@ -11,7 +11,7 @@ from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.models.files.places import RECORD
 from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.segment import Backend, TrainParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model
 from napari_fossiledit.workflows.shared.truth import ProjectSamples
@@ -53,8 +53,7 @@ def run(
     project_path: Path,
     params: TrainParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> TrainOutcome:
     """Train a new model, or go on with one of that name that was interrupted.
 
@@ -76,7 +75,7 @@ def run(
         summary: dict[str, Any] = {}
         status = "failed"
         try:
-            outcome = _train(samples, full, folder, on_progress, cancel)
+            outcome = _train(samples, full, folder, job)
             summary, status = outcome.summary(), outcome.stopped
         finally:
             project.ledger.end_run(record, status, summary)
@@ -152,10 +151,9 @@ def _train(
     samples: ProjectSamples,
     params: TrainParams,
     folder: Path,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> TrainOutcome:
-    result = _trained(samples, params, folder, on_progress, cancel)
+    result = _trained(samples, params, folder, job)
     return TrainOutcome(
         name=params.name,
         folder=folder,
@@ -173,16 +171,13 @@ def _trained(
     samples: ProjectSamples,
     params: TrainParams,
     folder: Path,
-    on_progress: OnProgress,
-    cancel: Cancel,
+    job: Job,
 ) -> TrainResult:
     """Train with the trainer that was chosen."""
     if params.backend is Backend.DETECTRON2:
         from napari_fossiledit.models.native.training import train_native
 
-        return train_native(samples, params, folder=folder, on_progress=on_progress, cancel=cancel)
+        return train_native(samples, params, folder=folder, job=job)
     from napari_fossiledit.models.training.train import train
 
-    return train(
-        samples, params, folder=folder, resume=True, on_progress=on_progress, cancel=cancel
-    )
+    return train(samples, params, folder=folder, resume=True, job=job)

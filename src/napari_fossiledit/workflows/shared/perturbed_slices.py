@@ -28,7 +28,7 @@ from napari_fossiledit.perturb import (
 from napari_fossiledit.perturb.fills import Mud, as_pixel
 from napari_fossiledit.perturb.scene import Colour, Image, Where
 from napari_fossiledit.perturb.texture import check_crop
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Cancel, Job, never
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
 from napari_fossiledit.workflows.shared.sources import find_source
@@ -107,8 +107,7 @@ def run(
     params: PerturbParams,
     out: Path | None = None,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> PerturbResult:
     """Perturb one slice, and write it as a PNG where `out` names one.
 
@@ -119,9 +118,9 @@ def run(
         be written.
     """
     with Project.open(project_path, read_only=True) as project:
-        on_progress(Progress(0, 1, f"Perturbing slice {z}"))
-        made = prepared(project, z, params, cancel=cancel)
-        on_progress(Progress(1, 1, f"Perturbed slice {z}"))
+        job.report(0, 1, f"Perturbing slice {z}")
+        made = prepared(project, z, params, cancel=job.cancelled)
+        job.report(1, 1, f"Perturbed slice {z}")
     if out is not None:
         pictures.write_png(out, pictures.as_rgb(made.perturbed))
     return PerturbResult(made, out)
@@ -133,8 +132,7 @@ def pick_mud(
     x: float,
     y: float,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> PickResult:
     """Take the colour at a pixel of a slice for the mud colour of the project.
 
@@ -147,10 +145,10 @@ def pick_mud(
         project.require_writable()
         image = project.stack.read(_checked(project, z))
         red, green, blue = (round(value) for value in pick_colour(image, x, y))
-        check(cancel, "Picking the mud colour")
+        job.check("Picking the mud colour")
         project.ledger.set_meta(PICKED_ON, z)
         project.update(mud_colour=(red, green, blue))
-        on_progress(Progress(1, 1, "Picked the mud colour"))
+        job.report(1, 1, "Picked the mud colour")
     return PickResult(z, (red, green, blue))
 
 

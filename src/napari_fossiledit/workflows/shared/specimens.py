@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import MeshParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent, tracked
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.reef import (
     SpecimenRow,
@@ -100,9 +100,7 @@ def linked_source(project: Project, text: str) -> tuple[str, list[str]]:
     return source, sorted(classes)
 
 
-def read_specimens(
-    project: Project, text: str, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> Specimens:
+def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
     """List the specimens of a source.
 
     Raises
@@ -113,7 +111,7 @@ def read_specimens(
     source, classes = linked_source(project, text)
     found = Specimens(project, source)
     slices = slices_of(project, source)
-    for z in tracked(slices, len(slices), "Listing specimens", on_progress, cancel):
+    for z in job.tracked(slices, len(slices), "Listing specimens"):
         for instance in project.instances(source, z):
             if instance.class_name in classes and instance.specimen is not None:
                 _note(found, instance, SpecimenKey(instance.class_name, instance.specimen))
@@ -136,8 +134,7 @@ def _note(specimens: Specimens, instance: Instance, key: SpecimenKey) -> None:
 def reconstructed(
     specimens: Specimens,
     params: MeshParams,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> Iterator[Reconstructed]:
     """Build the surface of one specimen after the other.
 
@@ -145,7 +142,7 @@ def reconstructed(
     """
     keys = specimens.keys
     geometry = specimens.project.geometry
-    for key in tracked(keys, len(keys), "Building surfaces", on_progress, cancel):
+    for key in job.tracked(keys, len(keys), "Building surfaces"):
         instances = specimens.instances(key)
         sections = sections_of(instances)
         if any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
@@ -153,9 +150,7 @@ def reconstructed(
             yield Reconstructed(key, tuple(instances), simplified(surface, params.max_faces))
 
 
-def each_specimen(
-    project: Project, params: MeshParams, on_progress: OnProgress, cancel: Cancel
-) -> Iterator[Reconstructed]:
+def each_specimen(project: Project, params: MeshParams, job: Job) -> Iterator[Reconstructed]:
     """Build the surfaces of all specimens of a source, one at a time.
 
     Raises
@@ -163,8 +158,8 @@ def each_specimen(
     FossilError
         Where nothing is linked.
     """
-    specimens = read_specimens(project, params.source, on_progress, cancel)
-    return reconstructed(specimens, params, on_progress, cancel)
+    specimens = read_specimens(project, params.source, job)
+    return reconstructed(specimens, params, job)
 
 
 def measured(project: Project, found: Reconstructed) -> SpecimenRow:

@@ -9,7 +9,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.stack_convert import convert_stack
 from napari_fossiledit.params.convert import ConvertParams
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 
 IMAGES = "images.zarr"
@@ -42,8 +42,7 @@ def run(
     project_path: Path,
     params: ConvertParams | None = None,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> ConvertResult:
     """Convert the stack of a project to ``images.zarr``, going on where an earlier run stopped.
 
@@ -62,9 +61,7 @@ def run(
         target = project.path / IMAGES
         _require_photographs(project)
         if project.stack_path != target.resolve():
-            convert_stack(
-                project.stack, target, project.geometry, on_progress=on_progress, cancel=cancel
-            )
+            convert_stack(project.stack, target, project.geometry, job=job)
         if use:
             project.set_stack_path(target)
         return ConvertResult(target, project.shape[0], use)

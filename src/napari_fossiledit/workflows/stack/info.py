@@ -10,7 +10,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.progress import Cancel, OnProgress, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
@@ -35,9 +35,7 @@ class InfoResult:
         return self.content
 
 
-def run(
-    project_path: Path, *, on_progress: OnProgress = silent, cancel: Cancel = never
-) -> InfoResult:
+def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
     """Look a project over, without reading an image.
 
     Returns

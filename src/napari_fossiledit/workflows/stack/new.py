@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_fossiledit.exchange.tracings.outlines import read_outlines
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import Cancel, OnProgress, Progress, check, never, silent
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import SectionStack, find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
@@ -57,8 +57,7 @@ def run(
     stack_path: Path,
     params: NewParams,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> NewResult:
     """Make a project.
 
@@ -75,12 +74,12 @@ def run(
     FossilError
         Where there is no usable stack, or the folder is taken.
     """
-    on_progress(Progress(0, 1, "Reading the headers of the slices"))
+    job.report(0, 1, "Reading the headers of the slices")
     stack = open_source(stack_path)
-    check(cancel, "Making the project")
+    job.check("Making the project")
     with Project.create(project_path, stack, params) as project:
         result = _result(project, stack)
-    on_progress(Progress(1, 1, "Made the project"))
+    job.report(1, 1, "Made the project")
     return result
 
 
@@ -88,8 +87,7 @@ def move_stack(
     project_path: Path,
     stack_path: Path,
     *,
-    on_progress: OnProgress = silent,
-    cancel: Cancel = never,
+    job: Job = QUIET,
 ) -> NewResult:
     """Tell a project where its photographs have been moved to.
 
@@ -98,12 +96,12 @@ def move_stack(
     FossilError
         Where those are other photographs.
     """
-    on_progress(Progress(0, 1, "Reading the headers of the slices"))
-    check(cancel, "Moving the stack")
+    job.report(0, 1, "Reading the headers of the slices")
+    job.check("Moving the stack")
     with Project.open(project_path) as project:
         project.set_stack_path(stack_path)
         result = _result(project, project.stack)
-    on_progress(Progress(1, 1, "Found the stack"))
+    job.report(1, 1, "Found the stack")
     return result
 
 
