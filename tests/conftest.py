@@ -15,6 +15,7 @@ WINDOW_FIXTURES = {"make_napari_viewer", "qapp", "qtbot"}
 
 # Read when napari, Qt or OpenMP are first imported, so they are set before any test is.
 _SETTINGS = tempfile.TemporaryDirectory(prefix="fossiledit-tests-")
+os.environ["XDG_CACHE_HOME"] = str(Path(_SETTINGS.name) / "cache")
 os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS.name) / "settings.yaml")
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))

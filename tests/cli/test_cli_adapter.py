@@ -1,7 +1,10 @@
 """The adapter from parameter models to options, against a fake workflow."""
 
+import inspect
 import json
+import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +14,13 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from napari_fossiledit.cli.adapter import fossil_command
+from napari_fossiledit.cli.commands import COMMANDS
 from napari_fossiledit.cli.console import progress_text
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.log import log_file
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.segment import Architecture
-from napari_fossiledit.progress import Clock, Progress
+from napari_fossiledit.progress import QUIET, Clock, Progress
 
 
 class Fake(Params):
@@ -110,3 +115,35 @@ def test_a_full_stdout_is_a_message(monkeypatch):
     result = invoke(run, "--json")
     assert result.exit_code == 1
     assert "No space left" in result.stderr
+
+
+def test_an_unexpected_error_leaves_its_traceback_in_the_log_that_the_message_names():
+    def fails(params, job):
+        raise KeyError("boom")
+
+    run = invoke(fails)
+    assert str(log_file()) in run.stderr
+    logged = log_file().read_text()
+    assert "Traceback" in logged
+    assert "in fails" in logged
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_each_command_of_the_table_fits_its_workflow(command):
+    module, name = command.workflow.split(":")
+    workflow = getattr(import_module(f"napari_fossiledit.workflows.{module}"), name)
+    given = [a.name for a in command.arguments if a.name not in command.skip]
+    given += ["params"] if command.params else []
+    inspect.signature(workflow).bind(*given, *(o.name for o in command.options), job=QUIET)
+
+
+def test_verbose_prints_the_log():
+    program = "from napari_fossiledit.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "info", "x", "--verbose"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "INFO napari_fossiledit.cli.adapter: Show what a project holds." in done.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated, Any, Protocol, get_origin
 
@@ -17,18 +19,32 @@ from pydantic_core import PydanticUndefined
 from napari_fossiledit.cli.console import ProgressPrinter, interruptible, print_error, print_result
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs.process import unexpected
+from napari_fossiledit.log import start_logging
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.progress import Job
 
 _HIDDEN = {"version"}
 _CANCELLED = 130
+_log = logging.getLogger(__name__)
+_OUTPUT_OPTIONS = tuple(
+    inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option(f"--{flag}", help=text)],
+    )
+    for name, flag, text in (
+        ("as_json", "json", "Print the result as JSON."),
+        ("verbose", "verbose", "Print the log to stderr, too."),
+    )
+)
 
 
 class Summarised(Protocol):
-    """A result that can be told as plain values."""
+    """A result that can be printed as plain values."""
 
     def summary(self) -> Mapping[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
 
 
 def fossil_command(
@@ -55,61 +71,49 @@ def fossil_command(
             for p in inspect.signature(function, eval_str=True).parameters.values()
             if p.name not in ("params", "job")
         ]
-        fields = {} if model is None else _visible(model, skip)
+        shown = {} if model is None else model.model_fields
+        fields = {n: f for n, f in shown.items() if n not in _HIDDEN | skip}
         options = [_option(n, f, (names or {}).get(n, n)) for n, f in fields.items()]
 
         @functools.wraps(function)
         def run(**values: Any) -> None:
             as_json = values.pop("as_json")
+            start_logging(verbose=values.pop("verbose"))
             arguments = {p.name: values[p.name] for p in own}
             chosen = {n: values[n] for n in fields}
-            with reported(as_json):
-                params = None if model is None else _validated(model, chosen, arguments, skip)
-                _run(function, arguments, params, as_json)
+            with reported(as_json), interruptible() as cancel:
+                given: dict[str, Any] = dict(arguments)
+                if model is not None:
+                    given["params"] = _validated(model, chosen, arguments, skip)
+                _log.info("%s %s", function.__doc__ or function.__name__, given)
+                result = function(**given, job=Job(ProgressPrinter(), cancel))
+                print_result(result.summary(), as_json)
 
         # Typer reads the signature and, with it, the annotations.
-        run.__signature__ = inspect.Signature([*own, *options, _json_option()])  # type: ignore[attr-defined]  # functions take any attribute
-        run.__annotations__ = {p.name: p.annotation for p in (*own, *options, _json_option())}
+        run.__signature__ = inspect.Signature([*own, *options, *_OUTPUT_OPTIONS])  # type: ignore[attr-defined]  # functions take any attribute
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *options, *_OUTPUT_OPTIONS)}
         return run
 
     return decorate
 
 
-def _run(
-    function: Callable[..., Summarised],
-    arguments: Mapping[str, Any],
-    params: Params | None,
-    as_json: bool,
-) -> None:
-    extra = {} if params is None else {"params": params}
-    with interruptible() as cancel:
-        result = function(**arguments, **extra, job=Job(ProgressPrinter(), cancel))
-    print_result(result.summary(), as_json)
-
-
-class reported:  # noqa: N801  # reads as a statement: `with reported(...)`
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
     """Report every failure of a command as a message and an exit code, never as a traceback."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-
-    def __enter__(self) -> None:
-        """Start watching."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Turn `error` into a message and an exit code."""
-        if error is None or isinstance(error, typer.Exit) or os.environ.get("FOSSILEDIT_DEBUG"):
-            return
-        told = error if isinstance(error, FossilError) else unexpected(error)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    # Whatever went wrong has to reach the user as a message; the log has the traceback.
+    except BaseException as error:
+        if os.environ.get("FOSSILEDIT_DEBUG"):
+            raise
         if isinstance(error, KeyboardInterrupt):
-            told = CancelledError("The command was broken off")
-        print_error(told, self._as_json)
-        code = _CANCELLED if isinstance(told, CancelledError) else 1
-        raise typer.Exit(code) from None
-
-
-def _visible(model: type[Params], skip: frozenset[str]) -> dict[str, FieldInfo]:
-    return {n: f for n, f in model.model_fields.items() if n not in _HIDDEN | skip}
+            error = CancelledError("The command was broken off")
+        shown = error if isinstance(error, FossilError) else unexpected(error)
+        _log.info("Ended by: %s", shown)
+        print_error(shown, as_json)
+        raise typer.Exit(_CANCELLED if isinstance(shown, CancelledError) else 1) from None
 
 
 def _option(name: str, field: FieldInfo, option: str) -> inspect.Parameter:
@@ -126,12 +130,6 @@ def _option(name: str, field: FieldInfo, option: str) -> inspect.Parameter:
     annotated = Annotated[kind, typer.Option(flag, help=field.description)]  # type: ignore[valid-type]  # made at run time
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword, default=shown, annotation=annotated)
-
-
-def _json_option() -> inspect.Parameter:
-    annotated = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter("as_json", keyword, default=False, annotation=annotated)
 
 
 def _is_tuple(annotation: Any) -> bool:

@@ -1,28 +1,322 @@
-"""The commands: each hands its arguments to one workflow, imported only when it runs."""
+"""The commands: a table of what each hands to which workflow, imported only when it runs."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command
-from napari_fossiledit.cli.arguments import CLASS, ProjectArgument
-from napari_fossiledit.cli.editing import app as editing_app
-from napari_fossiledit.cli.models import app as models_app
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
+from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.convert import ConvertParams
+from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.files import DemoParams
+from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
+from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.pictures import PictureParams
+from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
+
+#: Option names that differ from the field of the parameter model.
+OPTION_NAMES = {"class_name": "class"}
+
+GROUPS = {
+    "annotations": "Import and export traced slices.",
+    "models": "List models, import those of detectron2, export to it.",
+    "sample": "Make sample data with exact truth.",
+    "edits": "List edits of models, keep them, roll them back, combine them.",
+}
+
+
+def argument(name: str, kind: Any, metavar: str, text: str) -> Parameter:
+    """Return a positional argument of a command."""
+    annotation = Annotated[kind, typer.Argument(metavar=metavar, help=text)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
+
+
+def option(name: str, kind: Any, text: str, default: Any = Parameter.empty) -> Parameter:
+    """Return an option that is no field of the parameter model."""
+    annotation = Annotated[kind, typer.Option(f"--{name}", help=text)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+PROJECT = argument("project", Path, "PROJECT", "Project folder.")
+SLICE = argument("z", int, "SLICE", "Slice, counted from 0.")
+EDIT = argument("edit", str, "EDIT", "Name of an edit.")
+NEW_NAME = option("name", str, "Name of the new edit.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that only calls a workflow.
+
+    Attributes
+    ----------
+    name
+        As it is typed, with its group.
+    workflow
+        Module below ``napari_fossiledit.workflows`` and function. It is called with the arguments,
+        the parameters, and the options, in this order, and with ``job``.
+    help
+        One sentence.
+    arguments, params, options
+        What the user gives; each field of the parameter model is an option too.
+    skip
+        Fields of the parameter model that are no options: given as an argument of the same name,
+        or without meaning here.
+    """
+
+    name: str
+    workflow: str
+    help: str
+    arguments: tuple[Parameter, ...] = (PROJECT,)
+    params: type[Params] | None = None
+    options: tuple[Parameter, ...] = ()
+    skip: frozenset[str] = frozenset()
+
+    def run(self, values: dict[str, Any], params: Params | None, job: Job) -> Summarised:
+        """Import the workflow and call it with the values of a command line."""
+        module, function = self.workflow.split(":")
+        called = getattr(import_module(f"napari_fossiledit.workflows.{module}"), function)
+        given = [values[a.name] for a in self.arguments if a.name not in self.skip]
+        given += [] if params is None else [params]
+        result: Summarised = called(*given, *(values[o.name] for o in self.options), job=job)
+        return result
+
+    def add_to(self, apps: dict[str, typer.Typer]) -> None:
+        """Make it a command of the program."""
+
+        def function(*, job: Job, params: Params | None = None, **values: Any) -> Summarised:
+            return self.run(values, params, job)
+
+        # What typer shows and parses.
+        function.__signature__ = Signature([*self.arguments, *self.options])  # type: ignore[attr-defined]  # functions take any attribute
+        function.__doc__ = self.help
+        group, _, name = self.name.rpartition(" ")
+        decorated = fossil_command(self.params, skip=self.skip, names=OPTION_NAMES)(function)
+        apps[group].command(name)(decorated)
+
+
+COMMANDS = (
+    Command(
+        "sample reef",
+        "sample.reef:run",
+        "Write a procedural serial-section reef with exact 3D truth.",
+        (argument("out", Path, "OUT", "Folder to write."),),
+        ReefParams,
+    ),
+    Command(
+        "new",
+        "stack.new:run",
+        "Make a project of a folder of photographs, a TIFF or an OME-Zarr.",
+        (PROJECT, argument("stack", Path, "STACK", "Photographs to open.")),
+        NewParams,
+    ),
+    Command("info", "stack.info:run", "Show what a project holds."),
+    Command(
+        "move",
+        "stack.new:move_stack",
+        "Say where the photographs of a project were moved to.",
+        (PROJECT, argument("stack", Path, "STACK", "Where the photographs are now.")),
+    ),
+    Command(
+        "annotations import",
+        "annotate.files:import_annotations",
+        "Import traced slices: COCO, label images, or clicked outlines.",
+        (PROJECT, argument("file", Path, "FILE", "COCO, label images or outlines.")),
+        ImportParams,
+        skip=frozenset({"file"}),
+    ),
+    Command(
+        "annotations export",
+        "annotate.files:export_annotations",
+        "Write traced slices as COCO with holes kept.",
+        (PROJECT, argument("file", Path, "FILE", "COCO file to write.")),
+        ExportParams,
+        skip=frozenset({"file"}),
+    ),
+    Command(
+        "annotations fill",
+        "annotate.files:fill_labels",
+        "Copy predictions or traced slices into the labels that are corrected by hand.",
+        params=FillParams,
+    ),
+    Command(
+        "annotations trace",
+        "annotate.files:trace_slice",
+        "Take corrected labels over as traced slices, complete within the region.",
+        params=TraceParams,
+    ),
+    Command(
+        "train",
+        "segment.train:run",
+        "Train a Mask R-CNN on a few traced slices.",
+        params=TrainParams,
+    ),
+    Command(
+        "predict",
+        "segment.predict:run",
+        "Find fossils in slices; finished slices are kept and not predicted again.",
+        params=PredictParams,
+    ),
+    Command(
+        "evaluate",
+        "segment.evaluate:run",
+        "Judge a model on traced slices.",
+        params=EvaluateParams,
+    ),
+    Command(
+        "link",
+        "reef.link:run",
+        "Join the instances of neighbouring slices to specimens.",
+        params=LinkParams,
+    ),
+    Command(
+        "mesh",
+        "reef.mesh:run",
+        "Write a closed surface of every specimen.",
+        (PROJECT, argument("out_dir", Path, "OUT_DIR", "Folder for the meshes.")),
+        MeshParams,
+    ),
+    Command(
+        "measure",
+        "reef.measure:run",
+        "Write volume, surface, place and extent of every specimen.",
+        (PROJECT, argument("out", Path, "OUT.csv", "Table to write, CSV or JSON.")),
+        MeshParams,
+    ),
+    Command(
+        "pictures",
+        "reef.pictures:run",
+        "Draw predictions beside traced slices, and the specimens in 3D.",
+        (PROJECT, argument("out_dir", Path, "OUT_DIR", "Folder for the pictures.")),
+        PictureParams,
+    ),
+    Command(
+        "convert",
+        "stack.convert:run",
+        "Copy the stack into the project as OME-Zarr, for fast stepping and zooming.",
+        params=ConvertParams,
+    ),
+    Command(
+        "perturb",
+        "shared.perturbed_slices:run",
+        "Fill parts of a slice with mud, texture or noise, as the model would see it.",
+        (PROJECT, SLICE),
+        PerturbParams,
+        (option("out", Path | None, "PNG to write.", None),),
+    ),
+    Command(
+        "mud",
+        "shared.perturbed_slices:pick_mud",
+        "Take the colour at a pixel for the mud colour of the project.",
+        (
+            PROJECT,
+            SLICE,
+            argument("x", float, "X", "Column of the pixel."),
+            argument("y", float, "Y", "Row of the pixel."),
+        ),
+    ),
+    Command(
+        "probe",
+        "probe.run:run",
+        "Find out what misleads a model: perturb slices and compare what it then sees.",
+        params=ProbeParams,
+        skip=frozenset({"preset"}),
+    ),
+    Command(
+        "edit",
+        "edit.run:run",
+        "Rewrite a model with perturbed slices and judge it; the model itself is not touched.",
+        params=EditParams,
+    ),
+    Command(
+        "repair",
+        "repair.run:run",
+        "Find out what misleads a model at one wrong place, and propose an edit that mends it.",
+        params=RepairParams,
+    ),
+    Command(
+        "edits list",
+        "edit.decide:listing",
+        "List models and edits, each below what it was made from.",
+    ),
+    Command(
+        "edits show", "edit.decide:show", "Show all that is known of an edit.", (PROJECT, EDIT)
+    ),
+    Command(
+        "edits apply",
+        "edit.decide:apply",
+        "Keep an edit: the model with it is in use from now on.",
+        (PROJECT, EDIT),
+        options=(
+            option("strength", float | None, "Share of the edit from now on.", None),
+            option("score", float | None, "Score threshold from now on.", None),
+        ),
+    ),
+    Command(
+        "edits rollback",
+        "edit.decide:rollback",
+        "Take an edit back: its parent is in use again, with the very same predictions.",
+        (PROJECT, EDIT),
+    ),
+    Command(
+        "edits export",
+        "edit.decide:export",
+        "Write a model with its edits as a model folder of its own.",
+        (PROJECT, EDIT, argument("out", Path, "OUT", "New folder for the model.")),
+    ),
+    Command(
+        "edits compose",
+        "edit.decide:compose",
+        "Add up edits, each at its strength, to a new one; one edit makes a copy.",
+        (PROJECT, argument("edits", list[str], "EDIT...", "Edits to add up.")),
+        options=(NEW_NAME,),
+    ),
+    Command(
+        "edits invert",
+        "edit.decide:invert",
+        "Make an edit on top of an edit that takes it away, up to rounding.",
+        (PROJECT, EDIT),
+        options=(NEW_NAME,),
+    ),
+    Command(
+        "models list",
+        "segment.model_files:list_models",
+        "List the models and edits of a project and the models that come along.",
+    ),
+    Command(
+        "models import",
+        "segment.model_files:import_model",
+        "Make a checkpoint of detectron2 a model of the project; detectron2 is not needed.",
+        (PROJECT, argument("file", Path, "FILE", "Checkpoint, .pth or .pkl.")),
+        ImportModelParams,
+    ),
+    Command(
+        "models export",
+        "segment.model_files:export_model",
+        "Write a model or an edit as a checkpoint of detectron2 with its configuration.",
+        (
+            PROJECT,
+            argument("model", str, "MODEL", "Name of a model or edit."),
+            argument("out", Path, "OUT", "New folder for the checkpoint."),
+        ),
+        ExportModelParams,
+    ),
+)
 
 app = typer.Typer(
     name="fossiledit",
@@ -31,12 +325,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn photographs of a ground-away rock into a 3D fossil reef.",
 )
-annotations_app = typer.Typer(no_args_is_help=True, help="Import and export traced slices.")
-sample = typer.Typer(no_args_is_help=True, help="Make sample data with exact truth.")
-app.add_typer(annotations_app, name="annotations")
-app.add_typer(models_app, name="models")
-app.add_typer(sample, name="sample")
-app.add_typer(editing_app)
 
 
 @app.command("demo")
@@ -50,200 +338,38 @@ def demo(
     from napari_fossiledit.workflows.sample import demo as workflow
 
     result = workflow.run(params, job=job)
+    # A window can be drawn everywhere but on a Linux without a screen.
+    screen = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
     if not no_gui:
         _show(result.project)
-    elif _has_display():
+    elif screen:
         from napari_fossiledit.widgets.start.window import picture
 
         picture(result.project, result.results["predict"]["source"], result.window_picture)
     return result
 
 
-@sample.command("reef")
-@fossil_command(ReefParams)
-def sample_reef(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
-    params: ReefParams,
-    job: Job,
-) -> Summarised:
-    """Write a procedural serial-section reef with exact 3D truth."""
-    from napari_fossiledit.workflows.sample import reef as workflow
+def _show(project: Path) -> None:
+    """Open the window; Qt is imported here and not before."""
+    from napari_fossiledit.widgets.start.window import show
 
-    return workflow.run(out, params, job=job)
+    show(project)
 
 
-@app.command("new")
-@fossil_command(NewParams)
-def new(
-    project: ProjectArgument,
-    stack: Annotated[Path, typer.Argument(metavar="STACK", help="Photographs to open.")],
-    params: NewParams,
-    job: Job,
-) -> Summarised:
-    """Make a project of a folder of photographs, a TIFF or an OME-Zarr."""
-    from napari_fossiledit.workflows.stack import new as workflow
-
-    return workflow.run(project, stack, params, job=job)
-
-
-@app.command("info")
-@fossil_command()
-def info(project: ProjectArgument, job: Job) -> Summarised:
-    """Tell what a project holds."""
-    from napari_fossiledit.workflows.stack import info as workflow
-
-    return workflow.run(project, job=job)
-
-
-@app.command("move")
-@fossil_command()
-def move(
-    project: ProjectArgument,
-    stack: Annotated[Path, typer.Argument(metavar="STACK", help="Where the photographs are now.")],
-    job: Job,
-) -> Summarised:
-    """Tell a project where its photographs were moved to."""
-    from napari_fossiledit.workflows.stack.new import move_stack as workflow
-
-    return workflow(project, stack, job=job)
-
-
-@annotations_app.command("import")
-@fossil_command(ImportParams, skip=frozenset({"file"}), names=CLASS)
-def import_annotations(
-    project: ProjectArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="COCO, label images or outlines.")],
-    params: ImportParams,
-    job: Job,
-) -> Summarised:
-    """Bring in traced slices: COCO, label images, or clicked outlines."""
-    from napari_fossiledit.workflows.annotate.files import import_annotations as workflow
-
-    return workflow(project, params, job=job)
-
-
-@annotations_app.command("export")
-@fossil_command(ExportParams, skip=frozenset({"file"}), names=CLASS)
-def export_annotations(
-    project: ProjectArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="COCO file to write.")],
-    params: ExportParams,
-    job: Job,
-) -> Summarised:
-    """Write traced slices as COCO with holes kept."""
-    from napari_fossiledit.workflows.annotate.files import export_annotations as workflow
-
-    return workflow(project, params, job=job)
-
-
-@annotations_app.command("fill")
-@fossil_command(FillParams, names=CLASS)
-def fill_labels(project: ProjectArgument, params: FillParams, job: Job) -> Summarised:
-    """Copy predictions or traced slices into the labels that are corrected by hand."""
-    from napari_fossiledit.workflows.annotate.files import fill_labels as workflow
-
-    return workflow(project, params, job=job)
-
-
-@annotations_app.command("trace")
-@fossil_command(TraceParams, names=CLASS)
-def trace_slices(project: ProjectArgument, params: TraceParams, job: Job) -> Summarised:
-    """Take corrected labels over as traced slices, complete within the region."""
-    from napari_fossiledit.workflows.annotate.files import trace_slice as workflow
-
-    return workflow(project, params, job=job)
-
-
-@app.command("train")
-@fossil_command(TrainParams)
-def train(project: ProjectArgument, params: TrainParams, job: Job) -> Summarised:
-    """Train a Mask R-CNN on a few traced slices."""
-    from napari_fossiledit.workflows.segment import train as workflow
-
-    return workflow.run(project, params, job=job)
-
-
-@app.command("predict")
-@fossil_command(PredictParams)
-def predict(project: ProjectArgument, params: PredictParams, job: Job) -> Summarised:
-    """Find fossils in slices; finished slices are kept and not predicted again."""
-    from napari_fossiledit.workflows.segment import predict as workflow
-
-    return workflow.run(project, params, job=job)
-
-
-@app.command("evaluate")
-@fossil_command(EvaluateParams, names=CLASS)
-def evaluate(project: ProjectArgument, params: EvaluateParams, job: Job) -> Summarised:
-    """Judge a model on traced slices."""
-    from napari_fossiledit.workflows.segment import evaluate as workflow
-
-    return workflow.run(project, params, job=job)
-
-
-@app.command("link")
-@fossil_command(LinkParams, names=CLASS)
-def link(project: ProjectArgument, params: LinkParams, job: Job) -> Summarised:
-    """Join the instances of neighbouring slices to specimens."""
-    from napari_fossiledit.workflows.reef import link as workflow
-
-    return workflow.run(project, params, job=job)
-
-
-@app.command("mesh")
-@fossil_command(MeshParams)
-def mesh(
-    project: ProjectArgument,
-    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder for the meshes.")],
-    params: MeshParams,
-    job: Job,
-) -> Summarised:
-    """Write a closed surface of every specimen."""
-    from napari_fossiledit.workflows.reef import mesh as workflow
-
-    return workflow.run(project, out_dir, params, job=job)
-
-
-@app.command("measure")
-@fossil_command(MeshParams)
-def measure(
-    project: ProjectArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="Table to write, CSV or JSON.")],
-    params: MeshParams,
-    job: Job,
-) -> Summarised:
-    """Write volume, surface, place and extent of every specimen."""
-    from napari_fossiledit.workflows.reef import measure as workflow
-
-    return workflow.run(project, out, params, job=job)
-
-
-@app.command("pictures")
-@fossil_command(PictureParams, names=CLASS)
-def draw_pictures(
-    project: ProjectArgument,
-    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder for the pictures.")],
-    params: PictureParams,
-    job: Job,
-) -> Summarised:
-    """Draw predictions beside traced slices, and the specimens in 3D."""
-    from napari_fossiledit.workflows.reef import pictures as workflow
-
-    return workflow.run(project, out_dir, params, job=job)
-
-
-@app.command("convert")
-@fossil_command(ConvertParams)
-def convert(project: ProjectArgument, params: ConvertParams, job: Job) -> Summarised:
-    """Copy the stack into the project as OME-Zarr, for fast stepping and zooming."""
-    from napari_fossiledit.workflows.stack import convert as workflow
-
-    return workflow.run(project, params, job=job)
+_apps = {"": app} | {
+    name: typer.Typer(no_args_is_help=True, help=text) for name, text in GROUPS.items()
+}
+for _name in GROUPS:
+    app.add_typer(_apps[_name], name=_name)
+for _command in COMMANDS:
+    _command.add_to(_apps)
 
 
 @app.command("open")
 @fossil_command()
-def open_project(project: ProjectArgument, job: Job) -> Summarised:
+def open_project(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="Project folder.")], job: Job
+) -> Summarised:
     """Open a project in napari."""
     from napari_fossiledit.workflows.stack import info as workflow
 
@@ -260,15 +386,3 @@ def version(
     if shown:
         sys.stdout.write(f"napari-fossiledit {__version__}\n")
         raise typer.Exit
-
-
-def _has_display() -> bool:
-    """Whether a window can be drawn: everywhere but on a Linux without a screen."""
-    return sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-
-
-def _show(project: Path) -> None:
-    """Open the window; Qt is imported here and not before."""
-    from napari_fossiledit.widgets.start.window import show
-
-    show(project)

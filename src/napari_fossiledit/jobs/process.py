@@ -6,6 +6,7 @@ that costs the job and nothing else.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.log import log_file, start_logging
 from napari_fossiledit.progress import QUIET, Job, Progress
 
 T = TypeVar("T")
@@ -161,6 +163,7 @@ def _child(
     sender: Connection, stop: Event, threads: int, function: Callable[..., Any], args: Any
 ) -> None:
     limit_threads(threads)
+    start_logging()
     answer(sender, stop, function, args)
 
 
@@ -192,7 +195,8 @@ def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: 
 
 
 def unexpected(error: BaseException) -> FossilError:
-    """Turn any other exception into one that shows the user what happened and where."""
+    """Log any other exception, and return one that shows the user what happened and where."""
+    logging.getLogger(__name__).error("Unexpected error", exc_info=error)
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
@@ -202,5 +206,5 @@ def unexpected(error: BaseException) -> FossilError:
     text = str(error) or type(error).__name__
     return FossilError(
         f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",
-        advice="Nothing saved before was changed; please report it with this message.",
+        advice=f"Nothing saved before was changed; please report it with the log {log_file()}.",
     )
