@@ -20,8 +20,9 @@ from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.common.session import Session, session_of
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
-from napari_fossiledit.widgets.start.opening import open_window, show_dock
+from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.widgets.start.start_dock import TITLE as START
+from napari_fossiledit.widgets.start.window import open_window
 from napari_fossiledit.workflows.reef import link
 
 SIZE = (1500, 950)

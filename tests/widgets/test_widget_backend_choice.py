@@ -7,16 +7,16 @@ import sys
 import pytest
 
 from napari_fossiledit.params.segment import Backend, PredictParams
-from napari_fossiledit.widgets.common import backend_choice
-from napari_fossiledit.widgets.common.backend_choice import only_what_is_installed
+from napari_fossiledit.widgets.common import model_choices
 from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.model_choices import only_installed_backends
 
 
 @pytest.fixture
 def form(qtbot, monkeypatch):
     def made(installed):
-        monkeypatch.setattr(backend_choice, "has_detectron2", lambda: installed)
-        form = only_what_is_installed(ParamsForm(PredictParams, advanced=("backend",)))
+        monkeypatch.setattr(model_choices, "has_detectron2", lambda: installed)
+        form = only_installed_backends(ParamsForm(PredictParams, advanced=("backend",)))
         qtbot.addWidget(form)
         return form
 

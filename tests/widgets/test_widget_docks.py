@@ -18,7 +18,7 @@ from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.widgets.canvas import correcting
-from napari_fossiledit.widgets.canvas.joined_mesh import Scene, joined
+from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
@@ -219,7 +219,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
         {"specimen": 4, "first_slice": 3, "last_slice": 4, "slices": 2, "volume_um3": 2e9},
         {"specimen": 9, "first_slice": 1, "last_slice": 1, "slices": 1, "volume_um3": 1e9},
     ]
-    calls.result = Scene(joined([tetrahedron(4), tetrahedron(9)]), tuple(rows), ())
+    calls.result = SpecimenScene(joined([tetrahedron(4), tetrahedron(9)]), tuple(rows), ())
     dock = made(ReefDock)
     press(dock, "Show in 3D")
     assert calls.made[-1][0] == "scene.build_scene"
@@ -241,7 +241,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
 
 
 def test_no_specimen_says_what_to_do(session, made, calls):
-    calls.result = Scene(None, (), ())
+    calls.result = SpecimenScene(None, (), ())
     dock = made(ReefDock)
     press(dock, "Show in 3D")
     assert "Link the sections first" in dock.hint.text()

@@ -30,8 +30,8 @@ from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot, ticks_of
+from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.latest_call import Latest
 from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
 from napari_fossiledit.widgets.probe_edit.judged_table import judged_rows
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE, ProbeEditDock
@@ -248,7 +248,7 @@ def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(ses
     session.go_to(2)
     page.form.fill(preset=Preset.CUSTOM)
     page.steps.add("box 0:30,0:20", "colour 1,2,3")
-    with qtbot.waitSignal(page.latest.answered, timeout=20_000):
+    with qtbot.waitSignal(page.debounced.answered, timeout=20_000):
         page.live.setChecked(True)
     layer = find(session.viewer, Role.PERTURBED)
     assert tuple(np.asarray(layer.data)[0, 10, 10]) == (1, 2, 3)
@@ -269,7 +269,7 @@ def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot
     page = dock.perturb
     page.form.fill(preset=Preset.CUSTOM)
     page.steps.add("box 100:120,0:10", "mud")
-    with qtbot.waitSignal(page.latest.failed, timeout=20_000):
+    with qtbot.waitSignal(page.debounced.failed, timeout=20_000):
         page.live.setChecked(True)
     assert "has no pixel of slice" in page.state.text()
 
@@ -283,16 +283,16 @@ def test_only_the_newest_wish_is_answered(qtbot):
         return value
 
     warm = SimpleNamespace(call=lambda f, *a, **k: f(*a, **k))
-    latest = Latest(warm, delay_ms=1)
-    latest.answered.connect(answers.append)
-    latest.ask("Working", work, 1)
+    debounced = DebouncedCall(warm, delay_ms=1)
+    debounced.answered.connect(answers.append)
+    debounced.request("Working", work, 1)
     qtbot.waitUntil(lambda: ran == [1])
-    latest.ask("Working", work, 2)
-    latest.ask("Working", work, 3)
+    debounced.request("Working", work, 2)
+    debounced.request("Working", work, 3)
     gate.set()
     qtbot.waitUntil(lambda: answers == [3])
     assert ran == [1, 3]
-    assert not latest.is_busy
+    assert not debounced.is_busy
 
 
 def test_a_forgotten_wish_is_not_answered(qtbot):
@@ -302,11 +302,11 @@ def test_a_forgotten_wish_is_not_answered(qtbot):
         gate.wait(10)
         return 1
 
-    latest = Latest(SimpleNamespace(call=lambda f, *a, **k: f(*a, **k)), delay_ms=1)
-    latest.answered.connect(answers.append)
-    latest.ask("Working", work)
+    debounced = DebouncedCall(SimpleNamespace(call=lambda f, *a, **k: f(*a, **k)), delay_ms=1)
+    debounced.answered.connect(answers.append)
+    debounced.request("Working", work)
     qtbot.wait(20)
-    latest.forget()
+    debounced.drop()
     gate.set()
     qtbot.wait(50)
     assert answers == []
@@ -483,7 +483,7 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     session.go_to(2)
     show_predictions(session, SOURCE, 0.5)
     dock.edit.show_edit("to-mud")
-    with qtbot.waitSignal(panel.latest.answered, timeout=20_000):
+    with qtbot.waitSignal(panel.debounced.answered, timeout=20_000):
         panel.live.setChecked(True)
     before, after = (find(session.viewer, role) for role in (Role.BEFORE, Role.AFTER))
     assert isinstance(before, Labels)
@@ -497,7 +497,7 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     session.swap_requested.emit()
     assert (after.visible, before.visible) == (False, True)
     assert "before the edit" in panel.state.text()
-    with qtbot.waitSignal(panel.latest.answered, timeout=20_000):
+    with qtbot.waitSignal(panel.debounced.answered, timeout=20_000):
         panel.strength.setValue(0.25)
     assert "strength 0.25" in panel.state.text()
     assert not find(session.viewer, Role.PREDICTIONS).visible

@@ -11,7 +11,6 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.widgets.canvas import correcting, navigation
-from napari_fossiledit.widgets.canvas import traced_area as area
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
@@ -22,6 +21,7 @@ from napari_fossiledit.widgets.canvas.layers import (
 )
 from napari_fossiledit.widgets.canvas.project_view import attach, open_project
 from napari_fossiledit.widgets.canvas.readers import PROJECT, read_project
+from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.canvas.view3d import face_camera
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.session import session_of
@@ -155,15 +155,15 @@ def test_steps_go_to_annotated_slices_and_say_where_they_end(session):
 
 
 def test_a_drawn_area_becomes_a_mask(session):
-    layer = area.draw(session)
+    layer = draw_area(session)
     corners = np.array([[2, 5, 10], [2, 5, 30], [2, 20, 30], [2, 20, 10]], float)
     layer.add_rectangles([corners])
-    mask = area.drawn(session, 2)
+    mask = drawn_area(session, 2)
     assert mask.shape == session.current.slice_shape
     assert mask.box[0] in (5, 6)
     assert 15 * 20 * 0.9 < mask.area < 16.5 * 21.5
     with pytest.raises(FossilError, match="No area is drawn on slice 3"):
-        area.drawn(session, 3)
+        drawn_area(session, 3)
 
 
 def test_3d_reads_no_slice_at_full_resolution(session, monkeypatch):

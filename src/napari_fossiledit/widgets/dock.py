@@ -21,7 +21,7 @@ from superqt import QCollapsible
 
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import told
+from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session, session_of
 
 WIDTH = 320
@@ -83,7 +83,7 @@ class Dock(QWidget):
         is_open = self.session.project is not None
         self.empty.setVisible(not is_open)
         self.content.setVisible(is_open)
-        with told():
+        with errors_shown():
             self.refresh()
 
     def refresh(self) -> None:
@@ -165,7 +165,7 @@ def button(text: str, tip: str, action: Callable[[], object], *, shortcut: str =
     made.setToolTip(f"{tip} ({shortcut})" if shortcut else tip)
 
     def clicked() -> None:
-        with told():
+        with errors_shown():
             action()
 
     made.clicked.connect(clicked)

@@ -83,7 +83,7 @@ def lit(mesh: SpecimenMesh) -> Floats:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SpecimenScene:
     """What the dock *Reef model* shows.
 
     Attributes
@@ -106,10 +106,10 @@ def build_scene(
     params: MeshParams,
     *,
     job: Job = QUIET,
-) -> Scene:
+) -> SpecimenScene:
     """Build the surfaces of all specimens, and join and light them while nobody waits for it."""
     model = mesh.in_memory(project_path, params, job=job)
-    return Scene(
+    return SpecimenScene(
         joined(model.meshes) if model.meshes else None,
         tuple(row.record() for row in model.rows),
         model.warnings,

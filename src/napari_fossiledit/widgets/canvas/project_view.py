@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from napari.layers import Image, Labels
+from qtpy.QtCore import QTimer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.stacks.reduce import Reduced
-from napari_fossiledit.widgets.canvas import correcting, navigation
-from napari_fossiledit.widgets.canvas.adopting import adopt
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
@@ -19,7 +19,8 @@ from napari_fossiledit.widgets.canvas.layers import (
     show_image,
     show_labels,
 )
-from napari_fossiledit.widgets.canvas.shortcuts import Shortcut, bind
+from napari_fossiledit.widgets.canvas.readers import PROJECT
+from napari_fossiledit.widgets.canvas.shortcuts import NAVIGATING, PAINTING, PROBING, bind
 from napari_fossiledit.widgets.canvas.view3d import (
     SOLID,
     ViewLayers,
@@ -29,22 +30,8 @@ from napari_fossiledit.widgets.canvas.view3d import (
     reduced_layer,
 )
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec, was_cancelled
-from napari_fossiledit.widgets.common.notices import show_done, show_error, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
-
-NAVIGATING = (
-    Shortcut("Shift-Left", "previous traced slice", lambda s: navigation.step(s, -1)),
-    Shortcut("Shift-Right", "next traced slice", lambda s: navigation.step(s, 1)),
-    Shortcut("Shift-T", "this slice is traced", lambda s: s.trace_requested.emit()),
-)
-PAINTING = (
-    Shortcut("M", "new instance with the brush", correcting.new_instance),
-    Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
-)
-PROBING = (
-    Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
-    Shortcut("Shift-B", "before or after the edit", lambda s: s.swap_requested.emit()),
-)
 
 
 class ProjectView:
@@ -74,7 +61,7 @@ class ProjectView:
         if project is None:
             viewer.title = "napari"
             return
-        with told():
+        with errors_shown():
             viewer.title = f"{project.path.stem} - napari"
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
@@ -84,7 +71,24 @@ class ProjectView:
     def adopt_layers(self) -> None:
         """Take over a project that was dropped on the window before."""
         for layer in self.session.viewer.layers:
-            adopt(self.session, layer)
+            self._adopt(layer)
+
+    def _adopt(self, layer: Any) -> None:
+        """Open the project that `layer` was read from, where none is open."""
+        path = layer.metadata.get(PROJECT)
+        if path is None or self.session.project is not None:
+            return
+
+        def replace_layers() -> None:
+            if self.session.project is None:
+                layers = self.session.viewer.layers
+                for each in [lay for lay in layers if lay.metadata.get(PROJECT) == path]:
+                    layers.remove(each)
+                with errors_shown():
+                    self.session.open(Path(path))
+
+        # napari adds the layers of a drop one by one: all of them have to be there.
+        QTimer.singleShot(0, replace_layers)
 
     def _on_layer(self, event: object) -> None:
         """Take a dropped project over, and bind keys to the labels too.
@@ -93,7 +97,7 @@ class ProjectView:
         """
         layer = getattr(event, "value", None)
         if layer is not None:
-            adopt(self.session, layer)
+            self._adopt(layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
             bind(layer, self.session, PAINTING)
 

@@ -167,7 +167,7 @@ def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
         options = {"name": "Labels", "opacity": 0.6, **_placed(project.geometry.voxel_size)}
         layers.append((_bounded(project.labels.array), options, "labels"))
     for _, options, _ in layers:
-        # The docks take the project over from here, see `adopting`.
+        # The docks take the project over from here, see `ProjectView`.
         options.setdefault("metadata", {})[PROJECT] = str(project.path)
     return layers
 

@@ -1,9 +1,9 @@
-"""Regions drawn on the slice, as text that a perturbation reads."""
+"""Shapes drawn on a slice: regions for a perturbation as text, the traced area as a mask."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,24 @@ import numpy as np
 from napari.layers import Shapes
 from numpy.typing import NDArray
 
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Mask
 from napari_fossiledit.widgets.canvas.layers import Role, find, placed
 from napari_fossiledit.widgets.common.session import Session
 
 TOOLS = {"Box": "add_rectangle", "Polygon": "add_polygon", "Ellipse": "add_ellipse"}
 FILL = "fill"
-_NAME = "Regions"
-_DRAWN = ("rectangle", "polygon", "ellipse")
+"""Feature of a shape that holds its fill."""
+
+# Name and colour of the layers by role.
+_LOOKS = {
+    Role.REGIONS: ("Regions", "orange"),
+    Role.OUTLINE: ("Missed fossil", "cyan"),
+    Role.AREA: ("Traced area", "yellow"),
+}
+# napari can also draw lines and paths, which cover nothing.
+_CLOSED = ("rectangle", "polygon", "ellipse")
+# Corners of the polygon that stands for a turned ellipse.
 _CORNERS = 32
 
 
@@ -28,9 +39,9 @@ class DrawnRegion:
     Attributes
     ----------
     index
-        Its place in the layer.
+        Its index in the layer.
     region, fill
-        What it covers and what it is filled with, in the words of a perturbation.
+        What it covers and what it is filled with, as a perturbation reads them.
     """
 
     index: int
@@ -44,48 +55,86 @@ def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
     Parameters
     ----------
     role
-        ``Role.REGIONS`` for regions to perturb, ``Role.OUTLINE`` for one missed fossil.
+        ``Role.REGIONS`` for regions to perturb, ``Role.OUTLINE`` for one missed fossil,
+        ``Role.AREA`` for the traced area.
     tool
         One of `TOOLS`.
     fill
         What the next shapes are filled with.
     """
-    layer = _layer(session, role)
+    layer = find(session.viewer, role)
+    if not isinstance(layer, Shapes):
+        name, colour = _LOOKS[role]
+        layer = Shapes(
+            ndim=3,
+            name=name,
+            face_color="transparent",
+            edge_color=colour,
+            edge_width=2,
+            **placed(session.current, role),
+        )
+        layer.features = {FILL: np.array([], dtype=object)}
+        session.viewer.add_layer(layer)
     layer.feature_defaults = {FILL: [fill]}
     session.viewer.layers.selection = {layer}
     layer.mode = TOOLS[tool]
     return layer
 
 
-def _layer(session: Session, role: Role) -> Shapes:
-    found = find(session.viewer, role)
-    if isinstance(found, Shapes):
-        return found
-    layer = Shapes(
-        ndim=3,
-        name=_NAME if role is Role.REGIONS else "Missed fossil",
-        face_color="transparent",
-        edge_color="orange" if role is Role.REGIONS else "cyan",
-        edge_width=2,
-        **placed(session.current, role),
-    )
-    layer.features = {FILL: np.array([], dtype=object)}
-    session.viewer.add_layer(layer)
-    return layer
+def draw_area(session: Session) -> Shapes:
+    """Ready the tool that draws the traced area of a slice; return its layer.
+
+    Raises
+    ------
+    FossilError
+        Where the project is read-only: the area could not be stored.
+    """
+    session.current.require_writable()
+    return draw(session, Role.AREA, "Box")
+
+
+def _closed_shapes(layer: Shapes, z: int) -> Iterator[tuple[int, NDArray[Any], str]]:
+    """Yield index, corners (n, 2) as (y, x) and kind of each closed shape on slice `z`."""
+    for index, (corners, kind) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
+        if kind in _CLOSED and np.all(np.round(corners[:, 0]) == z):
+            yield index, corners[:, 1:], kind
 
 
 def drawn_regions(session: Session, z: int, role: Role = Role.REGIONS) -> list[DrawnRegion]:
-    """Tell what is drawn on slice `z`, in the order it was drawn."""
+    """Return what is drawn on slice `z`, in the order in which it was drawn."""
     layer = find(session.viewer, role)
     if not isinstance(layer, Shapes):
         return []
+    # A layer that the user made or pasted into may lack the feature.
     fills = layer.features[FILL].tolist() if FILL in layer.features else [""] * layer.nshapes
-    shapes = zip(layer.data, layer.shape_type, fills, strict=True)
     return [
-        DrawnRegion(index, region_of(corners[:, 1:], kind), str(fill or ""))
-        for index, (corners, kind, fill) in enumerate(shapes)
-        if kind in _DRAWN and np.all(np.round(corners[:, 0]) == z)
+        DrawnRegion(index, region_of(corners, kind), str(fills[index] or ""))
+        for index, corners, kind in _closed_shapes(layer, z)
     ]
+
+
+def drawn_area(session: Session, z: int) -> Mask:
+    """Return what is drawn on slice `z` as the traced area: the union of its shapes.
+
+    Raises
+    ------
+    FossilError
+        Where nothing is drawn there.
+    """
+    layer = find(session.viewer, Role.AREA)
+    shapes = list(_closed_shapes(layer, z)) if isinstance(layer, Shapes) else []
+    area = np.zeros(session.current.slice_shape, dtype=np.bool_)
+    if shapes:
+        # napari rasterises all shapes of a layer: this one has only those of the slice.
+        flat = Shapes([corners for _, corners, _ in shapes], shape_type=[k for *_, k in shapes])
+        area |= np.asarray(flat.to_masks(area.shape), dtype=np.bool_).any(axis=0)
+    if not area.any():
+        raise FossilError(
+            f"No area is drawn on slice {z}",
+            expected="a rectangle or polygon",
+            advice='Press "Draw area" and draw around the part that is completely annotated.',
+        )
+    return Mask.from_array(area)
 
 
 def set_fill(session: Session, index: int, fill: str) -> None:
@@ -98,7 +147,7 @@ def set_fill(session: Session, index: int, fill: str) -> None:
 
 
 def erase(session: Session, role: Role, indices: Sequence[int]) -> None:
-    """Take shapes away."""
+    """Remove shapes by their indices."""
     layer = find(session.viewer, role)
     if isinstance(layer, Shapes) and indices:
         layer.selected_data = set(indices)
@@ -106,7 +155,7 @@ def erase(session: Session, role: Role, indices: Sequence[int]) -> None:
 
 
 def region_of(corners: NDArray[Any], kind: str) -> str:
-    """Write a shape as the region of a perturbation.
+    """Return a shape as the text of a region.
 
     Parameters
     ----------
@@ -120,26 +169,19 @@ def region_of(corners: NDArray[Any], kind: str) -> str:
     >>> region_of(np.array([[2, 10], [2, 20], [8, 20], [8, 10]]), "rectangle")
     'box 10:21,2:9'
     """
-    upright = _is_upright(corners)
+    # The corners of a box along the axes: of each side, y or x stays the same.
+    sides = np.abs(np.diff(corners, axis=0))
+    upright = len(corners) == 4 and bool(np.all(sides.min(axis=1) < 1e-6))
     (y0, x0), (y1, x1) = corners.min(axis=0), corners.max(axis=0)
     if kind == "rectangle" and upright:
         return f"box {math.ceil(x0)}:{math.floor(x1) + 1},{math.ceil(y0)}:{math.floor(y1) + 1}"
     if kind == "ellipse" and upright:
         # The half-open box of the region's pixels, whose centres are half a pixel inside.
         return f"ellipse {x0 + 0.5:.5g}:{x1 + 0.5:.5g},{y0 + 0.5:.5g}:{y1 + 0.5:.5g}"
-    points = _round(corners) if kind == "ellipse" else corners
+    points = corners
+    if kind == "ellipse":
+        middle = corners.mean(axis=0)
+        first, second = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+        angle = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, np.newaxis]
+        points = np.asarray(middle + np.cos(angle) * first + np.sin(angle) * second)
     return "polygon " + " ".join(f"{x:.5g},{y:.5g}" for y, x in points)
-
-
-def _is_upright(corners: NDArray[Any]) -> bool:
-    """Whether four corners are those of a box along the axes."""
-    sides = np.abs(np.diff(corners, axis=0))
-    return len(corners) == 4 and bool(np.all(sides.min(axis=1) < 1e-6))
-
-
-def _round(corners: NDArray[Any]) -> NDArray[np.float64]:
-    """Corners of a polygon along the ellipse inside a turned box."""
-    middle = corners.mean(axis=0)
-    first, second = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-    angle = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, np.newaxis]
-    return np.asarray(middle + np.cos(angle) * first + np.sin(angle) * second)

@@ -1,16 +1,16 @@
-"""Keys that work while the canvas has the focus."""
+"""Keys that work while the canvas has the focus: what they do, and how they are bound."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import napari
 from napari.layers import Labels
 
-from napari_fossiledit.widgets.common.notices import told
+from napari_fossiledit.widgets.canvas import correcting, navigation
+from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 
 Action = Callable[[Session], object]
@@ -25,23 +25,39 @@ class Shortcut:
     action: Action
 
 
-def _bound(shortcut: Shortcut, session: Session) -> Callable[[Any], None]:
-    """Wrap an action so that its errors become messages and the window stays free to close."""
-    weak = weakref.ref(session)
-
-    def pressed(_: Any) -> None:
-        live = weak()
-        if live is not None and live.project is not None:
-            with told():
-                shortcut.action(live)
-
-    return pressed
+NAVIGATING = (
+    Shortcut("Shift-Left", "previous traced slice", lambda s: navigation.step(s, -1)),
+    Shortcut("Shift-Right", "next traced slice", lambda s: navigation.step(s, 1)),
+    Shortcut("Shift-T", "this slice is traced", lambda s: s.trace_requested.emit()),
+)
+PAINTING = (
+    Shortcut("M", "new instance with the brush", correcting.new_instance),
+    Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
+)
+PROBING = (
+    Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
+    Shortcut("Shift-B", "before or after the edit", lambda s: s.swap_requested.emit()),
+)
 
 
 def bind(target: napari.Viewer | Labels, session: Session, shortcuts: tuple[Shortcut, ...]) -> None:
-    """Bind keys to a viewer, or to a layer where they have to go before the layer's own."""
+    """Bind keys to a viewer, or to a layer where they have to go before the layer's own.
+
+    Errors of an action become messages.
+    """
+    # napari keeps bound functions as long as the window: they must not keep the session alive.
+    weak = weakref.ref(session)
+
+    def pressed(action: Action) -> None:
+        live = weak()
+        if live is not None and live.project is not None:
+            with errors_shown():
+                action(live)
+
     for shortcut in shortcuts:
-        target.bind_key(shortcut.key, _bound(shortcut, session), overwrite=True)
+        target.bind_key(
+            shortcut.key, lambda _, action=shortcut.action: pressed(action), overwrite=True
+        )
 
 
 def help_text(shortcuts: tuple[Shortcut, ...]) -> str:

@@ -27,7 +27,7 @@ def show_notes(result: object) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_shown() -> Iterator[None]:
     """Show a `FossilError` of the block to the user and go on."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tabs whose content is as high as the page on show, not as the highest of all."""
+"""Tabs whose content is as high as the tab on show, not as the highest of all."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
 
 
-class Pages(QWidget):
-    """Pages below a bar of tabs; inside a scroll area none of them scrolls into emptiness.
+class Tabs(QWidget):
+    """A bar of tabs above the content of one of them.
 
-    The methods are called as those of a ``QTabWidget``, which is as high as its highest page.
+    The methods are named as those of a ``QTabWidget``. That one asks for the height of its highest
+    tab, so that inside a scroll area lower tabs would scroll into empty space.
 
     Signals
     -------
     currentChanged(int)
-        Another page is on show.
+        Another tab is on show.
     """
 
     currentChanged = Signal(int)  # noqa: N815
@@ -25,40 +26,40 @@ class Pages(QWidget):
         self.bar.setDocumentMode(True)
         self.bar.setDrawBase(False)
         self.bar.setExpanding(False)
-        self._pages: list[QWidget] = []
+        self._tabs: list[QWidget] = []
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.addWidget(self.bar)
         self.bar.currentChanged.connect(self._on_tab)
 
-    def addTab(self, page: QWidget, title: str) -> None:  # noqa: N802
-        """Add a page."""
-        page.setVisible(not self._pages)
-        self._pages.append(page)
-        self._column.addWidget(page)
+    def addTab(self, tab: QWidget, title: str) -> None:  # noqa: N802
+        """Add a tab."""
+        tab.setVisible(not self._tabs)
+        self._tabs.append(tab)
+        self._column.addWidget(tab)
         self.bar.addTab(title)
 
     def count(self) -> int:
-        """Count the pages."""
-        return len(self._pages)
+        """Return the number of tabs."""
+        return len(self._tabs)
 
     def tabText(self, index: int) -> str:  # noqa: N802
-        """Title of a page."""
+        """Return the title of a tab."""
         return str(self.bar.tabText(index))
 
     def currentWidget(self) -> QWidget:  # noqa: N802
-        """Page on show."""
-        return self._pages[self.bar.currentIndex()]
+        """Return the tab on show."""
+        return self._tabs[self.bar.currentIndex()]
 
     def setCurrentIndex(self, index: int) -> None:  # noqa: N802
-        """Show a page by its place."""
+        """Show a tab by its index."""
         self.bar.setCurrentIndex(index)
 
-    def setCurrentWidget(self, page: QWidget) -> None:  # noqa: N802
-        """Show a page."""
-        self.bar.setCurrentIndex(self._pages.index(page))
+    def setCurrentWidget(self, tab: QWidget) -> None:  # noqa: N802
+        """Show a tab."""
+        self.bar.setCurrentIndex(self._tabs.index(tab))
 
     def _on_tab(self, index: int) -> None:
-        for place, page in enumerate(self._pages):
-            page.setVisible(place == index)
+        for place, tab in enumerate(self._tabs):
+            tab.setVisible(place == index)
         self.currentChanged.emit(index)

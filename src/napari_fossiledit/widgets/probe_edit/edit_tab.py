@@ -10,11 +10,10 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.progress import Progress
-from napari_fossiledit.widgets.common.backend_choice import only_what_is_installed
 from napari_fossiledit.widgets.common.curves import Curve, CurvePlot, Point
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done
 from napari_fossiledit.widgets.common.report_button import ReportButton
 from napari_fossiledit.widgets.common.session import Session
@@ -45,7 +44,7 @@ class EditPage(QWidget):
         rest = [n for n in EditParams.model_fields if n not in (*hidden, *_SHOWN)]
         choices = {"model": model_choices(session)}
         form = ParamsForm(EditParams, hidden=hidden, advanced=rest, choices=choices)
-        self.form = only_what_is_installed(form)
+        self.form = only_installed_backends(form)
         self.what = note("")
         self.plot = CurvePlot("step", "loss, as share of the first", _EMPTY)
         self.verdict = Verdict(session, jobs, warm)

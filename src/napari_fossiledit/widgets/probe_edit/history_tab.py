@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import show_done, summary_text, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
@@ -216,7 +216,7 @@ class HistoryPage(QWidget):
         self.chosen.emit(self.one())
 
     def _on_double_click(self) -> None:
-        with told():
+        with errors_shown():
             self._look()
 
     def _tell(self) -> None:

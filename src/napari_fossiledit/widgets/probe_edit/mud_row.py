@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import show_done, summary_text, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
@@ -80,7 +80,7 @@ class MudRow(QWidget):
         self.pick.setText(_STOP if waits else _PICK)
 
     def _on_click(self, *place: int) -> None:
-        with told():
+        with errors_shown():
             self.take(*place)
 
     def take(self, z: int, x: int, y: int) -> None:

@@ -13,19 +13,19 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.widgets.canvas.layers import Role, find
-from napari_fossiledit.widgets.canvas.perturbed_layer import (
+from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
+from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.widgets.dock import note, section
+from napari_fossiledit.widgets.probe_edit.mud_row import MudRow
+from napari_fossiledit.widgets.probe_edit.preview import (
     hide_perturbed,
     move_perturbed,
     show_perturbed,
 )
-from napari_fossiledit.widgets.common.forms import ParamsForm
-from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.latest_call import Latest
-from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import note, section
-from napari_fossiledit.widgets.probe_edit.mud_row import MudRow
-from napari_fossiledit.widgets.probe_edit.preview import Preview, preview
 from napari_fossiledit.widgets.probe_edit.steps_table import StepsTable
+from napari_fossiledit.workflows.shared.perturbed_slices import Preview, preview
 
 HELP = (
     "Change a slice the way the model should not mind, and look at it. The pages Probe and Edit "
@@ -49,7 +49,7 @@ class PerturbPage(QWidget):
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()
         self.session = session
-        self.latest = Latest(warm, self)
+        self.debounced = DebouncedCall(warm, self)
         self.mud = MudRow(session, jobs)
         rest = [name for name in PerturbParams.model_fields if name not in _SHOWN]
         self.form = ParamsForm(PerturbParams, hidden=("steps",), advanced=rest, labels=_LABELS)
@@ -97,8 +97,8 @@ class PerturbPage(QWidget):
         self.live.toggled.connect(self._on_live)
         self.where.currentIndexChanged.connect(self._move)
         self.opacity.valueChanged.connect(self._fade)
-        self.latest.answered.connect(self._show)
-        self.latest.failed.connect(self._on_failed)
+        self.debounced.answered.connect(self._show)
+        self.debounced.failed.connect(self._on_failed)
 
     # ------------------------------------------------------------------ content
 
@@ -136,7 +136,7 @@ class PerturbPage(QWidget):
 
     def refresh(self) -> None:
         """Show the project that is open now."""
-        self.latest.forget()
+        self.debounced.drop()
         self.live.setChecked(False)
         self.mud.refresh()
         self.form.refresh()
@@ -163,7 +163,7 @@ class PerturbPage(QWidget):
         if wanted:
             self._ask()
             return
-        self.latest.forget()
+        self.debounced.drop()
         self.state.setText("")
         if self.session.project is not None:
             hide_perturbed(self.session)
@@ -178,7 +178,7 @@ class PerturbPage(QWidget):
             self._on_failed(error)
             return
         self.state.setText("Perturbing ...")
-        self.latest.ask("Perturbing", preview, project.path, self.session.slice, params)
+        self.debounced.request("Perturbing", preview, project.path, self.session.slice, params)
 
     def _show(self, made: Preview) -> None:
         if self.session.project is None or made.slice != self.session.slice:

@@ -1,57 +1,63 @@
-"""One perturbed slice, made away from the window: no napari, no Qt."""
+"""The perturbed slice as a layer, over the photograph or beside it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+from napari.layers import Image
 from numpy.typing import NDArray
 
-from napari_fossiledit.params.perturb import PerturbParams
-from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.shared.perturbed_slices import prepared
+from napari_fossiledit.widgets.canvas.flat import FlatArray
+from napari_fossiledit.widgets.canvas.layers import Role, find, in_3d, placed, remove
+from napari_fossiledit.widgets.common.session import Session
+
+# Between the photograph and the slice beside it, as share of the width.
+_GAP = 0.04
 
 
-@dataclass(frozen=True)
-class Preview:
-    """What a perturbation makes of a slice.
+def show_perturbed(
+    session: Session, z: int, image: NDArray[Any], *, beside: bool, opacity: float
+) -> Image:
+    """Show a perturbed slice; looks that the user gave the layer before are kept.
 
-    Attributes
+    Parameters
     ----------
-    slice
-        Index of the slice.
     image
-        The perturbed slice (y, x) or (y, x, 3), data type of the stack.
-    share
-        Share of its pixels that were perturbed, 0 to 1.
-    steps
-        What was done, in the words of a custom perturbation.
-    mud
-        Colour of the mud that was used, None where none was.
+        Slice (y, x) or (y, x, 3), data type of the stack.
+    beside
+        To the right of the photograph instead of over it.
     """
+    layers, layer = session.viewer.layers, find(session.viewer, Role.PERTURBED)
+    data = FlatArray(image[np.newaxis], in_3d(session.viewer))
+    if isinstance(layer, Image):
+        layer.data = data
+    else:
+        options = placed(session.current, Role.PERTURBED)
+        layer = Image(data, name="Perturbed", rgb=image.ndim == 3, **options)
+        photographs = find(session.viewer, Role.IMAGE)
+        if isinstance(photographs, Image):
+            layer.contrast_limits = photographs.contrast_limits
+        # Right above the photographs, below everything that is drawn over them.
+        layers.insert(0 if photographs is None else layers.index(photographs) + 1, layer)
+    layer.opacity = opacity
+    layer.translate = _place(session, z, beside=beside)
+    return layer
 
-    slice: int
-    image: NDArray[Any]
-    share: float
-    steps: str
-    mud: tuple[float, float, float] | None
 
-    @property
-    def text(self) -> str:
-        """What was done, for the user."""
-        return f"Slice {self.slice}: {self.share:.0%} of the pixels changed. {self.steps}"
+def move_perturbed(session: Session, z: int, *, beside: bool) -> None:
+    """Put the perturbed slice over the photograph, or beside it."""
+    layer = find(session.viewer, Role.PERTURBED)
+    if layer is not None:
+        layer.translate = _place(session, z, beside=beside)
 
 
-def preview(
-    project_path: Path,
-    z: int,
-    params: PerturbParams,
-    *,
-    job: Job = QUIET,
-) -> Preview:
-    """Perturb slice `z` and return no more than is shown."""
-    with Project.open(project_path, read_only=True) as project:
-        made = prepared(project, z, params)
-    return Preview(z, made.perturbed, made.share, made.steps, made.mud)
+def hide_perturbed(session: Session) -> None:
+    """Take the perturbed slice away."""
+    remove(session.viewer, Role.PERTURBED)
+
+
+def _place(session: Session, z: int, *, beside: bool) -> tuple[float, float, float]:
+    depth, _, x_um = session.current.geometry.voxel_size.zyx
+    width = session.current.slice_shape[1]
+    return (z * depth, 0.0, round(width * (1 + _GAP)) * x_um if beside else 0.0)

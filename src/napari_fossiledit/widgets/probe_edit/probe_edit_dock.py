@@ -10,8 +10,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_fossiledit.jobs import WarmProcess
-from napari_fossiledit.widgets.common.notices import told
-from napari_fossiledit.widgets.common.tabs import Pages
+from napari_fossiledit.widgets.common.notices import errors_shown
+from napari_fossiledit.widgets.common.tabs import Tabs
 from napari_fossiledit.widgets.dock import Dock
 from napari_fossiledit.widgets.probe_edit.edit_tab import EditPage
 from napari_fossiledit.widgets.probe_edit.history_tab import HistoryPage
@@ -39,7 +39,7 @@ class ProbeEditDock(Dock):
         self.edit = EditPage(session, jobs, warm, self.perturb)
         self.history = HistoryPage(session, jobs)
         self.repair = RepairPage(session, jobs, warm)
-        self.pages = Pages()
+        self.pages = Tabs()
         for title, page in self._pages().items():
             self.pages.addTab(page, title)
         self.column.addWidget(self.pages)
@@ -79,7 +79,7 @@ class ProbeEditDock(Dock):
 
     def _look(self, edit: str) -> None:
         """Show an edit of the history on the page Edit."""
-        with told():
+        with errors_shown():
             self.edit.show_edit(edit)
         self.pages.setCurrentWidget(self.edit)
 

@@ -23,7 +23,7 @@ from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices
-from napari_fossiledit.widgets.common.notices import show_done, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done
 from napari_fossiledit.widgets.common.report_button import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note, section
@@ -168,7 +168,7 @@ class RepairPage(QWidget):
         self._take(Target(z, hit.id, "", f"Slice {z}: wrong mask {hit.id} ({text})."))
 
     def _on_click(self, z: int, x: int, y: int) -> None:
-        with told():
+        with errors_shown():
             self.point(z, x, y)
 
     def outline(self) -> None:

@@ -13,8 +13,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.widgets.canvas.before_after import BeforeAfter
 from napari_fossiledit.widgets.common.curves import Curve, CurvePlot
+from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.latest_call import Latest
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.edit import live
@@ -34,7 +34,7 @@ class StrengthPanel(QWidget):
         self.edit = ""
         self._made: LiveComparison | None = None
         self.layers = BeforeAfter(session)
-        self.latest = Latest(warm, self)
+        self.debounced = DebouncedCall(warm, self)
         self.live = QCheckBox("Live on the slice on show")
         self.strength = _slider(1.0, "Share of the edit that is applied.")
         self.score = _slider(0.5, "Hide instances that the model is less sure of than this.")
@@ -65,8 +65,8 @@ class StrengthPanel(QWidget):
         self.score.valueChanged.connect(self._ask)
         self.session.slice_changed.connect(self._ask)
         self.live.toggled.connect(self._on_live)
-        self.latest.answered.connect(self._show)
-        self.latest.failed.connect(self._on_failed)
+        self.debounced.answered.connect(self._show)
+        self.debounced.failed.connect(self._on_failed)
 
     def show_edit(
         self, name: str, strength: float = 1.0, tried: Sequence[Mapping[str, Any]] = ()
@@ -78,7 +78,7 @@ class StrengthPanel(QWidget):
         tried
             Figures on the tuning slices by strength, where they are known.
         """
-        self.latest.forget()
+        self.debounced.drop()
         self.edit = name
         self._draw([(float(t["strength"]), t) for t in tried], "tuning slices")
         self.state.setText("")
@@ -128,7 +128,7 @@ class StrengthPanel(QWidget):
         if wanted:
             self._ask()
             return
-        self.latest.forget()
+        self.debounced.drop()
         self.state.setText("")
         if self.session.project is not None:
             self.layers.hide()
@@ -139,7 +139,9 @@ class StrengthPanel(QWidget):
             return
         self.state.setText("Predicting ...")
         z, strength, score = self.session.slice, self.strength.value(), self.score.value()
-        self.latest.ask("Predicting", live.compared, project.path, self.edit, strength, z, score)
+        self.debounced.request(
+            "Predicting", live.compared, project.path, self.edit, strength, z, score
+        )
 
     def _show(self, made: LiveComparison) -> None:
         if self.session.project is None or made.slice != self.session.slice:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.project import ANNOTATIONS, LABELS
-from napari_fossiledit.widgets.canvas.joined_mesh import Scene, build_scene
+from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_scene
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import ParamsForm
@@ -132,7 +132,7 @@ class ReefDock(Dock):
         then = self.session.while_open(self._on_scene)
         self.jobs.start("Building surfaces", build_scene, project.path, params, then=then)
 
-    def _on_scene(self, scene: Scene) -> None:
+    def _on_scene(self, scene: SpecimenScene) -> None:
         viewer = self.session.viewer
         self.table.show_rows([in_mm(row) for row in scene.rows])
         self.table.setVisible(bool(scene.rows))

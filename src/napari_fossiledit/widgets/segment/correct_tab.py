@@ -10,7 +10,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import show_done, summary_text, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
@@ -97,7 +97,7 @@ class CorrectPage(QWidget):
         self.session.paint_class = name
 
     def _on_trace_key(self) -> None:
-        with told():
+        with errors_shown():
             self.trace()
 
     # ---------------------------------------------------------------- actions

@@ -9,10 +9,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.widgets.common.backend_choice import FIELD, only_what_is_installed
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.model_choices import (
+    FIELD,
+    model_choices,
+    only_installed_backends,
+)
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
@@ -41,7 +44,7 @@ class PredictPage(QWidget):
             ),
             choices={"model": model_choices(session)},
         )
-        only_what_is_installed(self.form)
+        only_installed_backends(self.form)
         column = QVBoxLayout(self)
         column.addWidget(
             note("Find fossils with a model. Slices that are done already are not computed again.")

@@ -17,7 +17,7 @@ from napari_fossiledit.widgets.canvas.layers import (
     show_predictions,
     source_title,
 )
-from napari_fossiledit.widgets.common.notices import told
+from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note
 
@@ -149,7 +149,7 @@ class ScorePicker(QWidget):
         self.classes.blockSignals(False)
 
     def _show(self) -> None:
-        with told():
+        with errors_shown():
             if self.session.project is not None and self.source:
                 show_predictions(self.session, self.source, self.score, self.class_name)
             else:

@@ -7,9 +7,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import TrainParams
-from napari_fossiledit.widgets.common.backend_choice import FIELD, only_what_is_installed
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.model_choices import FIELD, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
@@ -36,7 +36,7 @@ class TrainPage(QWidget):
     def __init__(self, session: Session, jobs: JobPanel) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self.form = only_what_is_installed(ParamsForm(TrainParams, advanced=_ADVANCED))
+        self.form = only_installed_backends(ParamsForm(TrainParams, advanced=_ADVANCED))
         column = QVBoxLayout(self)
         column.addWidget(
             note("Train a model on a few slices on which every fossil is traced; six are enough.")

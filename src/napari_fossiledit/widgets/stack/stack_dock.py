@@ -12,9 +12,9 @@ from napari_fossiledit.params.annotations import ExportParams, ImportParams
 from napari_fossiledit.params.convert import ConvertParams
 from napari_fossiledit.stacks import find_warnings
 from napari_fossiledit.widgets.canvas import navigation
-from napari_fossiledit.widgets.canvas import traced_area as area
+from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.common.forms import ParamsForm
-from napari_fossiledit.widgets.common.notices import show_done, summary_text, told
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.stack.new_project import NewProject
@@ -101,7 +101,7 @@ class StackDock(Dock):
                 button(
                     "Draw area",
                     "Draw rectangles or polygons around the part that is completely annotated.",
-                    lambda: area.draw(self.session),
+                    lambda: draw_area(self.session),
                 ),
                 button("Use drawn area", "Mark the drawn part as traced.", self._trace_drawn),
             )
@@ -179,7 +179,7 @@ class StackDock(Dock):
     # ---------------------------------------------------------------- actions
 
     def _open(self, path: Path) -> None:
-        with told():
+        with errors_shown():
             self.session.open(path)
 
     def _go(self, z: int) -> None:
@@ -191,7 +191,7 @@ class StackDock(Dock):
 
     def _trace_drawn(self) -> None:
         z = self.session.slice
-        self.session.writable.ledger.set_traced(z, area.drawn(self.session, z))
+        self.session.writable.ledger.set_traced(z, drawn_area(self.session, z))
         self.session.annotations_changed.emit()
 
     def _untrace(self) -> None:

@@ -11,13 +11,14 @@ from qtpy.QtWidgets import QGridLayout, QLabel
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.files.places import shipped_models
 from napari_fossiledit.project import EditState, Project
-from napari_fossiledit.widgets.canvas.project_view import (
+from napari_fossiledit.widgets.canvas.project_view import open_project
+from napari_fossiledit.widgets.canvas.shortcuts import (
     NAVIGATING,
     PAINTING,
     PROBING,
-    open_project,
+    Shortcut,
+    help_text,
 )
-from napari_fossiledit.widgets.canvas.shortcuts import Shortcut, help_text
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, button, note, section
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
@@ -39,7 +40,7 @@ _OTHER_KEYS = (
 
 
 @dataclass(frozen=True)
-class Step:
+class ChecklistStep:
     """One line of the checklist.
 
     Attributes
@@ -58,12 +59,14 @@ class Step:
     dock: str
 
 
-def steps_of(project: Project | None) -> list[Step]:
+def steps_of(project: Project | None) -> list[ChecklistStep]:
     """Tell how far a project is on the way from photographs to specimens."""
     if project is None:
-        return [Step("Photographs", "Make a project of a folder of photographs.", False, STACK)]
+        return [
+            ChecklistStep("Photographs", "Make a project of a folder of photographs.", False, STACK)
+        ]
     return [
-        Step("Photographs", f"{project.shape[0]} slices", True, STACK),
+        ChecklistStep("Photographs", f"{project.shape[0]} slices", True, STACK),
         _traced(project),
         _model(project),
         _predicted(project),
@@ -72,40 +75,40 @@ def steps_of(project: Project | None) -> list[Step]:
     ]
 
 
-def _traced(project: Project) -> Step:
+def _traced(project: Project) -> ChecklistStep:
     count = len(project.ledger.traced())
     text = f"{count} slices" if count else "Import annotations, or trace a slice by hand."
-    return Step("Traced slices", text, count > 0, STACK)
+    return ChecklistStep("Traced slices", text, count > 0, STACK)
 
 
-def _model(project: Project) -> Step:
+def _model(project: Project) -> ChecklistStep:
     models = project.models()
     text = (
         ", ".join(models)
         if models
         else f"Train one, or use {', '.join(shipped_models())} as it is."
     )
-    return Step("Model", text, bool(models), SEGMENT)
+    return ChecklistStep("Model", text, bool(models), SEGMENT)
 
 
-def _predicted(project: Project) -> Step:
+def _predicted(project: Project) -> ChecklistStep:
     sources = [s for s in project.ledger.sources() if s.name.startswith("model:")]
     best = max((s.slices for s in sources), default=0)
     text = f"{best} of {project.shape[0]} slices" if best else "Let a model find the fossils."
-    return Step("Predictions", text, best == project.shape[0], SEGMENT)
+    return ChecklistStep("Predictions", text, best == project.shape[0], SEGMENT)
 
 
-def _edited(project: Project) -> Step:
+def _edited(project: Project) -> ChecklistStep:
     states = [record.state for record in project.edits.sound()]
     kept = states.count(EditState.KEPT)
     text = f"{kept} of {len(states)} kept" if states else "See what misleads the model; rewrite it."
-    return Step("Edits", text, kept > 0, PROBE_EDIT)
+    return ChecklistStep("Edits", text, kept > 0, PROBE_EDIT)
 
 
-def _linked(project: Project) -> Step:
+def _linked(project: Project) -> ChecklistStep:
     count = specimens_in(project)
     text = f"{count} specimens" if count else "Link instances through the slices."
-    return Step("Reef in 3D", text, count > 0, REEF)
+    return ChecklistStep("Reef in 3D", text, count > 0, REEF)
 
 
 def specimens_in(project: Project) -> int:
@@ -166,7 +169,7 @@ class StartHere(Dock):
         for row, step in enumerate(steps_of(self.session.project)):
             self._add(row, step)
 
-    def _add(self, row: int, step: Step) -> None:
+    def _add(self, row: int, step: ChecklistStep) -> None:
         mark = QLabel("✓" if step.done else "○")
         mark.setAccessibleName("done" if step.done else "to do")
         mark.setStyleSheet("font-size: 18px;" + ("color: #5fd38d;" if step.done else ""))

@@ -6,14 +6,37 @@ import time
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_fossiledit.widgets.canvas.layers import show_predictions
+from napari_fossiledit.widgets.canvas.project_view import open_project
 from napari_fossiledit.widgets.common.session import session_of
-from napari_fossiledit.widgets.start.opening import open_window
+from napari_fossiledit.widgets.start.opening import DOCKS, show_dock
+from napari_fossiledit.widgets.start.start_dock import TITLE, StartHere
 
 _SIZE = (1500, 950)
 _SETTLE_S = 1.5
+
+
+def open_window(path: Path | None = None) -> napari.Viewer:
+    """Open a window with the docks of the plugin, and a project in it.
+
+    Raises
+    ------
+    FossilError
+        Where `path` is no project.
+    """
+    viewer = napari.Viewer()
+    start = StartHere(viewer)
+    viewer.window.add_dock_widget(start, name=TITLE, area="right")
+    if path is not None:
+        open_project(start.session, path)
+        for title in DOCKS:
+            show_dock(start.session, title)
+        # The docks take their room from the canvas once the window is laid out.
+        QTimer.singleShot(0, viewer.reset_view)
+    return viewer
 
 
 def show(project: Path) -> None:

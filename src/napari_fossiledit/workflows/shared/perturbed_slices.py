@@ -90,6 +90,36 @@ class PerturbResult:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A perturbed slice with no more than is shown: it is sent from one process to another.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    image
+        The perturbed slice (y, x) or (y, x, 3), data type of the stack.
+    share
+        Share of its pixels that were perturbed, 0 to 1.
+    steps
+        What was done, as `parse_steps` reads it.
+    mud
+        Colour of the mud that was used, None where none was.
+    """
+
+    slice: int
+    image: Image
+    share: float
+    steps: str
+    mud: Colour | None
+
+    @property
+    def text(self) -> str:
+        """What was done, for the user."""
+        return f"Slice {self.slice}: {self.share:.0%} of the pixels changed. {self.steps}"
+
+
+@dataclass(frozen=True)
 class PickResult:
     """The mud colour that was picked."""
 
@@ -124,6 +154,25 @@ def run(
     if out is not None:
         pictures.write_png(out, pictures.as_rgb(made.perturbed))
     return PerturbResult(made, out)
+
+
+def preview(
+    project_path: Path,
+    z: int,
+    params: PerturbParams,
+    *,
+    job: Job = QUIET,
+) -> Preview:
+    """Perturb slice `z`, to be shown.
+
+    Raises
+    ------
+    FossilError
+        Where the slice is not in the stack or the parameters do not suit it.
+    """
+    with Project.open(project_path, read_only=True) as project:
+        made = prepared(project, z, params)
+    return Preview(z, made.perturbed, made.share, made.steps, made.mud)
 
 
 def pick_mud(
