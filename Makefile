@@ -1,10 +1,10 @@
 # `make demo` and `make test` prepare everything they need; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-detectron2 lint format clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## system libraries where missing and permitted, .venv, the program in it
 	@bash scripts/setup.sh
@@ -14,6 +14,9 @@ demo: setup ## a sample reef from photographs to 3D, into demo-output/
 
 test: setup ## style, types, rooms, manifest and tests
 	@bash scripts/check.sh $(PYTEST_ARGS)
+
+test-detectron2: setup ## the tests that compare with native detectron2, which is fetched once
+	@.venv/bin/pytest -q -m detectron2 $(PYTEST_ARGS)
 
 lint: setup ## the checks without the tests
 	@bash scripts/check.sh --no-tests

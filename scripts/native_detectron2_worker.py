@@ -93,9 +93,8 @@ class Worker:
         path = str(Path(folder, "model_final.pth"))
         model = self.predictor.model
         checkpointer = DetectionCheckpointer(model)
-        missing, unknown = model.load_state_dict(
-            checkpointer._load_file(path)["model"], strict=strict
-        )
+        weights = torch.load(path, map_location="cpu")["model"]
+        missing, unknown = model.load_state_dict(weights, strict=strict)
         checkpointer.load(path)
         return {"missing": list(missing), "unknown": list(unknown)}
 

@@ -25,7 +25,7 @@ from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 
 # The first test waits for the download.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.detectron2, pytest.mark.timeout(900)]
 
 THREADS = 2
 EDGES = {"short_edge": 160, "long_edge": 256}

@@ -20,15 +20,14 @@ from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.segment import Architecture, Backend
 
-# The first test waits for the download.
-pytestmark = pytest.mark.timeout(900)
-
 CHECKS = Path(__file__).with_name("native_backend_checks.py")
 SOURCE = Path(napari_fossiledit.__file__).parents[1]
 
 without = pytest.mark.skipif(has_detectron2(), reason="detectron2 is installed here")
 
 
+@pytest.mark.detectron2
+@pytest.mark.timeout(900)  # it waits for the download
 def test_all_checks_hold_where_detectron2_is_there(native_path):
     path = os.pathsep.join([str(SOURCE), native_path])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
