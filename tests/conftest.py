@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+import pkgutil
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests that open a window last, and skip them where Qt would abort for want of a display.
 
     Software OpenGL brings an LLVM of its own: torch's triton crashes when it is loaded after it.
+    Whole files move, because several processes share the tests out file by file, in this order.
     """
-    items.sort(key=_opens_window)
+    with_windows = {item.path for item in items if _opens_window(item)}
+    items.sort(key=lambda item: (item.path in with_windows, _opens_window(item)))
     if _windows_can_open():
         return
     skip = pytest.mark.skip(reason="no display and no Xvfb (apt package xvfb)")
@@ -60,3 +67,46 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder} (set FOSSILEDIT_TEST_DATA)")
     return folder
+
+
+class CheckingPatch(pytest.MonkeyPatch):
+    """Lets a fake take only the arguments that the function takes in whose place it is.
+
+    A fake that takes anything hides a caller that was left behind when a signature changed.
+    """
+
+    def setattr(self, target: Any, name: Any, value: Any = ..., raising: bool = True) -> None:
+        """Set an attribute until the end of the test, as `pytest.MonkeyPatch.setattr`."""
+        if value is ...:
+            path, value = target, name
+            module, _, name = path.rpartition(".")
+            target = pkgutil.resolve_name(module)
+        original = getattr(target, name, None)
+        if callable(original) and callable(value) and not inspect.isclass(value):
+            value = _checked(original, value, in_class=inspect.isclass(target))
+        super().setattr(target, name, value, raising)
+
+
+def _checked(original: Callable[..., Any], fake: Callable[..., Any], *, in_class: bool) -> Any:
+    try:
+        signature = inspect.signature(original)
+    except ValueError:  # written in C, without a signature
+        return fake
+    # In a class a function gets `self`, while a bound method and a builtin get none.
+    drops_self = in_class and inspect.isfunction(original) and not inspect.isfunction(fake)
+
+    @functools.wraps(fake, updated=())
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        signature.bind(*args, **kwargs)
+        return fake(*args[drops_self:], **kwargs)
+
+    checked.__signature__ = signature
+    return checked
+
+
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """pytest's own, with fakes that are held to the signature of what they replace."""
+    patch = CheckingPatch()
+    yield patch
+    patch.undo()

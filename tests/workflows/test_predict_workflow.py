@@ -49,7 +49,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.workflows import predict
+from napari_fossiledit.workflows.segment import predict
 def die(progress):
     if progress.done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
