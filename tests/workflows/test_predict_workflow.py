@@ -49,6 +49,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.progress import Job
 from napari_fossiledit.workflows.segment import predict
 def die(progress):
     if progress.done == 2:
