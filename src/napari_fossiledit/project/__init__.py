@@ -2,10 +2,11 @@
 
 from napari_fossiledit.project.edits import EditRecord, EditShelf, EditState
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import ANNOTATIONS, LABELS, PASS, Ledger, SourceInfo
+from napari_fossiledit.project.ledger import Ledger, SourceInfo
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import Run
 from napari_fossiledit.project.settings import ProjectSettings
+from napari_fossiledit.project.source import ANNOTATIONS, LABELS, PASS, Source
 
 __all__ = [
     "ANNOTATIONS",
@@ -19,5 +20,6 @@ __all__ = [
     "Project",
     "ProjectSettings",
     "Run",
+    "Source",
     "SourceInfo",
 ]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import LABELS, Ledger
+from napari_fossiledit.project.ledger import Ledger
+from napari_fossiledit.project.source import LABELS
 
 
 def labelled_instances(

@@ -1,8 +1,6 @@
 """Instances of every source, slice by slice, in one SQLite file.
 
-A source is who says so: ``"annotations"`` (traced slices), ``"labels"`` (rows of what
-``labels.zarr`` shows), ``"model:NAME:HASH"`` (predictions), ``"pass:NAME:HASH"`` (what predictions
-that look at neighbouring slices are made from; it says nothing by itself).
+Every method takes a source as its text, see `Source`.
 """
 
 from __future__ import annotations
@@ -20,11 +18,7 @@ from napari_fossiledit.project.database import Database
 from napari_fossiledit.project.journal import Journal
 from napari_fossiledit.project.rows import COLUMNS, PLACES, from_row, to_rows
 from napari_fossiledit.project.runs import RunBook
-
-ANNOTATIONS = "annotations"
-LABELS = "labels"
-PASS = "pass:"
-"""How sources begin that nobody asked for: they are steps on the way to a prediction."""
+from napari_fossiledit.project.source import LABELS, PASS, Source
 
 #: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
 LARGEST_ID = 2**31 - 1
@@ -45,6 +39,11 @@ class SourceInfo:
     name: str
     slices: int
     instances: int
+
+    @property
+    def source(self) -> Source:
+        """The source as a value."""
+        return Source.parse(self.name)
 
 
 class Ledger(RunBook):
@@ -171,11 +170,28 @@ class Ledger(RunBook):
         return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
 
     def sources(self) -> list[SourceInfo]:
-        """Tell which sources a user may mean, by name; those of passes are left out."""
+        """List the sources that a user may mean, by name; those of passes are left out."""
         slices = dict(self._rows("SELECT source, count(*) FROM done GROUP BY source"))
         rows = dict(self._rows("SELECT source, count(*) FROM instances GROUP BY source"))
-        names = sorted(n for n in slices.keys() | rows.keys() if not n.startswith(PASS))
+        names = sorted(n for n in slices.keys() | rows.keys() if Source.parse(n).kind != PASS)
         return [SourceInfo(n, slices.get(n, 0), rows.get(n, 0)) for n in names]
+
+    def predictions(self, model: str = "") -> list[SourceInfo]:
+        """List the predictions of a model, made with whatever settings; empty: of every model."""
+        found = [s for s in self.sources() if s.source.is_prediction]
+        return [s for s in found if model in ("", s.source.model)]
+
+    def latest(self, model: str) -> str:
+        """Return the predictions of a model that were asked for last, which its name stands for.
+
+        Empty where none were; nothing may be left of them.
+        """
+        return str(self.get_meta(f"latest:{model}", ""))
+
+    def set_latest(self, source: Source) -> None:
+        """Note which predictions of a model were asked for last."""
+        if self.latest(source.model) != str(source):
+            self.set_meta(f"latest:{source.model}", str(source))
 
     def classes(self, source: str) -> list[str]:
         """Classes that occur in a source, by name."""

@@ -15,7 +15,7 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project.edits import EditShelf
 from napari_fossiledit.project.labelled import labelled_instances
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import LABELS, Ledger
+from napari_fossiledit.project.ledger import Ledger
 from napari_fossiledit.project.settings import (
     ProjectSettings,
     read_settings,
@@ -23,6 +23,7 @@ from napari_fossiledit.project.settings import (
     stored_path,
     validated,
 )
+from napari_fossiledit.project.source import LABELS
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.blank import KIND as BLANK
 from napari_fossiledit.stacks.section import StackRecord

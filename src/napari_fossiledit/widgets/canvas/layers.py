@@ -12,7 +12,7 @@ from napari.layers import Labels, Layer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.project import LABELS, Project
+from napari_fossiledit.project import LABELS, Project, Source
 from napari_fossiledit.widgets.canvas.flat import FlatArray
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
 from napari_fossiledit.widgets.canvas.readers import image_layer
@@ -105,7 +105,7 @@ def show_predictions(session: Session, source: str, score: float, class_name: st
     array = PredictionArray(read, project.shape, score)
     options = placed(project, Role.PREDICTIONS, array.step)
     flat = FlatArray(array, in_3d(viewer))
-    layer = Labels(flat, name=f"Shown: {source_title(source)}", opacity=0.5, **options)
+    layer = Labels(flat, name=f"Shown: {Source.parse(source).title}", opacity=0.5, **options)
     layer.editable = False
     layer.metadata[SOURCE] = source
     viewer.add_layer(layer)
@@ -116,19 +116,6 @@ def shown_source(session: Session) -> str:
     """Name the source whose instances are shown over the stack, empty where none is."""
     layer = find(session.viewer, Role.PREDICTIONS)
     return "" if layer is None else str(layer.metadata.get(SOURCE, ""))
-
-
-def source_title(source: str) -> str:
-    """Name a source for the user.
-
-    Examples
-    --------
-    >>> source_title("model:first:0123456789ab")
-    'first (0123456)'
-    """
-    kind, _, rest = source.partition(":")
-    name, _, digest = rest.rpartition(":")
-    return f"{name} ({digest[:7]})" if kind == "model" and name else source
 
 
 def prediction_array(layer: Layer) -> PredictionArray:

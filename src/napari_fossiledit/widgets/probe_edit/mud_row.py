@@ -58,7 +58,7 @@ class MudRow(QWidget):
         full = 255 if project.settings.stack.dtype == "uint8" else 65535
         shown = ", ".join(str(value * 255 // full) for value in colour)
         self.swatch.setStyleSheet(f"background: rgb({shown}); border: 1px solid gray;")
-        picked_on = project.ledger.get_meta(perturbing.PICKED_ON)
+        picked_on = perturbing.mud_picked_on(project)
         where = "" if picked_on is None else f", picked on slice {picked_on}"
         self.text.setText(f"{', '.join(map(str, colour))}{where}")
 

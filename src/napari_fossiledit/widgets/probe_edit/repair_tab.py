@@ -30,6 +30,7 @@ from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.probe_edit.verdict import Verdict
 from napari_fossiledit.workflows.repair import run as repair
 from napari_fossiledit.workflows.repair.result import RepairResult
+from napari_fossiledit.workflows.shared.sources import predictions_on
 
 HELP = (
     "The shortest way: show what is wrong on the slice. The model is probed there, an edit is "
@@ -186,19 +187,8 @@ class RepairPage(QWidget):
             self._take(Target(z, None, drawn[-1].region, text))
 
     def _source(self, z: int) -> str:
-        """Predictions of the chosen model on slice `z`: those on show, else the newest."""
-        ledger, model = self.session.current.ledger, self.model
-        of_model = (s.name for s in ledger.sources() if s.name.startswith(f"model:{model}:"))
-        found = [name for name in of_model if z in ledger.done(name)]
-        for wanted in (shown_source(self.session), ledger.get_meta(f"latest:{model}")):
-            if wanted in found:
-                return str(wanted)
-        if not found:
-            raise FossilError(
-                f"Slice {z} has not been predicted by {model} yet",
-                advice='Predict it in the dock "Segment" first.',
-            )
-        return found[-1]
+        """Return the predictions of the chosen model on slice `z`."""
+        return predictions_on(self.session.current, self.model, z, shown_source(self.session))
 
     def _shown_score(self) -> float:
         layer = find(self.session.viewer, Role.PREDICTIONS)

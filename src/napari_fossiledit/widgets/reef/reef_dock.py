@@ -19,8 +19,8 @@ from napari_fossiledit.widgets.common.notices import show_done, summary_text
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
-from napari_fossiledit.widgets.segment.score_picker import shown_sources
 from napari_fossiledit.workflows.reef import link, measure, mesh
+from napari_fossiledit.workflows.shared.sources import shown_sources
 
 TITLE = "Reef model"
 EMPTY = (

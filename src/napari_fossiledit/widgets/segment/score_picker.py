@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_fossiledit.project import LABELS, Project
+from napari_fossiledit.project import Source
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
@@ -15,20 +15,14 @@ from napari_fossiledit.widgets.canvas.layers import (
     prediction_array,
     remove,
     show_predictions,
-    source_title,
 )
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note
+from napari_fossiledit.workflows.shared.sources import shown_sources
 
 _NOTHING = "nothing"
 _EVERY_CLASS = "every class"
-
-
-def shown_sources(project: Project) -> list[str]:
-    """Give the sources to show over the stack, predictions of models first."""
-    names = [source.name for source in project.ledger.sources() if source.name != LABELS]
-    return sorted(names, key=lambda name: (not name.startswith("model:"), name))
 
 
 class ScorePicker(QWidget):
@@ -104,7 +98,7 @@ class ScorePicker(QWidget):
         self.sources.blockSignals(True)
         self.sources.clear()
         for name in names:
-            self.sources.addItem(source_title(name), name)
+            self.sources.addItem(Source.parse(name).title, name)
         self.sources.addItem(_NOTHING, "")
         self.sources.blockSignals(False)
         if kept and kept in names and self.layer is not None:

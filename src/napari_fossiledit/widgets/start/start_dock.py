@@ -27,6 +27,7 @@ from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
 from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.widgets.start.sample_project import make_sample_project
+from napari_fossiledit.workflows.shared.specimens import count_linked
 
 TITLE = "Start here"
 WELCOME = (
@@ -92,8 +93,7 @@ def _model(project: Project) -> ChecklistStep:
 
 
 def _predicted(project: Project) -> ChecklistStep:
-    sources = [s for s in project.ledger.sources() if s.name.startswith("model:")]
-    best = max((s.slices for s in sources), default=0)
+    best = max((s.slices for s in project.ledger.predictions()), default=0)
     text = f"{best} of {project.shape[0]} slices" if best else "Let a model find the fossils."
     return ChecklistStep("Predictions", text, best == project.shape[0], SEGMENT)
 
@@ -106,15 +106,9 @@ def _edited(project: Project) -> ChecklistStep:
 
 
 def _linked(project: Project) -> ChecklistStep:
-    count = specimens_in(project)
+    count = count_linked(project)
     text = f"{count} specimens" if count else "Link instances through the slices."
     return ChecklistStep("Reef in 3D", text, count > 0, REEF)
-
-
-def specimens_in(project: Project) -> int:
-    """Count the specimens that the last linking made."""
-    linked = [run for run in project.ledger.runs() if run.kind == "link" and run.summary]
-    return int(linked[-1].summary.get("specimens", 0)) if linked else 0
 
 
 class StartHere(Dock):

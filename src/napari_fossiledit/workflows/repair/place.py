@@ -193,7 +193,7 @@ def _large_enough(place: Place) -> Place:
 
 def _instance(project: Project, z: int, id_: int, model: str, source: str) -> Instance:
     """Find a body among all predictions of the model, whatever options they were made with."""
-    names = [s.name for s in project.ledger.sources() if s.name.startswith(f"model:{model}:")]
+    names = [s.name for s in project.ledger.predictions(model)]
     for name in dict.fromkeys([source, *names]):
         found = project.ledger.instances(name, slices=[z], ids=[id_], part=Part.BODY)
         if found:

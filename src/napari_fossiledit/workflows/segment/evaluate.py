@@ -13,7 +13,7 @@ from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import Project, Source
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
 from napari_fossiledit.workflows.shared.truth import read_truth
@@ -145,7 +145,7 @@ def _source(
 
 def _not_judged(project: Project, judged: PredictResult) -> tuple[str, ...]:
     """Tell where the latest predictions of a model are others than those that are judged."""
-    latest = project.ledger.get_meta(f"latest:{judged.model}")
+    latest = project.ledger.latest(judged.model)
     if latest == judged.source or latest not in {s.name for s in project.ledger.sources()}:
         return ()
     return (
@@ -158,12 +158,12 @@ def _not_judged(project: Project, judged: PredictResult) -> tuple[str, ...]:
 def _options(project: Project, params: EvaluateParams) -> PredictParams:
     """Threshold and limit as the paper has them, tiles as the model was used last."""
     ref = find_model(project, params.model)
-    latest = project.ledger.get_meta(f"latest:{ref.name}")
+    latest = project.ledger.latest(ref.name)
     plain, tiled = (
         PredictParams(model=params.model, device=params.device, tiles=tiles)
         for tiles in (False, True)
     )
-    return tiled if latest == prediction_source(ref, ref.model_hash, tiled) else plain
+    return tiled if latest == str(prediction_source(ref, ref.model_hash, tiled)) else plain
 
 
 def _judged(
@@ -190,7 +190,7 @@ def _report(project: Project, source: str) -> Path | None:
     """Where the figures go; the newest of a source replaces the one before."""
     if project.read_only:
         return None
-    return project.reports / f"evaluate-{source.replace(':', '-')}.json"
+    return project.reports / f"evaluate-{Source.parse(source).file_name}.json"
 
 
 def _record(project: Project, params: EvaluateParams, result: EvaluateResult) -> None:

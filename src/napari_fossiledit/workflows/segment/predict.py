@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import Project, Source
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
 
@@ -76,7 +76,8 @@ def run(
     with Project.open(project_path) as project:
         slices = parse_slices(params.slices, project.shape[0])
         done = predict_missing(project, params, slices, job=job)
-        _remember(project, done)
+        if not project.read_only:
+            project.ledger.set_latest(Source.parse(done.source))
         return done
 
 
@@ -89,7 +90,7 @@ def predict_missing(
 ) -> PredictResult:
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
-    source = prediction_source(ref, ref.model_hash, params, slices)
+    source = str(prediction_source(ref, ref.model_hash, params, slices))
     planned = visits(project, ref, params, slices)
     missing = sorted(set(slices) - project.ledger.done(source))
     notes = ref.notes
@@ -142,10 +143,3 @@ def _predict(
                 cancel=job.cancelled,
             )
             project.ledger.store(visit.source, visit.slice, found)
-
-
-def _remember(project: Project, done: PredictResult) -> None:
-    """Note which predictions of a model were asked for last: those its name stands for."""
-    key = f"latest:{done.model}"
-    if not project.read_only and project.ledger.get_meta(key) != done.source:
-        project.ledger.set_meta(key, done.source)

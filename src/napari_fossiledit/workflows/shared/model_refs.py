@@ -5,7 +5,6 @@ Models and edits share their names: whatever takes a model takes an edit as well
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
-from napari_fossiledit.project import EditRecord, EditShelf, Project
+from napari_fossiledit.project import EditRecord, EditShelf, Project, Source
 from napari_fossiledit.project.history import HistoryEntry, history
 from napari_fossiledit.workflows.shared.foreign_models import (
     checkpoint_name,
@@ -372,22 +371,20 @@ def require_free_name(project: Project, name: str) -> None:
 
 def prediction_source(
     ref: ModelRef, model_hash: str, params: PredictParams, slices: Sequence[int] = ()
-) -> str:
-    """Name the predictions of one model with one choice of options in the ledger.
-
-    Other weights or options give another name, so that stored predictions never change.
+) -> Source:
+    """Return the source of the predictions of one model with one choice of options.
 
     Parameters
     ----------
     slices
         Slices that are predicted together: with a neighbour prior each one depends on the others.
     """
-    options = f"{model_hash}:{params.tiles}:{params.max_detections}:{params.score_floor}"
+    settings = f"{params.tiles}:{params.max_detections}:{params.score_floor}"
     if params.neighbour_weight:
         prior = (params.neighbour_weight, params.neighbour_direction, params.neighbour_score)
-        options += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
+        settings += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
     if params.backend is not Backend.TWIN:
-        options += f":{params.backend}"
+        settings += f":{params.backend}"
     if params.engine is not Engine.EXACT:
-        options += f":{params.engine}"
-    return f"model:{ref.name}:{hashlib.sha256(options.encode()).hexdigest()[:12]}"
+        settings += f":{params.engine}"
+    return Source.predicted(ref.name, model_hash, settings)

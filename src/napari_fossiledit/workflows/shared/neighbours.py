@@ -17,7 +17,7 @@ that a user asked for take the place of the pass where they are complete.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def visits(
     model_hash = ref.model_hash
     wanted = sorted(set(slices))
     if not params.neighbour_weight:
-        return [Visit(prediction_source(ref, model_hash, params), z) for z in wanted]
+        return [Visit(str(prediction_source(ref, model_hash, params)), z) for z in wanted]
     _require_neighbours(wanted)
     sources = {
         direction: prediction_source(
@@ -85,9 +85,10 @@ def visits(
         for direction in Direction
     }
     for step in {*_STEP} - {params.neighbour_direction}:
-        if not project.ledger.done(sources[step]).issuperset(wanted):
-            sources[step] = f"{PASS}{sources[step].partition(':')[2]}"
-    return plan(params.neighbour_direction, wanted, sources)
+        if not project.ledger.done(str(sources[step])).issuperset(wanted):
+            sources[step] = replace(sources[step], kind=PASS)
+    names = {direction: str(source) for direction, source in sources.items()}
+    return plan(params.neighbour_direction, wanted, names)
 
 
 def _require_neighbours(slices: Sequence[int]) -> None:

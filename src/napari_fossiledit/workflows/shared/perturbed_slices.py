@@ -201,6 +201,12 @@ def pick_mud(
     return PickResult(z, (red, green, blue))
 
 
+def mud_picked_on(project: Project) -> int | None:
+    """Return the slice that the mud colour of the project was picked on; None: not known."""
+    z = project.ledger.get_meta(PICKED_ON)
+    return z if isinstance(z, int) else None
+
+
 def prepared(
     project: Project, z: int, params: PerturbParams, *, cancel: Cancel = never
 ) -> Prepared:
@@ -326,13 +332,12 @@ def mud_colour(
 
 def _reference(project: Project, z: int, params: PerturbParams) -> Colour:
     """Measured mud of the slice the project's colour was picked on, or of some traced slices."""
-    on = project.ledger.get_meta(PICKED_ON)
+    on = mud_picked_on(project)
     traced = sorted(project.ledger.traced()) or [z]
     spread = traced[:: -(-len(traced) // _REFERENCES)]
-    known = isinstance(on, int) and 0 <= on < project.shape[0]
+    slices = [on] if on is not None and 0 <= on < project.shape[0] else spread
     measured = [
-        measure_mud(project.stack.read(k), project.instances(ANNOTATIONS, k))
-        for k in ([on] if known else spread)
+        measure_mud(project.stack.read(k), project.instances(ANNOTATIONS, k)) for k in slices
     ]
     return _triple(np.mean(measured, axis=0))
 

@@ -1,4 +1,4 @@
-"""Find instances by the name a user gives them."""
+"""Find sources of instances by the name that a user gives them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.params.segment import EvaluateParams
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.workflows.shared.foreign_models import checkpoint_name, is_checkpoint
 
 
 def find_source(project: Project, text: str) -> str:
-    """Source of the ledger that a user means: its name, or the name or a file of a model.
+    """Return the source that a user means: its name, or the name or a file of a model.
 
     Raises
     ------
     FossilError
         Where no source, or more than one, is meant.
     """
-    names = [s.name for s in project.ledger.sources()]
+    ledger = project.ledger
+    names = [s.name for s in ledger.sources()]
     if text in names:
         return text
-    model = text if _predicted(text, names) else _model_of_file(text)
-    meant = _predicted(model, names)
-    latest = project.ledger.get_meta(f"latest:{model}")
-    if latest in meant:
-        return str(latest)
+    model = text if ledger.predictions(text) else _model_of_file(text)
+    meant = [s.name for s in ledger.predictions(model)] if model else []
+    if ledger.latest(model) in meant:
+        return ledger.latest(model)
     if len(meant) == 1:
         return meant[0]
     raise FossilError(
@@ -42,9 +42,33 @@ def find_source(project: Project, text: str) -> str:
     )
 
 
-def _predicted(model: str, names: Sequence[str]) -> list[str]:
-    """Find the sources that hold predictions of a model."""
-    return [name for name in names if model and name.startswith(f"model:{model}:")]
+def shown_sources(project: Project) -> list[str]:
+    """List the sources that a user may look at, predictions of models first."""
+    chosen = [s for s in project.ledger.sources() if s.name != LABELS]
+    return [s.name for s in sorted(chosen, key=lambda s: (not s.source.is_prediction, s.name))]
+
+
+def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str:
+    """Return the predictions of a model on slice `z`: those on show, else the latest.
+
+    Parameters
+    ----------
+    shown
+        Source that the user looks at, whoever made it.
+
+    Raises
+    ------
+    FossilError
+        Where the model has not predicted the slice.
+    """
+    ledger = project.ledger
+    names = [s.name for s in ledger.predictions(model) if z in ledger.done(s.name)]
+    if not names:
+        raise FossilError(
+            f"Slice {z} has not been predicted by {model} yet",
+            advice='Predict it in the dock "Segment" first.',
+        )
+    return next((name for name in (shown, ledger.latest(model)) if name in names), names[-1])
 
 
 def _model_of_file(text: str) -> str:

@@ -124,6 +124,12 @@ def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
     return found
 
 
+def count_linked(project: Project) -> int:
+    """Return the number of specimens that the last linking made."""
+    linked = [run for run in project.ledger.runs() if run.kind == "link" and run.summary]
+    return int(linked[-1].summary.get("specimens", 0)) if linked else 0
+
+
 def _note(specimens: Specimens, instance: Instance, key: SpecimenKey) -> None:
     if specimens.source == LABELS:
         specimens.painted.setdefault(key, []).append(instance)
