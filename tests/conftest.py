@@ -69,6 +69,87 @@ def shared_data() -> Path:
     return folder
 
 
+# ---------------------------------------------------- a sample reef as a project, made once
+
+
+@pytest.fixture(scope="session")
+def blank_segmenter() -> Callable[..., Any]:
+    """Make a model of random weights: `blank_segmenter(seed=0, **changes of its network)`.
+
+    Its maps have a quarter of the usual channels: it predicts five times as fast as `lite`.
+    """
+    import torch
+
+    from napari_fossiledit.models.inference.preprocessing import Preprocessing
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+    from napari_fossiledit.models.network.spec import default_spec
+
+    def make(seed: int = 0, **changes: Any) -> MaskRcnnSegmenter:
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        small = {"channels": 32, "box_width": 64, "mask_channels": 32, **changes}
+        spec = default_spec("lite", ("archaeocyathid",)).model_copy(update=small)
+        return MaskRcnnSegmenter(MaskRcnn(spec), Preprocessing())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_home(
+    tmp_path_factory: pytest.TempPathFactory, blank_segmenter: Callable[..., Any]
+) -> Callable[..., Path]:
+    """Write ``reef/``, and ``tiny.fossil`` in which every slice is traced, with the model blank."""
+    from napari_fossiledit.models.files.registry import save_model
+    from napari_fossiledit.params.annotations import ImportParams
+    from napari_fossiledit.params.reef import ReefParams
+    from napari_fossiledit.params.stack import NewParams
+    from napari_fossiledit.workflows.annotate.files import import_annotations
+    from napari_fossiledit.workflows.sample import reef as sample
+    from napari_fossiledit.workflows.stack import new
+
+    def make(**reef: Any) -> Path:
+        home = tmp_path_factory.mktemp("home")
+        sample.run(home / "reef", ReefParams(**reef))
+        path = home / "tiny.fossil"
+        new.run(path, home / "reef" / "images", NewParams())
+        import_annotations(path, ImportParams(file=home / "reef" / "annotations.json"))
+        save_model(blank_segmenter(), path / "models" / "blank")
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reef_home(make_home: Callable[..., Path]) -> Path:
+    """Such a folder, of 5 slices of 128 x 96 pixels, to be read only; a file may have its own."""
+    return make_home(slices=5, size=128, seed=3, cups_per_cm3=6)
+
+
+@pytest.fixture
+def tiny_reef(reef_home: Path, tmp_path: Path) -> Path:
+    """A copy of the sample reef which a test may damage."""
+    return shutil.copytree(reef_home / "reef", tmp_path / "reef")
+
+
+@pytest.fixture
+def reef_project(reef_home: Path, tiny_reef: Path) -> Path:
+    """A copy of the project which a test may change, without the model."""
+    path = tiny_reef.parent / "tiny.fossil"
+    return shutil.copytree(reef_home / path.name, path, ignore=shutil.ignore_patterns("blank"))
+
+
+@pytest.fixture
+def blank_model(reef_home: Path, reef_project: Path) -> str:
+    """Name of a model of `reef_project` with random weights, the same every time."""
+    blank = Path("models") / "blank"
+    shutil.copytree(reef_home / reef_project.name / blank, reef_project / blank)
+    return blank.name
+
+
+# ------------------------------------------------------------------------------------ fakes
+
+
 class CheckingPatch(pytest.MonkeyPatch):
     """Lets a fake take only the arguments that the function takes in whose place it is.
 

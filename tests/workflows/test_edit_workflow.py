@@ -16,20 +16,16 @@ from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device, PredictParams
-from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
-from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.edit import run as edit
 from napari_fossiledit.workflows.edit.slices import choose_slices, spread_over
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared.model_refs import find_model
-from napari_fossiledit.workflows.stack import new
 
 TINY = {
     "model": "blank",
@@ -52,25 +48,6 @@ def params(**values):
     return EditParams(**{**TINY, **values})
 
 
-@pytest.fixture(scope="module")
-def template(written_reef, tmp_path_factory):
-    """A project in which every slice is traced, with a model of random weights; made once."""
-    import torch
-
-    from napari_fossiledit.models.files.registry import build, save_model
-
-    home = tmp_path_factory.mktemp("unedited")
-    shutil.copytree(written_reef, home / "reef")
-    path = home / "tiny.fossil"
-    new.run(path, home / "reef" / "images", NewParams())
-    import_annotations(path, ImportParams(file=home / "reef" / "annotations.json"))
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    segmenter = build("lite", ("archaeocyathid",), pretrained=False, device="cpu")
-    save_model(segmenter, path / "models" / "blank")
-    return home
-
-
 def find_bright(self, image, *, slice_index=0, cancel=never, **_):
     """Take everything bright for a fossil: quicker than a network."""
     check(cancel)
@@ -81,18 +58,18 @@ def find_bright(self, image, *, slice_index=0, cancel=never, **_):
 
 
 @pytest.fixture
-def project_path(template, tmp_path, monkeypatch):
+def project_path(reef_home, tmp_path, monkeypatch):
     """A copy of that project which a test may damage; its model predicts in no time."""
     from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
     monkeypatch.setattr(MaskRcnnSegmenter, "predict", find_bright)
-    return shutil.copytree(template, tmp_path / "home") / "tiny.fossil"
+    return shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
 
 
 @pytest.fixture(scope="module")
-def done(template, tmp_path_factory):
+def done(reef_home, tmp_path_factory):
     """A judged edit: the project, the result, and the progress it told."""
-    path = shutil.copytree(template, tmp_path_factory.mktemp("done") / "home") / "tiny.fossil"
+    path = shutil.copytree(reef_home, tmp_path_factory.mktemp("done") / "home") / "tiny.fossil"
     told = []
     result = edit.run(path, params(), job=Job(told.append))
     return path, result, told
@@ -122,10 +99,10 @@ def test_the_judged_figures_are_those_of_the_stored_predictions(done):
     assert [result.comparison.before.predictions, result.comparison.after.predictions] == counts
 
 
-def test_an_edit_predicts_by_its_name_and_leaves_its_parent_untouched(done, template):
+def test_an_edit_predicts_by_its_name_and_leaves_its_parent_untouched(done, reef_home):
     path, result, _ = done
     old, new_ = ({f.name: f.read_bytes() for f in (p / "tiny.fossil/models/blank").iterdir()}
-                 for p in (template, path.parent))  # fmt: skip
+                 for p in (reef_home, path.parent))  # fmt: skip
     assert old == new_
     asked = PredictParams(model="mud", slices="2", device=Device.CPU)
     found = predict.run(path, asked)
@@ -357,15 +334,11 @@ def test_a_name_that_is_taken_meanwhile_costs_no_edit(project_path, monkeypatch)
         assert project.edits.read("mud").judged == {}
 
 
-def test_a_model_that_is_replaced_meanwhile_is_told(project_path, monkeypatch):
-    import torch
-
-    from napari_fossiledit.models.files.registry import build, save_model
+def test_a_model_that_is_replaced_meanwhile_is_told(project_path, monkeypatch, blank_segmenter):
+    from napari_fossiledit.models.files.registry import save_model
 
     def retrain(project):
-        torch.manual_seed(1)
-        other = build("lite", ("archaeocyathid",), pretrained=False, device="cpu")
-        save_model(other, project.path / "models" / "blank")
+        save_model(blank_segmenter(seed=1), project.path / "models" / "blank")
 
     while_solving(monkeypatch, retrain)
     with pytest.raises(FossilError, match=r"'blank' was replaced.*expected hash .*found"):

@@ -9,12 +9,9 @@ import pytest
 
 from napari_fossiledit import files
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams
-from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import EditState, Project
-from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.segment import evaluate, predict
 from napari_fossiledit.workflows.shared.model_refs import (
@@ -24,7 +21,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     model_names,
     set_in_use,
 )
-from napari_fossiledit.workflows.stack import info, new
+from napari_fossiledit.workflows.stack import info
 
 
 def params(model, **values):
@@ -50,22 +47,10 @@ def make(path, name, parent="blank", seed=1, **known):
 
 
 @pytest.fixture(scope="module")
-def template(written_reef, tmp_path_factory):
+def template(reef_home, tmp_path_factory):
     """A project with a model of random weights and a random edit of it, named mud; made once."""
-    import torch
-
-    from napari_fossiledit.models.files.registry import build, save_model
-
-    home = tmp_path_factory.mktemp("edited")
-    shutil.copytree(written_reef, home / "reef")
-    path = home / "tiny.fossil"
-    new.run(path, home / "reef" / "images", NewParams())
-    import_annotations(path, ImportParams(file=home / "reef" / "annotations.json"))
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    segmenter = build("lite", ("archaeocyathid",), pretrained=False, device="cpu")
-    save_model(segmenter, path / "models" / "blank")
-    make(path, "mud")
+    home = shutil.copytree(reef_home, tmp_path_factory.mktemp("edited") / "home")
+    make(home / "tiny.fossil", "mud")
     return home
 
 
@@ -291,34 +276,24 @@ def refused(path, text, name="mud"):
         assert in_use(project) == ""
 
 
-def test_a_retrained_parent_is_told(edited):
-    import torch
-
-    from napari_fossiledit.models.files.registry import build, save_model
+def test_a_retrained_parent_is_told(edited, blank_segmenter):
+    from napari_fossiledit.models.files.registry import save_model
 
     predict.run(edited, params("mud", slices="0"))
-    torch.manual_seed(9)
-    other = build("lite", ("archaeocyathid",), pretrained=False, device="cpu")
-    save_model(other, edited / "models" / "blank")
+    save_model(blank_segmenter(seed=9), edited / "models" / "blank")
     refused(edited, r"'mud' was made from another 'blank'; expected a model with hash")
     (entry,) = [e for e in edits.listing(edited).entries if e.is_edit]
     assert "made from another 'blank'" in entry.problem
     assert edits.rollback(edited, "mud").in_use == "blank"
 
 
-def test_a_parent_of_another_architecture_is_told(edited):
+def test_a_parent_of_another_architecture_is_told(edited, blank_segmenter):
     from napari_fossiledit.models.files.registry import save_model
-    from napari_fossiledit.models.inference.preprocessing import Preprocessing
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
-    from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
-    from napari_fossiledit.models.network.spec import default_spec
 
-    slim = default_spec("lite", ("archaeocyathid",)).model_copy(update={"channels": 64})
-    other = MaskRcnnSegmenter(MaskRcnn(slim), Preprocessing())
-    record = save_model(other, edited / "models" / "blank")
+    record = save_model(blank_segmenter(channels=16), edited / "models" / "blank")
     refused(edited, r"made from another 'blank'")
     harmed(edited, parent_hash=record.model_hash)
-    refused(edited, r"does not fit the model: backbone.*expected shape .128.*found")
+    refused(edited, r"does not fit the model: backbone.*expected shape .32.*found")
 
 
 def test_a_deleted_parent_is_told(edited):

@@ -92,7 +92,7 @@ def test_an_edit_of_the_same_name_is_not_taken_for_the_old_one(reef_project, edi
             file.unlink()
         place.rmdir()
         (name,) = list(next(iter(live._bench.values())).edit.deltas)[:1]
-        delta = Edit({name: torch.zeros(128, 128, 3, 3)}).to_bytes()
+        delta = Edit({name: torch.zeros(32, 32, 3, 3)}).to_bytes()
         fields = old.model_dump() | {"result_hash": old.parent_hash}
         project.edits.save(type(old).model_validate(fields), delta)
     live.reapply(reef_project, edited, 0.5, Device.CPU)
@@ -147,16 +147,15 @@ def test_an_unknown_edit_is_named(reef_project):
         live.reapply(reef_project, "gone", 0.5)
 
 
-def test_a_parent_that_was_replaced_is_refused(reef_project, edited, blank_model):
-    from napari_fossiledit.models.files.registry import build, save_model
+def test_a_parent_that_was_replaced_is_refused(reef_project, edited, blank_model, blank_segmenter):
+    from napari_fossiledit.models.files.registry import save_model
 
     with Project.open(reef_project) as project:
         folder = project.model_folder(blank_model)
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
-        torch.manual_seed(5)
-        save_model(build("lite", ("archaeocyathid",), pretrained=False, device="cpu"), folder)
+        save_model(blank_segmenter(seed=5), folder)
     with pytest.raises(FossilError, match="made from another 'blank'"):
         live.predicted(reef_project, edited, 1.0, 1, device=Device.CPU)
 

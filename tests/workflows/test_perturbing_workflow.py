@@ -9,18 +9,12 @@ from PIL import Image
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.perturb import PerturbParams, Preset
-from napari_fossiledit.params.reef import ReefParams
-from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.perturb import measure_mud
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.annotate.files import import_annotations
-from napari_fossiledit.workflows.sample import reef as sample
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
 from napari_fossiledit.workflows.shared.crops import default_crop, largest_square, read_crop
-from napari_fossiledit.workflows.stack import new
 
 CLASS = "archaeocyathid"
 
@@ -30,20 +24,9 @@ def custom(steps: str, **changes: object) -> PerturbParams:
 
 
 @pytest.fixture(scope="module")
-def cups(tmp_path_factory):
-    """Folder of a sample reef of 5 slices of 128 x 96 pixels with pitted and mud-filled cups."""
-    folder = tmp_path_factory.mktemp("cups")
-    sample.run(folder, ReefParams(slices=5, size=128, seed=1, cups_per_cm3=12, pixel_size_um=120.0))
-    return folder
-
-
-@pytest.fixture
-def reef_project(cups, tmp_path):
-    """A project of it in which every slice is traced."""
-    path = tmp_path / "cups.fossil"
-    new.run(path, cups / "images", NewParams())
-    import_annotations(path, ImportParams(file=cups / "annotations.json"))
-    return path
+def reef_home(make_home):
+    """A sample reef with pitted and mud-filled cups."""
+    return make_home(slices=5, size=128, seed=1, cups_per_cm3=12, pixel_size_um=120.0)
 
 
 @pytest.fixture

@@ -13,25 +13,21 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ProbeParams, chosen_presets
-from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.probe import report as probe_page
 from napari_fossiledit.workflows.probe import run as probe
-from napari_fossiledit.workflows.sample import reef as sample
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.perturbed_slices import Prepared, prepared
 
 FOSSIL, MICROBE = "archaeocyathid", "calcimicrobe"
 
 
-@pytest.fixture(scope="session")
-def written_reef(tmp_path_factory):
-    """Folder of a sample reef that shows a pitted, a mud-filled fossil and a calcimicrobe."""
-    folder = tmp_path_factory.mktemp("probed")
-    sample.run(folder, ReefParams(slices=4, size=160, seed=7, cups_per_cm3=12))
-    return folder
+@pytest.fixture(scope="module")
+def reef_home(make_home):
+    """A sample reef that shows a pitted, a mud-filled fossil and a calcimicrobe."""
+    return make_home(slices=4, size=160, seed=7, cups_per_cm3=12)
 
 
 def bright(image):

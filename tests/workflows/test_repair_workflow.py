@@ -15,14 +15,11 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation.changes import class_masks, shares_on
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import Device, PredictParams
-from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
-from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.repair import run as repair
 from napari_fossiledit.workflows.repair.causes import (
     Cause,
@@ -35,7 +32,6 @@ from napari_fossiledit.workflows.repair.causes import (
 from napari_fossiledit.workflows.repair.place import Found, Place
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
-from napari_fossiledit.workflows.stack import new
 
 FOSSIL, MICROBE = "archaeocyathid", "calcimicrobe"
 Z = 1
@@ -71,32 +67,13 @@ def bright(image):
     return [Mask.from_array(p) for p in parts if p.sum() >= 25]
 
 
-@pytest.fixture(scope="module")
-def template(written_reef, tmp_path_factory):
-    """A project in which every slice is traced, with a model of random weights; made once."""
-    import torch
-
-    from napari_fossiledit.models.files.registry import build, save_model
-
-    home = tmp_path_factory.mktemp("unrepaired")
-    shutil.copytree(written_reef, home / "reef")
-    path = home / "tiny.fossil"
-    new.run(path, home / "reef" / "images", NewParams())
-    import_annotations(path, ImportParams(file=home / "reef" / "annotations.json"))
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    segmenter = build("lite", (FOSSIL,), pretrained=False, device="cpu")
-    save_model(segmenter, path / "models" / "blank")
-    return home
-
-
 @pytest.fixture
-def wrong(template, tmp_path, monkeypatch):
+def wrong(reef_home, tmp_path, monkeypatch):
     """A copy of that project whose model finds fossils and all that is bright; edited, no more."""
     from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
     from napari_fossiledit.workflows.shared.model_refs import find_model
 
-    path = shutil.copytree(template, tmp_path / "home") / "tiny.fossil"
+    path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
     with Project.open(path) as project:
         layer = find_model(project, "blank").load(Device.CPU).outputs[0]
         unedited = float(layer.weight.detach().sum())
