@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.perturb import Scene, parse_steps, perturb
+from napari_fossiledit.perturb import SliceScene, parse_steps, perturb
 
 SHAPE = (48, 64)
 KINDS = [(np.uint8, True), (np.uint8, False), (np.uint16, True), (np.uint16, False)]
@@ -25,9 +25,9 @@ def picture(dtype: type, rgb: bool, seed: int = 0) -> np.ndarray:
     return image if rgb else image[..., 0].copy()
 
 
-def scene_of(dtype: type = np.uint8, rgb: bool = True) -> Scene:
+def scene_of(dtype: type = np.uint8, rgb: bool = True) -> SliceScene:
     crop = picture(dtype, rgb, seed=9)[:12, :12]
-    return Scene(picture(dtype, rgb), mud=(70.0, 45.0, 35.0), crops=lambda _: crop)
+    return SliceScene(picture(dtype, rgb), mud=(70.0, 45.0, 35.0), crops=lambda _: crop)
 
 
 BOX = np.zeros(SHAPE, bool)
@@ -87,7 +87,7 @@ def test_the_mud_of_the_scene_is_used_and_measured_where_it_is_unknown() -> None
     assert (perturb(scene_of(), steps).image == [70, 45, 35]).all()
     flat = np.full((*SHAPE, 3), (90, 60, 40), np.uint8)
     flat[:10] = (220, 225, 220)
-    measured = perturb(Scene(flat), steps).image
+    measured = perturb(SliceScene(flat), steps).image
     assert (measured == [90, 60, 40]).all()
 
 
@@ -120,13 +120,13 @@ def test_noise_has_the_deviation_asked_for(dtype: type) -> None:
 
 def test_six_decibels_double_and_values_stay_in_range() -> None:
     image = np.array([[10, 100, 200]], np.uint8)
-    done = perturb(Scene(image), parse_steps("all -> brightness 6.0206")).image
+    done = perturb(SliceScene(image), parse_steps("all -> brightness 6.0206")).image
     assert done.tolist() == [[20, 200, 255]]
 
 
 def test_hue_moves_colours_and_leaves_grey() -> None:
     image = np.array([[[200, 40, 30], [90, 90, 90]]], np.uint8)
-    done = perturb(Scene(image), parse_steps("all -> hue 120")).image
+    done = perturb(SliceScene(image), parse_steps("all -> hue 120")).image
     assert done.tolist() == [[[30, 200, 40], [90, 90, 90]]]
 
 
@@ -168,7 +168,7 @@ def test_other_impossible_fills_are_refused() -> None:
     with pytest.raises(FossilError, match="values from 0 to 255; found 300, 0, 0"):
         perturb(scene_of(), parse_steps("all -> colour 300,0,0"))
     with pytest.raises(FossilError, match="no texture to fill with"):
-        perturb(Scene(picture(np.uint8, True)), parse_steps("all -> texture"))
+        perturb(SliceScene(picture(np.uint8, True)), parse_steps("all -> texture"))
     with pytest.raises(FossilError, match="nothing to perturb with"):
         perturb(scene_of(), ())
 

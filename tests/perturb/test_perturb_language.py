@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.perturb import (
-    Scene,
+    SliceScene,
     parse_region,
     parse_steps,
     preset_steps,
     region_mask,
     steps_text,
 )
-from napari_fossiledit.perturb.fill_text import parse_fills
 from napari_fossiledit.perturb.fills import (
     Blur,
     Brightness,
@@ -29,7 +28,7 @@ from napari_fossiledit.perturb.fills import (
     Solid,
     Texture,
 )
-from napari_fossiledit.perturb.reading import split
+from napari_fossiledit.perturb.language import parse_fills, split_outside_quotes
 from napari_fossiledit.perturb.regions import (
     All,
     And,
@@ -161,13 +160,13 @@ def test_unreadable_regions_tell_the_place(text: str, place: int, expected: str)
 def test_what_is_nested_as_deeply_as_may_be_is_read_and_painted() -> None:
     made = parse_region("(" * 50 + "all" + ")" * 50 + " or all" * 50)
     assert str(made) == "all" + " or all" * 50
-    scene = Scene(np.zeros((3, 4), np.uint8))
+    scene = SliceScene(np.zeros((3, 4), np.uint8))
     assert region_mask(parse_region("not " * 100 + "all"), scene).all()
 
 
 @pytest.mark.parametrize("mark", [";", "->", " + "])
 def test_marks_in_quotes_do_not_split(mark: str) -> None:
-    assert split(f'a{mark}"b{mark}c"d{mark}', mark) == ["a", f'"b{mark}c"d', ""]
+    assert split_outside_quotes(f'a{mark}"b{mark}c"d{mark}', mark) == ["a", f'"b{mark}c"d', ""]
 
 
 def test_a_tiny_coordinate_is_read_back() -> None:

@@ -9,9 +9,8 @@ from PIL import Image
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.reef import ReefParams
-from napari_fossiledit.perturb import Scene, measure_mud, parse_steps, perturb, pick_colour
-from napari_fossiledit.perturb.real_mud import mud_patches
-from napari_fossiledit.perturb.rock import rock_face
+from napari_fossiledit.perturb import SliceScene, measure_mud, parse_steps, perturb, pick_colour
+from napari_fossiledit.perturb.mud import mud_patches, rock_face
 from napari_fossiledit.samples.reef import Reef
 
 MUD, GROUND, WHITE = (80, 50, 38), (40, 48, 66), (215, 222, 220)
@@ -77,7 +76,7 @@ def test_a_covered_rock_has_no_mud_to_measure(block: np.ndarray) -> None:
     with pytest.raises(FossilError, match="no mud to measure"):
         measure_mud(block, [cover])
     with pytest.raises(FossilError, match="no piece of mud to copy on the slice"):
-        mud_patches(Scene(block, (cover,)), np.random.default_rng(0))
+        mud_patches(SliceScene(block, (cover,)), np.random.default_rng(0))
 
 
 def test_the_eyedropper_takes_a_median_and_stays_in_the_slice(block: np.ndarray) -> None:
@@ -92,7 +91,7 @@ def test_the_eyedropper_takes_a_median_and_stays_in_the_slice(block: np.ndarray)
 def test_real_mud_looks_like_the_mud_and_shows_no_light_of_its_own(block: np.ndarray) -> None:
     shade = np.linspace(0.93, 1.07, 300)[:, None]
     shaded = np.clip(block * shade, 0, 255).astype(np.uint8)
-    done = perturb(Scene(shaded), parse_steps("all -> real-mud")).image.astype(np.float64)
+    done = perturb(SliceScene(shaded), parse_steps("all -> real-mud")).image.astype(np.float64)
     assert done.mean(axis=(0, 1)) == pytest.approx(MUD, abs=3)
     assert done.std(axis=(0, 1)) == pytest.approx((4, 4, 4), abs=1)
     assert abs(done[:, :100].mean() - done[:, 200:].mean()) < 0.5

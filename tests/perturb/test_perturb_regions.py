@@ -9,7 +9,7 @@ from skimage.draw import polygon
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.perturb import Scene, parse_region, region_mask
+from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 
 SHAPE = (40, 60)
 
@@ -27,8 +27,8 @@ def instance(mask: np.ndarray, name: str, id_: int, texture: str = "") -> Instan
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene(
+def scene() -> SliceScene:
+    return SliceScene(
         np.zeros((*SHAPE, 3), np.uint8),
         (
             instance(CUP, "cup", 3, "pitted"),
@@ -57,11 +57,11 @@ def scene() -> Scene:
         ("grow 0 class cup", CUP | OTHER_CUP),
     ],
 )
-def test_regions_of_instances(scene: Scene, text: str, expected: np.ndarray) -> None:
+def test_regions_of_instances(scene: SliceScene, text: str, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(region_mask(parse_region(text), scene), expected)
 
 
-def test_a_box_is_half_open_and_cut_at_the_slice(scene: Scene) -> None:
+def test_a_box_is_half_open_and_cut_at_the_slice(scene: SliceScene) -> None:
     found = region_mask(parse_region("box 10:14,5:8"), scene)
     assert found[5:8, 10:14].all()
     assert found.sum() == 12
@@ -69,14 +69,14 @@ def test_a_box_is_half_open_and_cut_at_the_slice(scene: Scene) -> None:
     assert region_mask(parse_region("box :"), scene).all()
 
 
-def test_an_ellipse_has_the_area_of_an_ellipse(scene: Scene) -> None:
+def test_an_ellipse_has_the_area_of_an_ellipse(scene: SliceScene) -> None:
     found = region_mask(parse_region("ellipse 10:40,5:25"), scene)
     assert found.sum() == pytest.approx(np.pi * 15 * 10, rel=0.02)
     rows, columns = np.nonzero(found)
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (10, 40, 5, 25)
 
 
-def test_a_polygon_agrees_with_another_rasteriser(scene: Scene) -> None:
+def test_a_polygon_agrees_with_another_rasteriser(scene: SliceScene) -> None:
     corners = [(5.5, 2.0), (50.2, 8.0), (55.0, 70.0), (20.0, 20.5), (-9.0, 33.0)]
     text = "polygon " + " ".join(f"{x},{y}" for x, y in corners)
     found = region_mask(parse_region(text), scene)
@@ -90,27 +90,27 @@ def test_a_polygon_agrees_with_another_rasteriser(scene: Scene) -> None:
     assert (found != expected).sum() < 0.05 * expected.sum()
 
 
-def test_a_polygon_takes_the_pixels_nearest_to_its_corners(scene: Scene) -> None:
+def test_a_polygon_takes_the_pixels_nearest_to_its_corners(scene: SliceScene) -> None:
     found = region_mask(parse_region("polygon 9.8,4.9 20.2,4.9 20.2,12.3 9.8,12.3"), scene)
     np.testing.assert_array_equal(found, region_mask(parse_region("box 10:21,5:13"), scene))
 
 
-def test_a_grown_region_holds_all_within_the_distance(scene: Scene) -> None:
+def test_a_grown_region_holds_all_within_the_distance(scene: SliceScene) -> None:
     away = ndimage.distance_transform_edt(~(CUP | OTHER_CUP))
     found = region_mask(parse_region("grow 3 class cup"), scene)
     np.testing.assert_array_equal(found, away <= 3)
 
 
-def test_an_annotated_rock_face_is_believed(scene: Scene) -> None:
+def test_an_annotated_rock_face_is_believed(scene: SliceScene) -> None:
     face = disc(20, 30, 15)
-    annotated = Scene(scene.image, (*scene.instances, instance(face, "rock_face", 1)))
+    annotated = SliceScene(scene.image, (*scene.instances, instance(face, "rock_face", 1)))
     np.testing.assert_array_equal(region_mask(parse_region("rock"), annotated), face)
 
 
-def test_everything_but_a_class_keeps_to_what_is_known(scene: Scene) -> None:
+def test_everything_but_a_class_keeps_to_what_is_known(scene: SliceScene) -> None:
     known = np.zeros(SHAPE, bool)
     known[:, :30] = True
-    partly = Scene(scene.image, scene.instances, known=known)
+    partly = SliceScene(scene.image, scene.instances, complete=known)
     found = region_mask(parse_region("other cup"), partly)
     np.testing.assert_array_equal(found, known & ~(CUP | OTHER_CUP))
 
@@ -130,17 +130,17 @@ def test_everything_but_a_class_keeps_to_what_is_known(scene: Scene) -> None:
         ("class cup and not class cup", r"is empty on slice 7"),
     ],
 )
-def test_what_the_slice_has_not_is_named(scene: Scene, text: str, message: str) -> None:
+def test_what_the_slice_has_not_is_named(scene: SliceScene, text: str, message: str) -> None:
     with pytest.raises(FossilError, match=message):
         region_mask(parse_region(text), scene)
 
 
 def test_a_slice_without_instances_says_so() -> None:
     with pytest.raises(FossilError, match="none: it has no instances"):
-        region_mask(parse_region("class cup"), Scene(np.zeros((9, 9), np.uint8)))
+        region_mask(parse_region("class cup"), SliceScene(np.zeros((9, 9), np.uint8)))
 
 
-def test_instances_of_another_size_are_refused(scene: Scene) -> None:
-    wrong = Scene(np.zeros((20, 30, 3), np.uint8), scene.instances)
+def test_instances_of_another_size_are_refused(scene: SliceScene) -> None:
+    wrong = SliceScene(np.zeros((20, 30, 3), np.uint8), scene.instances)
     with pytest.raises(FossilError, match="expected 30 x 20 pixels; found 60 x 40"):
         region_mask(parse_region("class cup"), wrong)

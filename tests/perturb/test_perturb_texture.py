@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_fossiledit.perturb.quilt import _seam, quilt
-from napari_fossiledit.perturb.texture import seamless, tile
+from napari_fossiledit.perturb.texture import _seam, quilt, seamless, tile
 
 
 def pits(edge: int, period: float = 9.0) -> np.ndarray:

@@ -22,7 +22,7 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.perturb import Scene, parse_region, region_mask
+from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.widgets.canvas import regions
@@ -178,7 +178,7 @@ def test_the_window_loads_no_torch():
 
 
 def shown(region):
-    scene = Scene(np.zeros((40, 60, 3), np.uint8))
+    scene = SliceScene(np.zeros((40, 60, 3), np.uint8))
     return region_mask(parse_region(region), scene)
 
 

@@ -1,16 +1,15 @@
-"""Image corruptions that tell what a model sees: regions of a slice filled with something else."""
+"""Image corruptions that show what a model relies on: regions of a slice filled with something."""
 
 from napari_fossiledit.perturb.apply import Perturbed, perturb
-from napari_fossiledit.perturb.mud import measure_mud, pick_colour
-from napari_fossiledit.perturb.region_text import parse_region
+from napari_fossiledit.perturb.language import parse_region, parse_steps
+from napari_fossiledit.perturb.mud import measure_mud, pick_colour, rock_face
 from napari_fossiledit.perturb.regions import region_mask
-from napari_fossiledit.perturb.rock import rock_face
-from napari_fossiledit.perturb.scene import Scene
-from napari_fossiledit.perturb.steps import Step, parse_steps, preset_steps, steps_text
+from napari_fossiledit.perturb.scene import SliceScene
+from napari_fossiledit.perturb.steps import Step, preset_steps, steps_text
 
 __all__ = [
     "Perturbed",
-    "Scene",
+    "SliceScene",
     "Step",
     "measure_mud",
     "parse_region",

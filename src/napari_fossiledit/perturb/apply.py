@@ -1,4 +1,4 @@
-"""Perturbing a slice."""
+"""Filling regions of a slice, one step after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.perturb.regions import region_mask
-from napari_fossiledit.perturb.scene import Image, Scene, Where
+from napari_fossiledit.perturb.scene import Image, SliceScene, Where
 from napari_fossiledit.perturb.steps import Step
 from napari_fossiledit.progress import Cancel, check, never
 
@@ -21,7 +21,7 @@ class Perturbed:
     Attributes
     ----------
     image
-        The slice as the steps left it, of the shape and dtype it had.
+        The perturbed slice, of the shape and dtype of the original.
     changed
         Pixels (y, x) of any step's region.
     share
@@ -34,7 +34,7 @@ class Perturbed:
 
 
 def perturb(
-    scene: Scene, steps: Sequence[Step], *, seed: int = 0, cancel: Cancel = never
+    scene: SliceScene, steps: Sequence[Step], *, seed: int = 0, cancel: Cancel = never
 ) -> Perturbed:
     """Fill regions of a slice, one step after the other; the scene is left as it is.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +14,36 @@ from scipy.spatial.transform import Rotation
 from skimage.color import rgb2gray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.perturb.mud import measure_mud
-from napari_fossiledit.perturb.quilt import quilt
-from napari_fossiledit.perturb.real_mud import mud_patches
-from napari_fossiledit.perturb.scene import Colour, Floats, Image, Scene, Where
-from napari_fossiledit.perturb.texture import check_crop, seamless, tile
+from napari_fossiledit.perturb.mud import measure_mud, mud_patches
+from napari_fossiledit.perturb.scene import Colour, Floats, Image, SliceScene, Where
+from napari_fossiledit.perturb.texture import check_crop, quilt, seamless, tile
 
 Rng: TypeAlias = np.random.Generator
-Window: TypeAlias = tuple[slice, slice]
 
+#: Rows that are changed at a time, so that the copy in floating point stays small.
 _ROWS = 256
-_REACH = 4.0
+#: Standard deviations at which a blur is cut off.
+_TRUNCATE = 4.0
 
 
+@dataclass(frozen=True)
 class Fill(ABC):
     """Something to fill a region with; ``str`` gives the text it is read from."""
 
+    word: ClassVar[str]
+
+    def __str__(self) -> str:
+        words = [self.word]
+        for value in astuple(self):
+            numbers = value if isinstance(value, tuple) else (value,)
+            words.append(",".join(n if isinstance(n, str) else f"{n:.10g}" for n in numbers))
+        return " ".join(words).rstrip()
+
     @abstractmethod
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """Paint into `image` (y, x[, 3]) where `mask` (y, x) is True.
+
+        A `FossilError` is raised where the fill does not suit the slice.
 
         Parameters
         ----------
@@ -40,11 +51,6 @@ class Fill(ABC):
             The slice as the steps before left it; changed in place.
         scene
             The slice as it was photographed, and what is known of it.
-
-        Raises
-        ------
-        FossilError
-            Where the fill does not suit the slice.
         """
 
 
@@ -52,10 +58,9 @@ class Fill(ABC):
 class Mud(Fill):
     """The mud colour of the slice."""
 
-    def __str__(self) -> str:
-        return "mud"
+    word = "mud"
 
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
         mud = measure_mud(scene.image, scene.instances) if scene.mud is None else scene.mud
         image[mask] = as_pixel(mud, image)
@@ -65,101 +70,92 @@ class Mud(Fill):
 class Solid(Fill):
     """One colour, in the slice's own values."""
 
+    word = "colour"
     colour: Colour
 
-    def __str__(self) -> str:
-        return "colour " + ",".join(f"{value:.10g}" for value in self.colour)
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
         image[mask] = as_pixel(self.colour, image)
 
 
 @dataclass(frozen=True)
 class Texture(Fill):
-    """A square crop laid side by side; an empty place means the texture of the scene."""
+    """A square crop laid side by side; an empty name means the texture of the scene."""
 
+    word = "texture"
     crop: str = ""
 
-    def __str__(self) -> str:
-        return f"texture {self.crop}".rstrip()
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        window = window_of(mask)
-        origin = (window[0].start, window[1].start)
-        crop = fitting(scene.crops(self.crop), image)
-        _lay(image, mask, window, tile(crop, mask[window].shape, origin))
+        rows, columns = window = _window_of(mask)
+        crop = _fitting_crop(scene, self.crop, image)
+        _lay(image, mask, tile(crop, mask[window].shape, (rows.start, columns.start)))
 
 
 @dataclass(frozen=True)
 class Seamless(Fill):
     """A square crop stitched so that no seam shows."""
 
+    word = "seamless"
     crop: str = ""
 
-    def __str__(self) -> str:
-        return f"seamless {self.crop}".rstrip()
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        window = window_of(mask)
-        crop = fitting(scene.crops(self.crop), image)
-        _lay(image, mask, window, seamless(crop, mask[window].shape, rng))
+        crop = _fitting_crop(scene, self.crop, image)
+        _lay(image, mask, seamless(crop, mask[_window_of(mask)].shape, rng))
 
 
 @dataclass(frozen=True)
 class RealMud(Fill):
     """Mud stitched from the slice's own mud, or from a crop."""
 
+    word = "real-mud"
     crop: str = ""
 
-    def __str__(self) -> str:
-        return f"real-mud {self.crop}".rstrip()
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        window = window_of(mask)
+        shape = mask[_window_of(mask)].shape
         if self.crop:
-            made = seamless(fitting(scene.crops(self.crop), image), mask[window].shape, rng)
+            stitched = seamless(_fitting_crop(scene, self.crop, image), shape, rng)
         else:
-            made = quilt(mud_patches(scene, rng), mask[window].shape, rng)
-        _lay(image, mask, window, made)
+            stitched = quilt(mud_patches(scene, rng), shape, rng)
+        _lay(image, mask, stitched)
 
 
 @dataclass(frozen=True)
 class Blur(Fill):
     """A Gaussian blur of what is there, `sigma` in pixels."""
 
+    word = "blur"
     sigma: float
 
-    def __str__(self) -> str:
-        return f"blur {self.sigma:.10g}"
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        window = window_of(mask)
-        around = _widened(window, round(_REACH * self.sigma) + 1, mask.shape)
+        window = _window_of(mask)
+        # The window is widened by the reach of the blur, so that its edge blurs as the rest.
+        reach = round(_TRUNCATE * self.sigma) + 1
+        around = tuple(
+            slice(max(side.start - reach, 0), min(side.stop + reach, end))
+            for side, end in zip(window, mask.shape, strict=True)
+        )
         inner = tuple(
             slice(w.start - a.start, w.stop - a.start) for w, a in zip(window, around, strict=True)
         )
         inside = mask[window]
-        for plane in planes_of(image):
+        for plane in [image] if image.ndim == 2 else np.moveaxis(image, -1, 0):
             source = plane[around].astype(np.float32)
-            blurred = ndimage.gaussian_filter(source, self.sigma, truncate=_REACH)[inner]
-            plane[window][inside] = rounded(blurred[inside], image.dtype)
+            blurred = ndimage.gaussian_filter(source, self.sigma, truncate=_TRUNCATE)[inner]
+            plane[window][inside] = _rounded(blurred[inside], image.dtype)
 
 
 @dataclass(frozen=True)
 class Noise(Fill):
     """Gaussian noise on what is there; `deviation` in levels of an 8-bit slice."""
 
+    word = "noise"
     deviation: float
 
-    def __str__(self) -> str:
-        return f"noise {self.deviation:.10g}"
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
         deviation = self.deviation * np.iinfo(image.dtype).max / 255
 
@@ -173,12 +169,10 @@ class Noise(Fill):
 class Brightness(Fill):
     """A gain of what is there in decibels: 6 doubles every value, -6 halves it."""
 
+    word = "brightness"
     decibels: float
 
-    def __str__(self) -> str:
-        return f"brightness {self.decibels:.10g}"
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
         gain = np.float32(10 ** (self.decibels / 20))
         _pointwise(image, mask, lambda pixels: pixels * gain)
@@ -188,12 +182,10 @@ class Brightness(Fill):
 class Hue(Fill):
     """A turn of the colours about the grey axis in degrees: 120 makes red green."""
 
+    word = "hue"
     degrees: float
 
-    def __str__(self) -> str:
-        return f"hue {self.degrees:.10g}"
-
-    def paint(self, image: Image, mask: Where, scene: Scene, rng: Rng) -> None:
+    def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
         if image.ndim == 2:
             raise FossilError(
@@ -207,11 +199,8 @@ class Hue(Fill):
         _pointwise(image, mask, lambda pixels: pixels @ turned)
 
 
-# ---------------------------------------------------------------------- helpers
-
-
 def as_pixel(colour: Colour, image: Image) -> NDArray[np.integer]:
-    """Make a colour a pixel of the slice: its dtype, and one value where the slice is grey.
+    """Convert a colour to a pixel of the slice: its dtype, and one value where it is grey.
 
     Raises
     ------
@@ -226,12 +215,13 @@ def as_pixel(colour: Colour, image: Image) -> NDArray[np.integer]:
             found=", ".join(f"{value:g}" for value in colour),
         )
     if image.ndim == 3:
-        return rounded(np.array(colour), image.dtype)
-    return rounded(np.asarray(rgb2gray(np.array(colour, dtype=np.float64))), image.dtype)
+        return _rounded(np.array(colour), image.dtype)
+    return _rounded(np.asarray(rgb2gray(np.array(colour, dtype=np.float64))), image.dtype)
 
 
-def fitting(crop: Image, image: Image) -> Image:
-    """Refuse a crop that is too small, not square, or of another kind than the slice."""
+def _fitting_crop(scene: SliceScene, name: str, image: Image) -> Image:
+    """Read a crop and check that it is square, large enough, and of the same kind as the slice."""
+    crop = scene.crops(name)
     kinds = [f"{'RGB' if a.ndim == 3 else 'grey'}, {a.dtype}" for a in (image, crop)]
     if kinds[0] != kinds[1]:
         raise FossilError(
@@ -240,44 +230,29 @@ def fitting(crop: Image, image: Image) -> Image:
     return check_crop(crop)
 
 
-def window_of(mask: Where) -> Window:
+def _window_of(mask: Where) -> tuple[slice, slice]:
     """Bounding rows and columns of a mask that is not empty."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def planes_of(image: Image) -> list[Image]:
-    """Take the channels of a slice apart: views (y, x)."""
-    return [image] if image.ndim == 2 else [image[..., c] for c in range(image.shape[2])]
-
-
-def rounded(values: NDArray[np.floating], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+def _rounded(values: NDArray[np.floating], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
     """Round to the nearest value that `dtype` holds."""
     return np.asarray(np.clip(np.rint(values), 0, np.iinfo(dtype).max), dtype=dtype)
 
 
-def _lay(image: Image, mask: Where, window: Window, made: Image) -> None:
-    """Copy a made window where the mask says so."""
+def _lay(image: Image, mask: Where, filling: Image) -> None:
+    """Copy what was made for the window of the mask to where the mask says so."""
+    window = _window_of(mask)
     inside = mask[window]
-    image[window][inside] = made[inside]
-
-
-def _widened(window: Window, by: int, shape: tuple[int, ...]) -> Window:
-    rows, columns = (
-        slice(max(side.start - by, 0), min(side.stop + by, end))
-        for side, end in zip(window, shape, strict=True)
-    )
-    return rows, columns
+    image[window][inside] = filling[inside]
 
 
 def _pointwise(image: Image, mask: Where, change: Callable[[Floats], Floats]) -> None:
-    """Change pixels one by one, some rows at a time so that memory stays small."""
-    for rows in _blocks(mask):
+    """Change pixels one by one, some rows at a time."""
+    for start in range(0, len(mask), _ROWS):
+        rows = slice(start, start + _ROWS)
         inside = mask[rows]
         if inside.any():
             pixels = image[rows][inside].astype(np.float32)
-            image[rows][inside] = rounded(change(pixels), image.dtype)
-
-
-def _blocks(mask: Where) -> Iterator[slice]:
-    return (slice(start, start + _ROWS) for start in range(0, len(mask), _ROWS))
+            image[rows][inside] = _rounded(change(pixels), image.dtype)

@@ -5,9 +5,11 @@ A pixel is at whole coordinates x (column) and y (row), as napari shows it.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,41 +18,38 @@ from skimage.morphology import isotropic_dilation
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.masks.rle import union
-from napari_fossiledit.perturb.reading import quoted, told
-from napari_fossiledit.perturb.rock import rock_face
-from napari_fossiledit.perturb.scene import Scene, Where
+from napari_fossiledit.perturb.mud import rock_of
+from napari_fossiledit.perturb.scene import SliceScene, Where
 
-ROCK_CLASS = "rock_face"
-"""Class of an annotation that tells the rock face; where there is one, nothing is guessed."""
+OPERATORS = frozenset({"and", "or", "not"})
+_ONE_WORD = re.compile(r"[^\s()\";]+")
+#: Characters of a text that a message shows.
+_LONGEST_SHOWN = 200
 
 
 class Term(ABC):
     """A region that a slice turns into pixels; ``str`` gives the text it is read from."""
 
     @abstractmethod
-    def mask(self, scene: Scene) -> Where:
-        """Pixels (y, x) of the region, possibly none.
+    def mask(self, scene: SliceScene) -> Where:
+        """Return the pixels (y, x) of the region, possibly none.
 
-        Raises
-        ------
-        FossilError
-            Where the slice has not what the region names.
+        A `FossilError` is raised where the region names what the slice does not have.
         """
 
 
-def region_mask(region: Term, scene: Scene) -> Where:
-    """Pixels (y, x) of a region in a slice.
+def region_mask(region: Term, scene: SliceScene) -> Where:
+    """Return the pixels (y, x) of a region in a slice, at least one.
 
     Raises
     ------
     FossilError
-        Where the region is empty, lies outside the slice, or names what the slice has not.
+        Where the region is empty, lies outside the slice, or names what the slice does not have.
     """
     mask = region.mask(scene)
     if not mask.any():
         raise FossilError(
-            f"The region {told(str(region))} is empty on {scene.name}",
+            f"The region {shortened(str(region))} is empty on {scene.name}",
             expected="at least one pixel",
             found="none",
             advice="Draw or choose another one.",
@@ -65,7 +64,7 @@ class All(Term):
     def __str__(self) -> str:
         return "all"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return np.ones(scene.shape, dtype=np.bool_)
 
@@ -77,53 +76,67 @@ class Rock(Term):
     def __str__(self) -> str:
         return "rock"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
-        traced = [i for i in scene.instances if i.class_name == ROCK_CLASS]
-        return _painted(traced, scene) if traced else rock_face(scene.image)
+        return rock_of(scene)
 
 
 @dataclass(frozen=True)
-class OfClass(Term):
+class _Named(Term):
+    """A region that is found by a name."""
+
+    name: str
+    word: ClassVar[str]
+
+    def __str__(self) -> str:
+        return f"{self.word} {quoted(self.name)}"
+
+    def _covered(self, scene: SliceScene, key: Callable[[Instance], str]) -> Where:
+        """Pixels of the instances whose `key` is the name; at least one instance."""
+        instances = [i for i in scene.instances if key(i) == self.name]
+        if not instances:
+            present = sorted({key(i) for i in scene.instances} - {""})
+            raise FossilError(
+                f"{_capitalised(scene.name)} has no instance of the {self.word} {self.name!r}",
+                expected=f"one of {_listed(present)}",
+                advice="Choose another slice, or another source of instances.",
+            )
+        return scene.covered(instances)
+
+
+@dataclass(frozen=True)
+class OfClass(_Named):
     """All instances of a class."""
 
-    name: str
+    word = "class"
 
-    def __str__(self) -> str:
-        return f"class {quoted(self.name)}"
-
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
-        return _chosen(scene, "class", self.name, lambda i: i.class_name)
+        return self._covered(scene, lambda i: i.class_name)
 
 
 @dataclass(frozen=True)
-class Other(Term):
-    """Everything but a class, as far as the instances of the slice are complete."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return f"other {quoted(self.name)}"
-
-    def mask(self, scene: Scene) -> Where:
-        """See `Term`."""
-        outside = ~OfClass(self.name).mask(scene)
-        return outside if scene.known is None else outside & scene.known
-
-
-@dataclass(frozen=True)
-class OfTexture(Term):
+class OfTexture(_Named):
     """All instances of a texture, such as ``pitted`` or ``mud_filled``."""
 
-    name: str
+    word = "texture"
 
-    def __str__(self) -> str:
-        return f"texture {quoted(self.name)}"
-
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
-        return _chosen(scene, "texture", self.name, lambda i: i.texture)
+        return self._covered(scene, lambda i: i.texture)
+
+
+@dataclass(frozen=True)
+class Other(_Named):
+    """Everything but a class, as far as the instances of the slice are complete."""
+
+    word = "other"
+
+    def mask(self, scene: SliceScene) -> Where:
+        """See `Term`."""
+        outside = ~OfClass(self.name).mask(scene)
+        # Outside of the traced area nobody knows what is a fossil.
+        return outside if scene.complete is None else outside & scene.complete
 
 
 @dataclass(frozen=True)
@@ -135,16 +148,16 @@ class OfInstances(Term):
     def __str__(self) -> str:
         return f"instance {'+'.join(map(str, self.ids))}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
-        there = {i.id: i for i in scene.instances if i.id is not None}
-        missing = [id_ for id_ in self.ids if id_ not in there]
+        present = {i.id: i for i in scene.instances if i.id is not None}
+        missing = [id_ for id_ in self.ids if id_ not in present]
         if missing:
             raise FossilError(
-                f"{_upper(scene.name)} has no instance {missing[0]}",
-                expected=f"one of {_listed(sorted(there))}",
+                f"{_capitalised(scene.name)} has no instance {missing[0]}",
+                expected=f"one of {_listed(sorted(present))}",
             )
-        return _painted([there[id_] for id_ in self.ids], scene)
+        return scene.covered(present[id_] for id_ in self.ids)
 
 
 @dataclass(frozen=True)
@@ -157,15 +170,15 @@ class Box(Term):
     y1: float | None = None
 
     def __str__(self) -> str:
-        x0, x1, y0, y1 = (_text(v) for v in _sides(self))
-        return f"box {x0}:{x1},{y0}:{y1}"
+        return f"box {_sides(self)}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
-        y, x = np.ogrid[: scene.shape[0], : scene.shape[1]]
-        inside = (x >= (self.x0 or 0)) & (x < _or_end(self.x1, scene.shape[1]))
-        inside = inside & (y >= (self.y0 or 0)) & (y < _or_end(self.y1, scene.shape[0]))
-        return _within(inside, self, scene)
+        height, width = scene.shape
+        y, x = np.ogrid[:height, :width]
+        columns = (x >= (self.x0 or 0)) & (x < (width if self.x1 is None else self.x1))
+        rows = (y >= (self.y0 or 0)) & (y < (height if self.y1 is None else self.y1))
+        return _within(columns & rows, self, scene)
 
 
 @dataclass(frozen=True)
@@ -178,10 +191,9 @@ class Ellipse(Term):
     y1: float
 
     def __str__(self) -> str:
-        x0, x1, y0, y1 = (_text(v) for v in _sides(self))
-        return f"ellipse {x0}:{x1},{y0}:{y1}"
+        return f"ellipse {_sides(self)}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         inside = np.zeros(scene.shape, dtype=np.bool_)
         centre = (self.y0 + self.y1 - 1) / 2, (self.x0 + self.x1 - 1) / 2
@@ -197,9 +209,9 @@ class Polygon(Term):
     corners: tuple[tuple[float, float], ...]
 
     def __str__(self) -> str:
-        return "polygon " + " ".join(f"{_text(x)},{_text(y)}" for x, y in self.corners)
+        return "polygon " + " ".join(f"{_number(x)},{_number(y)}" for x, y in self.corners)
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         drawn = Image.new("L", scene.shape[::-1])
         # Pillow cuts the fractions off, which would shift every polygon by half a pixel.
@@ -210,14 +222,14 @@ class Polygon(Term):
 
 @dataclass(frozen=True)
 class Not(Term):
-    """What is outside of a region."""
+    """All outside of a region."""
 
     term: Term
 
     def __str__(self) -> str:
         return f"not {_bound(self.term, (And, Or))}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return ~self.term.mask(scene)
 
@@ -230,16 +242,16 @@ class Grow(Term):
     term: Term
 
     def __str__(self) -> str:
-        return f"grow {_text(self.pixels)} {_bound(self.term, (And, Or))}"
+        return f"grow {_number(self.pixels)} {_bound(self.term, (And, Or))}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return np.asarray(isotropic_dilation(self.term.mask(scene), self.pixels), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class And(Term):
-    """What is in two regions alike."""
+    """The pixels that are in both of two regions."""
 
     left: Term
     right: Term
@@ -247,14 +259,14 @@ class And(Term):
     def __str__(self) -> str:
         return f"{_bound(self.left, (Or,))} and {_bound(self.right, (And, Or))}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return self.left.mask(scene) & self.right.mask(scene)
 
 
 @dataclass(frozen=True)
 class Or(Term):
-    """What is in one of two regions or in both."""
+    """The pixels that are in one of two regions or in both."""
 
     left: Term
     right: Term
@@ -262,60 +274,46 @@ class Or(Term):
     def __str__(self) -> str:
         return f"{self.left} or {_bound(self.right, (Or,))}"
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return self.left.mask(scene) | self.right.mask(scene)
 
 
+def quoted(name: str) -> str:
+    """Write a name so that it is read back as one word."""
+    plain = _ONE_WORD.fullmatch(name) and name not in OPERATORS and "->" not in name
+    return name if plain else f'"{name}"'
+
+
+def shortened(text: str) -> str:
+    """Quote a text for a message, the end of a long one left out."""
+    text = text.strip()
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+
 def _bound(term: Term, looser: tuple[type[Term], ...]) -> str:
+    """Write a term, in parentheses where it binds more loosely than what surrounds it."""
     return f"({term})" if isinstance(term, looser) else str(term)
 
 
-def _sides(box: Box | Ellipse) -> tuple[float | None, ...]:
-    return (box.x0, box.x1, box.y0, box.y1)
+def _sides(box: Box | Ellipse) -> str:
+    x0, x1, y0, y1 = (_number(v) for v in (box.x0, box.x1, box.y0, box.y1))
+    return f"{x0}:{x1},{y0}:{y1}"
 
 
-def _text(coordinate: float | None) -> str:
+def _number(coordinate: float | None) -> str:
     return "" if coordinate is None else f"{coordinate:.10g}"
 
 
-def _or_end(side: float | None, end: int) -> float:
-    return end if side is None else side
-
-
-def _within(inside: Where, term: Term, scene: Scene) -> Where:
-    """Refuse a drawn region without a pixel in the slice."""
+def _within(inside: Where, term: Term, scene: SliceScene) -> Where:
+    """Check that a drawn region has a pixel in the slice."""
     if not inside.any():
         raise FossilError(
-            f"The region {told(str(term))} has no pixel of {scene.name}",
-            expected=f"something within {scene.size}",
+            f"The region {shortened(str(term))} has no pixel of {scene.name}",
+            expected=f"something within {scene.extent}",
             advice="Draw it inside the slice.",
         )
     return inside
-
-
-def _chosen(scene: Scene, kind: str, name: str, key: Callable[[Instance], str]) -> Where:
-    found = [i for i in scene.instances if key(i) == name]
-    if not found:
-        there = sorted({key(i) for i in scene.instances} - {""})
-        raise FossilError(
-            f"{_upper(scene.name)} has no instance of the {kind} {name!r}",
-            expected=f"one of {_listed(there)}",
-            advice="Choose another slice, or another source of instances.",
-        )
-    return _painted(found, scene)
-
-
-def _painted(instances: Sequence[Instance], scene: Scene) -> Where:
-    masks = [i.mask for i in instances]
-    wrong = next((m.shape for m in masks if m.shape != scene.shape), None)
-    if wrong is not None:
-        raise FossilError(
-            f"The instances of {scene.name} are of a slice of another size",
-            expected=f"{scene.shape[1]} x {scene.shape[0]} pixels",
-            found=f"{wrong[1]} x {wrong[0]}",
-        )
-    return union(masks, scene.shape).to_array()
 
 
 def _listed(names: Sequence[object], most: int = 20) -> str:
@@ -323,5 +321,5 @@ def _listed(names: Sequence[object], most: int = 20) -> str:
     return (f"{shown}, ..." if len(names) > most else shown) or "none: it has no instances"
 
 
-def _upper(text: str) -> str:
+def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]

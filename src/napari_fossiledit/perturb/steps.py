@@ -1,4 +1,4 @@
-"""What is filled with what, as text and as values."""
+"""Steps of a perturbation: regions and what each is filled with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.perturb.fill_text import JOINED, parse_fills
 from napari_fossiledit.perturb.fills import Blur, Fill, Mud, Seamless, Texture
-from napari_fossiledit.perturb.reading import split, told
-from napari_fossiledit.perturb.region_text import parse_region
 from napari_fossiledit.perturb.regions import Grow, OfClass, Other, Term
 
-ARROW, END = "->", ";"
+ARROW, STEP_SEPARATOR, FILL_SEPARATOR = "->", ";", " + "
 
-SOFTENED = 4.0
+SOFTENING_SIGMA = 4.0
 """Standard deviation, in pixels, of the blur that softens the background."""
 
 
@@ -35,45 +32,18 @@ class Step:
     fills: tuple[Fill, ...]
 
     def __str__(self) -> str:
-        return f"{self.region} {ARROW} {JOINED.join(map(str, self.fills))}"
-
-
-def parse_steps(text: str) -> tuple[Step, ...]:
-    """Read ``"REGION -> FILL; REGION -> FILL"``; see `parse_region` and `parse_fills`.
-
-    Raises
-    ------
-    FossilError
-        Where a step cannot be read, or there is none.
-    """
-    parts = [part for part in split(text, END) if part.strip()]
-    if not parts:
-        raise FossilError(
-            "No step was told", expected="REGION -> FILL, e.g. class calcimicrobe -> mud"
-        )
-    return tuple(_step(part) for part in parts)
-
-
-def _step(text: str) -> Step:
-    sides = split(text, ARROW)
-    if len(sides) != 2:
-        raise FossilError(
-            f"The step {told(text)} cannot be read",
-            expected=f"REGION {ARROW} FILL, steps separated by {END}",
-            found=f"{len(sides) - 1} arrows",
-        )
-    return Step(parse_region(sides[0]), parse_fills(sides[1]))
+        return f"{self.region} {ARROW} {FILL_SEPARATOR.join(map(str, self.fills))}"
 
 
 def steps_text(steps: Iterable[Step]) -> str:
     """Write steps so that `parse_steps` reads them back."""
-    return f"{END} ".join(map(str, steps))
+    return f"{STEP_SEPARATOR} ".join(map(str, steps))
 
 
 def preset_steps(
     preset: Preset, class_name: str, *, seamless: bool = False, margin: float = 0.0
 ) -> tuple[Step, ...]:
-    """Tell the steps of a preset for the fossils of one class (see `Preset`).
+    """Return the steps of a preset for the fossils of one class (see `Preset`).
 
     Parameters
     ----------
@@ -98,5 +68,5 @@ def preset_steps(
         Preset.FOSSILS_TO_TEXTURE: (to_texture,),
         Preset.BOTH: (to_mud, to_texture),
         Preset.OCCLUDE_FOSSILS: (Step(fossils, (Mud(),)),),
-        Preset.SOFTEN_BACKGROUND: (Step(Other(class_name), (Blur(SOFTENED),)),),
+        Preset.SOFTEN_BACKGROUND: (Step(Other(class_name), (Blur(SOFTENING_SIGMA),)),),
     }[preset]

@@ -15,8 +15,8 @@ from napari_fossiledit.evaluation.hallucinated import FRAME_SHARE
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.params.repair import RepairParams
-from napari_fossiledit.perturb import Scene
-from napari_fossiledit.perturb.region_text import parse_region
+from napari_fossiledit.perturb import SliceScene
+from napari_fossiledit.perturb.language import parse_region
 from napari_fossiledit.perturb.regions import Term, region_mask
 from napari_fossiledit.perturb.scene import Where
 from napari_fossiledit.project import Project
@@ -86,7 +86,7 @@ class Place(Term):
     def __str__(self) -> str:
         return self.outline or f"instance {self.instance.id if self.instance else ''}".strip()
 
-    def mask(self, scene: Scene) -> Where:
+    def mask(self, scene: SliceScene) -> Where:
         """See `Term`."""
         return self.pixels.to_array()
 
@@ -213,5 +213,5 @@ def _outlined(project: Project, params: RepairParams, class_name: str) -> Place:
     text = params.outline.strip()
     region = text if text[:1].isalpha() or text[:1] == "(" else f"polygon {text}"
     image = np.broadcast_to(np.uint8(0), project.slice_shape)
-    mask = region_mask(parse_region(region), Scene(image, name=f"slice {params.slice}"))
+    mask = region_mask(parse_region(region), SliceScene(image, name=f"slice {params.slice}"))
     return Place(params.slice, Mask.from_array(mask), class_name, None, region)

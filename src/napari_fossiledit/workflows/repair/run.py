@@ -17,7 +17,7 @@ from napari_fossiledit.evaluation import Change, changes
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.perturb import Scene, perturb
+from napari_fossiledit.perturb import SliceScene, perturb
 from napari_fossiledit.perturb.scene import Image
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -199,15 +199,15 @@ class _Repair:
             self.skipped.append(f"The pitted texture was not tried: {error}")
             return ""
 
-    def _scene(self, texture: str) -> Scene:
+    def _scene(self, texture: str) -> SliceScene:
         z, instances = self.place.slice, self.known.instances
         mud = mud_colour(self.project, z, self.work.params, self.image, instances)
         read = partial(read_crop, self.project)
-        return Scene(
+        return SliceScene(
             self.image, instances, mud, lambda crop: read(crop or texture), None, f"slice {z}"
         )
 
-    def _test(self, segmenter: MaskRcnnSegmenter, test: PlaceTest, scene: Scene) -> Outcome:
+    def _test(self, segmenter: MaskRcnnSegmenter, test: PlaceTest, scene: SliceScene) -> Outcome:
         """Perturb the slice, predict it, and look at the place."""
         test, made = self._perturbed(test, scene)
         found = segmenter.predict(
@@ -219,7 +219,7 @@ class _Repair:
         y0, x0, y1, x1 = around(self.place)
         return outcome(self.place, test, self._found_before, found, made[y0:y1, x0:x1].copy())
 
-    def _perturbed(self, test: PlaceTest, scene: Scene) -> tuple[PlaceTest, Image]:
+    def _perturbed(self, test: PlaceTest, scene: SliceScene) -> tuple[PlaceTest, Image]:
         """Perturb with real mud, or with its colour where the slice shows too little of it."""
         cancel = self.work.job.cancelled
         try:

@@ -14,7 +14,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.perturb.scene import Image
-from napari_fossiledit.perturb.texture import SMALLEST
+from napari_fossiledit.perturb.texture import SMALLEST_CROP
 from napari_fossiledit.project import ANNOTATIONS, Project
 
 PITTED = "pitted"
@@ -62,7 +62,7 @@ def default_crop(project: Project, class_name: str) -> str:
     pitted = [i for i in bodies if i.texture == PITTED and not i.unsure]
     largest = sorted(pitted, key=lambda i: -i.mask.area)[:_TRIED]
     squares = [_square(project.stack.read(i.slice), i) for i in largest]
-    needed = max([SMALLEST, *(s.edge / 2 for s in squares)])
+    needed = max([SMALLEST_CROP, *(s.edge / 2 for s in squares)])
     usable = [s for s in squares if s.edge >= needed]
     if usable:
         return str(max(usable, key=lambda s: s.contrast))

@@ -16,7 +16,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.perturb import (
-    Scene,
+    SliceScene,
     Step,
     measure_mud,
     parse_steps,
@@ -227,7 +227,9 @@ def prepared(
     if any(isinstance(fill, Mud) for step in steps for fill in step.fills):
         mud = mud_colour(project, z, params, image, instances)
     name = f"slice {z} ({params.source})"
-    scene = Scene(image, instances, mud, _crops(project, params), _known(project, z, params), name)
+    scene = SliceScene(
+        image, instances, mud, _crops(project, params), _known(project, z, params), name
+    )
     done = perturb(scene, steps, seed=params.perturb_seed, cancel=cancel)
     return Prepared(
         z, image, done.image, done.changed, done.share, steps_text(steps), mud, instances
