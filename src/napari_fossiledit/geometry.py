@@ -86,6 +86,13 @@ class StackGeometry:
         return 1 if self.z_direction is ZDirection.INTO else -1
 
 
+def check_slice(z: int, count: int, stack: str = "the stack") -> int:
+    """Return `z`, or raise `FossilError` where `stack`, of `count` slices, does not have it."""
+    if not 0 <= z < count:
+        raise FossilError(f"Slice {z} is not in {stack}", expected=f"0 to {count - 1}", found=z)
+    return z
+
+
 def parse_slices(text: str, count: int) -> list[int]:
     """Turn ``"0,2,4-9"`` into slice indices; ``"all"`` means every slice.
 
@@ -101,14 +108,14 @@ def parse_slices(text: str, count: int) -> list[int]:
     """
     if text.strip().lower() == "all":
         return list(range(count))
-    found: set[int] = set()
+    slices: set[int] = set()
     for part in filter(None, (p.strip() for p in text.split(","))):
-        found.update(_parse_range(part, count))
-    if not found:
+        slices.update(_parse_range(part, count))
+    if not slices:
         raise FossilError(
             "No slice was chosen", expected="slices such as 0,2,4-9", found=repr(text)
         )
-    return sorted(found)
+    return sorted(slices)
 
 
 def _parse_range(part: str, count: int) -> range:
@@ -173,7 +180,7 @@ class Region:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the sides leave nothing between them."""
+        """True where the sides leave nothing between them or a side is negative."""
         return _crossed(self.x0, self.x1) or _crossed(self.y0, self.y1)
 
     def slices(self, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks.runs import run_lengths
+from napari_fossiledit.masks.rle import run_lengths
 
 ARRAYS = hnp.arrays(
     np.uint8, st.tuples(st.integers(1, 23), st.integers(1, 19)), elements=st.sampled_from([0, 1])

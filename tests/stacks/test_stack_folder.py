@@ -12,7 +12,7 @@ from PIL import Image
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.stacks import find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.stacks.numbering import gap_warnings, in_order
+from napari_fossiledit.stacks.folder import gap_warnings, in_order
 
 
 def write(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:

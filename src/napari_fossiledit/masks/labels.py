@@ -1,4 +1,4 @@
-"""From instances to a label image and back."""
+"""Conversion of instances to a label image and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def paint_labels(
 
 
 def masks_of_labels(labels: NDArray[np.integer]) -> dict[int, Mask]:
-    """Masks of all values but 0 in a label image (y, x), keyed by value."""
+    """Return the masks of all values but 0 in a label image (y, x), keyed by value."""
     painted = labels != 0
     # Sorting the painted pixels alone: most of a slice is rock.
     values, inverse = np.unique(labels[painted], return_inverse=True)

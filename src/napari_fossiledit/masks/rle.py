@@ -1,7 +1,8 @@
 """One binary mask of a slice as COCO's compressed run-length code.
 
 Holes survive, a mask of a 15 Mpx slice takes a few hundred bytes, and set operations run on the
-runs (pycocotools) without ever painting a whole slice.
+runs (pycocotools) without ever painting a whole slice. Runs are decoded here and not by
+pycocotools, which leaves out every check and reads beyond the end of a broken code.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks.runs import run_lengths
 
 BoolArray = NDArray[np.bool_]
+Runs = NDArray[np.int64]
+
+#: The code's alphabet (maskApi.c): characters from "0" on carry five bits, a bit that says that
+#: another digit follows, and in the last digit the sign.
+_FIRST, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
+#: 2**60 pixels in one run: more than any slice has, and still an int64.
+_MOST_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,17 @@ class Mask:
         y0, x0 = max(origin[0], 0), max(origin[1], 0)
         foot, end = (max(s - o, 0) for s, o in zip(shape, origin, strict=True))
         crop = crop[y0 - origin[0] : foot, x0 - origin[1] : end]
-        starts, ends = _runs(crop, (y0, x0), shape[0])
-        edges = np.stack([starts, ends], axis=1).ravel()
+        padded = np.zeros((crop.shape[0] + 2, crop.shape[1]), dtype=np.int8)
+        padded[1:-1] = crop
+        change = np.diff(padded, axis=0).T
+        # Column-major index in the slice of the first and of the one-past-last pixel of each run.
+        starts, ends = (
+            (columns + x0) * shape[0] + rows + y0
+            for columns, rows in (np.nonzero(change == step) for step in (1, -1))
+        )
+        # Runs that end at the foot of a column go on at the head of the next one.
+        joined = np.flatnonzero(ends[:-1] == starts[1:])
+        edges = np.stack([np.delete(starts, joined + 1), np.delete(ends, joined)], axis=1).ravel()
         counts = np.diff(edges, prepend=0, append=shape[0] * shape[1])
         used = counts[:-1] if counts[-1] == 0 else counts
         return cls.from_counts([int(c) for c in used], shape)
@@ -120,20 +136,41 @@ class Mask:
         return Mask(self.shape, merged["counts"])
 
 
-def _runs(crop: BoolArray, origin: tuple[int, int], height: int) -> tuple[Any, Any]:
-    """First and one-past-last column-major index in the slice of each run of the crop."""
-    padded = np.zeros((crop.shape[0] + 2, crop.shape[1]), dtype=np.int8)
-    padded[1:-1] = crop
-    change = np.diff(padded, axis=0).T
-    starts, ends = (_flat(change == step, origin, height) for step in (1, -1))
-    # Runs that end at the foot of a column go on at the head of the next one.
-    joined = np.flatnonzero(ends[:-1] == starts[1:])
-    return np.delete(starts, joined + 1), np.delete(ends, joined)
+def run_lengths(counts: bytes) -> Runs:
+    """Decode a compressed run-length code to its run lengths, background first.
+
+    Each number is written in digits of five bits, lowest first, as ASCII from ``"0"`` on; from the
+    fourth number on it is the difference to the last but one (pycocotools, ``maskApi.c``).
+
+    Raises
+    ------
+    FossilError
+        Where the text is no such code. pycocotools itself would read beyond its end.
+    """
+    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - _FIRST
+    if digits.size == 0 or digits.min() < 0 or digits.max() > 2 * _MORE - 1:
+        raise _broken("a character that is no digit" if digits.size else "nothing")
+    last = np.flatnonzero((digits & _MORE) == 0)
+    if last.size == 0 or last[-1] != digits.size - 1:
+        raise _broken("a code that breaks off")
+    first = np.concatenate(([0], last[:-1] + 1))
+    if int((last - first).max()) >= _MOST_DIGITS:
+        raise _broken("a number that is too long")
+    place = np.arange(digits.size) - np.repeat(first, last - first + 1)
+    values = np.add.reduceat((digits & (_MORE - 1)) << (_BITS * place), first)
+    # Two's complement where the sign bit is set.
+    negative = (digits[last] & _SIGN) != 0
+    values = np.where(negative, values - (1 << (_BITS * (last - first + 1))), values)
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs
 
 
-def _flat(where: BoolArray, origin: tuple[int, int], height: int) -> NDArray[np.int64]:
-    columns, rows = np.nonzero(where)
-    return (columns + origin[1]) * height + rows + origin[0]
+def _broken(found: str) -> FossilError:
+    return FossilError(
+        "A run-length code is broken", expected="COCO compressed run lengths", found=found
+    )
 
 
 def union(masks: Iterable[Mask], shape: tuple[int, int]) -> Mask:

@@ -17,7 +17,7 @@ class BlankStack(LazyStack):
 
     @classmethod
     def of_shape(cls, path: Path, shape: tuple[int, int, int]) -> BlankStack:
-        """Make a stack of `shape` (z, y, x) for the tracings in the file at `path`."""
+        """Return a stack of `shape` (z, y, x) for the tracings in the file at `path`."""
         names = tuple(f"{path.name}#{z}" for z in range(shape[0]))
         record = StackRecord(
             kind=KIND, path=path, names=names, shape=shape, dtype="uint8", rgb=False

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from napari_fossiledit.stacks.pixels import Pixels
 
-#: Five RGB slices of 15 Mpx; stepping back and forth then decodes nothing twice.
+#: Five RGB slices of 15 Mpx, so that stepping back and forth decodes nothing twice.
 DEFAULT_CACHE_BYTES = 256 * 1024**2
 
 
@@ -32,14 +32,14 @@ class SliceCache:
         return self._bytes
 
     def get(self, z: int) -> Pixels | None:
-        """Slice `z`, or None where it is not kept."""
+        """Return slice `z`, or None where it is not kept."""
         with self._lock:
             if z in self._slices:
                 self._slices.move_to_end(z)
             return self._slices.get(z)
 
     def put(self, z: int, pixels: Pixels) -> None:
-        """Keep slice `z`, dropping those that were not asked for the longest time."""
+        """Keep slice `z`, dropping the least recently used ones."""
         with self._lock:
             self._drop(z)
             if pixels.nbytes > self.budget_bytes:

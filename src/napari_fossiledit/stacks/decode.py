@@ -1,4 +1,4 @@
-"""Headers and pixels of single image files: PNG, JPEG and TIFF, told apart by their content."""
+"""Headers and pixels of single image files: PNG, JPEG and TIFF, recognised by their content."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _RGB_OF_PHOTOMETRIC = {
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says about itself.
+    """Size, colours and resolution that an image file states.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Header:
     orientation
         EXIF/TIFF tag 274, 1 where the file has none.
     dpi
-        Pixels per inch, None where the file does not tell.
+        Pixels per inch, None where the file states none.
     """
 
     format: Format
@@ -115,19 +115,22 @@ def read_image(path: Path) -> Pixels:
     with named(str(path), *DECODER_ERRORS):
         data = path.read_bytes()
         if is_tiff(data):
-            return _read_tiff(path)
+            from tifffile import TiffFile
+
+            with TiffFile(path) as tif:
+                return read_page(single_page(tif, path), str(path))
         image = _opened(io.BytesIO(data), data, path)
         header = _pillow_header(image, data, path)
         return oriented(_without_alpha(_decoded(image, data, header)), header.orientation)
 
 
 def is_tiff(start: bytes) -> bool:
-    """Whether a file that begins with `start` is a TIFF."""
+    """Return whether a file that begins with `start` is a TIFF."""
     return start[:4] in _TIFF
 
 
 def transparent_share(path: Path) -> float:
-    """Share of the pixels of a PNG or TIFF that are not opaque."""
+    """Return the share of the pixels of a PNG or TIFF that are not opaque (0 for a TIFF)."""
     with named(str(path), *DECODER_ERRORS):
         data = path.read_bytes()
         if is_tiff(data):
@@ -214,13 +217,6 @@ def _tiff_header(path: Path) -> Header:
         return Header(Format(size, rgb, dtype), bool(page.extrasamples), turn, tiff_dpi(page))
 
 
-def _read_tiff(path: Path) -> Pixels:
-    from tifffile import TiffFile
-
-    with TiffFile(path) as tif:
-        return read_page(single_page(tif, path), str(path))
-
-
 def single_page(tif: TiffFile, path: Path) -> TiffPage:
     """Return the page of a TIFF that holds one image (and perhaps smaller copies of it)."""
     pages: Any = tif.pages
@@ -258,7 +254,7 @@ def as_slice(pixels: NDArray[Any], page: TiffPage) -> Pixels:
 
 
 def tiff_colours(page: TiffPage, name: str) -> tuple[str, bool]:
-    """Bit depth of a page after `read_page`, and whether it is coloured."""
+    """Return the dtype of a page after `read_page`, and whether it is coloured."""
     kind = getattr(page.photometric, "name", str(page.photometric))
     coloured = _RGB_OF_PHOTOMETRIC.get(kind)
     samples = page.samplesperpixel - len(page.extrasamples)
@@ -275,13 +271,13 @@ def tiff_colours(page: TiffPage, name: str) -> tuple[str, bool]:
 
 
 def tiff_orientation(page: TiffPage) -> int:
-    """Tag 274 of a page, 1 where it has none."""
+    """Return tag 274 of a page, 1 where it has none."""
     tag = page.tags.get(_ORIENTATION)
     return 1 if tag is None else int(tag.value)
 
 
 def tiff_dpi(page: TiffPage) -> float | None:
-    """Pixels per inch of a page, None where it does not tell or is not square."""
+    """Return the pixels per inch of a page, None where it states none or is not square."""
     from tifffile import RESUNIT
 
     if page.resolutionunit not in (RESUNIT.INCH, RESUNIT.CENTIMETER):

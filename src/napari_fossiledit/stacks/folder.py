@@ -1,22 +1,24 @@
-"""Stacks of one image file per slice, and single images."""
+"""Stacks of one image file per slice, and single images; the order that file names give."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
+
+from natsort import natsorted, ns
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.stacks.decode import (
     SUFFIXES,
-    Header,
     read_header,
     read_image,
     transparent_share,
 )
-from napari_fossiledit.stacks.numbering import gap_warnings, in_order
 from napari_fossiledit.stacks.pixels import Pixels
 from napari_fossiledit.stacks.section import (
     LazyStack,
@@ -27,6 +29,8 @@ from napari_fossiledit.stacks.units import UM_PER_INCH, believable_dpi
 
 # Reading headers waits for the disk or the network, not for the processor.
 _THREADS = 8
+#: Places in the numbering that a warning lists.
+_SHOWN_GAPS = 5
 
 
 class FolderStack(LazyStack):
@@ -51,11 +55,18 @@ class FolderStack(LazyStack):
         first = read_header(folder / names[0])
         if check:
             _check_alike(folder, names)
-        kind = "folder" if path.is_dir() else "image"
-        return cls(_record(kind, path, names, first))
+        record = StackRecord(
+            kind="folder" if path.is_dir() else "image",
+            path=path,
+            names=tuple(names),
+            shape=(len(names), *first.format.shape),
+            dtype=first.format.dtype,
+            rgb=first.format.rgb,
+        )
+        return cls(record)
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Pixel size by the resolution that the first file claims."""
+        """Return the pixel size by the resolution that the first file states."""
         dpi = read_header(self._file(0)).dpi
         if not believable_dpi(dpi):
             return None
@@ -64,14 +75,14 @@ class FolderStack(LazyStack):
         )
 
     def warnings(self) -> list[str]:
-        """Gaps in the numbering, and transparency that is left out."""
-        found = gap_warnings(self.names)
+        """Return warnings of gaps in the numbering, and of transparency that is left out."""
+        warnings = gap_warnings(self.names)
         if read_header(self._file(0)).alpha and (share := transparent_share(self._file(0))):
-            found.append(
+            warnings.append(
                 f"{self.names[0]} is transparent in {share:.1%} of its pixels; the colours stored "
                 "beneath are used."
             )
-        return found
+        return warnings
 
     def _file(self, z: int) -> Path:
         return self.path / self.names[z] if self.kind == "folder" else self.path
@@ -101,37 +112,64 @@ def image_names(folder: Path) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name looks like a visible PNG, JPEG or TIFF."""
+    """Return whether a file name looks like a visible PNG, JPEG or TIFF."""
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def _record(kind: str, path: Path, names: Sequence[str], first: Header) -> StackRecord:
-    return StackRecord(
-        kind=kind,
-        path=path,
-        names=tuple(names),
-        shape=(len(names), *first.format.shape),
-        dtype=first.format.dtype,
-        rgb=first.format.rgb,
-    )
+def in_order(names: Sequence[str]) -> list[str]:
+    """Sort file names as people do: slice_2 comes before slice_10, case does not matter."""
+    return natsorted(names, alg=ns.PATH | ns.IGNORECASE)
+
+
+def gap_warnings(names: Sequence[str]) -> list[str]:
+    """Return a warning for each place where sorted names skip numbers or repeat them.
+
+    The usual step is the most common one (a stack may have every tenth number). Names whose
+    numbers follow no step, such as times, give no warning.
+    """
+    numbers = _numbers(names)
+    if len(numbers) < 3:
+        return []
+    steps = [b - a for a, b in pairwise(numbers)]
+    usual, count = Counter(steps).most_common(1)[0]
+    if usual <= 0 or count * 2 < len(steps):
+        return []
+    warnings = []
+    for name, following, step in zip(names, names[1:], steps, strict=False):
+        if step == 0:
+            warnings.append(f"{name} and {following} carry the same number.")
+        elif step != usual:
+            missing = step // usual - 1
+            plural = "s" if missing > 1 else ""
+            lost = f": {missing} slice{plural} may be missing" if missing > 0 else ""
+            warnings.append(f"The numbering jumps from {name} to {following}{lost}.")
+    hidden = len(warnings) - _SHOWN_GAPS
+    more = [f"... and {hidden} more such places."] if hidden > 0 else []
+    return warnings[:_SHOWN_GAPS] + more
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    """Return the number that counts the slices: the last one that differs between the names."""
+    fields = [[int(n) for n in re.findall(r"\d+", Path(name).stem)] for name in names]
+    if len({len(f) for f in fields}) != 1:
+        return []
+    columns = list(zip(*fields, strict=True))
+    varying = [list(column) for column in columns if len(set(column)) > 1]
+    return varying[-1] if varying else []
 
 
 def _check_alike(folder: Path, names: Sequence[str]) -> None:
-    """Refuse the first file that differs from what most files are."""
+    """Raise an error that names the first file that differs from what most files are."""
     with ThreadPoolExecutor(_THREADS) as pool:
         headers = list(pool.map(lambda name: read_header(folder / name), names))
     formats = [header.format for header in headers]
     usual = Counter(formats).most_common(1)[0][0]
-    odd = [i for i, found in enumerate(formats) if found != usual]
+    odd = [i for i, format_ in enumerate(formats) if format_ != usual]
     if odd:
+        others = f" ({len(odd)} files differ)" if len(odd) > 1 else ""
         raise FossilError(
             f"{folder / names[odd[0]]} does not fit the {len(names) - len(odd)} other slices",
             expected=usual,
             found=formats[odd[0]],
-            advice=_advice(len(odd)),
+            advice=f"Convert it to the format of the others or take it out of the folder{others}.",
         )
-
-
-def _advice(count: int) -> str:
-    others = f" ({count} files differ)" if count > 1 else ""
-    return f"Convert it to the format of the others or take it out of the folder{others}."

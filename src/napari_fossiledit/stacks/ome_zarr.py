@@ -89,18 +89,22 @@ class ZarrStack(LazyStack):
         return self._opened
 
     def levels(self) -> list[da.Array]:
-        """Give the stored resolutions (z, y, x[, 3]), finest first, in chunks as stored.
+        """Return the stored resolutions (z, y, x[, 3]), finest first, in chunks as stored.
 
         Showing a part of a slice then reads that part only.
         """
         import dask.array as da
 
         pyramid = self.pyramid
-        arrays = [da.from_array(a, chunks=a.chunks, name=False) for a in pyramid.arrays]
-        return [_zyxc(a[_index(pyramid, slice(None))], pyramid) for a in arrays]
+        channel = pyramid.names.replace("t", "").find("c")
+        arrays = [
+            da.from_array(a, chunks=a.chunks, name=False)[_index(pyramid, slice(None))]
+            for a in pyramid.arrays
+        ]
+        return [da.moveaxis(a, channel, -1) if a.ndim == 4 else a for a in arrays]
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Voxel size by the coordinate transformations of the image."""
+        """Return the voxel size by the coordinate transformations of the image."""
         sizes = {
             axis.name: in_um(size, axis.unit)
             for axis, size in zip(self.pyramid.axes, self.pyramid.scale, strict=True)
@@ -124,7 +128,7 @@ class ZarrStack(LazyStack):
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
+    """Return whether a folder is a zarr group or array."""
     return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
 
 
@@ -138,29 +142,21 @@ def _index(pyramid: Pyramid, z: int | slice) -> tuple[int | slice, ...]:
     )
 
 
-def _zyxc(array: da.Array, pyramid: Pyramid) -> da.Array:
-    """Move the colours of an array behind x."""
-    import dask.array as da
-
-    channel = pyramid.names.replace("t", "").find("c")
-    return da.moveaxis(array, channel, -1) if array.ndim == 4 else array
-
-
 def _open_pyramid(path: Path) -> Pyramid:
     import zarr
 
     with named(str(path), *DECODER_ERRORS):
-        found = zarr.open(str(path), mode="r")
-        if isinstance(found, zarr.Array):
-            names = "zyxc"[: found.ndim]
-            pyramid = Pyramid([found], [Axis(n) for n in names], [1.0] * found.ndim, {})
+        node = zarr.open(str(path), mode="r")
+        if isinstance(node, zarr.Array):
+            names = "zyxc"[: node.ndim]
+            pyramid = Pyramid([node], [Axis(n) for n in names], [1.0] * node.ndim, {})
         else:
-            pyramid = _ome(found, path)
+            pyramid = _ome_pyramid(node, path)
     _check(pyramid, path)
     return pyramid
 
 
-def _ome(group: zarr.Group, path: Path) -> Pyramid:
+def _ome_pyramid(group: zarr.Group, path: Path) -> Pyramid:
     """Read the first image that the metadata of a group describe."""
     attributes: dict[str, Any] = dict(group.attrs)
     images = attributes.get("ome", attributes).get("multiscales")
@@ -173,17 +169,14 @@ def _ome(group: zarr.Group, path: Path) -> Pyramid:
         )
     image = images[0]
     arrays: list[Any] = [group[entry["path"]] for entry in image["datasets"]]
-    axes = [_axis(axis) for axis in image.get("axes", ["t", "c", "z", "y", "x"])]
+    # Version 0.3 gives the names of the axes alone.
+    axes = [
+        Axis(entry) if isinstance(entry, str) else Axis(str(entry["name"]), entry.get("unit"))
+        for entry in image.get("axes", ["t", "c", "z", "y", "x"])
+    ]
     common, finest = _scale(image, len(axes)), _scale(image["datasets"][0], len(axes))
     scale = [a * b for a, b in zip(common, finest, strict=True)]
     return Pyramid(arrays, axes, scale, dict(attributes.get(ATTRIBUTE, {})))
-
-
-def _axis(entry: Any) -> Axis:
-    """Read an axis; version 0.3 gives the name alone."""
-    if isinstance(entry, str):
-        return Axis(entry)
-    return Axis(str(entry["name"]), entry.get("unit"))
 
 
 def _scale(entry: dict[str, Any], axes: int) -> list[float]:
@@ -194,13 +187,18 @@ def _scale(entry: dict[str, Any], axes: int) -> list[float]:
 
 
 def _check(pyramid: Pyramid, path: Path) -> None:
-    """Refuse images that are no stack, or that a conversion left unfinished."""
-    shape = pyramid.arrays[0].shape
-    if not _is_stack(pyramid.names, shape):
+    """Check that the image is a stack, and that no conversion left it unfinished."""
+    names, shape = pyramid.names, pyramid.arrays[0].shape
+    sizes = dict(zip(names, shape, strict=False))
+    # z, y, x in this order, with 1 or 3 colours and one time point anywhere.
+    nameable = len(sizes) == len(shape) == len(names) and set(sizes) <= set("tczyx")
+    ordered = [a for a in names if a in "zyx"] == list("zyx")
+    single = sizes.get("t", 1) == 1 and sizes.get("c", 1) in (1, 3)
+    if not (nameable and ordered and single):
         raise FossilError(
             f"The axes of {path} are not those of a stack",
             expected="z, y, x and perhaps 3 colours",
-            found=f"axes {pyramid.names} of sizes {shape}",
+            found=f"axes {names} of sizes {shape}",
             advice="Save one time point, with its channels merged to RGB or one of them alone.",
         )
     check_dtype(pyramid.arrays[0].dtype, str(path))
@@ -211,14 +209,6 @@ def _check(pyramid: Pyramid, path: Path) -> None:
             found="some",
             advice="Start the conversion again: it goes on where it stopped.",
         )
-
-
-def _is_stack(names: str, shape: tuple[int, ...]) -> bool:
-    """Whether axes are z, y, x in this order, with 1 or 3 colours and one time point anywhere."""
-    sizes = dict(zip(names, shape, strict=False))
-    known = len(sizes) == len(shape) == len(names) and set(sizes) <= set("tczyx")
-    in_order = [a for a in names if a in "zyx"] == list("zyx")
-    return known and in_order and sizes.get("t", 1) == 1 and sizes.get("c", 1) in (1, 3)
 
 
 def _record(path: Path, pyramid: Pyramid) -> StackRecord:

@@ -14,6 +14,7 @@ from napari_fossiledit.stacks.ome_zarr import ZarrStack, is_zarr
 from napari_fossiledit.stacks.section import SectionStack, StackRecord
 from napari_fossiledit.stacks.tiff import TiffStack
 
+#: Pixels of a slice from which on the user is warned of the memory that reading one takes.
 _HUGE_PIXELS = 2 * 10**9
 
 #: How each kind of stack is opened again by its record, without looking at the slices.
@@ -39,8 +40,8 @@ def open_stack(
     check
         Whether to read the header of every image of a folder; otherwise only the first.
     expected
-        What the stack was when it was checked. It is believed, so that thousands of slices
-        open at once; a slice that changed since is refused when it is read.
+        The stack as it was when it was checked. It is not checked again, so that thousands of
+        slices open at once; a slice that changed since raises an error when it is read.
 
     Raises
     ------
@@ -50,25 +51,28 @@ def open_stack(
     path = path.expanduser().absolute()
     with explained(path, "Opening"):
         if expected is not None:
-            return _again(path, expected)
+            return _reopened(path, expected)
         if path.is_dir():
             return ZarrStack.open(path) if is_zarr(path) else FolderStack.open(path, check=check)
-        return _open_file(path)
+        with path.open("rb") as stream:
+            start = stream.read(4)
+        stack = TiffStack.open(path) if is_tiff(start) else None
+        return stack if stack is not None and len(stack) > 1 else FolderStack.open(path)
 
 
 def find_warnings(stack: SectionStack) -> list[str]:
-    """Tell what is odd but usable about a stack: numbers left out, transparency, sheer size."""
-    found = stack.warnings() if isinstance(stack, FolderStack) else []
+    """Return what is odd but usable about a stack: numbers left out, transparency, sheer size."""
+    warnings = stack.warnings() if isinstance(stack, FolderStack) else []
     pixels = stack.shape[1] * stack.shape[2]
     if pixels > _HUGE_PIXELS:
-        found.append(
+        warnings.append(
             f"A slice has {pixels / 1e9:.1f} thousand million pixels; reading one takes "
             f"{pixels * (3 if stack.rgb else 1) * stack.dtype.itemsize / 1e9:.0f} GB of memory."
         )
-    return found
+    return warnings
 
 
-def _again(path: Path, record: StackRecord) -> SectionStack:
+def _reopened(path: Path, record: StackRecord) -> SectionStack:
     if record.kind not in KINDS:
         raise FossilError(
             f"The stack {path} cannot be opened",
@@ -79,12 +83,3 @@ def _again(path: Path, record: StackRecord) -> SectionStack:
     if record.kind not in _WITHOUT_FILES:
         path.stat()
     return KINDS[record.kind](record.model_copy(update={"path": path}))
-
-
-def _open_file(path: Path) -> SectionStack:
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    if not is_tiff(start):
-        return FolderStack.open(path)
-    stack = TiffStack.open(path)
-    return stack if len(stack) > 1 else FolderStack.open(path)

@@ -19,7 +19,7 @@ _ALLOWED_DTYPES = ("uint8", "uint16")
 
 @dataclass(frozen=True)
 class Format:
-    """What every slice of a stack has in common.
+    """Size, colours and dtype that every slice of a stack has in common.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class Format:
 
 
 def format_of(pixels: NDArray[Any]) -> Format:
-    """Format of a decoded slice (y, x) or (y, x, 3)."""
+    """Return the format of a decoded slice (y, x) or (y, x, 3)."""
     return Format((pixels.shape[0], pixels.shape[1]), pixels.ndim == 3, pixels.dtype.name)
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> str:
-    """Name of a dtype that a stack may have.
+    """Return the name of a dtype, checked to be one that a stack may have.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> str:
 
 
 def oriented(pixels: NDArray[Any], orientation: int) -> Pixels:
-    """Turn pixels (y, x[, 3]) as the EXIF/TIFF tag 274 (1 to 8) asks; others leave them alone."""
+    """Turn and mirror pixels (y, x[, 3]) by the EXIF/TIFF tag 274 (1 to 8; others do nothing)."""
     turned: NDArray[Any] = pixels.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else pixels
     if orientation in (3, 4, 7, 8):
         turned = turned[::-1]
@@ -79,12 +79,12 @@ def oriented(pixels: NDArray[Any], orientation: int) -> Pixels:
 
 
 def oriented_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Size (y, x) of an image after `oriented`."""
+    """Return the size (y, x) of an image after `oriented`."""
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
 def area_mean(pixels: Pixels, factor: int) -> Pixels:
-    """Mean of each square of `factor` x `factor` pixels of a slice (y, x[, 3]).
+    """Compute the mean of each square of `factor` x `factor` pixels of a slice (y, x[, 3]).
 
     Squares cut by the foot or the right edge average what they have, so the result has
     ceil(size / factor) rows and columns.

@@ -80,7 +80,7 @@ class ReducedStack:
         return self.shape[0]
 
     def read(self, z: int) -> Pixels:
-        """Slice `z` of the copy (y, x) or (y, x, 3)."""
+        """Return slice `z` of the copy, (y, x) or (y, x, 3)."""
         kept = self._cache.get(z)
         if kept is None:
             kept = self._reduced(z)
@@ -102,7 +102,7 @@ class ReducedStack:
         return area_mean(level, across >> fitting[-1])
 
     def _fits(self, k: int) -> bool:
-        """Whether stored level `k` halves y and x k times, keeps z, and is fine enough."""
+        """Return whether stored level `k` halves y and x k times, keeps z, and is fine enough."""
         halved = _divided(self._stack.shape[:3], (1, 2**k, 2**k))
         stored: tuple[int, ...] = self._levels[k].shape[:3]
         return 2**k <= self.factors[1] and stored == halved
@@ -111,7 +111,7 @@ class ReducedStack:
 def reduction_factors(
     shape: tuple[int, ...], longest: int, budget: int, powers: bool = False
 ) -> tuple[int, int, int]:
-    """Voxels to merge along z, y and x so that a copy fits.
+    """Return how many voxels to merge along z, y and x so that a copy fits.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def reduced(
     budget_bytes: int = BUDGET_BYTES,
     job: Job = QUIET,
 ) -> Reduced:
-    """Make a reduced copy of a whole stack, for display in 3D.
+    """Compute a reduced copy of a whole stack, for display in 3D.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def reduced(
 
 
 def display_levels(stack: SectionStack) -> list[da.Array]:
-    """Resolutions for napari, finest first; one alone where the stack is small.
+    """Return the resolutions for napari, finest first; one alone where the stack is small.
 
     napari's 3D view loads all of the coarsest level, so a large stack gets a small overview as
     its last one. In 2D that is shown only where the slice is smaller than 256 pixels on screen.

@@ -1,4 +1,4 @@
-"""What a stack of serial sections promises, and what all kinds of stacks share."""
+"""The interface of a stack of serial sections, and the base of all kinds of stacks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import check_slice
 from napari_fossiledit.stacks.cache import SliceCache
 from napari_fossiledit.stacks.pixels import Format, Pixels, format_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StackRecord(BaseModel):
-    """All that is needed to open a stack again without looking at every slice.
+    """All that is needed to open a stack again without reading every slice.
 
     Attributes
     ----------
@@ -50,17 +51,17 @@ class StackRecord(BaseModel):
 
     @property
     def format(self) -> Format:
-        """What the slices have in common."""
+        """Size, colours and dtype that the slices have in common."""
         return Format((self.shape[1], self.shape[2]), self.rgb, self.dtype)
 
 
 class SuggestedGeometry(NamedTuple):
-    """Voxel size that a file claims; the user decides whether to believe it.
+    """Voxel size that a file states; the user decides whether to use it.
 
     Attributes
     ----------
     pixel_size_um, slice_spacing_um
-        Sizes in um, None where the file does not tell.
+        Sizes in um, None where the file states none.
     origin
         Where the figures are from, for the user.
     """
@@ -100,19 +101,19 @@ class SectionStack(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, z: int) -> Pixels:
-        """Pixels (y, x) or (y, x, 3) of slice `z`, read-only because they are shared."""
+        """Return the pixels (y, x) or (y, x, 3) of slice `z`, read-only because they are shared."""
 
     def lazy(self) -> da.Array:
         """Wrap the stack (z, y, x[, 3]) in a dask array of one chunk a slice."""
 
     def levels(self) -> list[da.Array]:
-        """Give the resolutions that are stored, finest first, each (z, y, x[, 3])."""
+        """Return the resolutions that are stored, finest first, each (z, y, x[, 3])."""
 
     def record(self) -> StackRecord:
-        """Give what opens the stack again in no time."""
+        """Return what opens the stack again without reading its slices."""
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Give the voxel size that the files claim, None where they say nothing."""
+        """Return the voxel size that the files state, None where they state none."""
 
     def close(self) -> None:
         """Close files and forget cached slices; a later `read` opens them again."""
@@ -124,7 +125,7 @@ class LazyStack(ABC):
     Parameters
     ----------
     record
-        What the stack is; slices that turn out otherwise are refused.
+        The stack as it was checked; a slice that differs raises an error when it is read.
     cache
         Where slices are kept; by default a new one of `DEFAULT_CACHE_BYTES`.
     """
@@ -167,7 +168,7 @@ class LazyStack(ABC):
         return self.shape[0]
 
     def record(self) -> StackRecord:
-        """Give what opens the stack again in no time."""
+        """Return what opens the stack again without reading its slices."""
         return self._record
 
     def read(self, z: int) -> Pixels:
@@ -183,13 +184,18 @@ class LazyStack(ABC):
         FossilError
             Where the slice is not in the stack, cannot be decoded, or has changed its size.
         """
-        if not 0 <= z < len(self):
-            raise FossilError(
-                f"Slice {z} is not in {self.path}", expected=f"0 to {len(self) - 1}", found=z
-            )
+        check_slice(z, len(self), str(self.path))
         pixels = self.cache.get(z)
         if pixels is None:
-            pixels = self._checked(z)
+            pixels = self._decode(z)
+            if format_of(pixels) != self._record.format:
+                raise FossilError(
+                    f"Slice {z} ({self.names[z]}) of {self.path} does not fit the stack",
+                    expected=self._record.format,
+                    found=format_of(pixels),
+                    advice="Put the old file back, or make a new project from the changed stack.",
+                )
+            pixels.setflags(write=False)
             self.cache.put(z, pixels)
         return pixels
 
@@ -198,11 +204,11 @@ class LazyStack(ABC):
         return as_dask(self)
 
     def levels(self) -> list[da.Array]:
-        """Give the resolutions that are stored, finest first; here the full one alone."""
+        """Return the resolutions that are stored, finest first; here the full one alone."""
         return [self.lazy()]
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Give the voxel size that the files claim, None where they say nothing."""
+        """Return the voxel size that the files state, None where they state none."""
         return None
 
     def close(self) -> None:
@@ -212,19 +218,6 @@ class LazyStack(ABC):
     @abstractmethod
     def _decode(self, z: int) -> Pixels:
         """Read slice `z`, which is in the stack, from the file."""
-
-    def _checked(self, z: int) -> Pixels:
-        pixels = self._decode(z)
-        found, expected = format_of(pixels), self._record.format
-        if found != expected:
-            raise FossilError(
-                f"Slice {z} ({self.names[z]}) of {self.path} does not fit the stack",
-                expected=expected,
-                found=found,
-                advice="Put the old file back, or make a new project from the changed stack.",
-            )
-        pixels.setflags(write=False)
-        return pixels
 
 
 class Readable(Protocol):
@@ -239,7 +232,7 @@ class Readable(Protocol):
         """Data type of a pixel."""
 
     def read(self, z: int) -> NDArray[Any]:
-        """Pixels (y, x) or (y, x, 3) of slice `z`."""
+        """Return the pixels (y, x) or (y, x, 3) of slice `z`."""
 
 
 def as_dask(source: Readable) -> da.Array:
@@ -254,7 +247,7 @@ def as_dask(source: Readable) -> da.Array:
 
 
 class _Sliceable:
-    """Slices as dask indexes them: a chunk, or the part of a chunk that is wanted."""
+    """Slices as dask indexes them: a chunk, or a part of a chunk."""
 
     def __init__(self, source: Readable) -> None:
         self._source = source

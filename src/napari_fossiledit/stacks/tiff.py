@@ -1,4 +1,4 @@
-"""Multi-page TIFF stacks, read page by page; ImageJ's and OME's axes are understood."""
+"""Multi-page TIFF stacks, read page by page; axes and scales of ImageJ and OME are understood."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from napari_fossiledit.stacks.decode import (
     as_slice,
     read_page,
     tiff_colours,
+    tiff_dpi,
     tiff_orientation,
 )
 from napari_fossiledit.stacks.pixels import Pixels, oriented_size
@@ -26,7 +28,7 @@ from napari_fossiledit.stacks.section import (
     SuggestedGeometry,
     named,
 )
-from napari_fossiledit.stacks.tiff_scale import suggest
+from napari_fossiledit.stacks.units import UM_PER_INCH, believable_dpi, in_um
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -51,7 +53,7 @@ class Layout(NamedTuple):
     channels_first: bool
 
     def planes(self, z: int) -> list[int]:
-        """Pages of slice `z`, one per channel."""
+        """Return the pages of slice `z`, one per channel."""
         if self.channels_first:
             return [c * self.slices + z for c in range(self.channels)]
         return [z * self.channels + c for c in range(self.channels)]
@@ -80,9 +82,21 @@ class TiffStack(LazyStack):
             return cls(_record(path, _only_series(tif, path)))
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Voxel size by OME or ImageJ metadata, or by the resolution tags."""
+        """Return the voxel size by OME or ImageJ metadata, else by the resolution tags."""
         with self._lock:
-            return suggest(self._opened(), self.path.name)
+            tif, name = self._opened(), self.path.name
+            page: Any = tif.pages[0]
+            stated = None
+            if tif.ome_metadata:
+                stated = _ome_geometry(tif.ome_metadata, name)
+            elif tif.imagej_metadata:
+                stated = _imagej_geometry(tif.imagej_metadata, page, name)
+            if stated is not None:
+                return stated
+            dpi = tiff_dpi(page)
+        if not believable_dpi(dpi):
+            return None
+        return SuggestedGeometry(UM_PER_INCH / dpi, None, f"{dpi:g} pixels per inch in {name}")
 
     def close(self) -> None:
         """Close the file and forget the cached slices."""
@@ -101,7 +115,10 @@ class TiffStack(LazyStack):
         with named(f"Slice {z} ({self.names[z]}) of {self.path}", *DECODER_ERRORS), self._lock:
             series = self._opened().series[0]
             planes = [self._plane(series, k) for k in _layout(series, self.path).planes(z)]
-        return planes[0] if len(planes) == 1 else _stacked(planes)
+        if len(planes) == 1:
+            return planes[0]
+        stacked: Any = np.stack(planes, axis=-1)
+        return stacked
 
     def _plane(self, series: TiffPageSeries, index: int) -> Pixels:
         if series.dataoffset is None or series.keyframe.is_tiled:
@@ -109,7 +126,14 @@ class TiffStack(LazyStack):
             if page is None:
                 raise FossilError(f"Page {index} of {self.path} is missing")
             return read_page(page.aspage(), f"{self.path}#{index}")
-        return _contiguous(self._opened(), series, series.dataoffset, index)
+        # Uncompressed data: ImageJ may have written the header of the first page only.
+        keyframe: TiffPage = series.keyframe
+        tif = self._opened()
+        count = math.prod(keyframe.shape)
+        dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
+        tif.filehandle.seek(series.dataoffset + index * count * dtype.itemsize)
+        flat: NDArray[Any] = tif.filehandle.read_array(dtype, count)
+        return as_slice(flat.reshape(keyframe.shape).astype(dtype.newbyteorder("=")), keyframe)
 
 
 def _open_tiff(path: Path) -> TiffFile:
@@ -124,7 +148,7 @@ def _open_tiff(path: Path) -> TiffFile:
 
 
 def _check_complete(tif: TiffFile, path: Path) -> None:
-    """Refuse a file that lost its end: its last page points to one that is not there."""
+    """Check that a file has its end: the last page must not point to one that is not there."""
     pages = len(tif.pages)
     tif.filehandle.seek(tif.pages.next_page_offset or 0)
     if any(tif.filehandle.read(tif.tiff.offsetsize)):
@@ -136,21 +160,6 @@ def _check_complete(tif: TiffFile, path: Path) -> None:
         )
 
 
-def _stacked(planes: list[Pixels]) -> Pixels:
-    pixels: NDArray[Any] = np.stack(planes, axis=-1)
-    return pixels
-
-
-def _contiguous(tif: TiffFile, series: TiffPageSeries, offset: int, index: int) -> Pixels:
-    """Read a plane of uncompressed data, for which ImageJ may have written one page header only."""
-    page: TiffPage = series.keyframe
-    count = math.prod(page.shape)
-    dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
-    tif.filehandle.seek(offset + index * count * dtype.itemsize)
-    flat: NDArray[Any] = tif.filehandle.read_array(dtype, count)
-    return as_slice(flat.reshape(page.shape).astype(dtype.newbyteorder("=")), page)
-
-
 def _only_series(tif: TiffFile, path: Path) -> TiffPageSeries:
     """Return the one series of equal pages that the file should consist of."""
     first: TiffPageSeries = tif.series[0]
@@ -158,17 +167,17 @@ def _only_series(tif: TiffFile, path: Path) -> TiffPageSeries:
     others = [s for s in tif.series[1:] if s.shape and not s.keyframe.is_reduced]
     if others:
         page: TiffPage = others[0].keyframe
+        expected, actual = (
+            f"{p.imagewidth} x {p.imagelength} pixels, {p.samplesperpixel} x {p.dtype}"
+            for p in (first.keyframe, page)
+        )
         raise FossilError(
             f"Page {page.index} of {path} does not fit the {len(first)} pages before it",
-            expected=_size(first.keyframe),
-            found=_size(page),
+            expected=expected,
+            found=actual,
             advice="Save the pages again with one size, or as a folder of images.",
         )
     return first
-
-
-def _size(page: TiffPage) -> str:
-    return f"{page.imagewidth} x {page.imagelength} pixels, {page.samplesperpixel} x {page.dtype}"
 
 
 def _layout(series: TiffPageSeries, path: Path) -> Layout:
@@ -208,3 +217,29 @@ def _record(path: Path, series: TiffPageSeries) -> StackRecord:
         dtype=dtype,
         rgb=rgb,
     )
+
+
+def _ome_geometry(xml: str, name: str) -> SuggestedGeometry | None:
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    pixels = root.find(".//{*}Pixels")
+    if pixels is None:
+        return None
+    # OME's unit is um where none is given.
+    x, z = (
+        in_um(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "um"))
+        for a in "XZ"
+    )
+    return SuggestedGeometry(x, z, f"OME metadata of {name}") if x or z else None
+
+
+def _imagej_geometry(
+    metadata: dict[str, Any], page: TiffPage, name: str
+) -> SuggestedGeometry | None:
+    unit = str(metadata.get("unit", ""))
+    across = page.get_resolution()[0]
+    x = in_um(1 / across if across and across != 1 else None, unit)
+    z = in_um(metadata.get("spacing"), unit)
+    return SuggestedGeometry(x, z, f"ImageJ metadata of {name}") if x or z else None

@@ -1,4 +1,4 @@
-"""Lengths in files, in um."""
+"""Units of lengths in files, and which resolutions in files mean something."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UM = {
 
 
 def in_um(value: Any, unit: str | None) -> float | None:
-    """Length in um, None where the value is no positive number or the unit is not a known one."""
+    """Return a length in um, None where it is not positive or its unit is unknown."""
     factor = _UM.get((unit or "").strip().lower())
     try:
         length = float(value) * factor if factor else math.nan
@@ -41,6 +41,6 @@ def in_um(value: Any, unit: str | None) -> float | None:
 
 
 def believable_dpi(dpi: float | None) -> TypeGuard[float]:
-    """Whether a resolution is likely to have been measured rather than made up."""
+    """Return whether a resolution is likely to have been measured rather than made up."""
     # PNG keeps whole pixels per metre, so 72 comes back as 72.009.
     return dpi is not None and round(dpi) not in _MEANINGLESS_DPI

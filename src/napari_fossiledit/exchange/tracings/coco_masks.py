@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.tracing_file import size_text
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.masks.runs import run_lengths
+from napari_fossiledit.masks.rle import run_lengths
 
 
 def read_segmentation(code: Any, shape: tuple[int, int]) -> tuple[Mask, list[str]]:

@@ -255,7 +255,7 @@ def _target(file: Path) -> Target:
     from napari_fossiledit.exchange.tracings.coco_index import entries
     from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
     from napari_fossiledit.files import read_json
-    from napari_fossiledit.stacks.numbering import in_order
+    from napari_fossiledit.stacks.folder import in_order
 
     images = entries(file, read_json(file, "a COCO annotation file"), "images")
     described = [entry for entry in images if isinstance(entry, dict)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Change, changes
+from napari_fossiledit.geometry import check_slice
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.params.segment import PredictParams
@@ -80,7 +81,8 @@ def run(
     """
     with Project.open(project_path) as project:
         project.require_writable()
-        _require_slice(project, params)
+        # At once, not after minutes of predicting and probing.
+        require_not_pinned(project, [check_slice(params.slice, project.shape[0])])
         ref = find_model(project, params.model)
         require_kept(ref)
         with project.ledger.recorded("repair", params.model_dump(mode="json")) as summary:
@@ -89,16 +91,6 @@ def run(
             result = replace(result, page=write_page(project, result))
             summary.update(result.summary())
     return result
-
-
-def _require_slice(project: Project, params: RepairParams) -> None:
-    """Refuse at once what would be refused after minutes of predicting and probing."""
-    z = params.slice
-    if z >= project.shape[0]:
-        raise FossilError(
-            f"Slice {z} is not in the stack", expected=f"0 to {project.shape[0] - 1}", found=z
-        )
-    require_not_pinned(project, [z])
 
 
 def _prepared(

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.geometry import check_slice, format_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.perturb import (
@@ -192,7 +192,7 @@ def pick_mud(
     """
     with Project.open(project_path) as project:
         project.require_writable()
-        image = project.stack.read(_checked(project, z))
+        image = project.stack.read(check_slice(z, project.shape[0]))
         red, green, blue = (round(value) for value in pick_colour(image, x, y))
         job.check("Picking the mud colour")
         project.ledger.set_meta(PICKED_ON, z)
@@ -221,7 +221,7 @@ def prepared(
         Where the slice is not in the stack or the parameters do not suit it.
     """
     steps = chosen_steps(project, params)
-    image = project.stack.read(_checked(project, z))
+    image = project.stack.read(check_slice(z, project.shape[0]))
     instances = tuple(region_instances(project, z, params))
     mud = None
     if any(isinstance(fill, Mud) for step in steps for fill in step.fills):
@@ -377,11 +377,3 @@ def _known(project: Project, z: int, params: PerturbParams) -> Where | None:
     """Traced area of the slice where tracings tell the regions."""
     area = project.ledger.traced().get(z) if params.source == ANNOTATIONS else None
     return None if area is None else area.to_array()
-
-
-def _checked(project: Project, z: int) -> int:
-    if not 0 <= z < project.shape[0]:
-        raise FossilError(
-            f"Slice {z} is not in the stack", expected=f"0 to {project.shape[0] - 1}", found=z
-        )
-    return z
