@@ -7,9 +7,18 @@ import pytest
 from scipy.interpolate import BSpline
 from skimage.draw import polygon2mask
 
-from napari_fossiledit.samples.bodies import Profile, StarBody, Wobble, looked_up
-from napari_fossiledit.samples.noise import Lattice, spline_weights
-from napari_fossiledit.samples.scene import Cup, Look, Rock, Scene, Shell
+from napari_fossiledit.samples.fields import Lattice, spline_weights
+from napari_fossiledit.samples.scene import (
+    Cup,
+    Look,
+    Profile,
+    ReefScene,
+    Rock,
+    Shell,
+    StarBody,
+    Wobble,
+    looked_up,
+)
 from napari_fossiledit.samples.volumes import volumes
 
 EVEN = Wobble(*(np.zeros(0) for _ in range(4)))
@@ -27,7 +36,7 @@ def body(radius: float = 1000.0, lean: float = 0.0, **changes) -> StarBody:
 
 
 def volume(*bodies: StarBody, rock: Rock = ROCK, depth: float = 6000.0) -> tuple[float, float]:
-    scene = Scene((depth, 1e4, 1e4), rock, (Cup(1, "pitted", bodies, LOOK),), (), (), ())
+    scene = ReefScene((depth, 1e4, 1e4), rock, (Cup(1, "pitted", bodies, LOOK),), (), (), ())
     (record,) = volumes(scene)
     return record.volume_um3, record.cavity_um3
 
@@ -92,7 +101,7 @@ def test_looked_up_radii_are_those_of_the_formula() -> None:
 
 def test_a_closed_shell_is_a_tube() -> None:
     shell = Shell(1, body(), thickness=100.0, side=0.0, spread=1e6, brightness=1.0)
-    (record,) = volumes(Scene((6000.0, 1e4, 1e4), ROCK, (), (), (shell,), ()))
+    (record,) = volumes(ReefScene((6000.0, 1e4, 1e4), ROCK, (), (), (shell,), ()))
     # Area of a ring is circumference times thickness; the mean radius of a section is pi/4.
     assert record.volume_um3 == pytest.approx(2 * np.pi * 1000 * np.pi / 4 * 4000 * 100, rel=0.01)
 

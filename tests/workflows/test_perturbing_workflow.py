@@ -179,7 +179,7 @@ def test_a_cancelled_job_writes_nothing(reef_project, tmp_path) -> None:
         (PerturbParams(mud="1,2,300"), "values from 0 to 255"),
         (PerturbParams(source="lost"), "no instances of 'lost'"),
         (PerturbParams(steps="all -> mud"), "preset is background-to-mud; expected the preset cus"),
-        (custom(""), "No step was told"),
+        (custom(""), "There is no step"),
         (custom("all -> texture 9:0:9,0:9"), "lies outside the stack; expected slice 0 to 4"),
         (custom("all -> texture 0:0:999,0:9"), "lies outside the stack; expected .* x up to 128"),
         (custom("all -> texture 0:200:,0:9"), "lies outside the stack"),

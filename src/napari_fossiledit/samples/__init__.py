@@ -1,1 +1,1 @@
-"""Procedural serial sections with exact truth, made on the spot."""
+"""Procedural serial sections with exact ground truth, computed slice by slice."""

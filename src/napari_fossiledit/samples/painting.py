@@ -9,10 +9,18 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.samples import appearance
-from napari_fossiledit.samples.appearance import Frame
-from napari_fossiledit.samples.bodies import Floats, StarBody, looked_up
-from napari_fossiledit.samples.ground import Fields, Image, mix, mud, step, surroundings
-from napari_fossiledit.samples.scene import Cup, Microbe, Scene, Shell, Spar
+from napari_fossiledit.samples.appearance import Frame, mix, mud, step, surroundings
+from napari_fossiledit.samples.fields import Fields, Image
+from napari_fossiledit.samples.scene import (
+    Cup,
+    Floats,
+    Microbe,
+    ReefScene,
+    Shell,
+    Spar,
+    StarBody,
+    looked_up,
+)
 
 Labels = NDArray[np.uint16]
 Window = tuple[slice, slice]
@@ -32,7 +40,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class _Brush:
-    """What painting needs to know: the slice's fields and where its pixels are."""
+    """Fields of the slice and coordinates of its pixels in um, x (1, x) and y (y, 1)."""
 
     params: ReefParams
     fields: Fields
@@ -41,7 +49,7 @@ class _Brush:
     z: float
 
     def window(self, points: Floats) -> Window | None:
-        """Pixels of the box around points (n, 2), None where it misses the slice."""
+        """Return the pixels of the box around points (n, 2), None where it misses the slice."""
         pixel = self.params.pixel_size_um
         low = np.floor(points.min(0) / pixel).astype(int) - 2
         high = np.ceil(points.max(0) / pixel).astype(int) + 2
@@ -59,13 +67,14 @@ class _Brush:
         return Frame(distance, theta, radius, cavity, self.params.pixel_size_um, self.z)
 
 
-def paint(scene: Scene, params: ReefParams, fields: Fields, z_um: float) -> Canvas:
+def paint(scene: ReefScene, params: ReefParams, fields: Fields, z_um: float) -> Canvas:
     """Paint the slice at depth `z_um`."""
     _, rows, columns = params.shape_zyx
     pixel = params.pixel_size_um
     y, x = (np.arange(rows)[:, None] + 0.5) * pixel, (np.arange(columns)[None] + 0.5) * pixel
     brush = _Brush(params, fields, x, y, z_um)
-    canvas = _ground(brush)
+    a, b, c, d = (np.zeros((rows, columns), np.uint16) for _ in range(4))
+    canvas = Canvas(mud(fields), a, b, c, d, np.ones((rows, columns), bool))
     for spar in scene.spars:
         _paint_spar(canvas, brush, spar)
     _paint_microbes(canvas, brush, scene.microbes)
@@ -73,24 +82,14 @@ def paint(scene: Scene, params: ReefParams, fields: Fields, z_um: float) -> Canv
         _paint_shell(canvas, brush, shell)
     for cup in scene.cups:
         _paint_cup(canvas, brush, cup)
-    return _cut(canvas, brush, scene)
-
-
-def _ground(brush: _Brush) -> Canvas:
-    shape = (brush.y.shape[0], brush.x.shape[1])
-    a, b, c, d = (np.zeros(shape, np.uint16) for _ in range(4))
-    return Canvas(mud(brush.fields), a, b, c, d, np.ones(shape, bool))
-
-
-def _cut(canvas: Canvas, brush: _Brush, scene: Scene) -> Canvas:
-    """Leave only what the rock face shows."""
-    x, y = brush.x.astype(np.float32), brush.y.astype(np.float32)
-    share = scene.rock.share(x, y, brush.z)
+    # Only what lies within the sawn face of the rock is kept.
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    share = scene.rock.share(x, y, z_um)
     canvas.rock = share < 1
     for layer in (canvas.specimens, canvas.cavities, canvas.calcimicrobes, canvas.shells):
         layer[~canvas.rock] = 0
-    around = surroundings(brush.fields, scene.rock, x, y, brush.z)
-    soft = brush.params.pixel_size_um / scene.rock.half[0]
+    around = surroundings(fields, scene.rock, x, y, z_um)
+    soft = pixel / scene.rock.half[0]
     canvas.rgb = mix(canvas.rgb, around, step(share, 1 - soft, 1 + soft))
     return canvas
 
@@ -125,35 +124,30 @@ def _paint_shell(canvas: Canvas, brush: _Brush, shell: Shell) -> None:
 
 
 def _paint_microbes(canvas: Canvas, brush: _Brush, microbes: tuple[Microbe, ...]) -> None:
-    """Calcimicrobe, where several meet the one that is deepest there."""
-    best = np.full(canvas.rock.shape, 0, np.float32)
+    """Paint calcimicrobe, where several meet the one that is deepest there."""
+    deepest = np.full(canvas.rock.shape, 0, np.float32)
     for microbe in microbes:
         window = brush.window(microbe.reach(brush.z)) if microbe.spans(brush.z) else None
-        if window is not None:
-            _paint_microbe(canvas, brush, microbe, window, best[window])
-
-
-def _paint_microbe(
-    canvas: Canvas, brush: _Brush, microbe: Microbe, window: Window, best: Image
-) -> None:
-    fields = brush.fields.window(window)
-    # Patches that pass for cups are rounder, too.
-    ragged = brush.params.calcimicrobe_raggedness * (1.15 - 0.8 * microbe.similarity)
-    noise = 0.45 * fields.medium + 0.8 * fields.small + 0.35 * fields.fine
-    x, y = brush.x[:, window[1]], brush.y[window[0]]
-    depth = np.asarray(microbe.depth(x, y, brush.z) + ragged * noise * 0.7, np.float32)
-    colours = appearance.calcimicrobe(
-        brush.frame(microbe.body, window),
-        microbe.look,
-        fields,
-        canvas.rgb[:, *window],
-        microbe.similarity,
-    )
-    mine = depth > best
-    alpha = step(depth, -0.06, 0.08) * (mine | (best <= 0))
-    canvas.rgb[:, *window] = mix(canvas.rgb[:, *window], colours, alpha)
-    canvas.calcimicrobes[window][mine] = microbe.id
-    best[mine] = depth[mine]
+        if window is None:
+            continue
+        best, fields = deepest[window], brush.fields.window(window)
+        # Patches that pass for cups are rounder, too.
+        ragged = brush.params.calcimicrobe_raggedness * (1.15 - 0.8 * microbe.similarity)
+        noise = 0.45 * fields.medium + 0.8 * fields.small + 0.35 * fields.fine
+        x, y = brush.x[:, window[1]], brush.y[window[0]]
+        depth = np.asarray(microbe.depth(x, y, brush.z) + ragged * noise * 0.7, np.float32)
+        colours = appearance.calcimicrobe(
+            brush.frame(microbe.body, window),
+            microbe.look,
+            fields,
+            canvas.rgb[:, *window],
+            microbe.similarity,
+        )
+        mine = depth > best
+        alpha = step(depth, -0.06, 0.08) * (mine | (best <= 0))
+        canvas.rgb[:, *window] = mix(canvas.rgb[:, *window], colours, alpha)
+        canvas.calcimicrobes[window][mine] = microbe.id
+        best[mine] = depth[mine]
 
 
 def _paint_cup(canvas: Canvas, brush: _Brush, cup: Cup) -> None:
@@ -184,21 +178,21 @@ def _paint_cup(canvas: Canvas, brush: _Brush, cup: Cup) -> None:
 
 
 def _joined(frames: list[Frame]) -> Frame:
-    """One frame for several branches."""
+    """Join the frames of branches: each pixel has that of the branch whose middle is nearest."""
     if len(frames) == 1:
         return frames[0]
     nearest = np.argmin([frame.share for frame in frames], axis=0)[None]
 
-    def chosen(name: str) -> Floats:
+    def of_nearest(name: str) -> Floats:
         layers = [np.broadcast_to(getattr(frame, name), nearest.shape[1:]) for frame in frames]
         return np.asarray(np.take_along_axis(np.stack(layers), nearest, axis=0)[0], np.float64)
 
     first = frames[0]
     return Frame(
-        chosen("distance"),
-        chosen("theta"),
-        chosen("radius"),
-        chosen("cavity"),
+        of_nearest("distance"),
+        of_nearest("theta"),
+        of_nearest("radius"),
+        of_nearest("cavity"),
         first.pixel_um,
         first.z_um,
     )

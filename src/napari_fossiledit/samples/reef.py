@@ -19,14 +19,15 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.params.reef import ReefParams
-from napari_fossiledit.samples.ground import FieldSource
+from napari_fossiledit.samples.fields import FieldSource
 from napari_fossiledit.samples.painting import paint
 from napari_fossiledit.samples.planting import plant
-from napari_fossiledit.samples.scene import Scene
+from napari_fossiledit.samples.scene import ReefScene
 from napari_fossiledit.samples.volumes import Volume, volumes
 
 Labels = NDArray[np.uint16]
 _T = TypeVar("_T", bound=np.generic)
+#: Standard deviation of the blur of the camera.
 _SHARPNESS_PX = 0.45
 
 
@@ -50,7 +51,7 @@ class Shift:
         return np.array([[cos, sin], [-sin, cos]])
 
     def move(self, layer: NDArray[_T], order: int) -> NDArray[_T]:
-        """Move a layer (y, x) as the slice was moved; what comes in repeats the edge."""
+        """Return a layer (y, x) moved as the slice was; the edge is repeated beyond it."""
         if self == Shift(0.0, 0.0, 0.0):
             return layer
         middle = (np.array(layer.shape) - 1) / 2
@@ -75,7 +76,7 @@ class ReefSlice:
     calcimicrobes, shells
         (y, x) ids.
     rock
-        (y, x) whether the sawn rock face is there.
+        (y, x) True where the sawn rock face is.
     """
 
     rgb: NDArray[np.uint8]
@@ -91,7 +92,7 @@ class Reef:
 
     def __init__(self, params: ReefParams | None = None) -> None:
         self.params = params or ReefParams()
-        self.scene: Scene = plant(self.params)
+        self.scene: ReefScene = plant(self.params)
         self._fields = FieldSource(self.params)
 
     def __len__(self) -> int:
@@ -108,22 +109,22 @@ class Reef:
         return {cup.id: cup.texture for cup in self.scene.cups}
 
     def volumes(self) -> list[Volume]:
-        """Volumes of all specimens by formula, see `samples.volumes`."""
+        """Compute the volumes of all specimens by formula, see `samples.volumes`."""
         return volumes(self.scene)
 
     def shift(self, z: int) -> Shift:
-        """Tell the known misalignment of slice `z`."""
+        """Return the misalignment of slice `z`."""
         rng = np.random.default_rng((self.params.seed, 4, z))
         dy, dx, turn = rng.standard_normal(3)
         size = self.params.misalignment_px
         return Shift(float(dy * size), float(dx * size), float(turn * self.params.misalignment_deg))
 
     def slices(self) -> Iterator[ReefSlice]:
-        """All slices in order."""
+        """Compute all slices in order."""
         return (self.slice(z) for z in range(len(self)))
 
     def slice(self, z: int) -> ReefSlice:
-        """Make slice `z`.
+        """Compute slice `z`.
 
         Raises
         ------
@@ -135,8 +136,10 @@ class Reef:
         z_um = (z + 0.5) * self.params.slice_spacing_um
         canvas = paint(self.scene, self.params, self._fields.at(z, z_um), z_um)
         shift = self.shift(z)
+        moved = np.stack([shift.move(colour, 1) for colour in canvas.rgb])
         return ReefSlice(
-            self._exposed(_moved_colours(shift, canvas.rgb) * self._light(z_um), z),
+            self._exposed(moved * self._light(z_um), z),
+            # Order 0, the nearest pixel: ids must not be mixed.
             shift.move(canvas.specimens, 0),
             shift.move(canvas.cavities, 0),
             shift.move(canvas.calcimicrobes, 0),
@@ -163,8 +166,3 @@ class Reef:
         sharp += noise
         exposed = np.clip(np.rint(sharp, out=sharp), 0, 255, out=sharp).astype(np.uint8)
         return np.ascontiguousarray(np.moveaxis(exposed, 0, -1))
-
-
-def _moved_colours(shift: Shift, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move each colour (3, y, x) as the slice was moved."""
-    return np.stack([shift.move(layer, 1) for layer in image])

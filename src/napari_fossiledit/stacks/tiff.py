@@ -117,8 +117,8 @@ class TiffStack(LazyStack):
             planes = [self._plane(series, k) for k in _layout(series, self.path).planes(z)]
         if len(planes) == 1:
             return planes[0]
-        stacked: Any = np.stack(planes, axis=-1)
-        return stacked
+        pixels: NDArray[Any] = np.stack(planes, axis=-1)
+        return pixels
 
     def _plane(self, series: TiffPageSeries, index: int) -> Pixels:
         if series.dataoffset is None or series.keyframe.is_tiled:

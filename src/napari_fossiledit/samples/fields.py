@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.params.reef import ReefParams
+
+Image = NDArray[np.float32]
+
+#: Nodes that a cubic B-spline reaches.
 _TAPS = 4
 
 
 def spline_weights(positions: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
-    """Cubic B-spline weights of lattice nodes at `positions`, of unit length per row.
+    """Compute cubic B-spline weights of lattice nodes at `positions`, of unit length per row.
 
     Rows of unit length keep the variance of a field of independent nodes the same everywhere.
 
@@ -71,11 +76,12 @@ class Lattice:
         pixel_um: float,
     ) -> Lattice:
         """Prepare a field for slices of `shape` (y, x) with pixels of `pixel_um`."""
-        rows, columns = (_axis(count, pixel_um, scale_um) for count in shape)
-        return cls(seed, scale_z_um, rows, columns)
+        rows, columns = ((np.arange(count) + 0.5) * pixel_um / scale_um for count in shape)
+        weights = [spline_weights(p, int(p[-1]) + _TAPS + 1) for p in (rows, columns)]
+        return cls(seed, scale_z_um, *weights)
 
     def at(self, z_um: float) -> NDArray[np.float32]:
-        """Field in the slice at depth `z_um`: (y, x) float32."""
+        """Compute the field in the slice at depth `z_um`: (y, x) float32."""
         place = z_um / self.scale_z_um
         first = int(np.floor(place))
         taps = spline_weights(np.array([place - first]), _TAPS)[0]
@@ -83,12 +89,58 @@ class Lattice:
         return np.asarray(self.rows @ nodes @ self.columns.T, np.float32)
 
     def _layer(self, number: int) -> NDArray[np.float32]:
+        # numpy takes no negative seed, which depths above the first slice would give.
         rng = np.random.default_rng((*self.seed, number + 1_000_000))
         shape = (self.rows.shape[1], self.columns.shape[1])
         return rng.standard_normal(shape, dtype=np.float32)
 
 
-def _axis(count: int, pixel_um: float, scale_um: float) -> NDArray[np.float32]:
-    """Spline weights of the pixel centres along one axis."""
-    positions = (np.arange(count) + 0.5) * pixel_um / scale_um
-    return spline_weights(positions, int(positions[-1]) + _TAPS + 1)
+#: Lattice steps in um, in the slice and through z, of the fields that everything is drawn from.
+_FIELDS = {
+    "broad": (6000.0, 8000.0),
+    "medium": (1500.0, 3500.0),
+    "small": (520.0, 1800.0),
+    "fine": (150.0, 900.0),
+    "crumbs": (260.0, 700.0),
+    "cracks": (3600.0, 9000.0),
+    "warp_x": (800.0, 3000.0),
+    "warp_y": (800.0, 3000.0),
+}
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The random fields of one slice: each (y, x) float32 of mean 0 and variance 1."""
+
+    broad: Image
+    medium: Image
+    small: Image
+    fine: Image
+    crumbs: Image
+    cracks: Image
+    warp_x: Image
+    warp_y: Image
+    grain: Image
+
+    def window(self, window: tuple[slice, slice]) -> Fields:
+        """Return the part of every field in a window."""
+        return Fields(**{name: value[window] for name, value in vars(self).items()})
+
+
+class FieldSource:
+    """Computes the fields of any slice of a reef."""
+
+    def __init__(self, params: ReefParams) -> None:
+        shape = params.shape_zyx[1:]
+        self._seed, self._shape = params.seed, shape
+        self._lattices = {
+            name: Lattice.of((params.seed, 2, i), scale, deep, shape, params.pixel_size_um)
+            for i, (name, (scale, deep)) in enumerate(_FIELDS.items())
+        }
+
+    def at(self, z: int, z_um: float) -> Fields:
+        """Return the fields of slice `z` at depth `z_um`; `grain` alone is drawn anew for each."""
+        rng = np.random.default_rng((self._seed, 3, z))
+        grain = rng.standard_normal(self._shape, dtype=np.float32)
+        fields = {name: lattice.at(z_um) for name, lattice in self._lattices.items()}
+        return Fields(**fields, grain=grain)
