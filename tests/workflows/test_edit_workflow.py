@@ -261,7 +261,7 @@ def test_pinned_slices_that_the_model_knows_are_told(done):
     path, _, _ = done
     again = params(model="mud", name="again", slices="4", tuning="3", pinned="0", preserve="2")
     result = edit.run(path, again)
-    assert any("pinned slices 0 are no strangers: the model 'mud'" in w for w in result.warnings)
+    assert any("pinned slices 0 are not independent: the model 'mud'" in w for w in result.warnings)
 
 
 def test_few_slices_are_spread_over_many():
@@ -306,14 +306,14 @@ def test_a_name_is_taken_once(done):
 
 
 def while_solving(monkeypatch, do):
-    solved = edit.EditWork.solve
+    solved = edit.solved
 
-    def solve(self, segmenter):
-        found = solved(self, segmenter)
-        do(self.project)
-        return found
+    def solve(plan, segmenter, job):
+        solution = solved(plan, segmenter, job)
+        do(plan.project)
+        return solution
 
-    monkeypatch.setattr(edit.EditWork, "solve", solve)
+    monkeypatch.setattr(edit, "solved", solve)
 
 
 def test_a_name_that_is_taken_meanwhile_costs_no_edit(project_path, monkeypatch):
@@ -417,7 +417,7 @@ def test_a_run_that_cannot_judge_says_so(project_path):
     untrace(project_path, 1, 2, 3, 4)
     result = edit.run(project_path, params(tuning="", pinned=""))
     assert result.judged is None
-    assert (result.strength, result.tried) == (edit.PRUDENT, ())
+    assert (result.strength, result.tried) == (edit.UNTRIED_STRENGTH, ())
     assert "not judged" in result.verdict
     assert any("No traced slice is left to choose the strength" in w for w in result.warnings)
     assert any("The edit was not judged: no traced slice" in w for w in result.warnings)
@@ -493,7 +493,7 @@ def test_a_cancelled_edit_may_be_kept(project_path, message):
     assert result.judged is None
     assert any("cancelled" in w for w in result.warnings)
     with Project.open(project_path, read_only=True) as project:
-        assert project.edits.read("mud").strength == edit.PRUDENT
+        assert project.edits.read("mud").strength == edit.UNTRIED_STRENGTH
 
 
 def test_a_cancelled_judging_leaves_a_proposed_edit(project_path):

@@ -75,16 +75,16 @@ def test_strength_zero_is_the_parent_to_the_bit(reef_project, blank_model, edite
 
 
 def test_another_strength_loads_nothing_again(reef_project, edited, monkeypatch):
-    live.reapply(reef_project, edited, 0.5, Device.CPU)
+    live.predicted(reef_project, edited, 0.5, 1, device=Device.CPU)
     monkeypatch.setattr(Edit, "from_bytes", lambda *_: pytest.fail("the edit was read again"))
-    seconds = live.reapply(reef_project, edited, 0.6, Device.CPU)
-    assert 0 < seconds < 5
+    made = live.predicted(reef_project, edited, 0.6, 1, device=Device.CPU)
+    assert 0 < made.apply_s < 5
     (held,) = live._bench.values()
     assert held.strength == 0.6
 
 
 def test_an_edit_of_the_same_name_is_not_taken_for_the_old_one(reef_project, edited):
-    live.reapply(reef_project, edited, 0.5, Device.CPU)
+    live.predicted(reef_project, edited, 0.5, 1, device=Device.CPU)
     with Project.open(reef_project) as project:
         old = project.edits.read(edited)
         place = project.edits.place(edited)
@@ -95,7 +95,7 @@ def test_an_edit_of_the_same_name_is_not_taken_for_the_old_one(reef_project, edi
         delta = Edit({name: torch.zeros(32, 32, 3, 3)}).to_bytes()
         fields = old.model_dump() | {"result_hash": old.parent_hash}
         project.edits.save(type(old).model_validate(fields), delta)
-    live.reapply(reef_project, edited, 0.5, Device.CPU)
+    live.predicted(reef_project, edited, 0.5, 1, device=Device.CPU)
     (held,) = live._bench.values()
     assert len(held.edit.deltas) == 1
 
@@ -127,7 +127,7 @@ def test_the_curve_judges_pinned_slices_at_each_strength(reef_project, edited):
 
 
 def test_without_pinned_slices_the_curve_says_what_to_do(reef_project, edited):
-    with pytest.raises(FossilError, match="Pin traced slices"):
+    with pytest.raises(FossilError, match="pin some in the dock"):
         live.curve(reef_project, edited, device=Device.CPU)
 
 
@@ -139,12 +139,12 @@ def test_impossible_strengths_are_refused(reef_project, edited, strengths):
         if abs(strength) <= 10:
             continue
         with pytest.raises(FossilError, match="from -10 to 10"):
-            live.reapply(reef_project, edited, strength, Device.CPU)
+            live.predicted(reef_project, edited, strength, 1, device=Device.CPU)
 
 
 def test_an_unknown_edit_is_named(reef_project):
     with pytest.raises(FossilError, match="no edit 'gone'"):
-        live.reapply(reef_project, "gone", 0.5)
+        live.predicted(reef_project, "gone", 0.5, 1)
 
 
 def test_a_parent_that_was_replaced_is_refused(reef_project, edited, blank_model, blank_segmenter):

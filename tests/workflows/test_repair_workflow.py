@@ -12,6 +12,16 @@ from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.evaluation.causes import (
+    Cause,
+    Found,
+    Outcome,
+    Place,
+    fitting_tests,
+    misled_by,
+    outcome,
+    ranking,
+)
 from napari_fossiledit.evaluation.changes import class_masks, shares_on
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.rle import union
@@ -21,15 +31,6 @@ from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.repair import run as repair
-from napari_fossiledit.workflows.repair.causes import (
-    Cause,
-    Outcome,
-    fitting_tests,
-    misled_by,
-    outcome,
-    ranking,
-)
-from napari_fossiledit.workflows.repair.place import Found, Place
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
 

@@ -71,6 +71,11 @@ class Solution:
     seconds: float = 0.0
     cancelled: bool = False
 
+    @property
+    def losses(self) -> dict[str, tuple[float, float | None]]:
+        """Deviation of each layer without and with the edit; None where it was not solved."""
+        return {name: (value, self.after.get(name)) for name, value in self.before.items()}
+
 
 def solve(
     segmenter: MaskRcnnSegmenter,

@@ -21,7 +21,7 @@ from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.probe_edit.perturb_tab import PerturbPage
 from napari_fossiledit.widgets.probe_edit.verdict import Verdict
 from napari_fossiledit.workflows.edit import run as edit
-from napari_fossiledit.workflows.edit.run import EditResult
+from napari_fossiledit.workflows.edit.result import EditResult
 
 HELP = (
     "Rewrite the model so that it sees the slices as if they were perturbed. It is judged on the "

@@ -18,7 +18,7 @@ from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.project.edit_record import STRONGEST
-from napari_fossiledit.workflows.edit.results import (
+from napari_fossiledit.workflows.edit.result import (
     DecisionResult,
     ExportResult,
     HistoryResult,
@@ -52,7 +52,7 @@ def listing(project_path: Path, *, job: Job = QUIET) -> HistoryResult:
 
 
 def show(project_path: Path, name: str, *, job: Job = QUIET) -> ShowResult:
-    """Tell all that is known of an edit.
+    """Return all that is known of an edit.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def show(project_path: Path, name: str, *, job: Job = QUIET) -> ShowResult:
         Where there is no such edit, or its record is damaged.
     """
     with Project.open(project_path, read_only=True) as project:
-        shelf = project.edits
-        return ShowResult(shelf.read(name), shelf.place(name), tuple(shelf.children(name)))
+        edits = project.edits
+        return ShowResult(edits.read(name), edits.place(name), tuple(edits.children(name)))
 
 
 # ------------------------------------------------------------------ deciding
@@ -90,13 +90,13 @@ def apply(
         Where there is no such edit, it does not fit its parent any more, its weights are damaged,
         or its strength cannot change because other edits were made on top of it.
     """
-    asked = {"name": name, "strength": strength, "score": score}
+    params = {"name": name, "strength": strength, "score": score}
     _require_between("strength", strength, -STRONGEST, STRONGEST)
     _require_between("score threshold", score, 0, 1)
     with Project.open(project_path) as project:
         project.require_writable()
         ref = find_edit(project, name)
-        with project.ledger.recorded("edits apply", asked) as summary:
+        with project.ledger.recorded("edits apply", params) as summary:
             changes = _at_strength(project, ref, strength)
             if score is not None:
                 changes["score"] = score
@@ -110,7 +110,7 @@ def apply(
 
 
 def _require_between(what: str, value: float | None, low: float, high: float) -> None:
-    """Refuse a number out of its bounds, NaN too."""
+    """Raise where a number is out of its bounds, NaN too."""
     if value is not None and not low <= value <= high:
         raise FossilError(
             f"The {what} of an edit cannot be {value}", expected=f"{low:g} to {high:g}", found=value
@@ -118,24 +118,21 @@ def _require_between(what: str, value: float | None, low: float, high: float) ->
 
 
 def _at_strength(project: Project, ref: EditRef, strength: float | None) -> dict[str, Any]:
-    """Tell what changes in the record with the strength; the weights are tried either way."""
+    """Return what changes in the record with the strength; the weights are tried either way."""
     old = ref.record.strength
-    wanted = old if strength is None else strength
+    new = old if strength is None else strength
     # Those that were made at another strength do not fit this one anyway.
     above = (r for r in project.edits.sound() if r.parent == ref.name)
     children = [r.name for r in above if r.parent_hash == ref.record.result_hash]
-    if wanted != old and children:
+    if new != old and children:
         raise FossilError(
             f"The strength of {ref.name!r} cannot change: other edits were made on top of it",
             expected=f"strength {old}",
-            found=f"{wanted}, and edits {', '.join(children)}",
+            found=f"{new}, and edits {', '.join(children)}",
             advice="Copy it with 'fossiledit edits compose' and set the strength of the copy.",
         )
-    changes: dict[str, Any] = {
-        "strength": wanted,
-        "result_hash": ref.at_strength(wanted).model_hash,
-    }
-    if wanted != old and ref.record.judged:
+    changes: dict[str, Any] = {"strength": new, "result_hash": ref.at_strength(new).model_hash}
+    if new != old and ref.record.judged:
         # The figures stay true of the strength they were taken at.
         changes["judged"] = {"strength": old, **ref.record.judged}
     return changes
@@ -182,7 +179,7 @@ def find_edit(project: Project, name: str) -> EditRef:
 
 
 def _decided(project: Project, names: Sequence[str], state: EditState) -> tuple[str, ...]:
-    """Give edits a state, and tell which had another one."""
+    """Give edits a state; return those that had another one."""
     others = [name for name in names if project.edits.read(name).state is not state]
     for name in others:
         project.edits.update(name, state=state)
@@ -213,17 +210,15 @@ def export(
         job.check("The export")
         from napari_fossiledit.models.files.registry import read_record, save_model
 
-        training = read_record(ref.root.folder).training | {"edits": _chain(ref)}
+        chain: list[dict[str, Any]] = []
+        edited: ModelRef = ref
+        while isinstance(edited, EditRef):
+            fields = {"name", "strength", "score", "params"}
+            chain.insert(0, edited.record.model_dump(mode="json", include=fields))
+            edited = edited.parent
+        training = read_record(ref.root.folder).training | {"edits": chain}
         record = save_model(segmenter, out, training=training)
     return ExportResult(name, out, record.model_hash)
-
-
-def _chain(ref: ModelRef) -> list[dict[str, Any]]:
-    """Tell what was done to the model at the root, first edit first."""
-    if not isinstance(ref, EditRef):
-        return []
-    told = ref.record.model_dump(mode="json", include={"name", "strength", "score", "params"})
-    return [*_chain(ref.parent), told]
 
 
 def compose(
@@ -246,9 +241,7 @@ def compose(
     with Project.open(project_path) as project:
         project.require_writable()
         require_free_name(project, new)
-        refs = [find_edit(project, name) for name in _several(names)]
-        _require_one_root(refs)
-        _require_once(refs)
+        refs = _summable(project, names)
         from napari_fossiledit.editing.edit import Edit
 
         total = Edit()
@@ -261,28 +254,22 @@ def compose(
         return save_edit(project, refs[0].parent, total, new, params, note)
 
 
-def _several(names: Sequence[str]) -> Sequence[str]:
+def _summable(project: Project, names: Sequence[str]) -> list[EditRef]:
+    """Find the edits to add up; raise where their sum makes no sense."""
     if not names or len(set(names)) < len(names):
         raise FossilError(
             "These edits cannot be added up",
             expected="one or more edits, each named once",
             found=", ".join(names) or "none",
         )
-    return names
-
-
-def _require_one_root(refs: Sequence[EditRef]) -> None:
-    hashes = {ref.name: ref.root.model_hash for ref in refs}
-    if len(set(hashes.values())) > 1:
+    refs = [find_edit(project, name) for name in names]
+    if len({ref.root.model_hash for ref in refs}) > 1:
         raise FossilError(
             "Edits of different models cannot be added up",
             expected="edits that go back to one model",
             found=", ".join(f"{ref.name} of {ref.root.name}" for ref in refs),
         )
-
-
-def _require_once(refs: Sequence[EditRef]) -> None:
-    """Refuse edits that the sum would hold twice: those the first one was made on top of."""
+    # The sum is an edit of what the first one was made from, which holds the edits below it.
     twice = [ref.name for ref in refs if ref.name in refs[0].below]
     if twice:
         raise FossilError(
@@ -291,6 +278,7 @@ def _require_once(refs: Sequence[EditRef]) -> None:
             found=", ".join(ref.name for ref in refs),
             advice="Leave them out, or name them first.",
         )
+    return refs
 
 
 def invert(
@@ -327,13 +315,13 @@ def save_edit(
     name: str,
     params: dict[str, Any],
     note: str = "",
-    **known: Any,
+    **fields: Any,
 ) -> NewEditResult:
     """Save a proposed edit of a model, tried on it first.
 
     Parameters
     ----------
-    known
+    fields
         More fields of the record, such as ``losses``, ``judged`` or ``score``.
 
     Raises
@@ -344,11 +332,11 @@ def save_edit(
     from napari_fossiledit import __version__
 
     below = parent.load(Device.CPU)
-    strength = float(known.pop("strength", 1.0))
-    fields: dict[str, Any] = {
+    strength = float(fields.pop("strength", 1.0))
+    fields = {
         "drift": edit.drift(below),
         "versions": {"napari-fossiledit": __version__},
-        **known,
+        **fields,
     }
     record = EditRecord(
         name=name,

@@ -1,26 +1,83 @@
-"""What an edit does on slices that only judge."""
+"""An edit judged: at several strengths on any traced slices, and on those that only judge."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.evaluation import Change, Comparison, JudgedSlice, Kind, changes
 from napari_fossiledit.evaluation.compare import compare, worse
 from napari_fossiledit.evaluation.numbers import Spread
+from napari_fossiledit.evaluation.strength import MATCHED_SHARE
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.edit.choice import MATCHED_SHARE
 from napari_fossiledit.workflows.segment.predict import predict_missing
-from napari_fossiledit.workflows.shared.judging import judged_slice
+from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
 from napari_fossiledit.workflows.shared.truth import Truth, ground_of, read_truth
 
-SEEN = 0.5
+if TYPE_CHECKING:
+    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+
+SHOWN_SCORE = 0.5
 """Instances from this score up are shown and compared one by one, as the window does at first."""
+
+
+def found_at_strengths(
+    project: Project,
+    model_at: Callable[[float], MaskRcnnSegmenter],
+    strengths: Sequence[float],
+    slices: Sequence[int],
+    job: Job,
+    what: str,
+) -> Iterator[tuple[float, int, list[Instance]]]:
+    """Predict slices with a model at several strengths of an edit.
+
+    Parameters
+    ----------
+    model_at
+        Returns the model at a strength.
+    what
+        What it is done for, as the beginning of a sentence: the head of the progress messages.
+
+    Yields
+    ------
+    tuple
+        Strength, slice, and the instances on it.
+    """
+    clock = job.clock(len(strengths) * len(slices))
+    done = 0
+    for strength in strengths:
+        model = model_at(strength)
+        for z in slices:
+            job.check(what)
+            clock.tick(done, f"{what}: strength {strength:g} on slice {z}")
+            yield strength, z, find_instances(model, project, z, job.cancelled)
+            done += 1
+    clock.tick(done, "Predicted at all strengths")
+
+
+def judged_at_strengths(
+    project: Project,
+    model_at: Callable[[float], MaskRcnnSegmenter],
+    strengths: Sequence[float],
+    truths: Sequence[Truth],
+    class_name: str,
+    job: Job,
+    what: str,
+) -> dict[float, list[JudgedSlice]]:
+    """Judge traced slices at several strengths of an edit, see `found_at_strengths`."""
+    truth_of = {truth.slice: truth for truth in truths}
+    judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in strengths}
+    found = found_at_strengths(project, model_at, strengths, list(truth_of), job, what)
+    for strength, z, instances in found:
+        judged[strength].append(judged_slice(project, truth_of[z], instances, class_name))
+    return judged
 
 
 @dataclass(frozen=True)
@@ -36,11 +93,11 @@ class Judgement:
     comparison
         By the paper's protocol, at the scores that were chosen.
     seen
-        The same of predictions from `SEEN` up.
+        The same of predictions from `SHOWN_SCORE` up.
     wrong
-        Where predictions from `SEEN` up were wrong, before and after.
+        Where predictions from `SHOWN_SCORE` up were wrong, before and after.
     changes
-        Instances from `SEEN` up that were gained, lost, changed or stayed the same.
+        Instances from `SHOWN_SCORE` up that were gained, lost, changed or stayed the same.
     warnings
         What got worse, in words.
     sources
@@ -57,7 +114,7 @@ class Judgement:
     sources: tuple[str, str]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the judgement as JSON-able values; the figures of the protocol lie on top."""
+        """Return the judgement as JSON-able values; the figures of the protocol lie on top."""
         return {
             **self.comparison.summary(),
             "slices": format_slices(self.slices),
@@ -74,107 +131,102 @@ class Judgement:
 
     @property
     def words(self) -> str:
-        """What came out of it, in one sentence."""
-        told = [_told(self.comparison, name) for name in ("precision", "recall", "iou")]
-        matched = [r.matched for r in (self.comparison.before, self.comparison.after)]
-        total = len(self.comparison.before.truths)
-        figures = ", ".join(text for text in told if text)
+        """The figures in one sentence."""
+        before, after = self.comparison.before, self.comparison.after
+        figures = [_pair_text(self.comparison, name) for name in ("precision", "recall", "iou")]
+        told = ", ".join(text for text in figures if text) or "nothing is matched"
         return (
-            f"On the pinned slices {format_slices(self.slices)}: {figures or 'nothing is matched'};"
-            f" {matched[1]} of {total} fossils are matched ({matched[0]} before)."
+            f"On the pinned slices {format_slices(self.slices)}: {told};"
+            f" {after.matched} of {len(before.truths)} fossils are matched"
+            f" ({before.matched} before)."
         )
 
 
-def _told(comparison: Comparison, name: str) -> str:
+def _pair_text(comparison: Comparison, name: str) -> str:
     old, new = (getattr(r, name).mean for r in (comparison.before, comparison.after))
     if old is None or new is None:
         return ""
     delta: Spread = comparison.deltas[name]
-    spoken = "IoU" if name == "iou" else name
-    text = f"{spoken} {old:.3f} to {new:.3f}"
+    text = f"{'IoU' if name == 'iou' else name} {old:.3f} to {new:.3f}"
     if delta.interval is None:
         return text
     low, high = delta.interval
     return f"{text} ({new - old:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})"
 
 
-@dataclass(frozen=True)
-class Judging:
-    """Judges edits of one model on slices of a project.
+def judge_edit(
+    project: Project,
+    parent: str,
+    edit: str,
+    slices: Sequence[int],
+    params: EditParams,
+    score: float,
+    job: Job,
+) -> Judgement | None:
+    """Predict slices with a model and with an edit of it, and judge both.
 
-    Attributes
+    The predictions stay in the ledger.
+
+    Parameters
     ----------
-    tolerance
-        A mean may fall by this much without a warning.
+    parent, edit
+        Models as `find_model` takes them.
+    params
+        Its class is judged; its tolerance is how much a mean may fall without a warning.
+    score
+        Threshold that was chosen for the edit; its parent is judged at 0, as in the paper.
+
+    Returns
+    -------
+    None where the slices show nothing of the class.
+
+    Raises
+    ------
+    FossilError
+        Where a slice is not traced.
+    CancelledError
+        What was predicted up to then is kept.
     """
-
-    project: Project
-    class_name: str
-    tolerance: float
-    device: Device
-    job: Job
-
-    def judge(
-        self, parent: str, edit: str, slices: Sequence[int], score: float
-    ) -> Judgement | None:
-        """Predict slices before and after; both predictions stay in the ledger.
-
-        Parameters
-        ----------
-        score
-            Threshold that was chosen for the edit; its parent is judged at 0, as in the paper.
-
-        Returns
-        -------
-        None where the slices show nothing of the class.
-
-        Raises
-        ------
-        FossilError
-            Where a slice is not traced.
-        CancelledError
-            What was predicted up to then is kept.
-        """
-        truths = [read_truth(self.project, z) for z in slices]
-        sources = (self._predicted(parent, slices), self._predicted(edit, slices))
-        old, new = ([self._of_ledger(s, t) for t in truths] for s in sources)
-        if not any(j.truths for j in old):
-            return None
-        comparison = compare(old, new, score_after=score)
-        seen, ground = max(SEEN, score), ground_of(truths)
-        return Judgement(
-            tuple(slices),
-            self.class_name,
-            comparison,
-            compare(old, new, score_before=SEEN, score_after=seen),
-            (_wrong(old, SEEN, ground), _wrong(new, seen, ground)),
-            tuple(c for t in truths for c in self.changes(sources, t, seen)),
-            tuple(worse(comparison, self.tolerance, MATCHED_SHARE)),
-            sources,
-        )
-
-    def changes(
-        self, sources: tuple[str, str], truth: Truth, score_after: float = SEEN
-    ) -> tuple[Change, ...]:
-        """Compare the instances of one slice before and after."""
-        pair = zip(sources, (SEEN, score_after), strict=True)
-        old, new = (self.project.instances(s, truth.slice, min_score=m) for s, m in pair)
-        return changes(old, new, truths=truth.instances)
-
-    def _predicted(self, model: str, slices: Sequence[int]) -> str:
-        """Source of the predictions of slices, made where they are missing."""
-        params = PredictParams(model=model, device=self.device)
-        job = self.job.renamed(f"Judging {model}")
-        done = predict_missing(self.project, params, slices, job=job)
-        return done.source
-
-    def _of_ledger(self, source: str, truth: Truth) -> JudgedSlice:
-        found = self.project.instances(source, truth.slice)
-        return judged_slice(self.project, truth, found, self.class_name)
-
-
-def _wrong(slices: Sequence[JudgedSlice], score: float, ground: Collection[str]) -> Mistaken:
-    """Where predictions are wrong; that they lie on the rock face tells nothing."""
-    found = mistaken(slices, score=score)
-    on = {name: count for name, count in found.on.items() if name not in ground}
-    return replace(found, on=on)
+    truths = [read_truth(project, z) for z in slices]
+    parent_source, edit_source = (
+        predict_missing(
+            project,
+            PredictParams(model=model, device=params.device),
+            slices,
+            job=job.renamed(f"Judging {model}"),
+        ).source
+        for model in (parent, edit)
+    )
+    old, new = (
+        [
+            judged_slice(project, t, project.instances(source, t.slice), params.class_name)
+            for t in truths
+        ]
+        for source in (parent_source, edit_source)
+    )
+    if not any(j.truths for j in old):
+        return None
+    comparison = compare(old, new, score_after=score)
+    # The edit is never shown below the threshold it is used with.
+    shown, ground = max(SHOWN_SCORE, score), ground_of(truths)
+    all_changes: list[Change] = []
+    for t in truths:
+        before = project.instances(parent_source, t.slice, min_score=SHOWN_SCORE)
+        after = project.instances(edit_source, t.slice, min_score=shown)
+        all_changes += changes(before, after, truths=t.instances)
+    wrong = []
+    for judged, least in ((old, SHOWN_SCORE), (new, shown)):
+        places = mistaken(judged, score=least)
+        # Everything lies on the ground: that a mistake does so explains nothing.
+        on = {name: area for name, area in places.on.items() if name not in ground}
+        wrong.append(replace(places, on=on))
+    return Judgement(
+        slices=tuple(slices),
+        class_name=params.class_name,
+        comparison=comparison,
+        seen=compare(old, new, score_before=SHOWN_SCORE, score_after=shown),
+        wrong=(wrong[0], wrong[1]),
+        changes=tuple(all_changes),
+        warnings=tuple(worse(comparison, params.tolerance, MATCHED_SHARE)),
+        sources=(parent_source, edit_source),
+    )

@@ -8,23 +8,24 @@ else. Nothing here is stored in the project.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.evaluation import JudgedSlice
 from napari_fossiledit.evaluation.changes import changes
-from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
-from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.evaluation.protocol import protocol
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.progress import QUIET, Cancel, Job, check
+from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.edit_record import STRONGEST
+from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.edit.decide import find_edit
-from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
+from napari_fossiledit.workflows.edit.judging import judged_at_strengths
+from napari_fossiledit.workflows.shared.judging import find_instances, slices_to_judge
 from napari_fossiledit.workflows.shared.truth import read_truth
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LivePrediction:
     Attributes
     ----------
     edit, slice, strength
-        What was asked for.
+        As they were given.
     instances
         Instances above the score, highest score first, without ids.
     apply_s, predict_s
@@ -55,17 +56,6 @@ class LivePrediction:
     instances: tuple[Instance, ...]
     apply_s: float
     predict_s: float
-
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "edit": self.edit,
-            "slice": self.slice,
-            "strength": self.strength,
-            "instances": len(self.instances),
-            "apply_s": self.apply_s,
-            "predict_s": self.predict_s,
-        }
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class StrengthPoint:
 
 
 @dataclass(frozen=True)
-class StrengthCurve:
+class StrengthCurve(Summary):
     """The trade-off that the strength of an edit chooses from.
 
     Attributes
@@ -111,13 +101,8 @@ class StrengthCurve:
     points: tuple[StrengthPoint, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "edit": self.edit,
-            "slices": format_slices(self.slices),
-            "truths": self.truths,
-            "points": [vars(point) for point in self.points],
-        }
+        """Return the result as JSON-able values."""
+        return super().summary() | {"slices": format_slices(self.slices)}
 
 
 @dataclass(frozen=True)
@@ -167,33 +152,8 @@ class _Loaded:
             self.strength = strength
         return self.edited
 
-    def before(self, project: Project, z: int, cancel: Cancel) -> list[Instance]:
-        """Return what the parent finds in slice `z`, predicted once."""
-        if self.parent_found is None or self.parent_found[0] != z:
-            self.parent_found = (z, find_instances(self.parent, project, z, cancel))
-        return self.parent_found[1]
-
 
 _bench: dict[tuple[str, ...], _Loaded] = {}
-
-
-def reapply(
-    project_path: Path,
-    edit: str,
-    strength: float,
-    device: Device = Device.AUTO,
-    *,
-    job: Job = QUIET,
-) -> float:
-    """Make the model of an edit at `strength`; return the seconds it took without loading.
-
-    Raises
-    ------
-    FossilError
-        Where there is no such edit, or it does not fit its parent.
-    """
-    with Project.open(project_path, read_only=True) as project:
-        return _timed(_loaded(project, edit, device), strength, job.cancelled)[1]
 
 
 def predicted(
@@ -214,12 +174,15 @@ def predicted(
         Where there is no such edit or slice, or the edit does not fit its parent.
     """
     with Project.open(project_path, read_only=True) as project:
-        segmenter, apply_s = _timed(_loaded(project, edit, device), strength, job.cancelled)
+        loaded = _loaded(project, edit, device)
+        job.check("The strength")
         began = time.perf_counter()
-        found = find_instances(segmenter, project, z, job.cancelled)
-    predict_s = time.perf_counter() - began
-    above = tuple(i for i in found if i.score >= score)
-    return LivePrediction(edit, z, strength, above, apply_s, predict_s)
+        segmenter = loaded.at(strength)
+        applied = time.perf_counter()
+        instances = find_instances(segmenter, project, z, job.cancelled)
+    ended = time.perf_counter()
+    above = tuple(i for i in instances if i.score >= score)
+    return LivePrediction(edit, z, strength, above, applied - began, ended - applied)
 
 
 def compared(
@@ -232,7 +195,7 @@ def compared(
     *,
     job: Job = QUIET,
 ) -> LiveComparison:
-    """Predict slice `z` before an edit and with it at `strength`, and pair what was found.
+    """Predict slice `z` before an edit and with it at `strength`, and pair the instances.
 
     Raises
     ------
@@ -240,18 +203,33 @@ def compared(
         See `predicted`.
     """
     with Project.open(project_path, read_only=True) as project:
-        old = _loaded(project, edit, device).before(project, z, job.cancelled)
-    job.check("The strength")
+        loaded = _loaded(project, edit, device)
+        if loaded.parent_found is None or loaded.parent_found[0] != z:
+            instances = find_instances(loaded.parent, project, z, job.cancelled)
+            loaded.parent_found = (z, instances)
+        old = [i for i in loaded.parent_found[1] if i.score >= score]
     new = predicted(
         project_path, edit, strength, z, score, device, job=Job(cancelled=job.cancelled)
     )
-    before, after = _paired([i for i in old if i.score >= score], new.instances)
-    gained, lost = (
-        len({i.id for i in here} - {i.id for i in there})
-        for here, there in ((after, before), (before, after))
+    sides: tuple[list[Instance], list[Instance]] = ([], [])
+    for number, change in enumerate(changes(old, new.instances), 1):
+        for side, instance in zip(sides, (change.before, change.after), strict=True):
+            if instance is not None:
+                side.append(replace(instance, id=number))
+    before, after = (tuple(sorted(side, key=lambda i: -i.score)) for side in sides)
+    old_ids, new_ids = ({i.id for i in side} for side in sides)
+    return LiveComparison(
+        edit=edit,
+        slice=z,
+        strength=strength,
+        score=score,
+        before=before,
+        after=after,
+        gained=len(new_ids - old_ids),
+        lost=len(old_ids - new_ids),
+        apply_s=new.apply_s,
+        predict_s=new.predict_s,
     )
-    times = (new.apply_s, new.predict_s)
-    return LiveComparison(edit, z, strength, score, before, after, gained, lost, *times)
 
 
 def curve(
@@ -281,24 +259,37 @@ def curve(
         strength or an impossible one is given.
     """
     require_strengths(strengths)
-    rising = sorted(set(strengths))
     with Project.open(project_path, read_only=True) as project:
-        truths = [read_truth(project, z) for z in _chosen(project, slices)]
-        loaded = _loaded(project, edit, device)
-        wanted = class_name or project.settings.classes[0]
-        jobs = [(strength, truth) for strength in rising for truth in truths]
-        judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in rising}
-        for strength, truth in job.tracked(jobs, len(jobs), "Trying strengths"):
-            found = find_instances(loaded.at(strength), project, truth.slice, job.cancelled)
-            judged[strength].append(judged_slice(project, truth, found, wanted))
-    results = {strength: protocol(judged[strength], score=score) for strength in rising}
-    points = tuple(_point(strength, result) for strength, result in results.items())
-    count = len(results[rising[0]].truths)
-    return StrengthCurve(edit, tuple(t.slice for t in truths), count, points)
+        truths = [read_truth(project, z) for z in slices_to_judge(project, slices)]
+        judged = judged_at_strengths(
+            project,
+            _loaded(project, edit, device).at,
+            sorted(set(strengths)),
+            truths,
+            class_name or project.settings.classes[0],
+            job,
+            "Trying strengths",
+        )
+    count, points = 0, []
+    for strength, judged_slices in judged.items():
+        figures = protocol(judged_slices, score=score)
+        count = len(figures.truths)
+        points.append(
+            StrengthPoint(
+                strength,
+                figures.precision.mean,
+                figures.recall.mean,
+                figures.iou.mean,
+                figures.recall_all.mean,
+                figures.iou_all.mean,
+                figures.matched,
+            )
+        )
+    return StrengthCurve(edit, tuple(t.slice for t in truths), count, tuple(points))
 
 
 def require_strengths(strengths: Sequence[float]) -> None:
-    """Refuse strengths that no edit can have, or none at all."""
+    """Raise where strengths are none that an edit can have, or none at all."""
     if not strengths or not all(abs(strength) <= STRONGEST for strength in strengths):
         raise FossilError(
             "The strengths cannot be used",
@@ -308,61 +299,14 @@ def require_strengths(strengths: Sequence[float]) -> None:
 
 
 def _loaded(project: Project, name: str, device: Device) -> _Loaded:
-    """Parent and edit, loaded again only where either is another one than in the call before."""
+    """Return parent and edit, loaded again only where either is another one than at last call."""
     ref = find_edit(project, name)
     record = ref.record
     key = (str(project.path.resolve()), name, record.parent_hash, record.delta_hash, str(device))
     if key not in _bench:
         # One at a time: memory is for one model, and a slider has one edit.
         _bench.clear()
-        # Refuses a parent that is not the one the edit was made from.
+        # Reading the hash raises where the parent is not the one the edit was made from.
         ref.model_hash  # noqa: B018
         _bench[key] = _Loaded(ref.parent.load(device), ref.edit)
     return _bench[key]
-
-
-def _timed(loaded: _Loaded, strength: float, cancel: Cancel) -> tuple[MaskRcnnSegmenter, float]:
-    """Model at a strength, and the seconds it took to make it."""
-    check(cancel, "The strength")
-    began = time.perf_counter()
-    return loaded.at(strength), time.perf_counter() - began
-
-
-def _paired(
-    before: Sequence[Instance], after: Sequence[Instance]
-) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
-    """Give both sides ids, equal ones where they are one and the same instance."""
-    pairs = [
-        tuple(side and replace(side, id=number) for side in (change.before, change.after))
-        for number, change in enumerate(changes(before, after), 1)
-    ]
-    return _by_score(old for old, _ in pairs), _by_score(new for _, new in pairs)
-
-
-def _by_score(instances: Iterable[Instance | None]) -> tuple[Instance, ...]:
-    return tuple(sorted((i for i in instances if i is not None), key=lambda i: -i.score))
-
-
-def _chosen(project: Project, slices: str) -> list[int]:
-    chosen = parse_slices(slices, project.shape[0]) if slices.strip() else []
-    chosen = chosen or list(project.settings.pinned_slices)
-    if not chosen:
-        raise FossilError(
-            "No slices to judge on were chosen",
-            expected="traced slices, or pinned ones",
-            found=f"no pinned slices in {project.path}",
-            advice='Pin traced slices in the dock "Stack": they only judge.',
-        )
-    return chosen
-
-
-def _point(strength: float, result: ProtocolResult) -> StrengthPoint:
-    return StrengthPoint(
-        strength,
-        result.precision.mean,
-        result.recall.mean,
-        result.iou.mean,
-        result.recall_all.mean,
-        result.iou_all.mean,
-        result.matched,
-    )

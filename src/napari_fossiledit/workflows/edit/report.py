@@ -8,14 +8,14 @@ from pathlib import Path
 from napari_fossiledit.evaluation import Comparison, Kind
 from napari_fossiledit.evaluation.changes import BACKGROUND
 from napari_fossiledit.evaluation.numbers import percent
+from napari_fossiledit.evaluation.strength import Trial
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.charts import line_chart
 from napari_fossiledit.exchange.pages.html_page import Page, Value
 from napari_fossiledit.files import inside
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.project import EditRecord, Project
-from napari_fossiledit.workflows.edit.choice import Trial
-from napari_fossiledit.workflows.edit.judging import SEEN, Judgement
+from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE, Judgement
 from napari_fossiledit.workflows.edit.result import EditResult
 from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, PAGE, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
@@ -112,7 +112,7 @@ def _figures(page: Page, result: EditResult, judged: Judgement) -> None:
     page.heading(f"Before and after on the pinned slices {format_slices(judged.slices)}")
     after = f"; after the edit those with a score from {result.score:g} up" * bool(result.score)
     _compared(page, judged.comparison, f"Paper's protocol: all predictions{after}")
-    _compared(page, judged.seen, f"The same for predictions with a score from {SEEN:g} up")
+    _compared(page, judged.seen, f"The same for predictions with a score from {SHOWN_SCORE:g} up")
     page.paragraph(ABOUT_FIGURES)
 
 
@@ -163,8 +163,8 @@ def _classes(page: Page, judged: Judgement) -> None:
             [n or "nothing annotated", *(percent(w.share(n)) for w in (before, after))]
             for n in names
         ],
-        f"Share of the predicted area, score from {SEEN:g} up; classes may overlap. On nothing"
-        " annotated: of predictions that are less than half true.",
+        f"Share of the predicted area, score from {SHOWN_SCORE:g} up; classes may overlap."
+        " On nothing annotated: of predictions that are less than half true.",
     )
 
 
@@ -206,7 +206,7 @@ def _changes(page: Page, judged: Judgement) -> None:
     found = [c for c in judged.changes if c.kind is not Kind.SAME]
     page.heading("What changed on the pinned slices")
     counts = ", ".join(f"{judged.count(kind)} {kind}" for kind in Kind)
-    page.paragraph(f"Instances with a score from {SEEN:g} up: {counts}.")
+    page.paragraph(f"Instances with a score from {SHOWN_SCORE:g} up: {counts}.")
     if not found:
         return
     order = list(Kind)

@@ -1,4 +1,4 @@
-"""What an edit came to."""
+"""What the workflows about edits return."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.evaluation import Change, Comparison, Kind
+from napari_fossiledit.evaluation.strength import Trial
 from napari_fossiledit.exchange.pages.html_page import Tone
-from napari_fossiledit.workflows.edit.choice import Trial
+from napari_fossiledit.project import EditRecord
+from napari_fossiledit.project.history import HistoryEntry
+from napari_fossiledit.summary import Summary, plain
 from napari_fossiledit.workflows.edit.judging import Judgement
 from napari_fossiledit.workflows.edit.slices import EditSlices
 
@@ -49,7 +52,7 @@ class EditResult:
     score: float
     tried: tuple[Trial, ...]
     notes: tuple[str, ...]
-    losses: dict[str, Any]
+    losses: dict[str, tuple[float, float | None]]
     drift: dict[str, float]
     preservation: dict[str, float]
     seconds: float
@@ -74,7 +77,7 @@ class EditResult:
 
     @property
     def tone(self) -> Tone:
-        """Whether it is meant well or ill."""
+        """How the verdict is coloured: good, bad, or neither where nothing is clear."""
         if self.judged is None:
             return Tone.PLAIN
         if self.judged.warnings or self.judged.comparison.fell("precision"):
@@ -95,23 +98,135 @@ class EditResult:
         return "No clear gain on the pinned slices: nothing got much worse either."
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
+        values: dict[str, Any] = plain(
+            {
+                "edit": self.name,
+                "verdict": self.verdict,
+                "folder": self.folder,
+                "page": self.page,
+                "parent": self.parent,
+                "slices": self.slices,
+                "strength": self.strength,
+                "score": self.score,
+                "tried": self.tried,
+                "judged": self.judged,
+                "warnings": self.warnings,
+                "changes": sum(c.kind is not Kind.SAME for c in self.changes),
+                "losses": self.losses,
+                "drift": self.drift,
+                "preservation": self.preservation,
+                "seconds": round(self.seconds, 2),
+                "cancelled": self.cancelled,
+            }
+        )
+        return values
+
+
+@dataclass(frozen=True)
+class HistoryResult:
+    """Models and edits of a project.
+
+    Attributes
+    ----------
+    entries
+        The history tree, depth first.
+    in_use
+        Model that was decided for last; empty: none.
+    """
+
+    entries: tuple[HistoryEntry, ...]
+    in_use: str
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values: each entry in the one it was made from."""
+        tree: dict[str, Any] = {}
+        above: list[dict[str, Any]] = []
+        for entry in self.entries:
+            values = {
+                key: value
+                for key, value in entry.summary().items()
+                # The place in the tree says the first ones; the others are left out where empty.
+                if key not in ("name", "is_edit", "depth", "parent") and value not in (None, "", {})
+            }
+            del above[entry.depth :]
+            here = above[-1].setdefault("edits", {}) if above else tree
+            here[entry.name] = values
+            above.append(values)
+        return {"model_in_use": self.in_use, "history": tree}
+
+
+@dataclass(frozen=True)
+class ShowResult:
+    """All that is known of one edit."""
+
+    record: EditRecord
+    folder: Path
+    children: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values; of a loss curve, where it begins and ends."""
+        values = self.record.model_dump(mode="json")
+        values["curves"] = {
+            layer: [curve[0], curve[-1]] if isinstance(curve, list) and len(curve) > 2 else curve
+            for layer, curve in self.record.curves.items()
+        }
+        return {**values, "children": list(self.children), "folder": str(self.folder)}
+
+
+@dataclass(frozen=True)
+class DecisionResult:
+    """What was decided about an edit.
+
+    Attributes
+    ----------
+    record
+        Of the edit, as it is now.
+    in_use
+        Model in use now; empty: none.
+    also
+        Other edits whose state changed with it.
+    """
+
+    record: EditRecord
+    in_use: str
+    also: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
         return {
-            "edit": self.name,
-            "verdict": self.verdict,
+            "edit": self.record.name,
+            "parent": self.record.parent,
+            "state": str(self.record.state),
+            "strength": self.record.strength,
+            "score": self.record.score,
+            "model_in_use": self.in_use,
+            "also": list(self.also),
+        }
+
+
+@dataclass(frozen=True)
+class ExportResult(Summary):
+    """A model that was written out."""
+
+    model: str
+    folder: Path
+    model_hash: str
+
+
+@dataclass(frozen=True)
+class NewEditResult:
+    """An edit that was made of others."""
+
+    record: EditRecord
+    folder: Path
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return {
+            "edit": self.record.name,
+            "parent": self.record.parent,
+            "note": self.record.note,
+            "drift": self.record.drift,
             "folder": str(self.folder),
-            "page": None if self.page is None else str(self.page),
-            "parent": self.parent,
-            "slices": self.slices.summary(),
-            "strength": self.strength,
-            "score": self.score,
-            "tried": [t.summary() for t in self.tried],
-            "judged": None if self.judged is None else self.judged.summary(),
-            "warnings": list(self.warnings),
-            "changes": len([c for c in self.changes if c.kind is not Kind.SAME]),
-            "losses": self.losses,
-            "drift": self.drift,
-            "preservation": self.preservation,
-            "seconds": round(self.seconds, 2),
-            "cancelled": self.cancelled,
         }

@@ -1,18 +1,30 @@
-"""Which slices an edit learns from, what it must leave alone, what chooses and what judges."""
+"""Slices of an edit: which it learns from, preserves, is tuned and judged on, and how it sees them.
+
+Slices and their perturbed versions are made one at a time, when the solver asks for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.masks import Mask
+from napari_fossiledit.masks.rle import union
 from napari_fossiledit.models.files.places import RECORD
 from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.perturb import PerturbParams
+from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef
+from napari_fossiledit.workflows.shared.perturbed_slices import prepared
+
+if TYPE_CHECKING:
+    from napari_fossiledit.editing.examples import Pair
 
 PRESERVED = 4
 """Slices that are preserved where none were named."""
@@ -21,7 +33,7 @@ HELD_OUT = 4
 """Slices that choose, and slices that judge, where none were named."""
 
 CHOSEN = "chosen_slices"
-"""Under which name the parameters of an edit tell its slices."""
+"""Key of the slices in the parameters of an edit's record."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ class EditSlices:
     tuning: tuple[int, ...]
     pinned: tuple[int, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """Tell the slices as text."""
+    def summary(self) -> dict[str, str]:
+        """Return the slices as text."""
         return {name: format_slices(value) for name, value in vars(self).items()}
 
 
@@ -64,17 +76,21 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
         Where no slice to edit with is named, one is not in the stack or not traced, or a slice
         would judge what it was used for.
     """
-    edit = _named(params.slices, project)
+    count = project.shape[0]
+    edit, pinned, tuning, preserve = (
+        tuple(parse_slices(text, count)) if text.strip() else ()
+        for text in (params.slices, params.pinned, params.tuning, params.preserve)
+    )
     if not edit:
         raise FossilError(
             "No slice to edit with was chosen",
             expected="slices such as 24, or 4,14,24",
             advice="Choose a slice on which the model is wrong.",
         )
-    pinned = _named(params.pinned, project) or tuple(project.settings.pinned_slices)
-    tuning, preserve = (_named(text, project) for text in (params.tuning, params.preserve))
+    pinned = pinned or tuple(project.settings.pinned_slices)
     reserved = {*pinned, *project.settings.pinned_slices}
-    held_out = held_out_slices(project, ref, {*edit, *reserved, *tuning, *preserve})
+    seen = {*edit, *reserved, *tuning, *preserve, *trained_on(project, ref)}
+    held_out = [z for z in sorted(project.ledger.traced()) if z not in seen]
     if not tuning and not pinned and len(held_out) > 1:
         # Every second one judges, so that both kinds are spread over the stack.
         few = spread_over(held_out, 2 * HELD_OUT)
@@ -85,51 +101,46 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
     chosen = EditSlices(edit, preserve, tuning, pinned)
     require_not_pinned(project, edit)
     _require_apart(chosen)
-    _require_traced(project, chosen)
+    traced = project.ledger.traced()
+    untraced = sorted({*tuning, *pinned} - set(traced))
+    if untraced:
+        raise FossilError(
+            f"Slices {format_slices(untraced)} are not traced and cannot judge an edit",
+            expected=f"traced slices, {format_slices(sorted(traced)) or 'none'}",
+            advice="Trace them, or choose others.",
+        )
     used = {*edit, *pinned, *tuning, *reserved}
-    free = [z for z in range(project.shape[0]) if z not in used]
+    free = [z for z in range(count) if z not in used]
     return replace(chosen, preserve=preserve or spread_over(free, PRESERVED))
 
 
-def _named(text: str, project: Project) -> tuple[int, ...]:
-    return tuple(parse_slices(text, project.shape[0])) if text.strip() else ()
+def trained_on(project: Project, ref: ModelRef) -> set[int]:
+    """Return the slices that a model was made with, and the edits it consists of.
 
-
-def held_out_slices(project: Project, ref: ModelRef, used: Collection[int]) -> tuple[int, ...]:
-    """Traced slices that neither this edit nor the model has seen."""
-    seen = {*used, *trained_on(project, ref)}
-    return tuple(z for z in sorted(project.ledger.traced()) if z not in seen)
-
-
-def trained_on(project: Project, ref: ModelRef) -> Sequence[int]:
-    """Slices that a model was made with, and the edits it consists of.
-
-    Those that a model of another project was trained on are other slices.
+    Those that chose its checkpoint are among them. Those that a model of another project was
+    trained on are other slices.
     """
-    seen = set(_trained_on(project, ref.root.folder))
+    count, folder = project.shape[0], ref.root.folder
+    seen: set[int] = set()
+    if (folder / RECORD).is_file() and project.path.resolve() in folder.resolve().parents:
+        from napari_fossiledit.models.files.registry import read_record
+
+        seen |= _slices_in(read_record(folder).training, ("slices", "validation"), count)
     while isinstance(ref, EditRef):
-        seen.update(edited_with(ref.record, project.shape[0]))
+        seen |= edited_with(ref.record, count)
         ref = ref.parent
-    return sorted(seen)
-
-
-def _trained_on(project: Project, folder: Path) -> set[int]:
-    """Slices that taught a model of this project, and those that chose its checkpoint."""
-    if not (folder / RECORD).is_file() or project.path.resolve() not in folder.resolve().parents:
-        return set()
-    from napari_fossiledit.models.files.registry import read_record
-
-    return _told(read_record(folder).training, ("slices", "validation"), project.shape[0])
+    return seen
 
 
 def edited_with(record: EditRecord, count: int) -> set[int]:
-    """Slices of a stack of `count` that an edit was made with: all but those that judged it."""
-    told = record.params.get(CHOSEN)
-    return _told(told, ("edit", "preserve", "tuning"), count) if isinstance(told, dict) else set()
+    """Return the slices of a stack of `count` that an edit was made with, not those that judged."""
+    chosen = record.params.get(CHOSEN)
+    if not isinstance(chosen, dict):
+        return set()
+    return _slices_in(chosen, ("edit", "preserve", "tuning"), count)
 
 
-def _told(record: Mapping[str, Any], names: Sequence[str], count: int) -> set[int]:
-    """Slices that a record tells under some names."""
+def _slices_in(record: Mapping[str, Any], names: Sequence[str], count: int) -> set[int]:
     texts = [record.get(name) for name in names]
     return {z for t in texts if isinstance(t, str) and t.strip() for z in parse_slices(t, count)}
 
@@ -141,7 +152,7 @@ def spread_over(slices: Sequence[int], most: int) -> tuple[int, ...]:
 
 
 def require_not_pinned(project: Project, slices: Collection[int]) -> None:
-    """Refuse to edit with slices that the project keeps for judging.
+    """Raise where a slice to edit with is one that the project keeps for judging.
 
     Raises
     ------
@@ -160,7 +171,7 @@ def require_not_pinned(project: Project, slices: Collection[int]) -> None:
 
 
 def _require_apart(slices: EditSlices) -> None:
-    """Refuse slices that judge what they are used for, or choose what they are edited with."""
+    """Raise where slices judge what they are used for, or choose what they are edited with."""
     uses = (
         ("pinned", "edit", "would judge an edit that they were edited with"),
         ("pinned", "tuning", "would judge an edit that they were tuned on"),
@@ -178,11 +189,69 @@ def _require_apart(slices: EditSlices) -> None:
             )
 
 
-def _require_traced(project: Project, slices: EditSlices) -> None:
-    untraced = sorted({*slices.tuning, *slices.pinned} - set(project.ledger.traced()))
-    if untraced:
-        raise FossilError(
-            f"Slices {format_slices(untraced)} are not traced and cannot judge an edit",
-            expected=f"traced slices, {format_slices(sorted(project.ledger.traced())) or 'none'}",
-            advice="Trace them, or choose others.",
-        )
+# ------------------------------------------------------------- as the solver sees them
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one slice is shown to the solver.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    perturb
+        What is done to it; says also whose instances are the fossils, and of which class.
+    place
+        Positions that count like fossils although they are none; None: none do.
+    """
+
+    slice: int
+    perturb: PerturbParams
+    place: Mask | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the recipe as JSON-able values."""
+        shown = {"preset", "steps", "source", "source_score", "class_name"}
+        done = self.perturb.model_dump(mode="json", include=shown)
+        place = None if self.place is None else list(self.place.box)
+        return {"slice": self.slice, **done, "place_box": place}
+
+
+def shown_pair(
+    project: Project, recipe: Recipe, params: EditParams, cancel: Cancel = never
+) -> Pair:
+    """Read a slice and perturb it by its recipe; fossils weigh as `params` say."""
+    from napari_fossiledit.editing.examples import Pair
+
+    made = prepared(project, recipe.slice, recipe.perturb, cancel=cancel)
+    heavy = [i.mask for i in made.instances if i.class_name == recipe.perturb.class_name]
+    heavy += [] if recipe.place is None else [recipe.place]
+    weight = None
+    if params.fossil_weight != 1 and heavy:
+        counts = union(heavy, project.slice_shape).to_array()
+        weight = np.where(counts, params.fossil_weight, 1.0).astype(np.float32)
+    return Pair(made.image, made.perturbed, weight, made.changed if params.marked_only else None)
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Lazy(Sequence[V], Generic[K, V]):
+    """Values that are made when they are asked for, each time anew: one is in memory at a time."""
+
+    def __init__(self, make: Callable[[K], V], keys: Sequence[K]) -> None:
+        self._make, self._keys = make, keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[K, V]: ...
+    def __getitem__(self, index: int | slice) -> V | Lazy[K, V]:
+        if isinstance(index, slice):
+            return Lazy(self._make, self._keys[index])
+        return self._make(self._keys[index])

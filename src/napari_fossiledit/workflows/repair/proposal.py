@@ -1,82 +1,190 @@
-"""The edit that is proposed for a wrong place."""
+"""A wrong place of a model, what is known of its slice, and the edit that is proposed for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.evaluation.causes import Place
+from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections, iou_matrix, union
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.repair import RepairParams
-from napari_fossiledit.perturb import parse_region, steps_text
+from napari_fossiledit.perturb import SliceScene, parse_region, steps_text
 from napari_fossiledit.perturb.fills import Mud, Texture
-from napari_fossiledit.perturb.regions import And, Not, OfInstances, Or, Other, Term
+from napari_fossiledit.perturb.regions import (
+    And,
+    Not,
+    OfInstances,
+    Or,
+    Other,
+    Term,
+    region_mask,
+)
 from napari_fossiledit.perturb.steps import Step
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.edit.judging import SEEN
-from napari_fossiledit.workflows.edit.pairs import Recipe
-from napari_fossiledit.workflows.repair.place import Place
+from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE
+from napari_fossiledit.workflows.edit.slices import Recipe, spread_over, trained_on
+from napari_fossiledit.workflows.shared.model_refs import ModelRef
 
-_RIGHT = 0.9
+SMALLEST_PLACE = 16
+"""Pixels of the smallest place that can be repaired."""
+
+_RIGHT_SHARE = 0.9
 """Share of a mask on true fossils from which on it is right."""
 
-_THE_SAME = 0.5
+_SAME_IOU = 0.5
 """A prediction with this IoU or more is as wrong as the mask that was chosen."""
+
+_LISTED = 20
+"""Most instances that an error lists."""
+
+_TRACED_SHARE = 3
+"""One of so many traced slices is edited with where nothing says which ones judge."""
+
+_LEVELS, _FOSSIL_WEIGHT = "0", 30.0
+"""With these, repairs on the sample reef cost the other instances least."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of the slice, apart from the wrong mask.
+class Case:
+    """A wrong place, and what is known of its slice.
 
     Attributes
     ----------
+    place
+        Where the model is wrong.
+    predictions
+        All that the model finds on the slice.
     source
-        Who tells which pixels are fossils: the tracings, or else the model itself.
+        Who says which pixels are fossils: the tracings, or else the model itself.
     instances
         Bodies of that source, without the wrong one.
     """
 
+    place: Place
+    predictions: tuple[Instance, ...]
     source: str
     instances: tuple[Instance, ...]
 
     @property
     def traced(self) -> bool:
-        """Whether people told it."""
+        """Whether people said it."""
         return self.source == ANNOTATIONS
 
-    def fossils(self, class_name: str) -> list[Mask]:
+    @property
+    def truths(self) -> tuple[Instance, ...]:
+        """What people traced; empty where they did not."""
+        return self.instances if self.traced else ()
+
+    @cached_property
+    def neighbour(self) -> str:
+        """Class that the place lies on or is framed by; empty where none is known."""
+        return self.place.neighbour(self.truths)
+
+    @property
+    def fossils(self) -> list[Mask]:
         """Masks of the class."""
-        return [i.mask for i in self.instances if i.class_name == class_name]
+        return [i.mask for i in self.instances if i.class_name == self.place.class_name]
 
 
-def known_of(project: Project, place: Place, source: str) -> Known:
-    """Take the tracings where the place lies in the traced area, else what the model found."""
+def find_case(project: Project, params: RepairParams, model: str, source: str) -> Case:
+    """Find the place that is meant, and what is known of its slice.
+
+    Parameters
+    ----------
+    model
+        Name of the model in the names of its predictions.
+    source
+        Its predictions of the slice.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such instance, the outline cannot be read or lies outside the slice,
+        both or none of the two are given, the place is too small, or the mask is right.
+    """
+    if bool(params.instance) == bool(params.outline.strip()):
+        raise FossilError(
+            "It is not clear what is to be repaired",
+            expected="the id of a wrong instance, or the outline of a missed fossil",
+            found="both" if params.instance else "neither",
+        )
+    if params.instance:
+        wrong = _wrong_instance(project, params.slice, params.instance, model, source)
+        place = Place(params.slice, wrong.mask, wrong.class_name, wrong)
+    else:
+        text = params.outline.strip()
+        region = text if text[:1].isalpha() or text[:1] == "(" else f"polygon {text}"
+        # The regions of an outline look at no pixel: any picture of this size will do.
+        image = np.broadcast_to(np.uint8(0), project.slice_shape)
+        mask = region_mask(parse_region(region), SliceScene(image, name=f"slice {params.slice}"))
+        name = project.settings.classes[0]
+        place = Place(params.slice, Mask.from_array(mask), name, None, region)
+    if place.pixels.area < SMALLEST_PLACE:
+        raise FossilError(
+            f"{place} of slice {place.slice} is too small to be repaired",
+            expected=f"{SMALLEST_PLACE} pixels or more",
+            found=place.pixels.area,
+        )
+    predictions = tuple(project.instances(source, place.slice))
+    if _is_traced(project, place):
+        instances = _bodies(project.instances(ANNOTATIONS, place.slice))
+        case = Case(place, predictions, ANNOTATIONS, instances)
+    else:
+        bodies = _bodies(i for i in predictions if i.score >= SHOWN_SCORE)
+        overlaps = iou_matrix([i.mask for i in bodies], [place.pixels])[:, 0]
+        pairs = zip(bodies, overlaps, strict=True)
+        others = tuple(i for i, overlap in pairs if overlap < _SAME_IOU)
+        case = Case(place, predictions, source, others)
+    _require_wrong(case)
+    return case
+
+
+def _wrong_instance(project: Project, z: int, id_: int, model: str, source: str) -> Instance:
+    """Find a body among all predictions of the model, whatever options they were made with."""
+    names = [s.name for s in project.ledger.predictions(model)]
+    for name in dict.fromkeys([source, *names]):
+        bodies = project.ledger.instances(name, slices=[z], ids=[id_], part=Part.BODY)
+        if bodies:
+            return bodies[0]
+    there = project.ledger.instances(source, slices=[z], part=Part.BODY)
+    listed = ", ".join(f"{i.id} (score {i.score:.2f})" for i in there[:_LISTED])
+    more = len(there) - _LISTED
+    raise FossilError(
+        f"{model} has no instance {id_} on slice {z}",
+        expected=f"one of {listed}{f' and {more} more' if more > 0 else ''}" if there else None,
+        found=None if there else "no instance at all",
+        advice="Click on the mask in the window, or outline a missed fossil.",
+    )
+
+
+def _is_traced(project: Project, place: Place) -> bool:
+    """Return whether more than half of a place lies in the traced area of its slice."""
     traced = project.ledger.traced()
-    if place.slice in traced:
-        area = traced[place.slice]
-        inside = place.pixels.area if area is None else (place.pixels & area).area
-        if 2 * inside > place.pixels.area:
-            return Known(ANNOTATIONS, _bodies(project.instances(ANNOTATIONS, place.slice)))
-    found = _bodies(project.instances(source, place.slice, min_score=SEEN))
-    overlaps = iou_matrix([i.mask for i in found], [place.pixels])[:, 0]
-    pairs = zip(found, overlaps, strict=True)
-    return Known(source, tuple(i for i, overlap in pairs if overlap < _THE_SAME))
+    if place.slice not in traced:
+        return False
+    area = traced[place.slice]
+    return area is None or 2 * (place.pixels & area).area > place.pixels.area
 
 
-def _bodies(instances: Sequence[Instance]) -> tuple[Instance, ...]:
+def _bodies(instances: Iterable[Instance]) -> tuple[Instance, ...]:
     return tuple(i for i in instances if i.part is Part.BODY)
 
 
-def require_wrong(place: Place, known: Known) -> None:
-    """Refuse a mask that is right by the tracing: no edit can mend it."""
-    if place.missed or not known.traced:
+def _require_wrong(case: Case) -> None:
+    """Raise where a mask is right by the tracing: no edit can mend it."""
+    place = case.place
+    if place.missed or not case.traced:
         return
-    fossils = known.fossils(place.class_name)
-    on = int(intersections([place.pixels], [union(fossils, place.pixels.shape)])[0, 0])
-    if on >= _RIGHT * place.pixels.area:
+    on = int(intersections([place.pixels], [union(case.fossils, place.pixels.shape)])[0, 0])
+    if on >= _RIGHT_SHARE * place.pixels.area:
         raise FossilError(
             f"The {place} of slice {place.slice} is right by the tracing",
             expected=f"a mask off the traced {place.class_name}",
@@ -85,8 +193,31 @@ def require_wrong(place: Place, known: Known) -> None:
         )
 
 
-_LEVELS, _FOSSIL_WEIGHT = "0", 30.0
-"""With these, repairs on the sample reef cost the other instances least."""
+# -------------------------------------------------------------------- the proposal
+
+
+def joint_slices(
+    project: Project, params: RepairParams, ref: ModelRef, class_name: str
+) -> tuple[int, ...]:
+    """Choose traced slices to edit with jointly, so that the edit does not only fit one place.
+
+    Those the model was trained on come first: they could not judge anyway. Where it was trained
+    elsewhere, some others are taken, and enough are left to choose the strength and to judge.
+    """
+    tuning, pinned = (
+        set(parse_slices(text, project.shape[0])) if text.strip() else set()
+        for text in (params.tuning, params.pinned)
+    )
+    pinned |= set(project.settings.pinned_slices)
+    bodies = project.ledger.instances(ANNOTATIONS, class_name=class_name, part=Part.BODY)
+    showing = {i.slice for i in bodies} & set(project.ledger.traced())
+    free = sorted(showing - {params.slice, *tuning, *pinned})
+    known = trained_on(project, ref)
+    seen = [z for z in free if z in known]
+    if seen:
+        return spread_over(seen, params.joint)
+    most = len(free) if tuning and pinned else len(free) // _TRACED_SHARE
+    return spread_over(free, min(params.joint, most))
 
 
 def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditParams:
@@ -107,27 +238,33 @@ def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditPa
     )
 
 
-def recipe_for(edit: EditParams, params: RepairParams, place: Place, known: Known) -> Recipe:
-    """Tell how the slice with the place is shown to the solver."""
-    region = _not_fossil(place, known)
-    steps = [Step(region, (Mud(),))]
+def recipe_for(edit: EditParams, params: RepairParams, case: Case) -> Recipe:
+    """Return how the slice with the place is shown to the solver: without what is no fossil."""
+    place = case.place
+    steps = [Step(_not_fossil(case), (Mud(),))]
     if place.missed and params.towards_texture:
         steps.append(Step(parse_region(place.outline), (Texture(),)))
     changed = {
         "preset": Preset.CUSTOM,
         "steps": steps_text(steps),
-        "source": known.source,
-        "source_score": SEEN,
+        "source": case.source,
+        "source_score": SHOWN_SCORE,
     }
-    return Recipe(place.slice, edit.model_copy(update=changed), _counted(place, known))
+    counted = place.pixels.to_array()
+    if not place.missed:
+        # Positions of a wrong mask count like fossils, but not where a true one lies.
+        for mask in case.fossils:
+            counted &= ~mask.to_array()
+    return Recipe(place.slice, edit.model_copy(update=changed), Mask.from_array(counted))
 
 
-def _not_fossil(place: Place, known: Known) -> Term:
-    """Everything but the fossils, the missed one among them."""
-    if known.traced:
+def _not_fossil(case: Case) -> Term:
+    """Return the region of everything but the fossils, the missed one among them."""
+    place = case.place
+    if case.traced:
         other: Term = Other(place.class_name)
         return And(other, Not(parse_region(place.outline))) if place.missed else other
-    ids = tuple(i.id for i in known.instances if i.class_name == place.class_name and i.id)
+    ids = tuple(i.id for i in case.instances if i.class_name == place.class_name and i.id)
     kept: list[Term] = [OfInstances(ids)] if ids else []
     kept += [parse_region(place.outline)] if place.missed else []
     if not kept:
@@ -137,10 +274,3 @@ def _not_fossil(place: Place, known: Known) -> Term:
             advice="Trace the slice, or choose another one.",
         )
     return Not(kept[0] if len(kept) == 1 else Or(*kept))
-
-
-def _counted(place: Place, known: Known) -> Mask:
-    """Positions that count like fossils: of a wrong mask those that are none."""
-    if place.missed:
-        return place.pixels
-    return place.without(known.fossils(place.class_name))

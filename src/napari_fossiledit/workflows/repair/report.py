@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from napari_fossiledit.evaluation import Kind
+from napari_fossiledit.evaluation.causes import CLEAR_EFFECT, Place
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.html_page import Page, Value
 from napari_fossiledit.exchange.pages.pictures import Picture
@@ -18,8 +19,6 @@ from napari_fossiledit.masks import Mask
 from napari_fossiledit.perturb.scene import Image
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.report import decide, judged_sections, made_sections, words_of
-from napari_fossiledit.workflows.repair.causes import CLEAR
-from napari_fossiledit.workflows.repair.place import Place
 from napari_fossiledit.workflows.repair.result import RepairResult
 from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, PAGE, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
@@ -82,7 +81,7 @@ def _why(page: Page, project: Project, result: RepairResult) -> None:
         ("What was done", "Tells of", "Score", "Overlap", "Effect", "On the others"),
         rows,
         f"What the model finds at the place. Effect: {effect} (score times overlap), less what the"
-        f" others of the slice suffer; from {CLEAR:g} on it names a cause",
+        f" others of the slice suffer; from {CLEAR_EFFECT:g} on it names a cause",
     )
     _panels(page, project, result)
 

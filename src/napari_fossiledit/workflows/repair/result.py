@@ -1,4 +1,4 @@
-"""What a repair came to."""
+"""What a repair returns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.evaluation import Change, Comparison, Kind
+from napari_fossiledit.evaluation.causes import Found, Outcome, Place, mended
 from napari_fossiledit.exchange.pages.html_page import Tone
-from napari_fossiledit.workflows.edit.judging import SEEN
+from napari_fossiledit.summary import plain
+from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE
 from napari_fossiledit.workflows.edit.result import EditResult
-from napari_fossiledit.workflows.repair.causes import Outcome
-from napari_fossiledit.workflows.repair.place import Found, Place
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class RepairResult:
     @property
     def shown_from(self) -> float:
         """Score from which on the instances of the slice are compared: a wrong mask is shown."""
-        return SEEN if self.place.missed else min(SEEN, self.before.score)
+        return shown_from(self.place, self.before)
 
     @property
     def tone(self) -> Tone:
-        """Whether it is meant well or ill."""
+        """How the verdict is coloured: good, bad, or neither where nothing is clear."""
         if not self.repaired or self.edited.tone is Tone.BAD:
             return Tone.BAD
         return Tone.PLAIN if self.edited.judged is None else Tone.GOOD
@@ -107,42 +107,36 @@ class RepairResult:
         return f"At the {what}: {self.before} before, {self.after} after the edit."
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "edit": self.edit,
-            "verdict": self.verdict,
-            "misled_by": self.misled_by,
-            "at_place": self.at_place,
-            "page": None if self.page is None else str(self.page),
-            "repaired": self.repaired,
-            "place": {
-                "slice": self.place.slice,
-                "what": str(self.place),
-                "class_name": self.place.class_name,
-                "box": list(self.place.pixels.box),
-                "area": self.place.pixels.area,
-            },
-            "before": vars(self.before),
-            "after": vars(self.after),
-            "at_strengths": {f"{s:g}": vars(f) for s, f in self.at_strengths.items()},
-            "tests": [test.summary() for test in self.tests],
-            "changes_on_slice": {
-                str(kind): sum(c.kind is kind for c in self.changes) for kind in Kind
-            },
-            "warnings": list(self.warnings),
-            "edited": self.edited.summary(),
-        }
+        """Return the result as JSON-able values."""
+        values: dict[str, Any] = plain(
+            {
+                "edit": self.edit,
+                "verdict": self.verdict,
+                "misled_by": self.misled_by,
+                "at_place": self.at_place,
+                "page": self.page,
+                "repaired": self.repaired,
+                "place": {
+                    "slice": self.place.slice,
+                    "what": str(self.place),
+                    "class_name": self.place.class_name,
+                    "box": self.place.pixels.box,
+                    "area": self.place.pixels.area,
+                },
+                "before": self.before,
+                "after": self.after,
+                "at_strengths": {f"{s:g}": there for s, there in self.at_strengths.items()},
+                "tests": self.tests,
+                "changes_on_slice": {
+                    str(kind): sum(c.kind is kind for c in self.changes) for kind in Kind
+                },
+                "warnings": self.warnings,
+                "edited": self.edited,
+            }
+        )
+        return values
 
 
-HALF = 0.5
-
-
-def mended(place: Place, before: Found, after: Found) -> bool:
-    """Whether a place is mended.
-
-    A wrong mask is when half of its response (score times overlap) or more is gone; a missed
-    fossil when it is found with a score and an overlap of a half or more.
-    """
-    if place.missed:
-        return after.score >= HALF and after.overlap >= HALF
-    return after.response <= HALF * before.response
+def shown_from(place: Place, before: Found) -> float:
+    """Return the score from which on instances of the slice are shown: a wrong mask is."""
+    return SHOWN_SCORE if place.missed else min(SHOWN_SCORE, before.score)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate, judge
+from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate
 from napari_fossiledit.files import write_json
-from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
+from napari_fossiledit.workflows.shared.judging import judged_slice, slices_to_judge
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
 from napari_fossiledit.workflows.shared.truth import read_truth
@@ -79,7 +80,7 @@ def run(
         params = with_class(project, params)
         if not params.model:
             params = params.model_copy(update={"model": find_model(project, "").name})
-        slices = _chosen(project, params)
+        slices = slices_to_judge(project, params.slices)
         region = Region.parse(params.region) if params.region else None
         for z in slices:
             read_truth(project, z, region)
@@ -101,20 +102,6 @@ def run(
         )
         _record(project, params, result)
     return result
-
-
-def _chosen(project: Project, params: EvaluateParams) -> list[int]:
-    """Slices to judge on: those asked for, else the pinned ones."""
-    if params.slices.strip():
-        return parse_slices(params.slices, project.shape[0])
-    if project.settings.pinned_slices:
-        return list(project.settings.pinned_slices)
-    raise FossilError(
-        "No slices to judge on were chosen",
-        expected="slices such as 0,2,4-9, or pinned slices",
-        found=f"no pinned slices in {project.path}",
-        advice="Name traced slices that the model was not trained on.",
-    )
 
 
 def _source(
@@ -176,14 +163,7 @@ def _judged(
     """Read one slice after the other and reduce it to what counts."""
     for z in slices:
         truth = read_truth(project, z, region)
-        yield judge(
-            z,
-            project.slice_shape,
-            truth.instances,
-            project.instances(source, z),
-            class_name=params.class_name,
-            area=truth.area,
-        )
+        yield judged_slice(project, truth, project.instances(source, z), params.class_name)
 
 
 def _report(project: Project, source: str) -> Path | None:

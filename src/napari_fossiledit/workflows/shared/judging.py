@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import JudgedSlice, judge
+from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import Project
@@ -41,12 +43,22 @@ def judged_slice(
     )
 
 
-def judged_slices(
-    project: Project,
-    truths: Sequence[Truth],
-    class_name: str,
-    found: Callable[[int], Sequence[Instance]],
-) -> Iterator[JudgedSlice]:
-    """Judge one slice after the other; `found` gives the instances of a slice."""
-    for truth in truths:
-        yield judged_slice(project, truth, found(truth.slice), class_name)
+def slices_to_judge(project: Project, text: str) -> list[int]:
+    """Return the slices that were named, else the pinned ones.
+
+    Raises
+    ------
+    FossilError
+        Where none was named and none is pinned, or one is not in the stack.
+    """
+    if text.strip():
+        return parse_slices(text, project.shape[0])
+    if project.settings.pinned_slices:
+        return list(project.settings.pinned_slices)
+    raise FossilError(
+        "No slices to judge on were chosen",
+        expected="slices such as 0,2,4-9, or pinned slices",
+        found=f"no pinned slices in {project.path}",
+        advice="Name traced slices that the model was not trained on, or pin some in the dock"
+        ' "Stack": they only judge.',
+    )
