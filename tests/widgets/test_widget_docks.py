@@ -115,7 +115,7 @@ def test_the_stack_dock_imports_what_the_form_says(session, made, calls, tmp_pat
     dock.importing.fill(slices="0,2")
     press(dock, "Import")
     (name, (path, params)) = calls.made[-1]
-    assert name == "annotations.import_annotations"
+    assert name == "files.import_annotations"
     assert path == session.current.path
     assert (params.file, params.slices) == (tmp_path / "traced.json", "0,2")
 
@@ -222,7 +222,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
     calls.result = SpecimenScene(joined([tetrahedron(4), tetrahedron(9)]), tuple(rows), ())
     dock = made(ReefDock)
     press(dock, "Show in 3D")
-    assert calls.made[-1][0] == "scene.build_scene"
+    assert calls.made[-1][0] == "joined_mesh.build_scene"
     layer = dock.surfaces.layer
     assert session.viewer.dims.ndisplay == 3
     assert layer.data[0].shape == (8, 3)

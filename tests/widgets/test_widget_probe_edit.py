@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
-from qtpy.QtCore import QEvent, QModelIndex
+from qtpy.QtCore import QEvent, QModelIndex, Qt
 from qtpy.QtGui import QColor, QDesktopServices
 from qtpy.QtWidgets import QApplication, QInputDialog, QPushButton
 
@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.canvas import regions
 from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
-from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot, ticks_of
+from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
@@ -694,9 +694,35 @@ def test_curves_are_drawn_in_their_colours(qtbot):
     assert plot.accessibleDescription() == "a 1 at 10"
 
 
-def test_ticks_are_round_and_inside():
-    assert ticks_of((0.03, 0.97)) == [0.2, 0.4, 0.6, 0.8]
-    assert ticks_of((0, 20000)) == [0, 5000, 10000, 15000, 20000]
+def test_ticks_are_round_and_inside(qtbot):
+    plot = CurvePlot("step", "loss", "nothing")
+    qtbot.addWidget(plot)
+    plot.resize(300, 170)
+
+    def ticks(low, high):
+        plot.show_curves([Curve("a", ((low, 1.0), (high, 2.0)))])
+        (axes,) = plot.canvas.figure.axes
+        return [tick for tick in axes.get_xticks() if low <= tick <= high]
+
+    np.testing.assert_allclose(ticks(0.03, 0.97), [0.2, 0.4, 0.6, 0.8])
+    np.testing.assert_allclose(ticks(0, 20000), [0, 5000, 10000, 15000, 20000])
+
+
+def test_a_mark_is_drawn_a_few_times_a_second_and_the_wheel_passes(qtbot):
+    plot = CurvePlot("strength", "recall", "nothing")
+    qtbot.addWidget(plot)
+    plot.mark(0.5)
+    assert plot.canvas is None
+    plot.show_curves([Curve("recall", ((0, 0.5), (1, 0.7)), dots=True)])
+    drawn = []
+    plot.canvas.draw_idle = lambda: drawn.append(plot.marked)
+    for mark in (0.6, 0.7, 0.8):
+        plot.mark(mark)
+    qtbot.waitUntil(lambda: drawn == [0.8])
+    assert plot.canvas.testAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+    plot.show_curves([])
+    assert plot.canvas.isHidden()
+    assert plot.accessibleDescription() == "nothing"
 
 
 def test_figures_without_a_spread_or_a_side_are_shown_as_they_are():

@@ -18,7 +18,7 @@ from napari_fossiledit.project.database import Database
 from napari_fossiledit.project.journal import Journal
 from napari_fossiledit.project.rows import COLUMNS, PLACES, from_row, to_rows
 from napari_fossiledit.project.runs import RunBook
-from napari_fossiledit.project.source import LABELS, PASS, Source
+from napari_fossiledit.project.source import ANNOTATIONS, LABELS, PASS, Source
 
 #: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
 LARGEST_ID = 2**31 - 1
@@ -322,6 +322,10 @@ class Ledger(RunBook):
         """Say that slice `z` is not annotated completely anywhere."""
         with self._database.writing() as db:
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
+
+    def annotated(self) -> list[int]:
+        """Return the slices that are traced, wholly or in part, or hold imported instances."""
+        return sorted(set(self.traced()) | self.done(ANNOTATIONS))
 
     # ------------------------------------------------------------------ rest
 

@@ -1,4 +1,4 @@
-"""What all docks share: a scroll area, the session, sections and buttons."""
+"""Base of all docks (a scroll area, the session, a job panel), and their sections and buttons."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ WIDTH = 320
 
 
 class Dock(QWidget):
-    """A dock of the plugin: its content scrolls, its job panel stays in sight below.
+    """A dock of the plugin: its content scrolls, its job panel stays below.
 
     Parameters
     ----------
     title
         Title of the dock, as the manifest has it.
     empty
-        What to show as long as no project is open: what the dock is for and what to do next.
+        Text while no project is open: what the dock is for and what to do next.
 
     Attributes
     ----------
     empty_column, column, always
-        Columns for widgets that show without a project, with one, and in either case.
+        Layouts of widgets that show without a project, with one, and in either case.
     """
 
     def __init__(self, viewer: napari.Viewer, title: str, empty: str) -> None:
@@ -57,17 +57,13 @@ class Dock(QWidget):
         self.content = QWidget()
         self.column = QVBoxLayout(self.content)
         self.always = QVBoxLayout()
-        self._lay_out()
-        self.session.project_changed.connect(self._on_project)
-
-    def _lay_out(self) -> None:
+        self.column.setContentsMargins(0, 0, 0, 0)
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.addWidget(self.empty)
         column.addWidget(self.content)
         column.addLayout(self.always)
         column.addStretch(1)
-        self.column.setContentsMargins(0, 0, 0, 0)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -78,6 +74,7 @@ class Dock(QWidget):
         outer.addWidget(area, 1)
         outer.addWidget(self.jobs)
         self.setMinimumWidth(WIDTH)
+        self.session.project_changed.connect(self._on_project)
 
     def _on_project(self) -> None:
         is_open = self.session.project is not None
@@ -87,7 +84,7 @@ class Dock(QWidget):
             self.refresh()
 
     def refresh(self) -> None:
-        """Show what the project holds now; called when another project was opened or closed."""
+        """Show the project that is open now; called after one was opened or closed."""
 
 
 class Note(QLabel):
@@ -107,18 +104,18 @@ class Note(QLabel):
         self._fit()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
-        """Ask for the height that the new width needs."""
+        """Set the height that the new width needs."""
         super().resizeEvent(event)
         self._fit()
 
     def _fit(self) -> None:
-        # What was asked for before would count as needed.
+        # heightForWidth never goes below the minimum that was set before.
         self.setMinimumHeight(0)
         self.setMinimumHeight(self.heightForWidth(self.width()) if self.text() else 0)
 
 
 def note(text: str) -> QLabel:
-    """Make a paragraph of text that wraps."""
+    """Return a paragraph of text that wraps."""
     return Note(text)
 
 
@@ -132,7 +129,7 @@ def section(column: QVBoxLayout, title: str) -> QVBoxLayout:
 
 
 def beside(*widgets: QWidget) -> QWidget:
-    """Put widgets of equal width beside each other."""
+    """Return a row of widgets of equal width."""
     made = QWidget()
     row = QHBoxLayout(made)
     row.setContentsMargins(0, 0, 0, 0)
@@ -154,7 +151,7 @@ def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
 
 
 def button(text: str, tip: str, action: Callable[[], object], *, shortcut: str = "") -> QPushButton:
-    """Make a button whose errors become messages.
+    """Return a button whose errors become messages.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a model finds on a slice before and after (an edit, a perturbation), one layer each."""
+"""Instances of a slice before and after an edit or a perturbation, one layer each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
 from napari_fossiledit.widgets.common.session import Session
 
 _NAMES = {Role.BEFORE: "Before", Role.AFTER: "After"}
-_FOUND, _INSTEAD = "fossiledit_found", "fossiledit_instead"
+# Keys in the metadata of the layers: the instances, and whether predictions were hidden for them.
+_SHOWN, _INSTEAD = "fossiledit_shown", "fossiledit_instead"
 
 
 @dataclass
-class _Found:
-    """What one layer shows; kept with the layer, so that whoever finds it may change it."""
+class _Shown:
+    """Instances that one layer shows; kept in its metadata, to be replaced there."""
 
     slice: int = -1
     instances: tuple[Instance, ...] = ()
@@ -36,72 +37,66 @@ class _Found:
 
 
 class BeforeAfter:
-    """Two layers of which one is seen; an instance has the same colour in both."""
+    """Two layers of which one is visible; an instance has the same colour in both."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def show(self, z: int, before: tuple[Instance, ...], after: tuple[Instance, ...]) -> None:
-        """Show what was found on slice `z`; which of the two is seen stays as it is.
+        """Show the instances of slice `z`; which of the two layers is visible stays as it is.
 
         Parameters
         ----------
         before, after
-            Instances with ids that tell which are the same.
+            Instances; those with the same id are the same.
         """
         for role, instances in ((Role.BEFORE, before), (Role.AFTER, after)):
             layer = self._layer(role)
-            found: _Found = layer.metadata[_FOUND]
-            found.slice, found.instances = z, instances
+            shown: _Shown = layer.metadata[_SHOWN]
+            shown.slice, shown.instances = z, instances
             prediction_array(layer).forget()
             describe(layer, instances)
             layer.refresh(extent=False)
 
     def see(self, role: Role) -> None:
-        """See the one of them, not the other."""
+        """Show the layer of `role` and hide the other."""
         for each in _NAMES:
             layer = find(self.session.viewer, each)
             if layer is not None:
                 layer.visible = each is role
 
     def toggle(self) -> None:
-        """See the other one."""
+        """Swap which of the two layers is visible."""
         self.see(Role.BEFORE if self.sees_after else Role.AFTER)
 
     @property
     def sees_after(self) -> bool:
-        """Whether the later one is seen."""
+        """True while the later one is visible."""
         layer = find(self.session.viewer, Role.AFTER)
         return layer is not None and bool(layer.visible)
 
     def hide(self) -> None:
-        """Take both layers away, and show again what was shown before them."""
+        """Remove both layers, and show the predictions again that were hidden for them."""
         after, shown = (find(self.session.viewer, r) for r in (Role.AFTER, Role.PREDICTIONS))
         if shown is not None and after is not None:
             shown.visible = bool(after.metadata.get(_INSTEAD))
         remove(self.session.viewer, Role.BEFORE, Role.AFTER)
 
-    def _set_aside(self) -> bool:
-        """Hide the instances that lie over the stack, and tell whether they were seen."""
-        shown = find(self.session.viewer, Role.PREDICTIONS)
-        if shown is None or not shown.visible:
-            return False
-        shown.visible = False
-        return True
-
     def _layer(self, role: Role) -> Labels:
         viewer = self.session.viewer
-        there = find(viewer, role)
-        if isinstance(there, Labels):
-            return there
-        found = _Found()
-        array = PredictionArray(found.at, self.session.current.shape, 0.0)
+        existing = find(viewer, role)
+        if isinstance(existing, Labels):
+            return existing
+        shown = _Shown()
+        array = PredictionArray(shown.at, self.session.current.shape, 0.0)
         options = placed(self.session.current, role, array.step)
         data = FlatArray(array, in_3d(viewer))
         layer = Labels(data, name=_NAMES[role], opacity=0.5, **options)
-        layer.metadata[_FOUND] = found
-        if role is Role.AFTER:
-            layer.metadata[_INSTEAD] = self._set_aside()
+        layer.metadata[_SHOWN] = shown
+        predictions = find(viewer, Role.PREDICTIONS)
+        if role is Role.AFTER and predictions is not None:
+            layer.metadata[_INSTEAD] = predictions.visible
+            predictions.visible = False
         layer.editable = False
         layer.visible = role is Role.AFTER
         viewer.add_layer(layer)

@@ -11,7 +11,7 @@ from napari_fossiledit.widgets.common.session import Session
 
 
 def edit(session: Session) -> Labels:
-    """Show the labels' layer and make it the one that tools work on."""
+    """Show the layer of the labels and select it, so that napari's tools work on it."""
     layer = show_labels(session)
     layer.visible = True
     session.viewer.layers.selection = {layer}
@@ -19,7 +19,7 @@ def edit(session: Session) -> Labels:
 
 
 def new_instance(session: Session) -> int:
-    """Take a fresh id for a fossil in the shown slice and ready the brush; return the id."""
+    """Make an instance in the shown slice and ready the brush for it; return its id."""
     project, z = session.writable, session.slice
     layer = edit(session)
     class_name = session.paint_class or project.settings.classes[0]
@@ -43,7 +43,7 @@ def delete(session: Session, value: int) -> int:
     FossilError
         Where the label is not on the slice.
     """
-    session.writable  # noqa: B018 # refuses a read-only project
+    session.current.require_writable()
     layer, z = edit(session), session.slice
     rows, columns = np.nonzero(np.asarray(layer.data[z]) == value)
     if value == 0 or rows.size == 0:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class ArrayLike(Protocol):
-    """What napari asks of a layer's data."""
+    """Part of an array that napari reads of a layer's data."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,17 +24,16 @@ class ArrayLike(Protocol):
 
 
 class FlatArray:
-    """An array (z, y, x[, 3]) that hands out nothing but slices while the viewer shows 3D.
+    """An array (z, y, x[, 3]) that returns nothing but slices while the viewer shows 3D.
 
     napari reacts to its 3D button before any plugin can: it reads every visible layer as a whole,
-    in the window's own thread. It is given a single empty voxel instead; the layer is hidden right
-    after (see `ViewLayers`). In 2D, and to all other readers, the array is what it wraps: writing
-    into it writes into that.
+    in the window's own thread. It gets a single empty voxel instead; the layer is hidden right
+    after (see `ViewLayers`). In 2D every read and write goes to the wrapped array.
 
     Parameters
     ----------
     in_3d
-        Tells whether the viewer shows 3D.
+        Returns whether the viewer shows 3D.
     """
 
     def __init__(self, array: ArrayLike, in_3d: Callable[[], bool]) -> None:
@@ -61,7 +60,9 @@ class FlatArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: Any) -> Any:
-        if self._is_volume(key) and self._in_3d():
+        parts = key if isinstance(key, tuple) else (key,)
+        is_volume = len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])
+        if is_volume and self._in_3d():
             return np.zeros((1, 1, 1, *self.shape[3:]), dtype=self.dtype)
         return self.array[key]
 
@@ -71,7 +72,3 @@ class FlatArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.array, dtype=dtype)
-
-    def _is_volume(self, key: Any) -> bool:
-        parts = key if isinstance(key, tuple) else (key,)
-        return len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])

@@ -1,4 +1,7 @@
-"""All specimens as one coloured surface, made away from the window: no napari, no Qt."""
+"""All specimens as one coloured surface.
+
+`build_scene` runs in a spawned process: importing napari or Qt here would slow its start.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ Span = tuple[int, int]
 
 #: Where the light comes from, (z, y, x): above, the last slice, a little from the right.
 LIGHT = (0.45, -0.8, 0.4)
+# Brightness of a face in the shadow, and of specimens that are not chosen.
 _SHADE, _PALE = 0.35, 0.72
 
 
@@ -46,17 +50,17 @@ class JoinedMeshes:
     spans: dict[int, Span]
 
     def colours(self, chosen: int | None = None) -> Floats:
-        """Colour (r, g, b, a) of each vertex; where one specimen is chosen, the others are pale."""
-        found = np.ones((len(self.vertices), 4), dtype=np.float32)
+        """Return colours (n, 4) of the vertices; with a specimen `chosen`, the others are pale."""
+        rgba = np.ones((len(self.vertices), 4), dtype=np.float32)
         for specimen, (start, end) in self.spans.items():
             pale = chosen is not None and specimen != chosen
-            found[start:end, :3] = _PALE if pale else np.divide(colour(specimen), 255)
-        found[:, :3] *= self.light[:, np.newaxis]
-        return found
+            rgba[start:end, :3] = _PALE if pale else np.divide(colour(specimen), 255)
+        rgba[:, :3] *= self.light[:, np.newaxis]
+        return rgba
 
 
 def joined(meshes: Sequence[SpecimenMesh]) -> JoinedMeshes:
-    """Put meshes into one array of vertices and one of faces."""
+    """Return meshes with all vertices in one array and all faces in another."""
     ends = np.cumsum([len(mesh.vertices) for mesh in meshes])
     starts = ends - [len(mesh.vertices) for mesh in meshes]
     faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]
@@ -70,12 +74,13 @@ def joined(meshes: Sequence[SpecimenMesh]) -> JoinedMeshes:
 
 
 def lit(mesh: SpecimenMesh) -> Floats:
-    """Brightness (n,) of the vertices under a light that is fixed to the rock.
+    """Return the brightness (n,) of the vertices under a light that is fixed to the rock.
 
     napari's own shading lights a scene from behind where one axis is turned, as it has to be for
     the rock not to be mirrored (see `face_camera`).
     """
     solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    # Faces that are wound the other way round give a negative volume and inward normals.
     outward = np.sign(solid.volume) or 1.0
     facing: NDArray[np.float64] = np.asarray(solid.vertex_normals) @ np.asarray(LIGHT) * outward
     brightness: Floats = (_SHADE + (1 - _SHADE) * (0.5 + 0.5 * facing)).astype(np.float32)
@@ -84,7 +89,7 @@ def lit(mesh: SpecimenMesh) -> Floats:
 
 @dataclass(frozen=True)
 class SpecimenScene:
-    """What the dock *Reef model* shows.
+    """Specimens as the dock *Reef model* shows them.
 
     Attributes
     ----------
@@ -93,7 +98,7 @@ class SpecimenScene:
     rows
         Figures of each specimen by name.
     warnings
-        What the user should know.
+        Messages for the user.
     """
 
     meshes: JoinedMeshes | None
@@ -107,7 +112,7 @@ def build_scene(
     *,
     job: Job = QUIET,
 ) -> SpecimenScene:
-    """Build the surfaces of all specimens, and join and light them while nobody waits for it."""
+    """Build the surfaces of all specimens, join them and compute their light."""
     model = mesh.in_memory(project_path, params, job=job)
     return SpecimenScene(
         joined(model.meshes) if model.meshes else None,

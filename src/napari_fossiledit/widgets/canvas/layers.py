@@ -1,4 +1,4 @@
-"""The layers of a project in the viewer: made once, found again by the role they play."""
+"""The layers of a project in the viewer: made once, found again by their role."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from napari.layers import Labels, Layer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.project import LABELS, Project, Source
+from napari_fossiledit.project import Project, Source
 from napari_fossiledit.widgets.canvas.flat import FlatArray
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
-from napari_fossiledit.widgets.canvas.readers import image_layer
+from napari_fossiledit.widgets.canvas.readers import image_layer, placed_in
 from napari_fossiledit.widgets.common.compat import scale_bar_of
 from napari_fossiledit.widgets.common.session import Session
 
 ROLE, SOURCE = "fossiledit_role", "fossiledit_source"
-AXES = ("z", "y", "x")
 
 
 class Role(StrEnum):
-    """What a layer shows of the project."""
+    """Part of the project that a layer shows."""
 
     IMAGE = "image"
     PREDICTIONS = "predictions"
@@ -40,41 +39,28 @@ class Role(StrEnum):
 
 
 def find(viewer: napari.Viewer, role: Role) -> Layer | None:
-    """Return the layer that plays `role`, or None where the user closed it."""
+    """Return the layer of a role, or None where there is none (any more)."""
     return next((lay for lay in viewer.layers if lay.metadata.get(ROLE) == role), None)
 
 
 def remove(viewer: napari.Viewer, *roles: Role) -> None:
-    """Take the layers of these roles out of the viewer."""
+    """Remove the layers of these roles from the viewer."""
     for role in roles:
         while (layer := find(viewer, role)) is not None:
             viewer.layers.remove(layer)
 
 
 def placed(project: Project, role: Role, step: int = 1) -> dict[str, Any]:
-    """Scale in um, units and axis labels of a layer that lies over the stack.
-
-    Parameters
-    ----------
-    step
-        Pixels of the stack a pixel of the layer stands for, in y and x.
-    """
-    z, y, x = project.geometry.voxel_size.zyx
-    return {
-        "scale": (z, y * step, x * step),
-        "translate": (0.0, y * (step - 1) / 2, x * (step - 1) / 2),
-        "units": ("um", "um", "um"),
-        "axis_labels": AXES,
-        "metadata": {ROLE: role},
-    }
+    """Return the options of a layer of a role over the stack; `step` is that of `placed_in`."""
+    return {**placed_in(project.geometry.voxel_size, step), "metadata": {ROLE: role}}
 
 
 def show_image(session: Session) -> Layer:
     """Show the photographs of the project, lazily; return their layer."""
     viewer = session.viewer
-    found = find(viewer, Role.IMAGE)
-    if found is not None:
-        return found
+    existing = find(viewer, Role.IMAGE)
+    if existing is not None:
+        return existing
     data, options, kind = image_layer(session.current)
     levels = data if isinstance(data, list) else [data]
     flat = [FlatArray(level, in_3d(viewer)) for level in levels]
@@ -87,7 +73,7 @@ def show_image(session: Session) -> Layer:
 
 
 def show_predictions(session: Session, source: str, score: float, class_name: str = "") -> Labels:
-    """Show the instances of a source above `score` over the stack, painted when looked at.
+    """Show the instances of a source with scores >= `score`, painted when a slice is shown.
 
     Parameters
     ----------
@@ -96,11 +82,10 @@ def show_predictions(session: Session, source: str, score: float, class_name: st
     """
     project, viewer = session.current, session.viewer
     remove(viewer, Role.PREDICTIONS)
-    wanted = class_name or None
 
     def read(z: int) -> list[Instance]:
-        found = project.instances(source, z, class_name=wanted)
-        return [i for i in found if i.id is not None]
+        instances = project.instances(source, z, class_name=class_name or None)
+        return [i for i in instances if i.id is not None]
 
     array = PredictionArray(read, project.shape, score)
     options = placed(project, Role.PREDICTIONS, array.step)
@@ -113,7 +98,7 @@ def show_predictions(session: Session, source: str, score: float, class_name: st
 
 
 def shown_source(session: Session) -> str:
-    """Name the source whose instances are shown over the stack, empty where none is."""
+    """Return the source whose instances are shown over the stack, empty where none is."""
     layer = find(session.viewer, Role.PREDICTIONS)
     return "" if layer is None else str(layer.metadata.get(SOURCE, ""))
 
@@ -132,11 +117,11 @@ def prediction_array(layer: Layer) -> PredictionArray:
 def show_labels(session: Session) -> Labels:
     """Show the labels that are corrected by hand; painting writes straight to ``labels.zarr``."""
     project, viewer = session.current, session.viewer
-    found = find(viewer, Role.LABELS)
-    if isinstance(found, Labels):
-        return found
-    data = label_data(session)
-    layer = Labels(data, name="Labels", opacity=0.6, **placed(project, Role.LABELS))
+    existing = find(viewer, Role.LABELS)
+    if isinstance(existing, Labels):
+        return existing
+    options = placed(project, Role.LABELS)
+    layer = Labels(label_data(session), name="Labels", opacity=0.6, **options)
     layer.editable = not project.read_only
     viewer.add_layer(layer)
     if layer.editable:
@@ -148,37 +133,28 @@ def show_labels(session: Session) -> Labels:
 
 
 def label_data(session: Session) -> FlatArray:
-    """Return the labels of the project as their layer takes them."""
+    """Return the labels of the project as the data of their layer."""
     return FlatArray(session.current.labels.array, in_3d(session.viewer))
 
 
 def in_3d(viewer: napari.Viewer) -> Callable[[], bool]:
-    """Give a function that tells whether the viewer shows 3D, without keeping the viewer alive."""
+    """Return a function that returns whether the viewer shows 3D; it does not keep it alive."""
     dims = weakref.ref(viewer.dims)
 
-    def asked() -> bool:
+    def shows_3d() -> bool:
         live = dims()
         return live is not None and bool(live.ndisplay == 3)
 
-    return asked
+    return shows_3d
 
 
 def describe(layer: Labels, instances: Sequence[Instance]) -> None:
-    """Let napari's status bar tell class, score and specimen of the instance under the cursor."""
-    # The first row is the background: nothing is told of it.
+    """Show class, score and specimen of the instance under the cursor in napari's status bar."""
+    # The first row is the background, of which nothing is shown.
     layer.features = {
         "index": [0, *(i.id for i in instances)],
         "class": [None, *(i.class_name for i in instances)],
         "score": [None, *(f"{i.score:.2f}" for i in instances)],
         "texture": [None, *(i.texture or None for i in instances)],
-        "specimen": [None, *(_text_or_none(i.specimen) for i in instances)],
+        "specimen": [None, *(None if i.specimen is None else str(i.specimen) for i in instances)],
     }
-
-
-def _text_or_none(value: int | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def labels_in_use(project: Project) -> bool:
-    """Whether anything was ever painted or filled into the labels."""
-    return project.labels.exists or bool(project.ledger.done(LABELS))

@@ -1,24 +1,9 @@
-"""From one annotated slice to the next."""
+"""Steps from one annotated slice to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.widgets.common.session import Session
-
-
-def annotated(project: Project) -> list[int]:
-    """Slices that are traced, wholly or in part, or hold imported instances."""
-    ledger = project.ledger
-    return sorted(set(ledger.traced()) | set(ledger.done(ANNOTATIONS)))
-
-
-def neighbour(slices: Iterable[int], z: int, direction: int) -> int | None:
-    """Nearest of `slices` after `z` (direction +1) or before it (-1), None where none is."""
-    beyond = [s for s in slices if (s - z) * direction > 0]
-    return min(beyond, key=lambda s: abs(s - z), default=None)
 
 
 def step(session: Session, direction: int) -> int:
@@ -29,17 +14,18 @@ def step(session: Session, direction: int) -> int:
     FossilError
         Where no slice is annotated, or none lies in that direction.
     """
-    slices = annotated(session.current)
+    slices = session.current.ledger.annotated()
     if not slices:
         raise FossilError(
             "No slice is annotated yet",
             advice='Import annotations in the dock "Stack", or trace a slice by hand in "Segment".',
         )
-    z = neighbour(slices, session.slice, direction)
-    if z is None:
+    beyond = [z for z in slices if (z - session.slice) * direction > 0]
+    if not beyond:
         raise FossilError(
             f"This is the {'last' if direction > 0 else 'first'} annotated slice",
             advice="Go the other way.",
         )
+    z = min(beyond) if direction > 0 else max(beyond)
     session.go_to(z)
     return z

@@ -1,4 +1,4 @@
-"""One click on the canvas: which slice and pixel the user means."""
+"""One click on the canvas, as slice and pixel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_fossiledit.widgets.common.session import Session
 
 
 class Pointer(QObject):
-    """Waits for one click on the slice; dragging still moves the view.
+    """Waits for one click on the slice; dragging moves the view as ever.
 
     Signals
     -------
@@ -35,13 +35,14 @@ class Pointer(QObject):
 
     @property
     def is_active(self) -> bool:
-        """Whether it waits for a click."""
+        """True while it waits for a click."""
         return self._waits
 
     def start(self) -> None:
-        """Wait for a click; tools that draw are put down first."""
+        """Wait for a click."""
         viewer = self.session.viewer
         self.stop()
+        # With a layer of labels or shapes selected, the click would draw.
         image = find(viewer, Role.IMAGE)
         if image is not None:
             viewer.layers.selection = {image}
@@ -51,7 +52,7 @@ class Pointer(QObject):
         self.active.emit(True)
 
     def stop(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         if not self._waits:
             return
         self._waits = False
@@ -61,7 +62,7 @@ class Pointer(QObject):
         self.active.emit(False)
 
     def _on_press(self, _: Any, event: Any) -> Iterator[None]:
-        """Tell a click from a drag: napari resumes this at every move until the release."""
+        """Distinguish a click from a drag: napari resumes this at each move until the release."""
         place, dragged = tuple(event.position), False
         yield
         while event.type == "mouse_move":
@@ -71,7 +72,7 @@ class Pointer(QObject):
             self.point(place)
 
     def point(self, place: tuple[float, ...]) -> None:
-        """Take a place in the world, (z, y, x) in um, for the click."""
+        """Handle a click at a place of the world, (z, y, x) in um."""
         self.stop()
         project = self.session.project
         if project is not None:

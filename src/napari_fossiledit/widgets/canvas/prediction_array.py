@@ -1,4 +1,4 @@
-"""Predictions as an array that is painted from the ledger when a slice is looked at."""
+"""Predictions as an array whose slices are painted from the ledger when they are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Labels = NDArray[np.uint32]
 Ranks = NDArray[np.uint16]
 ReadSlice = Callable[[int], list[Instance]]
 
-# napari takes 12 ms per million label pixels to show another threshold.
+# Larger slices are painted coarser: napari takes 12 ms per million label pixels to show another
+# threshold.
 _MOST_PIXELS = 4_000_000
 
 
@@ -37,10 +38,10 @@ class PaintedSlice:
     instances: tuple[Instance, ...]
 
     def above(self, score: float) -> Labels:
-        """Ids (y, x) of the instances of at least `score`, 0 elsewhere.
+        """Return ids (y, x) of the instances with scores >= `score`, 0 elsewhere.
 
-        Higher scores lie on top, so what a dropped instance covered has a lower score still:
-        a look-up table is enough, and moving the threshold never paints a mask again.
+        Higher scores lie on top, so what a dropped instance covers has a lower score still: a
+        look-up table is enough, and another threshold paints no mask again.
         """
         table = np.zeros(len(self.instances) + 1, dtype=np.uint32)
         for rank, instance in enumerate(self.instances, 1):
@@ -61,33 +62,30 @@ def paint_slice(instances: list[Instance], shape: tuple[int, int], step: int = 1
     ordered = sorted(instances, key=lambda i: (-i.score, i.mask.area))
     ranks = np.zeros((-(-shape[0] // step), -(-shape[1] // step)), dtype=np.uint16)
     for rank in range(len(ordered), 0, -1):
-        _stamp(ranks, ordered[rank - 1], rank, step)
+        mask = ordered[rank - 1].mask
+        y0, x0, _, _ = mask.box
+        # The first painted row and column at or after the box's corner.
+        dy, dx = -y0 % step, -x0 % step
+        crop = mask.crop()[dy::step, dx::step]
+        top, left = (y0 + dy) // step, (x0 + dx) // step
+        ranks[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = rank
     return PaintedSlice(ranks, tuple(ordered))
 
 
-def _stamp(ranks: Ranks, instance: Instance, rank: int, step: int) -> None:
-    y0, x0, _, _ = instance.mask.box
-    # The first painted row and column at or after the box's corner.
-    dy, dx = -y0 % step, -x0 % step
-    crop = instance.mask.crop()[dy::step, dx::step]
-    top, left = (y0 + dy) // step, (x0 + dx) // step
-    ranks[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = rank
-
-
 def step_for(shape: tuple[int, int]) -> int:
-    """Step at which a slice of `shape` (y, x) is painted quickly enough for a live slider."""
+    """Return the step that paints a slice of `shape` (y, x) quickly enough for a live slider."""
     return max(1, math.ceil(math.sqrt(shape[0] * shape[1] / _MOST_PIXELS)))
 
 
 class PredictionArray:
     """Instance ids (z, y, x) uint32 of a source above a score, as napari's Labels layer reads them.
 
-    Nothing is painted before a slice is asked for, and only the slice asked for last is kept.
+    A slice is painted when it is read, and only the one read last is kept.
 
     Parameters
     ----------
     read
-        Gives the instances of a slice.
+        Returns the instances of a slice.
     shape
         (z, y, x) of the stack in voxels.
     score
@@ -110,6 +108,7 @@ class PredictionArray:
         self.shape = (shape[0], -(-shape[1] // self.step), -(-shape[2] // self.step))
         self._slice_shape = shape[1:]
         self._read = read
+        # napari may read from a thread of its own.
         self._lock = threading.Lock()
         self._kept: tuple[int, PaintedSlice] | None = None
 
@@ -119,14 +118,14 @@ class PredictionArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def painted(self, z: int) -> PaintedSlice:
-        """Paint slice `z`, or take it from memory where it was painted last."""
+        """Return slice `z`, painted now unless it was the last one."""
         with self._lock:
             if self._kept is None or self._kept[0] != z:
                 self._kept = (z, paint_slice(self._read(z), self._slice_shape, self.step))
             return self._kept[1]
 
     def forget(self) -> None:
-        """Paint again when asked next; the ledger has changed."""
+        """Drop the painted slice, after a change of the ledger."""
         with self._lock:
             self._kept = None
 

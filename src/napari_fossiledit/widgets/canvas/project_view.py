@@ -8,13 +8,13 @@ from typing import Any
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.project import LABELS
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
     find,
-    labels_in_use,
     remove,
     show_image,
     show_labels,
@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.canvas.view3d import (
     reduce_photographs,
     reduced_layer,
 )
-from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec, was_cancelled
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 
@@ -51,7 +51,7 @@ class ProjectView:
         self.adopt_layers()
 
     def show(self) -> None:
-        """Replace the layers of the project before by those of the one that is open."""
+        """Replace the layers of the previous project by those of the one that is open."""
         viewer, project = self.session.viewer, self.session.project
         self.reducing.abandon()
         viewer.dims.ndisplay = 2
@@ -65,11 +65,11 @@ class ProjectView:
             viewer.title = f"{project.path.stem} - napari"
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
-            if labels_in_use(project):
+            if project.labels.exists or project.ledger.done(LABELS):
                 show_labels(self.session)
 
     def adopt_layers(self) -> None:
-        """Take over a project that was dropped on the window before."""
+        """Open a project that was dropped on the window before the docks were there."""
         for layer in self.session.viewer.layers:
             self._adopt(layer)
 
@@ -91,7 +91,7 @@ class ProjectView:
         QTimer.singleShot(0, replace_layers)
 
     def _on_layer(self, event: object) -> None:
-        """Take a dropped project over, and bind keys to the labels too.
+        """Open a dropped project, and bind keys to the labels too.
 
         A layer's own keys go before the viewer's, and napari's M takes any id.
         """
@@ -102,12 +102,12 @@ class ProjectView:
             bind(layer, self.session, PAINTING)
 
     def _on_ndisplay(self, _: object) -> None:
-        """In 3D, show a reduced copy of the photographs, which is made once."""
+        """In 3D, show a reduced copy of the photographs; it is made once, in a thread."""
         project = self.session.project
         if project is None:
             return
         if self.session.viewer.dims.ndisplay == 2:
-            # napari goes back to the slice that was shown before 3D.
+            # napari itself goes back to the slice that was shown before 3D.
             self.session.go_to(self._latest)
             return
         self._latest = self.session.slice
@@ -130,12 +130,12 @@ class ProjectView:
             move_plane(layer, z)
 
     def _on_failed(self, error: FossilError) -> None:
-        if not was_cancelled(error):
+        if not isinstance(error, CancelledError):
             show_error(error)
 
 
 def attach(session: Session) -> ProjectView:
-    """Let the viewer follow the session; the first call does it, later ones return the same."""
+    """Return the view of a session; the first call makes it, and it follows the session."""
     view = session.view
     if not isinstance(view, ProjectView):
         session.view = view = ProjectView(session)

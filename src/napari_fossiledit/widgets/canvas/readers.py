@@ -1,4 +1,4 @@
-"""What napari opens by dropping it: folders of slices, OME-Zarr, projects, COCO files.
+"""Reader of files dropped on napari: folders of slices, OME-Zarr, projects, COCO files.
 
 Nothing here needs Qt: functions return layer data tuples, and whatever they show is read lazily.
 """
@@ -6,6 +6,7 @@ Nothing here needs Qt: functions return layer data tuples, and whatever they sho
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,40 +36,31 @@ PROJECT = "fossiledit_project"
 """Key in the metadata of layers that were read from a project: its folder."""
 
 _METADATA = "fossiledit"
-_AXES = ("z", "y", "x")
-# Detections below are mostly wrong; the dock Segment has a slider for it.
+AXES = ("z", "y", "x")
+# Detections with lower scores are mostly wrong; the dock Segment has a slider for it.
 _SHOWN_SCORE = 0.5
 # Voxels; napari takes four times as many bytes for labels in 3D.
 _MOST_IN_3D = 64 * 1024**2
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """Tell how this plugin reads a path, None where it does not.
+    """Return the reader of this plugin for a path, None where it has none.
 
     It claims project folders, OME-Zarr folders, folders with PNG, JPEG or TIFF images in them,
     and COCO files. Single images are left to napari.
     """
     if not isinstance(path, str):
         return get_reader(path[0]) if len(path) == 1 else None
-    found = Path(path)
-    if found.is_dir():
-        return _reader_of_folder(found)
-    return read_coco if _looks_like_coco(found) else None
-
-
-def _reader_of_folder(folder: Path) -> Reader | None:
-    if (folder / _PROJECT_FILE).is_file():
-        return read_project
-    if is_zarr(folder) or any(is_image_name(file.name) for file in folder.iterdir()):
-        return read_stack
-    return None
-
-
-def _looks_like_coco(file: Path) -> bool:
+    file = Path(path)
+    if file.is_dir():
+        if (file / _PROJECT_FILE).is_file():
+            return read_project
+        is_stack = is_zarr(file) or any(is_image_name(each.name) for each in file.iterdir())
+        return read_stack if is_stack else None
     if file.suffix.lower() != ".json" or not file.is_file():
-        return False
+        return None
     content = file.read_bytes()
-    return all(key in content for key in (b'"images"', b'"annotations"'))
+    return read_coco if b'"images"' in content and b'"annotations"' in content else None
 
 
 def _only(path: str | Sequence[str]) -> Path:
@@ -87,11 +79,16 @@ def read_stack(path: str | Sequence[str]) -> list[LayerTuple]:
         Where the slices do not fit each other.
     """
     stack = open_stack(_only(path))
-    return [stack_layer(stack, _suggested(stack), stack.path.stem)]
+    voxel_size = None
+    if (claimed := stack.suggested_geometry()) is not None:
+        pixel, spacing, _ = claimed
+        if pixel is not None and spacing is not None:
+            voxel_size = VoxelSize(spacing, pixel, pixel)
+    return [stack_layer(stack, voxel_size, stack.path.stem)]
 
 
 def stack_layer(stack: SectionStack, voxel_size: VoxelSize | None, name: str) -> LayerTuple:
-    """Make the image layer (z, y, x), grey or RGB, of a stack.
+    """Return the image layer (z, y, x), grey or RGB, of a stack.
 
     Parameters
     ----------
@@ -106,44 +103,41 @@ def stack_layer(stack: SectionStack, voxel_size: VoxelSize | None, name: str) ->
         # The stack keeps the last slices itself; dask's own cache would take a quarter of the RAM.
         "cache": False,
         "metadata": {_METADATA: {"path": str(stack.path), "slices": list(stack.names)}},
-        **_placed(voxel_size),
+        **placed_in(voxel_size),
     }
-    if not stack.rgb:
-        options["contrast_limits"] = _contrast_limits(stack)
+    if not stack.rgb and stack.dtype == np.uint8:
+        options["contrast_limits"] = (0, 255)
+    elif not stack.rgb:
+        # 16 bit: the grey values of the middle slice.
+        middle = stack.read(len(stack) // 2)
+        low, high = int(middle.min()), int(middle.max())
+        options["contrast_limits"] = (low, max(high, low + 1))
     return (levels if len(levels) > 1 else levels[0], options, "image")
 
 
 def image_layer(project: Project) -> LayerTuple:
-    """Make the image layer of a project's photographs, in um."""
+    """Return the image layer of a project's photographs, in um."""
     return stack_layer(project.stack, project.geometry.voxel_size, project.path.stem)
 
 
-def _suggested(stack: SectionStack) -> VoxelSize | None:
-    """Voxel size of a stack, where its files tell all of it."""
-    told = stack.suggested_geometry()
-    if told is None or told.pixel_size_um is None or told.slice_spacing_um is None:
-        return None
-    return VoxelSize(told.slice_spacing_um, told.pixel_size_um, told.pixel_size_um)
+def placed_in(voxel_size: VoxelSize | None, step: int = 1) -> dict[str, Any]:
+    """Return scale, translation, units and axis labels of a layer over a stack.
 
-
-def _placed(voxel_size: VoxelSize | None, step: int = 1) -> dict[str, Any]:
-    """Scale, place, units and axis labels of a layer whose pixels are `step` pixels wide."""
+    Parameters
+    ----------
+    voxel_size
+        Sizes in um; where None, the layer is in pixels.
+    step
+        Pixels of the stack that a pixel of the layer stands for, in y and x.
+    """
     z, y, x = voxel_size.zyx if voxel_size else (1.0, 1.0, 1.0)
     return {
         "scale": (z, y * step, x * step),
+        # napari places centres of pixels: the first coarse one lies amid those it stands for.
         "translate": (0.0, y * (step - 1) / 2, x * (step - 1) / 2),
         "units": ("um",) * 3 if voxel_size else ("pixel",) * 3,
-        "axis_labels": _AXES,
+        "axis_labels": AXES,
     }
-
-
-def _contrast_limits(stack: SectionStack) -> tuple[int, int]:
-    """Range of grey values: all of them in 8 bit, those of the middle slice in 16 bit."""
-    if stack.dtype == np.uint8:
-        return (0, 255)
-    middle = stack.read(len(stack) // 2)
-    low, high = int(middle.min()), int(middle.max())
-    return (low, max(high, low + 1))
 
 
 # -------------------------------------------------------------------- projects
@@ -160,24 +154,22 @@ def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
     from napari_fossiledit.project import LABELS, Project
 
     project = Project.open(_only(path))
+    voxel_size = project.geometry.voxel_size
     layers = [image_layer(project)]
-    sources = [s.name for s in project.ledger.sources() if s.instances and s.name != LABELS]
-    layers += [_source_layer(project, name) for name in sources]
+    for source in project.ledger.sources():
+        if source.instances and source.name != LABELS:
+
+            def read(z: int, name: str = source.name) -> list[Instance]:
+                return project.ledger.instances(name, slices=[z])
+
+            layers.append(_masks_layer(read, project.shape, source.name, voxel_size, _SHOWN_SCORE))
     if project.labels.exists:
-        options = {"name": "Labels", "opacity": 0.6, **_placed(project.geometry.voxel_size)}
+        options = {"name": "Labels", "opacity": 0.6, **placed_in(voxel_size)}
         layers.append((_bounded(project.labels.array), options, "labels"))
     for _, options, _ in layers:
         # The docks take the project over from here, see `ProjectView`.
         options.setdefault("metadata", {})[PROJECT] = str(project.path)
     return layers
-
-
-def _source_layer(project: Project, source: str) -> LayerTuple:
-    def read(z: int) -> list[Instance]:
-        return project.ledger.instances(source, slices=[z])
-
-    voxel_size = project.geometry.voxel_size
-    return _masks_layer(read, project.shape, source, voxel_size, _SHOWN_SCORE)
 
 
 def _masks_layer(
@@ -187,13 +179,13 @@ def _masks_layer(
     voxel_size: VoxelSize | None,
     score: float = 0.0,
 ) -> LayerTuple:
-    """Make a Labels layer of the ids of instances, painted when a slice is looked at."""
+    """Return a Labels layer of the ids of instances, painted when a slice is shown."""
     from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
 
     array = PredictionArray(read, shape, score)
     return (
         _bounded(array),
-        {"name": name, "opacity": 0.5, **_placed(voxel_size, array.step)},
+        {"name": name, "opacity": 0.5, **placed_in(voxel_size, array.step)},
         "labels",
     )
 
@@ -229,29 +221,26 @@ def read_coco(path: str | Sequence[str]) -> list[LayerTuple]:
     file = _only(path)
     target = _target(file)
     shape = (len(target.names), *target.shape)
-    grouped: dict[str, dict[int, list[Instance]]] = {}
-    found = (i for traced in CocoFile(file, target).traced_slices() for i in traced.instances)
-    for number, instance in enumerate(found, 1):
-        slices = grouped.setdefault(instance.class_name, {})
+    by_class: dict[str, dict[int, list[Instance]]] = {}
+    area: Counter[str] = Counter()
+    instances = (i for traced in CocoFile(file, target).traced_slices() for i in traced.instances)
+    for number, instance in enumerate(instances, 1):
+        slices = by_class.setdefault(instance.class_name, {})
         slices.setdefault(instance.slice, []).append(replace(instance, id=number))
+        area[instance.class_name] += instance.mask.area
+    title, layers = file.stem.removesuffix(".coco"), []
     # Large things such as the rock face go below what lies on them.
-    ordered = sorted(grouped.items(), key=lambda group: -_area(group[1]))
-    title = file.stem.removesuffix(".coco")
-    return [
-        _masks_layer(_getter(slices), shape, f"{title}: {name}", None) for name, slices in ordered
-    ]
+    for name in sorted(by_class, key=lambda name: -area[name]):
 
+        def read(z: int, slices: dict[int, list[Instance]] = by_class[name]) -> list[Instance]:
+            return slices.get(z, [])
 
-def _getter(slices: dict[int, list[Instance]]) -> Callable[[int], list[Instance]]:
-    return lambda z: slices.get(z, [])
-
-
-def _area(slices: dict[int, list[Instance]]) -> int:
-    return sum(i.mask.area for instances in slices.values() for i in instances)
+        layers.append(_masks_layer(read, shape, f"{title}: {name}", None))
+    return layers
 
 
 def _target(file: Path) -> Target:
-    """Tell the stack that a COCO file describes by itself."""
+    """Return the stack that a COCO file describes by itself: names and size of its images."""
     from napari_fossiledit.exchange.tracings.coco_index import entries
     from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
     from napari_fossiledit.files import read_json
@@ -259,7 +248,12 @@ def _target(file: Path) -> Target:
 
     images = entries(file, read_json(file, "a COCO annotation file"), "images")
     described = [entry for entry in images if isinstance(entry, dict)]
-    sizes = {_size(entry) for entry in described}
+
+    def length(entry: dict[str, Any], key: str) -> int:
+        value = entry.get(key)
+        return value if type(value) is int and value > 0 else 0
+
+    sizes = {(length(entry, "height"), length(entry, "width")) for entry in described}
     if len(sizes) != 1 or 0 in min(sizes):
         raise FossilError(
             f"The images of {file} are not the slices of a stack",
@@ -269,12 +263,3 @@ def _target(file: Path) -> Target:
         )
     names = in_order([str(entry.get("file_name")) for entry in described])
     return Target(tuple(names), min(sizes))
-
-
-def _size(entry: dict[str, Any]) -> tuple[int, int]:
-    """Height and width that an image of a COCO file tells, 0 where it does not."""
-    height, width = (entry.get(key) for key in ("height", "width"))
-    return (
-        height if type(height) is int and height > 0 else 0,
-        width if type(width) is int and width > 0 else 0,
-    )

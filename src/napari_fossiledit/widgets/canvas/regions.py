@@ -50,7 +50,7 @@ class DrawnRegion:
 
 
 def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
-    """Ready a tool that draws on the slice; return the layer that takes the shapes.
+    """Activate a tool that draws on the slice; return the layer that takes the shapes.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
 
 
 def draw_area(session: Session) -> Shapes:
-    """Ready the tool that draws the traced area of a slice; return its layer.
+    """Activate the tool that draws the traced area of a slice; return its layer.
 
     Raises
     ------

@@ -8,11 +8,12 @@ from napari.layers import Surface
 from napari_fossiledit.widgets.canvas.joined_mesh import JoinedMeshes
 from napari_fossiledit.widgets.canvas.layers import ROLE, Role
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.canvas.readers import AXES
 from napari_fossiledit.widgets.common.session import Session
 
 
 class ReefSurfaces:
-    """The specimens' layer of a viewer.
+    """The layer of the specimens in a viewer.
 
     One layer for all: thousands of layers would make the window unusable.
 
@@ -28,7 +29,7 @@ class ReefSurfaces:
         self.layer: Surface | None = None
 
     def show(self, meshes: JoinedMeshes) -> Surface:
-        """Show meshes in place of those before."""
+        """Show meshes in place of earlier ones; return their layer."""
         self.meshes = meshes
         voxel = self.session.current.geometry.voxel_size.zyx
         layer = Surface(
@@ -39,7 +40,7 @@ class ReefSurfaces:
             vertex_colors=meshes.colours(),
             shading="none",
             units=("um", "um", "um"),
-            axis_labels=("z", "y", "x"),
+            axis_labels=AXES,
             metadata={ROLE: Role.SPECIMENS},
         )
         self.layer = layer

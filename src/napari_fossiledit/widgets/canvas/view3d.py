@@ -1,4 +1,4 @@
-"""What the viewer shows in 3D: never a whole stack at full resolution."""
+"""The viewer in 3D: it never shows a whole stack at full resolution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from napari_fossiledit.geometry import VoxelSize, ZDirection
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks.reduce import Reduced, reduced
-from napari_fossiledit.widgets.canvas.layers import AXES, ROLE, Role
+from napari_fossiledit.widgets.canvas.layers import ROLE, Role
+from napari_fossiledit.widgets.canvas.readers import AXES
 from napari_fossiledit.widgets.common.compat import camera_of
 
 SOLID = (Role.REDUCED, Role.SPECIMENS)
@@ -22,11 +23,11 @@ LONGEST = 320
 
 
 class ViewLayers:
-    """Keeps layers that are made for slices out of 3D, and those made for 3D out of the slices.
+    """Hides layers of slices in 3D, and removes layers of volumes in 2D.
 
-    The former are hidden in 3D; their arrays give nothing to a viewer that asks for a volume (see
-    `FlatArray`). The latter are taken out of the viewer in 2D: a surface reaches half a step beyond
-    the first slice, and would shift the steps of the slice slider.
+    Layers of slices also return no volume (see `FlatArray`). Layers of volumes cannot merely be
+    hidden: a surface reaches half a step beyond the first slice, and would shift the steps of the
+    slice slider.
     """
 
     def __init__(self, viewer: napari.Viewer) -> None:
@@ -37,43 +38,34 @@ class ViewLayers:
         viewer.layers.events.inserted.connect(self._on_inserted)
 
     def add_solid(self, layer: Layer) -> None:
-        """Show a layer that is made for 3D, in place of one of its role; in 2D, later."""
+        """Show a layer of a volume in 3D, in place of the one of its role."""
         self.drop_solid(Role(layer.metadata[ROLE]))
         self._aside.append(layer)
         if self._dims.ndisplay == 3:
             self._bring_back()
 
     def drop_solid(self, *roles: Role) -> None:
-        """Forget the layers of these roles, shown or not."""
+        """Remove the layers of these roles, shown or not."""
         self._aside = [lay for lay in self._aside if lay.metadata.get(ROLE) not in roles]
         for layer in [lay for lay in self._layers if lay.metadata.get(ROLE) in roles]:
             self._layers.remove(layer)
 
     def _on_ndisplay(self, _: Any) -> None:
         if self._dims.ndisplay == 3:
-            self._hide_flat()
+            shown = [lay for lay in self._layers if lay.visible and lay.metadata.get(ROLE) in FLAT]
+            self._hidden = [layer.name for layer in shown]
+            for layer in shown:
+                layer.visible = False
             self._bring_back()
-        else:
-            self._set_aside()
-            self._show_flat()
-
-    def _hide_flat(self) -> None:
-        shown = [lay for lay in self._layers if lay.visible and lay.metadata.get(ROLE) in FLAT]
-        self._hidden = [layer.name for layer in shown]
-        for layer in shown:
-            layer.visible = False
-
-    def _show_flat(self) -> None:
-        for layer in self._layers:
-            if layer.name in self._hidden:
-                layer.visible = True
-        self._hidden = []
-
-    def _set_aside(self) -> None:
+            return
         self._aside += [lay for lay in self._layers if lay.metadata.get(ROLE) in SOLID]
         for layer in self._aside:
             if layer in self._layers:
                 self._layers.remove(layer)
+        for layer in self._layers:
+            if layer.name in self._hidden:
+                layer.visible = True
+        self._hidden = []
 
     def _bring_back(self) -> None:
         selected = set(self._layers.selection)
@@ -82,7 +74,7 @@ class ViewLayers:
         self._layers.selection = selected
 
     def _on_inserted(self, event: Any) -> None:
-        """Hide also a layer of slices that is added while the viewer shows 3D."""
+        """Hide a layer of slices that is added while the viewer shows 3D."""
         layer = event.value
         if self._dims.ndisplay == 3 and layer.metadata.get(ROLE) in FLAT and layer.visible:
             layer.visible = False
@@ -90,13 +82,13 @@ class ViewLayers:
 
 
 def reduce_photographs(path: Path, *, job: Job = QUIET) -> Reduced:
-    """Make a small copy of a project's photographs; runs in a thread, with a project of its own."""
+    """Return a small copy of a project's photographs; for a thread, it opens the project itself."""
     with Project.open(path, read_only=True) as project:
         return reduced(project.stack, longest=LONGEST, job=job)
 
 
 def reduced_layer(copy: Reduced, voxel_size: VoxelSize, z: int) -> Image:
-    """Show a reduced copy as the plane of slice `z` within the rock.
+    """Return the layer of a reduced copy, cut at slice `z`.
 
     The rock is opaque: of a whole volume nothing but its hull would be seen. With Shift the plane
     can be dragged through the rock.
@@ -118,13 +110,13 @@ def reduced_layer(copy: Reduced, voxel_size: VoxelSize, z: int) -> Image:
 
 
 def plane_at(z: int, copy: Reduced) -> dict[str, Any]:
-    """Plane of slice `z` of the stack in a reduced copy."""
+    """Return the plane of slice `z` of the stack in a reduced copy."""
     middle = [n // 2 for n in copy.array.shape[1:3]]
     return {"position": (z // copy.factors[0], *middle), "normal": (1, 0, 0), "thickness": 1}
 
 
 def move_plane(layer: Image, z: int) -> None:
-    """Let the reduced photographs show slice `z` of the stack."""
+    """Move the plane of the reduced photographs to slice `z` of the stack."""
     depth = layer.metadata["factors"][0]
     layer.plane.position = (z // depth, *layer.plane.position[1:])
 

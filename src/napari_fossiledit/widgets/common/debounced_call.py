@@ -46,7 +46,7 @@ class DebouncedCall(QObject):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a result is still to come."""
+        """True while a result is still to come."""
         return self._pending is not None or self._runner.is_running
 
     def request(self, title: str, function: Callable[..., Any], *args: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +33,7 @@ Choices = Callable[[], Sequence[str]]
 
 _UNITS = ("um", "px", "deg", "s")
 _ERROR_COLOUR = "#ff6b6b"
+# Qt's spin boxes for whole numbers hold 32 bits.
 _LARGEST = 2**31 - 1
 # Behind the decimal point of um: pixels of electron microscopes have 0.005.
 _TYPED_DIGITS, _MOST_DIGITS = 4, 9
@@ -52,29 +54,23 @@ def label_of(name: str) -> str:
 
 
 def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
-    """Lowest and highest value a field accepts, None where it is open.
+    """Return the lowest and highest value a field accepts, None where it is open.
 
     An exclusive bound of a whole number moves by one; of a real number it is left to validation.
     """
-    low: float | None = None
-    high: float | None = None
-    step = 1 if field.annotation is int else 0
+    bounds: dict[str, float] = {}
     for rule in field.metadata:
-        low = _first(getattr(rule, "ge", None), _shifted(getattr(rule, "gt", None), step), low)
-        high = _first(getattr(rule, "le", None), _shifted(getattr(rule, "lt", None), -step), high)
+        for name in ("ge", "gt", "le", "lt"):
+            if getattr(rule, name, None) is not None:
+                bounds[name] = getattr(rule, name)
+    step = 1 if field.annotation is int else 0
+    low = bounds.get("ge", bounds["gt"] + step if "gt" in bounds else None)
+    high = bounds.get("le", bounds["lt"] - step if "lt" in bounds else None)
     return low, high
 
 
-def _first(*values: float | None) -> float | None:
-    return next((v for v in values if v is not None), None)
-
-
-def _shifted(value: float | None, by: int) -> float | None:
-    return None if value is None else value + by
-
-
 def step_of(value: float) -> float:
-    """Step of a spin box: a hundredth to a tenth of the default, as a power of ten."""
+    """Return the step of a spin box: a hundredth to a tenth of the default, as a power of ten."""
     return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.05
 
 
@@ -106,7 +102,7 @@ class FieldRow(QWidget):
     Parameters
     ----------
     choices
-        Values to offer in a combo box instead of free text; asked again on `refresh`.
+        Returns values to offer in a combo box instead of free text; called again by `refresh`.
     """
 
     def __init__(
@@ -125,19 +121,18 @@ class FieldRow(QWidget):
         column.setSpacing(1)
         column.addWidget(self.native)
         column.addWidget(self.error)
-        self._calm = _CalmWheel(self)
-        self._dress(label)
-        if isinstance(self.native, QDoubleSpinBox):
-            self.native.setDecimals(max(self.native.decimals(), _TYPED_DIGITS))
-
-    def _dress(self, label: str) -> None:
-        self.native.setToolTip(self.field.description or "")
+        self.native.setToolTip(field.description or "")
         self.native.setAccessibleName(label)
         self.native.setMinimumWidth(60)
+        self._calm = _CalmWheel(self)
         if isinstance(self.native, QAbstractSpinBox | QComboBox):
+            # Qt's default, WheelFocus, gives the focus to what the user only scrolls past.
             self.native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.native.installEventFilter(self._calm)
+        if isinstance(self.native, QDoubleSpinBox):
+            self.native.setDecimals(max(self.native.decimals(), _TYPED_DIGITS))
         if isinstance(self.native, QComboBox):
+            # The longest name of a model would make the dock as wide.
             self.native.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
@@ -154,15 +149,15 @@ class FieldRow(QWidget):
     def value(self, value: Any) -> None:
         if self._choices is not None and value not in _offered(self._choices, self.field):
             return
-        is_text = get_origin(self.field.annotation) is tuple
         if isinstance(self.native, QDoubleSpinBox):
             # A spin box rounds to what it shows.
             shown = self.native.decimals()
             self.native.setDecimals(max(shown, digits_of(float(value))))
+        is_text = get_origin(self.field.annotation) is tuple
         self.input.value = text_of(value) if is_text else value
 
     def refresh(self) -> None:
-        """Ask again what may be chosen, keeping the choice where it still exists."""
+        """Offer the choices of now, keeping the chosen one where it still exists."""
         if self._choices is not None:
             kept = self.input.value
             offered = _offered(self._choices, self.field)
@@ -177,31 +172,45 @@ class FieldRow(QWidget):
 
 
 def _offered(choices: Choices, field: FieldInfo) -> list[str]:
-    found = list(choices())
+    offered = list(choices())
     default = field.get_default()
-    return found if found and default in ("", *found) else [str(default), *found]
+    return offered if offered and default in ("", *offered) else [str(default), *offered]
 
 
 def _make_input(
     name: str, field: FieldInfo, label: str, choices: Choices | None
 ) -> ValueWidget[Any]:
-    kind, options = _kind_of(field)
+    """Make the input that suits the type of a field; whatever has none of its own is text."""
+    kind: Any = field.annotation
     value = field.get_default(call_default_factory=True)
+    options: dict[str, Any] = {}
     if choices is not None:
-        kind, options = str, {"choices": _offered(choices, field)}
-        value = options["choices"][0]
-    elif kind is str:
-        value = text_of(value)
+        offered = _offered(choices, field)
+        kind, value, options = str, offered[0], {"choices": offered}
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        options = {"choices": [(str(e.value).replace("_", " "), e) for e in kind]}
+    elif kind is int or kind is float:
+        low, high = bounds_of(field)
+        options = {
+            "min": kind(-_LARGEST if low is None else low),
+            "max": kind(_LARGEST if high is None else high),
+            "step": 1 if kind is int else step_of(float(field.default)),
+        }
+    elif kind is not bool:
+        kind, value = str, text_of(value)
     made = create_widget(value=value, annotation=kind, name=name, label=label, options=options)
     if not isinstance(made, ValueWidget):
         raise TypeError(f"{name} has no input for {kind}")
     if isinstance(made.native, QLineEdit):
-        made.native.setPlaceholderText(_example(field))
+        # What follows "e.g." or "empty:" in the description is shown while the field is empty.
+        text = field.description or ""
+        example = re.search(r"e\.g\. .*", text) or re.search("empty: .*", text)
+        made.native.setPlaceholderText(example[0].rstrip(".") if example else "")
     return made
 
 
 def digits_of(value: float) -> int:
-    """Digits behind the point that a spin box needs for a number, and room to type smaller ones.
+    """Return how many digits behind the point a spin box needs for a number, and to type others.
 
     Examples
     --------
@@ -212,41 +221,8 @@ def digits_of(value: float) -> int:
     return max(_TYPED_DIGITS, -int(exponent))
 
 
-def _kind_of(field: FieldInfo) -> tuple[Any, dict[str, Any]]:
-    """Type of the input of a field, and options such as its bounds."""
-    kind = field.annotation
-    if get_origin(kind) is tuple:
-        return str, {}
-    if kind is bool:
-        return kind, {}
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind, {"choices": [(str(e.value).replace("_", " "), e) for e in kind]}
-    if kind is int or kind is float:
-        return kind, _number_options(field, whole=kind is int)
-    return str, {}
-
-
-def _number_options(field: FieldInfo, *, whole: bool) -> dict[str, Any]:
-    low, high = bounds_of(field)
-    options: dict[str, Any] = {
-        "min": -_LARGEST if low is None else low,
-        "max": _LARGEST if high is None else high,
-        "step": 1 if whole else step_of(float(field.default)),
-    }
-    return {k: int(v) for k, v in options.items()} if whole else options
-
-
-def _example(field: FieldInfo) -> str:
-    """Show what a text field wants while it is empty: what follows "e.g." or "empty:"."""
-    text = field.description or ""
-    for mark in ("e.g. ", "empty: "):
-        if mark in text:
-            return mark + text.split(mark, 1)[1].rstrip(".")
-    return ""
-
-
 class ParamsForm(QWidget, Generic[P]):
-    """A form for a parameter model; the model stays the only judge of the values.
+    """A form for a parameter model; the model alone validates the values.
 
     Parameters
     ----------
@@ -257,7 +233,7 @@ class ParamsForm(QWidget, Generic[P]):
     hidden
         Fields that are not shown and keep their default.
     choices
-        For text fields: a function that gives what to offer in a combo box.
+        For text fields: a function that returns what to offer in a combo box.
     labels
         Labels other than the field's own name.
     """
@@ -282,27 +258,18 @@ class ParamsForm(QWidget, Generic[P]):
         self._general.setStyleSheet(f"color: {_ERROR_COLOUR};")
         self._general.hide()
         self.advanced = QCollapsible("More settings")
-        self._build(advanced, {"version", *hidden}, choices or {}, labels or {})
-
-    def _build(
-        self,
-        advanced: Sequence[str],
-        hidden: set[str],
-        choices: Mapping[str, Choices],
-        labels: Mapping[str, str],
-    ) -> None:
         plain, folded = _form_layout(), _form_layout()
-        for name, field in self.model.model_fields.items():
-            if name in hidden:
+        for name, field in model.model_fields.items():
+            if name in ("version", *hidden):
                 continue
-            label = labels.get(name) or field.title or label_of(name)
-            row = FieldRow(name, field, label, choices=choices.get(name))
+            label = (labels or {}).get(name) or field.title or label_of(name)
+            row = FieldRow(name, field, label, choices=(choices or {}).get(name))
             row.input.changed.connect(self._on_changed)
             self.rows[name] = row
-            _add_row(folded if name in advanced else plain, label, row)
-        self._arrange(plain, folded)
-
-    def _arrange(self, plain: QFormLayout, folded: QFormLayout) -> None:
+            text = QLabel(label)
+            text.setToolTip(row.native.toolTip())
+            text.setBuddy(row.native)
+            (folded if name in advanced else plain).addRow(text, row)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(plain)
@@ -324,7 +291,7 @@ class ParamsForm(QWidget, Generic[P]):
         self._fixed.update(values)
 
     def values(self) -> dict[str, Any]:
-        """Values of all inputs, not validated."""
+        """Return the values of all inputs, not validated."""
         return {name: row.value for name, row in self.rows.items()} | self._fixed
 
     def fill(self, **values: Any) -> None:
@@ -333,7 +300,7 @@ class ParamsForm(QWidget, Generic[P]):
             self.rows[name].value = value
 
     def refresh(self) -> None:
-        """Ask again what the combo boxes offer."""
+        """Offer the choices of now in all combo boxes."""
         for row in self.rows.values():
             row.refresh()
 
@@ -350,7 +317,7 @@ class ParamsForm(QWidget, Generic[P]):
         except ValidationError as error:
             self.complain(messages_of(error))
             raise FossilError(
-                "Some settings do not fit", advice="The fields say below them what they expect."
+                "Some settings do not fit", advice="Below each field stands what it expects."
             ) from error
         self.complain({})
         return params
@@ -367,12 +334,12 @@ class ParamsForm(QWidget, Generic[P]):
 
 
 def messages_of(error: ValidationError) -> dict[str, str]:
-    """Messages of a failed validation by the field they belong to ("" where to none)."""
-    found: dict[str, str] = {}
+    """Return messages of a failed validation by the field they belong to ("" where to none)."""
+    messages: dict[str, str] = {}
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] else ""
-        found.setdefault(name, item["msg"].removeprefix("Value error, "))
-    return found
+        messages.setdefault(name, item["msg"].removeprefix("Value error, "))
+    return messages
 
 
 def _form_layout() -> QFormLayout:
@@ -381,10 +348,3 @@ def _form_layout() -> QFormLayout:
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
     return layout
-
-
-def _add_row(layout: QFormLayout, label: str, row: FieldRow) -> None:
-    text = QLabel(label)
-    text.setToolTip(row.native.toolTip())
-    text.setBuddy(row.native)
-    layout.addRow(text, row)

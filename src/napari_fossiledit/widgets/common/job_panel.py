@@ -18,14 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.widgets.common.job_runner import (
     JobRunner,
     JobSpec,
     progress_text,
     time_text,
-    was_cancelled,
 )
 from napari_fossiledit.widgets.common.notices import show_error
 
@@ -50,10 +49,6 @@ class JobPanel(QWidget):
         self._began = 0.0
         self._latest = ""
         self._guarded: QMainWindow | None = None
-        self._lay_out()
-        self._connect()
-
-    def _lay_out(self) -> None:
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
         row.addWidget(self.button)
@@ -64,8 +59,6 @@ class JobPanel(QWidget):
         self.bar.hide()
         self.button.hide()
         self.text.hide()
-
-    def _connect(self) -> None:
         self.runner.started.connect(self._on_started)
         self.runner.progressed.connect(self._on_progress)
         self.runner.done.connect(self._on_done)
@@ -82,16 +75,19 @@ class JobPanel(QWidget):
         in_process: bool = True,
         then: Callable[[Any], None] | None = None,
     ) -> bool:
-        """Start a workflow; refuse with a message where one is still running.
+        """Start a workflow; show a message where one is still running.
 
         Parameters
         ----------
+        in_process
+            See `JobSpec`.
         then
             Gets the result, in the window's thread.
 
         Returns
         -------
-        Whether it was started.
+        bool
+            Whether it was started.
         """
         try:
             self.runner.start(JobSpec(title, function, args, in_process), then)
@@ -113,7 +109,10 @@ class JobPanel(QWidget):
         self.button.show()
         self.say(f"{job.title} ...")
         self._clock.start()
-        self._guard(self.window())
+        window = self.window()
+        if isinstance(window, QMainWindow) and window is not self._guarded:
+            self._guarded = window
+            window.installEventFilter(self)
 
     def _on_progress(self, progress: Progress) -> None:
         if self.runner.is_cancelling:
@@ -124,10 +123,10 @@ class JobPanel(QWidget):
         self.say(self._latest)
 
     def _show_time(self) -> None:
-        """Before the first report there is only the time that went by."""
+        """Show the time that went by until the first report arrives."""
         if self.runner.job is not None and not self._latest and not self.runner.is_cancelling:
-            gone = time_text(time.monotonic() - self._began)
-            self.say(f"{self.runner.job.title} ... {gone}")
+            elapsed = time_text(time.monotonic() - self._began)
+            self.say(f"{self.runner.job.title} ... {elapsed}")
 
     def _on_cancel(self) -> None:
         self.runner.cancel()
@@ -139,7 +138,7 @@ class JobPanel(QWidget):
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
 
     def _on_failed(self, error: FossilError) -> None:
-        if was_cancelled(error):
+        if isinstance(error, CancelledError):
             self.say("Stopped. What was finished before is kept.")
             return
         self.say(str(error))
@@ -150,26 +149,18 @@ class JobPanel(QWidget):
         self.bar.hide()
         self.button.hide()
 
-    def _guard(self, window: QWidget | None) -> None:
-        if isinstance(window, QMainWindow) and window is not self._guarded:
-            self._guarded = window
-            window.installEventFilter(self)
-
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Ask before the window closes on a running job."""
+        """Show a question before the window closes on a running job."""
         if event is None or event.type() != QEvent.Type.Close or not self.runner.is_running:
             return False
-        if not self._may_stop():
-            event.ignore()
-            return True
-        self.runner.abandon()
-        return False
-
-    def _may_stop(self) -> bool:
         title = self.runner.job.title if self.runner.job else "A job"
         answer = QMessageBox.question(
             self.window(),
             "Close the window?",
             f"{title} is still running. Stop it and close? What is finished is kept.",
         )
-        return answer == QMessageBox.StandardButton.Yes
+        if answer != QMessageBox.StandardButton.Yes:
+            event.ignore()
+            return True
+        self.runner.abandon()
+        return False

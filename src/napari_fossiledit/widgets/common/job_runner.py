@@ -1,4 +1,4 @@
-"""Between a running workflow and the window: a thread that waits, signals that tell."""
+"""Run a workflow away from the window's thread; progress and result arrive as signals."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import FunctionWorker, create_worker
 
-from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
 from napari_fossiledit.jobs.process import unexpected
 from napari_fossiledit.progress import Job, Progress
 
 #: Figures of a report that fit into the one line below a progress bar.
-_TOLD = ("loss", "validation")
+_SHOWN_VALUES = ("loss", "validation")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a job came to: a result or an error, never an exception in a worker.
+class JobOutcome:
+    """Result or error of a job.
 
-    superqt keeps a ``RuntimeError`` of a worker to itself (torch's lack of memory is one), so none
-    may leave the function that the worker runs.
+    An error is a value here: superqt swallows a ``RuntimeError`` of a worker (torch's lack of
+    memory is one), and then neither ``errored`` nor ``finished`` is emitted.
     """
 
     ticket: int
@@ -41,7 +41,7 @@ class JobSpec:
     title
         What it does, for the user, e.g. ``"Training"``.
     function, args
-        A module-level function that takes `args`, ``job``.
+        Module-level function, called with `args` and the keyword ``job``.
     in_process
         Whether it runs in a spawned process, as everything must that is long or touches torch.
     """
@@ -58,7 +58,7 @@ class JobRunner(QObject):
     Signals
     -------
     started(JobSpec), progressed(Progress), done(object), failed(FossilError), stopped()
-        ``stopped`` comes last, whatever the job came to.
+        ``stopped`` comes last, after success, failure and cancelling.
     """
 
     started = Signal(object)
@@ -76,12 +76,12 @@ class JobRunner(QObject):
 
     @property
     def is_running(self) -> bool:
-        """Whether a job is under way."""
+        """True while a job runs."""
         return self.job is not None
 
     @property
     def is_cancelling(self) -> bool:
-        """Whether the running job was asked to stop."""
+        """True once the running job was cancelled."""
         return self.is_running and self._stop.is_set()
 
     def start(self, job: JobSpec, then: Callable[[Any], None] | None = None) -> None:
@@ -99,7 +99,7 @@ class JobRunner(QObject):
             )
         self.job, self._then, self._stop = job, then, threading.Event()
         ticket = self._tickets.draw()
-        worker: FunctionWorker[Outcome] = create_worker(
+        worker: FunctionWorker[JobOutcome] = create_worker(
             self._work, job, ticket, self._stop, _start_thread=False, _ignore_errors=True
         )
         worker.returned.connect(self._finish)
@@ -107,34 +107,34 @@ class JobRunner(QObject):
         worker.start()
 
     def cancel(self) -> None:
-        """Ask the running job to stop; what it finished before is kept."""
+        """Request the running job to stop; what it finished before is kept."""
         self._stop.set()
 
     def abandon(self) -> None:
-        """Ask the running job to stop and take no more notice of it."""
+        """Request the running job to stop; its reports and its result are dropped."""
         self.cancel()
         self._tickets.draw()
         self.job = None
 
-    def _work(self, job: JobSpec, ticket: int, stop: threading.Event) -> Outcome:
-        """Run the job and catch whatever comes out of it (in the worker's thread)."""
+    def _work(self, spec: JobSpec, ticket: int, stop: threading.Event) -> JobOutcome:
+        """Run a job in the worker's thread; return its result or any error."""
 
         def report(progress: Progress) -> None:
-            self._report(ticket, progress)
+            if self._tickets.is_current(ticket):
+                self.progressed.emit(progress)
 
+        job = Job(report, stop.is_set)
         try:
-            return Outcome(ticket, _call(job, report, stop))
+            if spec.in_process:
+                return JobOutcome(ticket, run_in_process(spec.function, *spec.args, job=job))
+            return JobOutcome(ticket, spec.function(*spec.args, job=job))
         except FossilError as error:
-            return Outcome(ticket, error=error)
+            return JobOutcome(ticket, error=error)
         # The border of the thread: whatever went wrong has to reach the user as a message.
         except Exception as error:  # noqa: BLE001
-            return Outcome(ticket, error=unexpected(error))
+            return JobOutcome(ticket, error=unexpected(error))
 
-    def _report(self, ticket: int, progress: Progress) -> None:
-        if self._tickets.is_current(ticket):
-            self.progressed.emit(progress)
-
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: JobOutcome) -> None:
         if not self._tickets.is_current(outcome.ticket):
             return
         self.job, then = None, self._then
@@ -150,14 +150,8 @@ class JobRunner(QObject):
             self.stopped.emit()
 
 
-def _call(job: JobSpec, report: Callable[[Progress], None], stop: threading.Event) -> Any:
-    if job.in_process:
-        return run_in_process(job.function, *job.args, job=Job(report, stop.is_set))
-    return job.function(*job.args, job=Job(report, stop.is_set))
-
-
 def time_text(seconds: float) -> str:
-    """Show a time as minutes and seconds.
+    """Return a time as minutes and seconds.
 
     Examples
     --------
@@ -170,7 +164,7 @@ def time_text(seconds: float) -> str:
 
 
 def progress_text(progress: Progress) -> str:
-    """Show a report in one line.
+    """Return a report in one line.
 
     Examples
     --------
@@ -180,11 +174,6 @@ def progress_text(progress: Progress) -> str:
     parts = [f"{progress.done} of {progress.total}" if progress.total else f"{progress.done}"]
     if progress.eta_s is not None and progress.done < progress.total:
         parts.append(f"{time_text(progress.eta_s)} left")
-    parts += [f"{k} {v:.3g}" for k, v in progress.values.items() if k in _TOLD]
+    parts += [f"{k} {v:.3g}" for k, v in progress.values.items() if k in _SHOWN_VALUES]
     text = ", ".join(parts)
     return f"{progress.message}: {text}" if progress.message else text
-
-
-def was_cancelled(error: FossilError) -> bool:
-    """Whether the job stopped because the user asked for it."""
-    return isinstance(error, CancelledError)

@@ -1,4 +1,4 @@
-"""What forms offer for a model and for the backend that computes it."""
+"""Choices of forms: the model, and the backend that computes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the window tells what happened: napari's notifications, with advice, never a traceback."""
+"""Messages to the user: napari's notifications, with advice, never a traceback."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def show_error(error: FossilError) -> None:
 
 
 def show_done(text: str) -> None:
-    """Tell that something is done."""
+    """Show that something is done."""
     show_info(text)
 
 
 def show_notes(result: object) -> None:
-    """Tell what a workflow notes for the user beside its figures, if it does."""
+    """Show the notes that a result holds beside its figures, if any."""
     for note in getattr(result, "notes", ()):
         show_info(note)
 
@@ -36,11 +36,11 @@ def errors_shown() -> Iterator[None]:
 
 
 def summary_text(done: str, result: object) -> str:
-    """Tell in one line what a workflow came to, from the plain values of its summary."""
+    """Return one line about a result: `done` and the plain values of its summary."""
     summary = result.summary() if hasattr(result, "summary") else {}
-    told_values = [f"{k.replace('_', ' ')} {v}" for k, v in summary.items() if _is_plain(v)]
-    return f"{done}: {', '.join(told_values)}." if told_values else f"{done}."
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
+    values = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in summary.items()
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
+    ]
+    return f"{done}: {', '.join(values)}." if values else f"{done}."

@@ -12,7 +12,7 @@ from napari_fossiledit.errors import FossilError
 
 
 class Pick(Enum):
-    """What the dialog lets the user choose."""
+    """Kind of path that the file dialog offers."""
 
     FOLDER = auto()
     OPEN_FILE = auto()
@@ -56,11 +56,11 @@ class PathRow(QWidget):
         row.addWidget(self.line, 1)
         row.addWidget(self.button)
         self.button.clicked.connect(self.browse)
-        self.line.editingFinished.connect(self._tell)
+        self.line.editingFinished.connect(self._emit)
 
     @property
     def text(self) -> str:
-        """What is in the line."""
+        """Text of the line."""
         return self.line.text().strip()
 
     @text.setter
@@ -82,11 +82,11 @@ class PathRow(QWidget):
         return Path(self.text).expanduser()
 
     def browse(self) -> None:
-        """Let the user choose in the file dialog."""
+        """Open the file dialog and take its choice."""
         chosen = ask_path(self, self._pick, f"Choose the {self.what}", self.text, self._kinds)
         if chosen:
             self.text = chosen
-            self._tell()
+            self._emit()
 
-    def _tell(self) -> None:
+    def _emit(self) -> None:
         self.changed.emit(self.text)

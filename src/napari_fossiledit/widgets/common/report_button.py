@@ -10,27 +10,27 @@ from qtpy.QtWidgets import QPushButton
 
 
 class ReportButton(QPushButton):
-    """Opens the latest report; can be pressed once there is one.
+    """Opens the latest report in the browser; enabled once there is one.
 
     Attributes
     ----------
     report
-        The page, None where there is none yet.
+        HTML file of the report, None where there is none yet.
     """
 
     def __init__(self) -> None:
         super().__init__("Open the report")
-        self.setToolTip("Open the page in the browser; it stays in the project folder.")
+        self.setToolTip("Open the report in the browser; its file stays in the project folder.")
         self.report: Path | None = None
         self.setEnabled(False)
         self.clicked.connect(self.open)
 
     def take(self, report: Path | None) -> None:
-        """Open this page from now on."""
+        """Open this report from now on."""
         self.report = report
         self.setEnabled(report is not None)
 
     def open(self) -> None:
-        """Open the page in the browser."""
+        """Open the report in the browser."""
         if self.report is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.report)))

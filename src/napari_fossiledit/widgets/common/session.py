@@ -1,4 +1,4 @@
-"""The open project of a viewer, and who is told when it changes."""
+"""The open project of a viewer, and signals when it changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_fossiledit.project import Project
 
 
 class Session(QObject):
-    """What the docks of one viewer share: the project, and events when it changes.
+    """The project that the docks of one viewer share, and signals when it changes.
 
     Signals
     -------
@@ -23,14 +23,14 @@ class Session(QObject):
         Another project was opened, or the project was closed.
     annotations_changed, models_changed, predictions_changed, specimens_changed, mud_changed,
     edits_changed
-        That part of the project folder changed; readers ask the project again.
+        That part of the project folder changed; whoever shows it reads it again.
     slice_changed(int)
         The viewer shows another slice.
     trace_requested
         The user pressed the key that makes annotations of the shown slice's labels.
     preview_requested, swap_requested
-        The user pressed the key that shows or hides the perturbed slice, or that swaps what was
-        found before an edit and with it.
+        The user pressed the key that shows or hides the perturbed slice, or that swaps the
+        instances before an edit and with it.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Session(QObject):
         project.close()
 
     def while_open(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Make `then` do nothing once another project is open: a job may end after that."""
+        """Return `then`, to do nothing once another project is open: a job may end after that."""
         project = self._project
 
         def called(result: Any) -> None:

@@ -14,7 +14,7 @@ _NOWHERE = QModelIndex()
 
 
 def cell_text(value: Any) -> str:
-    """Show a value in a cell: real numbers with four digits, nothing for None."""
+    """Return a value as the text of a cell: real numbers with four digits, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -37,15 +37,15 @@ class RowsModel(QAbstractTableModel):
         self.endResetModel()
 
     def rowCount(self, parent: Index = _NOWHERE) -> int:  # noqa: N802
-        """Count rows."""
+        """Return the number of rows."""
         return 0 if parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: Index = _NOWHERE) -> int:  # noqa: N802
-        """Count columns."""
+        """Return the number of columns."""
         return 0 if parent.isValid() else len(self.keys)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Give text to show, the value to sort by, or the alignment of a cell."""
+        """Return text to show, the value to sort by, or the alignment of a cell."""
         value = self.rows[index.row()].get(self.keys[index.column()])
         if role == Qt.ItemDataRole.DisplayRole:
             return cell_text(value)
@@ -61,7 +61,7 @@ class RowsModel(QAbstractTableModel):
         orientation: Qt.Orientation,
         role: int = Qt.ItemDataRole.DisplayRole,
     ) -> Any:
-        """Give the heading of a column."""
+        """Return the heading of a column."""
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return self.headings[section]
         return None
@@ -94,13 +94,6 @@ class Table(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setMinimumHeight(140)
-        self._narrow()
-        selection = self.selectionModel()
-        if selection is not None:
-            selection.currentRowChanged.connect(self._on_row)
-        self.doubleClicked.connect(self._on_double_click)
-
-    def _narrow(self) -> None:
         numbers, heads = self.verticalHeader(), self.horizontalHeader()
         if numbers is not None:
             numbers.hide()
@@ -108,21 +101,17 @@ class Table(QTableView):
         if heads is not None:
             heads.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
             heads.setStretchLastSection(True)
+        selection = self.selectionModel()
+        if selection is not None:
+            selection.currentRowChanged.connect(lambda index, _: self._emit(self.chosen, index))
+        self.doubleClicked.connect(lambda index: self._emit(self.opened, index))
 
     def show_rows(self, rows: Sequence[Row]) -> None:
         """Replace all rows, keeping the order the user chose."""
         self.rows.show(rows)
 
-    def _on_row(self, index: Index, _: Index) -> None:
-        row = self._row_at(index)
-        if row is not None:
-            self.chosen.emit(row)
-
-    def _on_double_click(self, index: Index) -> None:
-        row = self._row_at(index)
-        if row is not None:
-            self.opened.emit(row)
-
-    def _row_at(self, index: Index) -> Row | None:
-        place = self._sorted.mapToSource(index).row()
-        return self.rows.rows[place] if 0 <= place < len(self.rows.rows) else None
+    def _emit(self, signal: Any, index: Index) -> None:
+        """Emit the row at an index of the sorted table; a cleared selection has none."""
+        row = self._sorted.mapToSource(index).row()
+        if 0 <= row < len(self.rows.rows):
+            signal.emit(self.rows.rows[row])

@@ -97,13 +97,13 @@ class ReefDock(Dock):
         )
 
     def _sources(self) -> list[str]:
-        """Give the sources to link, those that hold instances first."""
+        """Return the sources to link, those that hold instances first."""
         project = self.session.project
-        found = shown_sources(project) if project is not None else []
-        return list(dict.fromkeys([*found, ANNOTATIONS, LABELS]))
+        sources = shown_sources(project) if project is not None else []
+        return list(dict.fromkeys([*sources, ANNOTATIONS, LABELS]))
 
     def refresh(self) -> None:
-        """Forget the specimens of the project before."""
+        """Clear the table of the previous project."""
         self.linking.refresh()
         self.table.show_rows([])
         self.table.hide()
@@ -146,7 +146,7 @@ class ReefDock(Dock):
         self.surfaces.show(scene.meshes)
         viewer.reset_view()
         camera_of(viewer).set_view_direction(_LOOKING, _UP)
-        # Once more: how much room the specimens take depends on where they are seen from.
+        # Once more: how large the specimens appear depends on where they are seen from.
         viewer.reset_view(reset_camera_angle=False)
 
     def _show_all(self) -> None:
@@ -187,7 +187,7 @@ class ReefDock(Dock):
 
 
 def in_mm(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Add volume and surface in mm, which are easier to compare than um."""
+    """Return a record with volume and surface in mm too, easier to compare than in um."""
     volume, surface = record.get("volume_um3"), record.get("surface_um2")
     return {
         **record,

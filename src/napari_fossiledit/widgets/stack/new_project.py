@@ -28,7 +28,7 @@ DIRECTION = (
 
 @dataclass(frozen=True)
 class StackLook:
-    """What a first look at photographs tells."""
+    """Size, warnings and claimed voxel size of photographs that are no project yet."""
 
     slices: int
     rows: int
@@ -37,14 +37,14 @@ class StackLook:
     suggested: SuggestedGeometry | None
 
     def text(self) -> str:
-        """Tell it to the user."""
+        """Return a text for the user."""
         size = f"{self.slices} slices of {self.columns} x {self.rows} pixels."
         origin = f"Voxel size taken from {self.suggested.origin}." if self.suggested else ""
         return "\n".join(filter(None, [size, origin, *self.warnings]))
 
 
 def look_at_stack(path: Path, *, job: Job) -> StackLook:
-    """Open a stack and tell what it is; runs in a thread, for it reads every header."""
+    """Open a stack and look at it; for a thread, as it reads every header."""
     del job
     stack = new.open_source(path)
     try:
@@ -83,26 +83,25 @@ class NewProject(QWidget):
         )
         self.look = note("")
         self.make = button("Create project", "Make the project folder and open it.", self._create)
-        self._lay_out()
-        self.photographs.changed.connect(self._on_photographs)
-
-    def _lay_out(self) -> None:
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         inside = section(outer, "New project")
-        file_button = button(
-            "Choose a single file instead ...",
-            "A multi-page TIFF or an outline file.",
-            self._browse_file,
-        )
         paths = QFormLayout()
         paths.addRow("Photographs", self.photographs)
-        paths.addRow("", file_button)
+        paths.addRow(
+            "",
+            button(
+                "Choose a single file instead ...",
+                "A multi-page TIFF or an outline file.",
+                self._browse_file,
+            ),
+        )
         paths.addRow("Project", self.folder)
         inside.addLayout(paths)
         for widget in (self.look, self.form, note(DIRECTION), self.make):
             inside.addWidget(widget)
         self.look.hide()
+        self.photographs.changed.connect(self._on_photographs)
 
     def _browse_file(self) -> None:
         row = PathRow("stack file", Pick.OPEN_FILE)
@@ -133,8 +132,8 @@ class NewProject(QWidget):
         if look.suggested is None:
             return
         pixel, spacing, _ = look.suggested
-        found = {"pixel_size": pixel, "slice_spacing": spacing}
-        self.form.fill(**{name: value for name, value in found.items() if value})
+        sizes = {"pixel_size": pixel, "slice_spacing": spacing}
+        self.form.fill(**{name: value for name, value in sizes.items() if value})
 
     def _create(self) -> None:
         params = self.form.read()

@@ -1,4 +1,4 @@
-"""The dock *Stack*: the photographs, the slices that are traced, and what comes in and out."""
+"""The dock *Stack*: photographs, traced slices, import and export of annotations."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StackDock(Dock):
         self.slice.setAccessibleName("Slice")
         self.slice.setToolTip("Slice to show, counted from 0.")
         self.slice.setKeyboardTracking(False)
-        self.slice.valueChanged.connect(self._go)
+        self.slice.valueChanged.connect(self.session.go_to)
         self.name = note("")
         form = QFormLayout()
         form.addRow("Slice", self.slice)
@@ -93,7 +93,7 @@ class StackDock(Dock):
                     "Every fossil of this slice is annotated: training and evaluation may use it.",
                     self._trace_whole,
                 ),
-                button("Not traced", "Take the mark of this slice away.", self._untrace),
+                button("Not traced", "Remove the mark from this slice.", self._untrace),
             )
         )
         inside.addWidget(
@@ -108,7 +108,7 @@ class StackDock(Dock):
         )
         self.pin = button("Pin this slice", "", self._toggle_pin)
         self.pin.setToolTip(
-            "Pinned slices only judge: no model is trained on them, none is tuned on them."
+            "Pinned slices only test models: none is trained on them, none is tuned on them."
         )
         inside.addWidget(self.pin)
 
@@ -168,9 +168,9 @@ class StackDock(Dock):
         project = self.session.project
         if project is None:
             return
-        found, pinned = project.ledger.traced(), project.settings.pinned_slices
-        whole = format_slices([z for z, part in found.items() if part is None])
-        partly = format_slices([z for z, part in found.items() if part is not None])
+        traced, pinned = project.ledger.traced(), project.settings.pinned_slices
+        whole = format_slices([z for z, part in traced.items() if part is None])
+        partly = format_slices([z for z, part in traced.items() if part is not None])
         lines = [f"Traced: {whole or 'none'}"]
         lines += [f"Traced in part: {partly}"] if partly else []
         lines += [f"Pinned for judging: {format_slices(pinned)}"] if pinned else []
@@ -181,9 +181,6 @@ class StackDock(Dock):
     def _open(self, path: Path) -> None:
         with errors_shown():
             self.session.open(path)
-
-    def _go(self, z: int) -> None:
-        self.session.go_to(z)
 
     def _trace_whole(self) -> None:
         self.session.writable.ledger.set_traced(self.session.slice, None)

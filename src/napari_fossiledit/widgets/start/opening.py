@@ -28,7 +28,7 @@ DOCKS: dict[str, Callable[[napari.Viewer], Dock]] = {
 
 
 def show_dock(session: Session, title: str) -> Dock:
-    """Bring a dock of the plugin to the front, making it where it is not there yet."""
+    """Bring a dock of the plugin to the front; make it where there is none yet."""
     dock = session.docks.get(title)
     if dock is None:
         dock = DOCKS[title](session.viewer)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from napari_fossiledit.params.reef import ReefParams
 from napari_fossiledit.samples.reef import Reef, ReefSlice
 from napari_fossiledit.stacks.section import as_dask
-from napari_fossiledit.widgets.canvas.readers import LayerTuple
+from napari_fossiledit.widgets.canvas.readers import LayerTuple, placed_in
 
 #: Small enough to be made while the user waits; another seed than the shipped model's.
 SAMPLE = ReefParams(slices=12, size=320, seed=7)
 
 
-class _Shown:
-    """One array of each slice of a reef."""
+class _LazySlices:
+    """One array of each slice of a reef, made when it is read."""
 
     def __init__(
         self, shape: tuple[int, ...], dtype: type[np.generic], read: Callable[[int], NDArray[Any]]
@@ -31,7 +31,7 @@ class _Shown:
 
 
 def open_sample_reef() -> list[LayerTuple]:
-    """Make a small reef: its photographs (z, y, x, 3) and the truth about its archaeocyathids."""
+    """Return a small reef: photographs (z, y, x, 3) and the true labels of archaeocyathids."""
     reef = Reef(SAMPLE)
 
     @lru_cache(maxsize=SAMPLE.slices)
@@ -39,13 +39,9 @@ def open_sample_reef() -> list[LayerTuple]:
         return reef.slice(z)
 
     shape = SAMPLE.shape_zyx
-    image = _Shown((*shape, 3), np.uint8, lambda z: made(z).rgb)
-    truth = _Shown(shape, np.uint32, lambda z: made(z).specimens.astype(np.uint32))
-    placed = {
-        "scale": reef.geometry.voxel_size.zyx,
-        "units": ("um",) * 3,
-        "axis_labels": ("z", "y", "x"),
-    }
+    image = _LazySlices((*shape, 3), np.uint8, lambda z: made(z).rgb)
+    truth = _LazySlices(shape, np.uint32, lambda z: made(z).specimens.astype(np.uint32))
+    placed = placed_in(reef.geometry.voxel_size)
     return [
         (as_dask(image), {"name": "Sample reef", "rgb": True, **placed}, "image"),
         (as_dask(truth), {"name": "Archaeocyathids (truth)", "opacity": 0.5, **placed}, "labels"),

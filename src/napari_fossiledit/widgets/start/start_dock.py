@@ -36,7 +36,7 @@ WELCOME = (
 )
 _OTHER_KEYS = (
     Shortcut("Left / Right", "previous / next slice", lambda _: None),
-    Shortcut("Ctrl-Z", "take back a brush stroke", lambda _: None),
+    Shortcut("Ctrl-Z", "undo a brush stroke", lambda _: None),
 )
 
 
@@ -47,9 +47,9 @@ class ChecklistStep:
     Attributes
     ----------
     title, state
-        What is to be done, and how far it is.
+        What is to be done, and how much of it is done.
     done
-        Whether it needs no more attention.
+        Whether all of it is done.
     dock
         Title of the dock where it is done.
     """
@@ -61,54 +61,50 @@ class ChecklistStep:
 
 
 def steps_of(project: Project | None) -> list[ChecklistStep]:
-    """Tell how far a project is on the way from photographs to specimens."""
+    """Return how far a project is on the way from photographs to specimens."""
     if project is None:
-        return [
-            ChecklistStep("Photographs", "Make a project of a folder of photographs.", False, STACK)
-        ]
+        state = "Make a project of a folder of photographs."
+        return [ChecklistStep("Photographs", state, False, STACK)]
+    slices, ledger = project.shape[0], project.ledger
+    traced, models = len(ledger.traced()), project.models()
+    predicted = max((source.slices for source in ledger.predictions()), default=0)
+    edits = [record.state for record in project.edits.sound()]
+    kept = edits.count(EditState.KEPT)
+    specimens = count_linked(project)
+
     return [
-        ChecklistStep("Photographs", f"{project.shape[0]} slices", True, STACK),
-        _traced(project),
-        _model(project),
-        _predicted(project),
-        _edited(project),
-        _linked(project),
+        ChecklistStep("Photographs", f"{slices} slices", True, STACK),
+        ChecklistStep(
+            "Traced slices",
+            f"{traced} slices" if traced else "Import annotations, or trace a slice by hand.",
+            traced > 0,
+            STACK,
+        ),
+        ChecklistStep(
+            "Model",
+            ", ".join(models) or f"Train one, or use {', '.join(shipped_models())} as it is.",
+            bool(models),
+            SEGMENT,
+        ),
+        ChecklistStep(
+            "Predictions",
+            f"{predicted} of {slices} slices" if predicted else "Let a model find the fossils.",
+            predicted == slices,
+            SEGMENT,
+        ),
+        ChecklistStep(
+            "Edits",
+            f"{kept} of {len(edits)} kept" if edits else "See what misleads the model; rewrite it.",
+            kept > 0,
+            PROBE_EDIT,
+        ),
+        ChecklistStep(
+            "Reef in 3D",
+            f"{specimens} specimens" if specimens else "Link instances through the slices.",
+            specimens > 0,
+            REEF,
+        ),
     ]
-
-
-def _traced(project: Project) -> ChecklistStep:
-    count = len(project.ledger.traced())
-    text = f"{count} slices" if count else "Import annotations, or trace a slice by hand."
-    return ChecklistStep("Traced slices", text, count > 0, STACK)
-
-
-def _model(project: Project) -> ChecklistStep:
-    models = project.models()
-    text = (
-        ", ".join(models)
-        if models
-        else f"Train one, or use {', '.join(shipped_models())} as it is."
-    )
-    return ChecklistStep("Model", text, bool(models), SEGMENT)
-
-
-def _predicted(project: Project) -> ChecklistStep:
-    best = max((s.slices for s in project.ledger.predictions()), default=0)
-    text = f"{best} of {project.shape[0]} slices" if best else "Let a model find the fossils."
-    return ChecklistStep("Predictions", text, best == project.shape[0], SEGMENT)
-
-
-def _edited(project: Project) -> ChecklistStep:
-    states = [record.state for record in project.edits.sound()]
-    kept = states.count(EditState.KEPT)
-    text = f"{kept} of {len(states)} kept" if states else "See what misleads the model; rewrite it."
-    return ChecklistStep("Edits", text, kept > 0, PROBE_EDIT)
-
-
-def _linked(project: Project) -> ChecklistStep:
-    count = count_linked(project)
-    text = f"{count} specimens" if count else "Link instances through the slices."
-    return ChecklistStep("Reef in 3D", text, count > 0, REEF)
 
 
 class StartHere(Dock):
@@ -116,17 +112,7 @@ class StartHere(Dock):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, WELCOME)
-        self._build_buttons()
-        self.grid = QGridLayout()
-        self.grid.setColumnStretch(1, 1)
-        section(self.always, "What to do next").addLayout(self.grid)
-        keys = section(self.always, "Keys")
-        keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
-        self._connect()
-        self._on_project()
-
-    def _build_buttons(self) -> None:
-        for made in (
+        for opener in (
             button(
                 "New project from photographs ...",
                 "Make a project of a folder with one photograph per slice.",
@@ -139,19 +125,22 @@ class StartHere(Dock):
                 self._sample,
             ),
         ):
-            made.setMinimumHeight(34)
-            self.always.addWidget(made)
-
-    def _connect(self) -> None:
-        session = self.session
+            opener.setMinimumHeight(34)
+            self.always.addWidget(opener)
+        self.grid = QGridLayout()
+        self.grid.setColumnStretch(1, 1)
+        section(self.always, "What to do next").addLayout(self.grid)
+        keys = section(self.always, "Keys")
+        keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
         for signal in (
-            session.annotations_changed,
-            session.models_changed,
-            session.predictions_changed,
-            session.specimens_changed,
-            session.edits_changed,
+            self.session.annotations_changed,
+            self.session.models_changed,
+            self.session.predictions_changed,
+            self.session.specimens_changed,
+            self.session.edits_changed,
         ):
             signal.connect(self.refresh)
+        self._on_project()
 
     def refresh(self) -> None:
         """Show how far the open project is."""

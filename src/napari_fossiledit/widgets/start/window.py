@@ -75,7 +75,7 @@ def picture(project: Path, source: str, path: Path) -> None:
 
 
 def _settle() -> None:
-    """Let the window draw."""
+    """Process events until the window has drawn itself."""
     end = time.monotonic() + _SETTLE_S
     while time.monotonic() < end:
         QApplication.processEvents()
