@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import pkgutil
@@ -22,8 +23,9 @@ WINDOW_FIXTURES = {"make_napari_viewer", "qapp", "qtbot"}
 _SETTINGS = tempfile.TemporaryDirectory(prefix="fossiledit-tests-")
 os.environ["XDG_CACHE_HOME"] = str(Path(_SETTINGS.name) / "cache")
 os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS.name) / "settings.yaml")
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, str(min(2, os.cpu_count() or 1)))
+    os.environ.setdefault(_name, str(max(1, min(2, (os.cpu_count() or 1) // _WORKERS))))
 if sys.platform == "linux":
     # napari draws with OpenGL, which Qt's "offscreen" platform does not have.
     os.environ["QT_QPA_PLATFORM"] = "xcb"
@@ -57,6 +59,17 @@ def _opens_window(item: pytest.Item) -> bool:
 def pytest_unconfigure() -> None:
     """Remove the temporary settings."""
     _SETTINGS.cleanup()
+
+
+@pytest.fixture(scope="session")
+def qapp(qapp: Any) -> Any:
+    """Take all that was made before the first window out of the garbage collection.
+
+    napari collects whenever a layer is removed, and searches every object of torch each time.
+    """
+    gc.collect()
+    gc.freeze()
+    return qapp
 
 
 @pytest.fixture(scope="session")
