@@ -24,6 +24,7 @@ check "npe2 validate" npe2 validate --imports napari-fossiledit
 [[ "${1:-}" == --no-tests ]] && exit $((${#failed[@]} > 0))
 
 printf '== pytest\n'
-pytest -q "$@"
+# File by file and in their order: windows come last in every process (tests/conftest.py).
+pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 tests=$?
 exit $((tests != 0 ? tests : ${#failed[@]} > 0))
