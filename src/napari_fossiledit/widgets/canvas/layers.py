@@ -134,6 +134,7 @@ def show_labels(session: Session) -> Labels:
 
 def label_data(session: Session) -> FlatArray:
     """Return the labels of the project as the data of their layer."""
+    # The zarr array itself: painting into a layer of a dask array would write nothing.
     return FlatArray(session.current.labels.array, in_3d(session.viewer))
 
 

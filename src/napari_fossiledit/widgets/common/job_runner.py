@@ -99,6 +99,8 @@ class JobRunner(QObject):
             )
         self.job, self._then, self._stop = job, then, threading.Event()
         ticket = self._tickets.draw()
+        # Started only after the signal is connected: a quick job would be over before. The worker
+        # ignores errors, as `_work` turns them into values.
         worker: FunctionWorker[JobOutcome] = create_worker(
             self._work, job, ticket, self._stop, _start_thread=False, _ignore_errors=True
         )
