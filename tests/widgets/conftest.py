@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import napari
 import numpy as np
@@ -13,11 +16,14 @@ from PIL import Image
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.widgets.canvas.project_view import open_project
+from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.session import Session, session_of
 
 SHAPE = (5, 40, 60)
@@ -61,6 +67,42 @@ def project_path(photographs: Path, tmp_path: Path) -> Path:
             project.ledger.store(ANNOTATIONS, z, found(z))
             project.ledger.set_traced(z, None)
     return path
+
+
+class Calls:
+    """Takes the place of `JobPanel.start`: notes the workflow and hands a result over at once.
+
+    Attributes
+    ----------
+    made
+        Name below ``workflows``, and arguments, of each job.
+    in_process
+        Which of them were to run in a process of their own.
+    result
+        What every job comes to.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[tuple[str, Any]] = []
+        self.in_process: list[bool] = []
+        self.result: Any = SimpleNamespace(summary=dict)
+        monkeypatch.setattr(JobPanel, "start", self._start)
+
+    def _start(self, title, function, *args, in_process=True, then=None):
+        if getattr(function, "__self__", None).__class__ is WarmProcess:
+            function, *args = args
+        inspect.signature(function).bind(*args, job=QUIET)
+        name = f"{function.__module__}.{function.__name__}"
+        self.made.append((name.removeprefix("napari_fossiledit.").removeprefix("workflows."), args))
+        self.in_process.append(in_process)
+        if then is not None:
+            then(self.result)
+        return True
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    return Calls(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

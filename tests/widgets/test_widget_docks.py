@@ -44,24 +44,10 @@ class Done:
         return self.values
 
 
-class Calls:
-    """Takes the place of `JobPanel.start` and finishes every job at once."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.made: list[tuple[str, tuple[Any, ...]]] = []
-        self.result: Any = Done()
-        monkeypatch.setattr(JobPanel, "start", self._start)
-
-    def _start(self, title, function, *args, in_process=True, then=None):
-        self.made.append((f"{function.__module__.rpartition('.')[2]}.{function.__name__}", args))
-        if then is not None:
-            then(self.result)
-        return True
-
-
 @pytest.fixture
-def calls(monkeypatch):
-    return Calls(monkeypatch)
+def calls(calls):
+    calls.result = Done()
+    return calls
 
 
 def press(widget, text):
@@ -115,7 +101,7 @@ def test_the_stack_dock_imports_what_the_form_says(session, made, calls, tmp_pat
     dock.importing.fill(slices="0,2")
     press(dock, "Import")
     (name, (path, params)) = calls.made[-1]
-    assert name == "files.import_annotations"
+    assert name == "annotate.files.import_annotations"
     assert path == session.current.path
     assert (params.file, params.slices) == (tmp_path / "traced.json", "0,2")
 
@@ -148,9 +134,9 @@ def test_predicting_and_evaluating_call_their_workflows(session, made, calls):
     press(dock.predict, "This slice")
     press(dock.predict, "Predict")
     (name, (_, params)) = calls.made[-1]
-    assert (name, params.slices, params.model) == ("predict.run", "2", "reef-lite")
+    assert (name, params.slices, params.model) == ("segment.predict.run", "2", "reef-lite")
     press(dock.evaluate, "Evaluate")
-    assert calls.made[-1][0] == "evaluate.run"
+    assert calls.made[-1][0] == "segment.evaluate.run"
     assert dock.evaluate.table.rows.rows == [
         {"name": "paper: iou", "value": 0.5},
         {"name": "matched", "value": 3},
@@ -183,7 +169,7 @@ def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls
     press(dock.train, "Use all traced slices")
     press(dock.train, "Train")
     (name, (_, params)) = calls.made[-1]
-    assert (name, params.slices) == ("train.run", "1")
+    assert (name, params.slices) == ("segment.train.run", "1")
     dock.train.form.fill(slices="")
     with pytest.raises(FossilError, match="no slices to train on"):
         dock.train.train()
@@ -222,7 +208,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
     calls.result = SpecimenScene(joined([tetrahedron(4), tetrahedron(9)]), tuple(rows), ())
     dock = made(ReefDock)
     press(dock, "Show in 3D")
-    assert calls.made[-1][0] == "joined_mesh.build_scene"
+    assert calls.made[-1][0] == "widgets.canvas.joined_mesh.build_scene"
     layer = dock.surfaces.layer
     assert session.viewer.dims.ndisplay == 3
     assert layer.data[0].shape == (8, 3)
