@@ -7,7 +7,7 @@ import torch
 
 from napari_fossiledit.editing.direct import loss
 from napari_fossiledit.editing.examples import Example
-from napari_fossiledit.editing.lowrank import directions, expanded, reduced
+from napari_fossiledit.editing.level import directions, expanded, reduced
 from napari_fossiledit.errors import FossilError
 
 

@@ -9,8 +9,14 @@ import pytest
 import torch
 
 from napari_fossiledit.editing import system as module
-from napari_fossiledit.editing.shifts import shifted_gram
-from napari_fossiledit.editing.system import System, accumulate, flattened, kernel, unfolded
+from napari_fossiledit.editing.system import (
+    System,
+    accumulate,
+    flattened,
+    kernel,
+    shifted_gram,
+    unfolded,
+)
 from napari_fossiledit.errors import CancelledError, FossilError
 
 

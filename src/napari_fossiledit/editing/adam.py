@@ -6,7 +6,7 @@ a CPU the result depends on the seed and the number of threads alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +19,12 @@ from napari_fossiledit.params.editing import SolveParams
 from napari_fossiledit.progress import QUIET, Job
 
 _POINTS = 400
-"""Most points of a loss curve."""
+"""Most points of a loss curve, which is stored with the edit."""
 
 
 @dataclass
 class Descent:
-    """What a descent came to.
+    """Weights that a descent found.
 
     Attributes
     ----------
@@ -97,15 +97,14 @@ class _Objective:
         self._padded = [functional.pad(e.key[0], (1, 1, 1, 1)) for e in padded]
 
     def backward(self, weight: Tensor) -> float:
-        """Add the gradient to `weight` and return the loss."""
+        """Add the gradient to `weight` and return the loss.
+
+        All positions are taken at once, or in ever smaller bands of rows where memory runs out.
+        """
         if self.batch:
             loss = self._batch_loss(weight)
             loss.backward()
             return float(loss.detach())
-        return self._whole(weight)
-
-    def _whole(self, weight: Tensor) -> float:
-        """Gradient over all positions, in bands of rows where memory runs out."""
         while True:
             try:
                 return self._bands(weight)
@@ -127,26 +126,25 @@ class _Objective:
         return total
 
     def _band_loss(self, example: Example, weight: Tensor, first: int) -> Tensor:
-        """Sum over the rows from `first` on."""
+        """Sum over the rows from `first` on, with a row of margin for the convolution."""
         last = min(example.key.shape[-2], first + self._rows)
         low, high = max(0, first - 1), min(example.key.shape[-2], last + 1)
-        found = functional.conv2d(example.key[:, :, low:high], weight, self.bias, padding=1)
-        off = (found[:, :, first - low : last - low] - example.target[:, :, first:last]).abs()
+        output = functional.conv2d(example.key[:, :, low:high], weight, self.bias, padding=1)
+        off = (output[:, :, first - low : last - low] - example.target[:, :, first:last]).abs()
         if example.weight is not None:
             off = off * example.weight[:, :, first:last]
         return off.sum()
 
     def _batch_loss(self, weight: Tensor) -> Tensor:
-        """Mean over a random batch of positions."""
-        losses = [self._picked(n, weight, count) for n, count in self._shares()]
-        count = sum(loss.numel() for loss in losses)
-        return torch.stack([loss.sum() for loss in losses]).sum() / count
-
-    def _shares(self) -> Iterator[tuple[int, int]]:
-        """Positions to pick from each slice, in proportion to its size."""
+        """Mean over a random batch of positions, of each slice in proportion to its size."""
         positions = sum(e.positions for e in self.examples)
+        losses = []
         for n, example in enumerate(self.examples):
-            yield n, max(1, round(self.batch * example.positions / positions))
+            count = max(1, round(self.batch * example.positions / positions))
+            losses.append(self._picked(n, weight, count))
+        return torch.stack([loss.sum() for loss in losses]).sum() / sum(
+            loss.numel() for loss in losses
+        )
 
     def _picked(self, n: int, weight: Tensor, count: int) -> Tensor:
         """Absolute deviations (count, O) at random positions of slice `n`."""
@@ -156,8 +154,8 @@ class _Objective:
         y, x = chosen // width, chosen % width
         steps = torch.arange(3, device=device)
         patches = padded[:, (y[:, None] + steps)[:, :, None], (x[:, None] + steps)[:, None, :]]
-        found = torch.einsum("cnij,ocij->no", patches, weight)
+        output = torch.einsum("cnij,ocij->no", patches, weight)
         if self.bias is not None:
-            found = found + self.bias
-        off = (found - example.target[0, :, y, x].T).abs()
+            output = output + self.bias
+        off = (output - example.target[0, :, y, x].T).abs()
         return off if example.weight is None else off * example.weight[0, 0, y, x, None]

@@ -32,15 +32,22 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.progress import QUIET, Job
 
 _JITTER = 1e-7
+"""Share of the trace that products in single precision cannot tell from 0."""
+
 _TINY = 1e-30
+"""Keeps quotients finite where all keys are 0."""
+
 _RELAXATION = 1.6
+"""Boyd et al. 2011, section 3.4.3, advise 1.5 to 1.8."""
+
 _THRESHOLD = 0.3
 """1 / rho as share of the mean deviation without an edit."""
+
 _SETTLED, _WINDOW, _FEWEST = 4e-3, 3, 6
 """ADMM has arrived where the best objective of some iterations ago was hardly worse.
 
 The objective does not fall in every iteration, and in the first ones it may rise: a single small
-change tells nothing.
+change says nothing.
 """
 
 
@@ -71,16 +78,17 @@ class Factor:
         FossilError
             Where the keys are too large or too small to be summed.
         """
-        return cls._summed(gram, pull * steadied(scaled_to(keep, gram)))
-
-    @classmethod
-    def _summed(cls, gram: Tensor, hold: Tensor) -> Factor:
-        return cls(_cholesky(steadied(gram) + hold), hold)
-
-    @property
-    def inverse(self) -> Tensor:
-        """(A'wA + lambda C)^-1."""
-        return torch.cholesky_inverse(self.lower)
+        hold = pull * _steadied(keep * (gram.trace() / keep.trace().clamp_min(_TINY)))
+        matrix = _steadied(gram) + hold
+        lower, failed = torch.linalg.cholesky_ex(matrix)
+        if failed or not lower.isfinite().all():
+            raise FossilError(
+                "The keys of the edit cannot be used",
+                expected="numbers whose squares can be summed",
+                found=f"a mean square of {float(matrix.diagonal().mean()):.3g}",
+                advice="The weights of the model are damaged: train it again, or take another one.",
+            )
+        return cls(lower, hold)
 
     def solve(self, right: Tensor) -> Tensor:
         """Multiply the inverse with (9 C, O) on any device; in double precision on the CPU."""
@@ -88,21 +96,8 @@ class Factor:
         return solved.to(right.dtype).to(right.device)
 
 
-def _cholesky(matrix: Tensor) -> Tensor:
-    lower: Tensor
-    lower, failed = torch.linalg.cholesky_ex(matrix)
-    if failed or not lower.isfinite().all():
-        raise FossilError(
-            "The keys of the edit cannot be used",
-            expected="numbers whose squares can be summed",
-            found=f"a mean square of {float(matrix.diagonal().mean()):.3g}",
-            advice="The weights of the model are damaged: train it again, or take another one.",
-        )
-    return lower
-
-
-def steadied(matrix: Tensor) -> Tensor:
-    """Add what single precision products cannot tell from 0, so that a factor exists.
+def _steadied(matrix: Tensor) -> Tensor:
+    """Add `_JITTER` to the diagonal, so that a factor exists.
 
     Channels that are 0 everywhere are common after a ReLU.
     """
@@ -110,83 +105,26 @@ def steadied(matrix: Tensor) -> Tensor:
     return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
-def scaled_to(keep: Tensor, gram: Tensor) -> Tensor:
-    """Bring C to the trace of A'wA."""
-    return keep * (gram.trace() / keep.trace().clamp_min(_TINY))
-
-
-@dataclass(frozen=True)
-class Family:
-    """Ridge edits for every strength of the pull, from one eigen-decomposition.
-
-    With C = L L' and L^-1 A'wA L^-T = U diag(m) U' the edit is V diag(1 / (m + lambda)) V' A'wR
-    where V = L^-T U.
-
-    Attributes
-    ----------
-    vectors
-        V, (9 C, 9 C) float64.
-    values
-        m, (9 C,).
-    cross
-        V' A'wR, (9 C, O).
-    gram, keep
-        A'wA, and C at its trace.
-    """
-
-    vectors: Tensor
-    values: Tensor
-    cross: Tensor
-    gram: Tensor
-    keep: Tensor
-
-    @classmethod
-    def of(cls, system: System, keep: Tensor) -> Family:
-        """Decompose once.
-
-        Raises
-        ------
-        FossilError
-            Where the keys are too large or too small to be summed.
-        """
-        keep = steadied(scaled_to(keep, system.gram))
-        lower = _cholesky(keep)
-        half = torch.linalg.solve_triangular(lower, steadied(system.gram), upper=False)
-        whole = torch.linalg.solve_triangular(lower, half.T, upper=False)
-        values, turn = torch.linalg.eigh((whole + whole.T) / 2)
-        vectors = torch.linalg.solve_triangular(lower.T, turn, upper=True)
-        cross = vectors.T @ system.cross
-        return cls(vectors, values.clamp_min(_TINY), cross, system.gram, keep)
-
-    def solution(self, pull: float) -> Tensor:
-        """Edit (O, C, 3, 3) float32 for one strength of the pull."""
-        return kernel(self.vectors @ (self.cross / (self.values + pull)[:, None])).float()
-
-    def factor(self, pull: float) -> Factor:
-        """Give the factor that ADMM needs."""
-        return Factor._summed(self.gram, pull * self.keep)
-
-
 def ridge(system: System, factor: Factor) -> Tensor:
-    """Least squares in closed form: edit (O, C, 3, 3) float32."""
+    """Solve least squares in closed form: edit (O, C, 3, 3) float32."""
     return kernel(factor.solve(system.cross)).float()
 
 
 def loss(examples: Sequence[Example], delta: Tensor | None) -> float:
-    """Weighted mean |A D - R| over positions and channels; without an edit where None."""
+    """Compute the weighted mean |A D - R| over positions and channels; D is 0 where None."""
     return _mean_size(examples, [_offset(e, delta) for e in examples])
 
 
 def _offset(example: Example, delta: Tensor | None) -> Tensor:
-    """Tell A D - R of one slice, or R without an edit."""
+    """Compute A D - R of one slice, or R without an edit."""
     if delta is None:
         return example.residual
-    found = functional.conv2d(example.key, delta.to(example.key.device), padding=1)
-    return found.sub_(example.target).add_(example.value)
+    gained = functional.conv2d(example.key, delta.to(example.key.device), padding=1)
+    return gained.sub_(example.target).add_(example.value)
 
 
 def _mean_size(examples: Sequence[Example], offsets: Sequence[Tensor]) -> float:
-    """Weighted mean size; summed in double precision, which not every device has."""
+    """Compute the weighted mean size; summed in double precision, which not every device has."""
     total = 0.0
     for example, off in zip(examples, offsets, strict=True):
         size = torch.linalg.vector_norm(off, 1, dim=1, keepdim=True)
@@ -258,11 +196,11 @@ class LeastDeviations:
         return self.curve[self._best_at][1]
 
     def _dual(self, total: Tensor) -> Tensor:
-        """Tell U, of the sum Z + U."""
+        """Return U, of the sum Z + U."""
         return total.clamp(-self._threshold, self._threshold)
 
     def _judged(self) -> float:
-        """Tell the objective, and note the loss."""
+        """Return the objective, and add the loss to the curve."""
         mean = _mean_size(self.examples, self._off)
         self.curve.append((len(self.curve), mean))
         flat = flattened(self.delta)
@@ -275,34 +213,15 @@ class LeastDeviations:
         for iteration in range(1, iterations + 1):
             job.check("The edit")
             self.step()
-            values = {"loss": self.curve[-1][1]}
-            job.report(iteration, iterations, "", **values)
-            if self._settled():
+            job.report(iteration, iterations, "", loss=self.curve[-1][1])
+            least = self._least
+            if len(least) > _FEWEST and least[-1 - _WINDOW] <= (1 + _SETTLED) * least[-1]:
                 break
-
-    def _settled(self) -> bool:
-        if len(self._least) <= _FEWEST:
-            return False
-        return self._least[-1 - _WINDOW] <= (1 + _SETTLED) * self._least[-1]
 
 
 def _adjoint(example: Example, values: Tensor, shape: torch.Size) -> Tensor:
-    """A'w applied to an output, which is overwritten: the weight gradient of the convolution."""
+    """Apply A'w to an output, which is overwritten: the weight gradient of the convolution."""
     if example.weight is not None:
         values.mul_(example.weight)
     weight: Tensor = grad.conv2d_weight(example.key, list(shape), values, padding=1)
     return weight
-
-
-def least_deviations(
-    examples: Sequence[Example],
-    factor: Factor,
-    start: Tensor,
-    iterations: int,
-    *,
-    job: Job = QUIET,
-) -> tuple[Tensor, list[tuple[int, float]]]:
-    """Iterate and keep the best; return the edit and the loss at each iteration."""
-    solver = LeastDeviations(examples, factor, start)
-    solver.run(iterations, job=job)
-    return solver.best.cpu(), solver.curve

@@ -1,4 +1,11 @@
-"""Solving one level: whichever solver, with or without a limit of the rank."""
+"""Solve one level of the pyramid with any solver, with or without a limit of the rank.
+
+An edit of low rank moves in the directions of the keys that it is about, and in no other. The keys'
+channels are whitened with their second moment S (ZCA), the directions in which the whitened keys of
+the edit are largest are found and mapped back by S^-1/2 (Santurkar et al. 2021, section 3; Bau et
+al. 2020, section 3.3). A key counts by how much its output has to change, so the directions are
+those of what the edit is about. The problem is then solved in them alone.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +17,16 @@ from torch import Tensor, nn
 
 from napari_fossiledit.editing.adam import descend
 from napari_fossiledit.editing.direct import Factor, LeastDeviations, loss, ridge
-from napari_fossiledit.editing.examples import Example
-from napari_fossiledit.editing.lowrank import directions, expanded, reduced
+from napari_fossiledit.editing.examples import Example, residual_alone
 from napari_fossiledit.editing.system import accumulate
-from napari_fossiledit.errors import CancelledError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.editing import SolveParams, Solver
 from napari_fossiledit.progress import Job
 
 Curve = list[tuple[int, float]]
+
+_FLOOR = 1e-5
+"""Share of the largest second moment that smaller ones are raised to before they are whitened."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,13 @@ def solve_level(
         examples = [reduced(e, turn) for e in examples]
         weight, bias = weight.new_zeros(len(weight), params.rank, 3, 3), None
     if params.solver is Solver.ADAM:
-        bias = None if bias is None else bias.detach()
         solved = _descended(examples, weight, bias, params, job)
     else:
-        solved = _direct(examples, _hold(keep, turn), params, job)
+        if keep is not None and turn is not None:
+            # C in the directions that the edit may use.
+            wide = torch.kron(turn.double().cpu().contiguous(), torch.eye(9, dtype=torch.float64))
+            keep = wide.T @ keep @ wide
+        solved = _direct(examples, keep, params, job)
     whole = solved.delta if turn is None else expanded(solved.delta, turn)
     return replace(solved, delta=whole.cpu())
 
@@ -88,11 +100,12 @@ def _descended(
     job: Job,
 ) -> Solved:
     before = loss(examples, None)
-    found = descend(examples, weight, bias, params, job=job)
-    if found.cancelled and not (params.keep_partial and found.curve):
+    bias = None if bias is None else bias.detach()
+    descent = descend(examples, weight, bias, params, job=job)
+    if descent.cancelled and not (params.keep_partial and descent.curve):
         job.check("The edit")
-    delta = found.weight - weight
-    return Solved(delta, before, loss(examples, delta), found.curve, found.cancelled)
+    delta = descent.weight - weight
+    return Solved(delta, before, loss(examples, delta), descent.curve, descent.cancelled)
 
 
 def _direct(
@@ -119,9 +132,64 @@ def _direct(
     return Solved(solver.best, before, solver.best_loss, curve, cancelled)
 
 
-def _hold(keep: Tensor | None, turn: Tensor | None) -> Tensor | None:
-    """C in the directions that an edit may use."""
-    if keep is None or turn is None:
-        return keep
-    wide = torch.kron(turn.double().cpu().contiguous(), torch.eye(9, dtype=torch.float64))
-    return wide.T @ keep @ wide
+# ------------------------------------------------------------------------ low rank
+
+
+def directions(examples: Sequence[Example], rank: int) -> Tensor:
+    """Find the main directions of the keys of an edit.
+
+    Parameters
+    ----------
+    rank
+        How many, at most as many as there are channels.
+
+    Returns
+    -------
+    Tensor
+        (C, rank) float32 with orthonormal columns.
+
+    Raises
+    ------
+    FossilError
+        Where the keys have fewer channels.
+    """
+    channels = examples[0].key.shape[1]
+    if rank > channels:
+        raise FossilError(
+            "The rank of the edit is too large", expected=f"at most {channels} channels", found=rank
+        )
+    every = _moment(examples, weighted=False)
+    values, vectors = torch.linalg.eigh(every)
+    floor = _FLOOR * values[-1].clamp_min(1e-30)
+    half = (vectors / values.clamp_min(floor).sqrt()) @ vectors.T
+    changed = half @ _moment(examples, weighted=True) @ half
+    top = torch.linalg.eigh(changed)[1][:, -rank:]
+    basis: Tensor = torch.linalg.qr(half @ top)[0]
+    return basis.float()
+
+
+def _moment(examples: Sequence[Example], *, weighted: bool) -> Tensor:
+    """Compute the second moment of the keys over channels, (C, C) float64 on the CPU."""
+    channels = examples[0].key.shape[1]
+    total = torch.zeros(channels, channels, dtype=torch.float64)
+    for example in examples:
+        keys = example.key[0].flatten(1)
+        other = keys
+        if weighted:
+            size = example.residual[0].abs().mean(0)
+            if example.weight is not None:
+                size = size * example.weight[0, 0]
+            other = keys * size.flatten()
+        total += (other @ keys.T).cpu()
+    return (total + total.T) / 2
+
+
+def reduced(example: Example, turn: Tensor) -> Example:
+    """Express the keys in `turn` (C, rank), and ask for the change of the output alone."""
+    key = torch.einsum("bcyx,cr->bryx", example.key, turn.to(example.key.device))
+    return replace(residual_alone(example), key=key)
+
+
+def expanded(delta: Tensor, turn: Tensor) -> Tensor:
+    """Turn weights over directions (O, rank, 3, 3) into weights over channels (O, C, 3, 3)."""
+    return torch.einsum("oryx,cr->ocyx", delta, turn.to(delta.device))

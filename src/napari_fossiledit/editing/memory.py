@@ -1,4 +1,4 @@
-"""Recognising that memory ran out, whatever device says so."""
+"""Recognise that memory ran out, whatever device says so."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "n
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the CPU or on a GPU."""
+    """Return whether an error says that memory ran out, on the CPU or on a GPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def ran_out(what: str) -> FossilError:
-    """Tell that memory did not suffice even for `what`."""
+    """Return the error to raise where memory did not suffice even for `what`."""
     return FossilError(
         f"The memory does not suffice for {what}",
         advice="Close other programs, edit fewer slices or levels at once, or choose device cpu.",
@@ -29,14 +29,14 @@ def ran_out(what: str) -> FossilError:
 
 
 def require_memory(need: int, what: str, device: torch.device) -> int:
-    """Refuse what would not fit into the free memory of the computer.
+    """Raise where something would not fit into the free memory of the computer.
 
     Parameters
     ----------
     need
         Bytes.
     device
-        Memory of other devices than the CPU is not asked: there smaller blocks answer.
+        Only that of the CPU is checked: on others smaller blocks are tried where it runs out.
 
     Returns
     -------
