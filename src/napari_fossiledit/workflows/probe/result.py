@@ -1,4 +1,4 @@
-"""What a probe tells: the evidence, the weaknesses, and where to look."""
+"""What a probe returns: the evidence, the weaknesses, and where to look."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.evaluation.weakness import NOTEWORTHY, Evidence, Finding, Topic, verdict
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.summary import plain
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,20 @@ class Tried:
     overlays: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Values for JSON."""
-        return {
-            "steps": self.steps,
-            "slices": list(self.slices),
-            "share_filled": self.share,
-            "protocol": self.protocol and self.protocol.summary(),
-            "at_detection_score": self.found and self.found.summary(),
-            "hidden": self.hidden and self.hidden.summary(),
-            "changes": [change.summary() for change in self.changes],
-            "overlays": list(self.overlays),
-        }
+        """Return the perturbation as JSON-able values."""
+        values: dict[str, Any] = plain(
+            {
+                "steps": self.steps,
+                "slices": self.slices,
+                "share_filled": self.share,
+                "protocol": self.protocol,
+                "at_detection_score": self.found,
+                "hidden": self.hidden,
+                "changes": self.changes,
+                "overlays": self.overlays,
+            }
+        )
+        return values
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,9 @@ class ProbeResult:
     @property
     def weakness(self) -> str:
         """The largest weakness in words, with the figure that makes it so; then the confusion."""
-        told = verdict(self.findings)
+        words = verdict(self.findings)
         between = bool(self.findings) and self.findings[0].topic is Topic.CLASSES
-        return told if between or not self.confusion else f"{told} {self.confusion}"
+        return words if between or not self.confusion else f"{words} {self.confusion}"
 
     @property
     def confusion(self) -> str:
@@ -124,24 +128,28 @@ class ProbeResult:
         return tuple(pairs)
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result in short as JSON-able values."""
+        """Return the result in short as JSON-able values."""
         hidden = self.known.hidden
-        return {
-            "model": self.model,
-            "class_name": self.class_name,
-            "slices": format_slices(self.slices),
-            "weakness": self.weakness,
-            "advice": self.findings[0].advice if self.findings else "",
-            "findings": [finding.summary() for finding in self.findings],
-            "main_confusion": hidden and {"class_name": hidden.main, "share": hidden.main_share},
-            "hidden": hidden and hidden.summary(),
-            "changes": len(self.changes),
-            "skipped": list(self.skipped),
-            "report": str(self.report),
-        }
+        values: dict[str, Any] = plain(
+            {
+                "model": self.model,
+                "class_name": self.class_name,
+                "slices": format_slices(self.slices),
+                "weakness": self.weakness,
+                "advice": self.findings[0].advice if self.findings else "",
+                "findings": self.findings,
+                "main_confusion": hidden
+                and {"class_name": hidden.main, "share": hidden.main_share},
+                "hidden": hidden,
+                "changes": len(self.changes),
+                "skipped": self.skipped,
+                "report": self.report,
+            }
+        )
+        return values
 
     def figures(self) -> dict[str, Any]:
-        """Tell everything as JSON-able values."""
+        """Return everything as JSON-able values."""
         return {
             **self.summary(),
             "original": self.known.original.summary(),
