@@ -21,7 +21,7 @@ from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import SolveParams
 from napari_fossiledit.params.perturb import PerturbParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project

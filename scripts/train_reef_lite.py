@@ -19,7 +19,7 @@ from pathlib import Path
 from napari_fossiledit.models.files.places import SHIPPED
 from napari_fossiledit.models.files.registry import load_model, read_record, save_model
 from napari_fossiledit.params.annotations import ImportParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job, Progress

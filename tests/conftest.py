@@ -115,7 +115,7 @@ def make_home(
     """Write ``reef/``, and ``tiny.fossil`` in which every slice is traced, with the model blank."""
     from napari_fossiledit.models.files.registry import save_model
     from napari_fossiledit.params.annotations import ImportParams
-    from napari_fossiledit.params.reef import ReefParams
+    from napari_fossiledit.params.sample import ReefParams
     from napari_fossiledit.params.stack import NewParams
     from napari_fossiledit.workflows.annotate.files import import_annotations
     from napari_fossiledit.workflows.sample import reef as sample

@@ -31,7 +31,7 @@ from napari_fossiledit.models.network import MaskRcnn
 from napari_fossiledit.params.annotations import FillParams, ImportParams, TraceParams
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.reconstruct import LinkParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project

@@ -35,7 +35,7 @@ from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.segment import Backend, Device, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job

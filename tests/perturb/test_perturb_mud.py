@@ -8,7 +8,7 @@ from PIL import Image
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.perturb import SliceScene, measure_mud, parse_steps, perturb, pick_colour
 from napari_fossiledit.perturb.mud import mud_patches, rock_face
 from napari_fossiledit.samples.reef import Reef

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.exchange.reef_files import CATEGORIES, write_reef
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.samples.reef import Reef, Shift
 

@@ -12,7 +12,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.annotations import FillParams
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.widgets.common.forms import (

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.params.convert import ConvertParams
-from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import open_stack

@@ -24,8 +24,14 @@ from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.editing import EditParams
-from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
-from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
+from napari_fossiledit.params.segment import (
+    Device,
+    EvaluateParams,
+    ExportModelParams,
+    ImportModelParams,
+    PredictParams,
+    TrainParams,
+)
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project

@@ -25,8 +25,7 @@ from napari_fossiledit.evaluation.causes import (
 from napari_fossiledit.evaluation.changes import class_masks, shares_on
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.params.editing import EditParams
-from napari_fossiledit.params.repair import RepairParams
+from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project

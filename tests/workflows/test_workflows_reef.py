@@ -11,8 +11,7 @@ import trimesh
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.params.pictures import PictureParams
-from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams
+from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project

@@ -16,18 +16,19 @@ from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command
 from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
 from napari_fossiledit.params.base import Params
-from napari_fossiledit.params.convert import ConvertParams
-from napari_fossiledit.params.editing import EditParams
-from napari_fossiledit.params.files import DemoParams
-from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
+from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.perturb import PerturbParams
-from napari_fossiledit.params.pictures import PictureParams
 from napari_fossiledit.params.probe import ProbeParams
-from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
-from napari_fossiledit.params.reef import ReefParams
-from napari_fossiledit.params.repair import RepairParams
-from napari_fossiledit.params.segment import EvaluateParams, PredictParams, TrainParams
-from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
+from napari_fossiledit.params.sample import DemoParams, ReefParams
+from napari_fossiledit.params.segment import (
+    EvaluateParams,
+    ExportModelParams,
+    ImportModelParams,
+    PredictParams,
+    TrainParams,
+)
+from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.progress import Job
 
 #: Option names that differ from the field of the parameter model.

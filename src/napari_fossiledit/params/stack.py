@@ -25,3 +25,11 @@ class NewParams(Params):
     def geometry(self) -> StackGeometry:
         """The geometry these parameters describe."""
         return StackGeometry(self.pixel_size, self.slice_spacing, self.z_direction)
+
+
+class ConvertParams(Params):
+    """How the photographs of a project become an OME-Zarr pyramid."""
+
+    use: bool = Field(
+        default=True, description="Read the slices from the converted copy from now on."
+    )

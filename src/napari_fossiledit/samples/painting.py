@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.samples import appearance
 from napari_fossiledit.samples.appearance import Frame, mix, mud, step, surroundings
 from napari_fossiledit.samples.fields import Fields, Image

@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.samples.scene import (
     TAU,
     Clot,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from napari_fossiledit.geometry import StackGeometry
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.samples.fields import FieldSource
 from napari_fossiledit.samples.painting import paint
 from napari_fossiledit.samples.planting import plant

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.repair import RepairParams
+from napari_fossiledit.params.editing import RepairParams
 from napari_fossiledit.widgets.canvas import regions
 from napari_fossiledit.widgets.canvas.layers import (
     Role,

@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
+from napari_fossiledit.params.segment import ExportModelParams, ImportModelParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.annotations import ExportParams, ImportParams
-from napari_fossiledit.params.convert import ConvertParams
+from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.stacks import find_warnings
 from napari_fossiledit.widgets.canvas import navigation
 from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.samples.reef import Reef, ReefSlice
 from napari_fossiledit.stacks.section import as_dask
 from napari_fossiledit.widgets.canvas.readers import LayerTuple, placed_in

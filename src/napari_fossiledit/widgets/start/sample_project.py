@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.annotations import ImportParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.workflows.annotate.files import import_annotations

@@ -11,8 +11,7 @@ from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Mask, Part
-from napari_fossiledit.params.pictures import PictureParams
-from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.params.reconstruct import MeshParams, PictureParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef import Surface

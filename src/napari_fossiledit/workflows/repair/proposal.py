@@ -13,9 +13,8 @@ from napari_fossiledit.evaluation.causes import Place
 from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections, iou_matrix, union
-from napari_fossiledit.params.editing import EditParams, Scope
+from napari_fossiledit.params.editing import EditParams, RepairParams, Scope
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.params.repair import RepairParams
 from napari_fossiledit.perturb import SliceScene, parse_region, steps_text
 from napari_fossiledit.perturb.fills import Mud, Texture
 from napari_fossiledit.perturb.regions import (

@@ -26,7 +26,7 @@ from napari_fossiledit.evaluation.causes import (
 )
 from napari_fossiledit.evaluation.strength import best_trial
 from napari_fossiledit.geometry import check_slice
-from napari_fossiledit.params.repair import RepairParams
+from napari_fossiledit.params.editing import RepairParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.perturb import SliceScene, perturb
 from napari_fossiledit.progress import QUIET, Job

@@ -11,10 +11,8 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import read_json
 from napari_fossiledit.params.annotations import ImportParams
-from napari_fossiledit.params.files import DemoParams
-from napari_fossiledit.params.pictures import PictureParams
-from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
+from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import QUIET, Job

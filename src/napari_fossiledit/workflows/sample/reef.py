@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.exchange.reef_files import write_reef
-from napari_fossiledit.params.reef import ReefParams
+from napari_fossiledit.params.sample import ReefParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.samples.reef import Reef
 

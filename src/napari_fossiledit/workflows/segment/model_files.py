@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json, require_empty
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
-from napari_fossiledit.params.model_files import ExportModelParams, ImportModelParams
-from napari_fossiledit.params.segment import Device
+from napari_fossiledit.params.segment import Device, ExportModelParams, ImportModelParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.shared.foreign_models import (

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Part
-from napari_fossiledit.params.pictures import PictureParams
-from napari_fossiledit.params.reconstruct import LinkParams
+from napari_fossiledit.params.reconstruct import LinkParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.workflows.shared.foreign_models import checkpoint_name, is_checkpoint

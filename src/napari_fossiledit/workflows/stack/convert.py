@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.stack_convert import convert_stack
-from napari_fossiledit.params.convert import ConvertParams
+from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 
