@@ -29,10 +29,13 @@ from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import EditParams, Pull, SolveParams, Solver
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
+from napari_fossiledit.workflows.shared.ground_truth import (
+    find_instances,
+    judged_slice,
+    read_ground_truth,
+)
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.perturbed_slices import prepared
-from napari_fossiledit.workflows.shared.truth import read_truth
 
 CLASS, SLICE = "archaeocyathid", 0
 STRENGTHS = (1.0, 0.75, 0.5, 0.25)
@@ -94,7 +97,7 @@ def edits(
 def run(project: Project, name: str, split: int, steps: int) -> list[dict[str, object]]:
     """Print and return one row for each way and strength."""
     model = find_model(project, name).load()
-    truth = read_truth(project, SLICE, Region(x0=split))
+    truth = read_ground_truth(project, SLICE, Region(x0=split))
     before = judged_slice(project, truth, find_instances(model, project, SLICE), CLASS)
     rows = [row("unedited", 0.0, compare([before], [before]), pixels([before], score=0.5), 0.0)]
     for told, edit, seconds in edits(project, model, split, steps):

@@ -49,10 +49,13 @@ from napari_fossiledit.models.network.prior import Prior
 from napari_fossiledit.params.segment import Device, Direction, PredictParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment import predict
-from napari_fossiledit.workflows.shared.judging import judged_slice
+from napari_fossiledit.workflows.shared.ground_truth import (
+    GroundTruth,
+    judged_slice,
+    read_ground_truth,
+)
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.neighbours import visits
-from napari_fossiledit.workflows.shared.truth import Truth, read_truth
 
 RUNS = (range(15, 24), range(45, 54))
 SLICES = tuple(z for run in RUNS for z in run)
@@ -80,7 +83,7 @@ class Trials:
 
     def __init__(self, work: Path) -> None:
         self.project: Project = Bench(work, SHIPPED_SEED, print).project
-        self._truths = [read_truth(self.project, z) for z in SLICES]
+        self._truths = [read_ground_truth(self.project, z) for z in SLICES]
 
     def model(self, budget: Budget) -> str:
         """Name of the model with a proposal budget, made where it is missing."""
@@ -128,7 +131,7 @@ class Trials:
 
     @torch.inference_mode()
     def _met(
-        self, segmenter: MaskRcnnSegmenter, truth: Truth, prior: Prior | None
+        self, segmenter: MaskRcnnSegmenter, truth: GroundTruth, prior: Prior | None
     ) -> NDArray[np.bool_]:
         image = self.project.stack.read(truth.slice)
         rgb = segmenter.preprocessing.prepare(image, self.project.geometry.pixel_size_um)

@@ -28,10 +28,13 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.annotate import files as annotations
 from napari_fossiledit.workflows.sample import reef as sample
 from napari_fossiledit.workflows.segment import train
-from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
+from napari_fossiledit.workflows.shared.ground_truth import (
+    find_instances,
+    judged_slice,
+    read_ground_truth,
+)
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.perturbed_slices import prepared
-from napari_fossiledit.workflows.shared.truth import read_truth
 from napari_fossiledit.workflows.stack import new
 
 CLASS, OTHER = "archaeocyathid", "calcimicrobe"
@@ -126,7 +129,7 @@ class Bench:
 
     def _judge(self, recipe: Recipe, strength: float, slices: Sequence[int]) -> ProtocolResult:
         model = self._edited(recipe, strength)
-        truths = [read_truth(self.project, z) for z in slices]
+        truths = [read_ground_truth(self.project, z) for z in slices]
         found = [find_instances(model, self.project, z) for z in slices]
         judged = [
             judged_slice(self.project, t, f, CLASS) for t, f in zip(truths, found, strict=True)

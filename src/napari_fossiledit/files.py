@@ -107,6 +107,15 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def require_writable(path: Path, *, read_only: bool) -> None:
+    """Raise `FossilError` where what lies at `path` was opened for reading only."""
+    if read_only:
+        raise FossilError(
+            f"{path} is open for reading only",
+            advice="Copy the project to a place you may write to.",
+        )
+
+
 def require_empty(folder: Path, what: str) -> None:
     """Refuse a folder that holds something.
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from napari_fossiledit import files
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.project.edits import EditRecord, EditShelf, EditState
+from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
 from napari_fossiledit.project.history import history
 
 DELTA = bytes(range(200)) * 10
@@ -28,35 +28,35 @@ def record(name: str, parent: str = "blank", **values: object) -> EditRecord:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> EditShelf:
-    return EditShelf(tmp_path)
+def store(tmp_path: Path) -> EditStore:
+    return EditStore(tmp_path)
 
 
-def change(shelf: EditShelf, edit: str, /, **values: object) -> None:
-    file = shelf.folder / edit / "edit.json"
+def change(store: EditStore, edit: str, /, **values: object) -> None:
+    file = store.folder / edit / "edit.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def test_an_edit_comes_back_as_it_was_saved(shelf: EditShelf) -> None:
+def test_an_edit_comes_back_as_it_was_saved(store: EditStore) -> None:
     figures = {"before": {"iou": 0.5}, "after": {"iou": float("nan")}}
-    saved = shelf.save(record("mud", losses={"fpn": [1, 0.5]}, judged=figures), DELTA)
-    assert shelf.names() == ["mud"]
-    assert shelf.read("mud") == saved
-    assert shelf.delta("mud") == DELTA
+    saved = store.save(record("mud", losses={"fpn": [1, 0.5]}, judged=figures), DELTA)
+    assert store.names() == ["mud"]
+    assert store.read("mud") == saved
+    assert store.delta("mud") == DELTA
     assert saved.judged["after"] == {"iou": None}
     assert saved.state is EditState.PROPOSED
-    assert [f.name for f in shelf.folder.iterdir()] == ["mud"]
+    assert [f.name for f in store.folder.iterdir()] == ["mud"]
 
 
-def test_changes_are_checked_before_they_are_written(shelf: EditShelf) -> None:
-    shelf.save(record("mud"), DELTA)
-    assert shelf.update("mud", state="kept", strength=0.5).state is EditState.KEPT
-    before = (shelf.folder / "mud" / "edit.json").read_bytes()
+def test_changes_are_checked_before_they_are_written(store: EditStore) -> None:
+    store.save(record("mud"), DELTA)
+    assert store.update("mud", state="kept", strength=0.5).state is EditState.KEPT
+    before = (store.folder / "mud" / "edit.json").read_bytes()
     for bad in ({"strength": float("nan")}, {"state": "lost"}, {"score": 2}, {"surprise": 1}):
         with pytest.raises(FossilError, match=rf"edit\.json cannot be used: {next(iter(bad))}"):
-            shelf.update("mud", **bad)
-    assert (shelf.folder / "mud" / "edit.json").read_bytes() == before
-    assert shelf.read("mud").strength == 0.5
+            store.update("mud", **bad)
+    assert (store.folder / "mud" / "edit.json").read_bytes() == before
+    assert store.read("mud").strength == 0.5
 
 
 HOSTILE_NAMES = [
@@ -66,8 +66,8 @@ HOSTILE_NAMES = [
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_names_stay_in_the_folder(shelf: EditShelf, name: str) -> None:
-    for use in (shelf.place, shelf.read, shelf.delta, shelf.require_free):
+def test_names_stay_in_the_folder(store: EditStore, name: str) -> None:
+    for use in (store.place, store.read, store.delta, store.require_free):
         with pytest.raises(FossilError, match=r"cannot be used; expected a name of 1 to 64"):
             use(name)
     with pytest.raises(ValueError, match="a name of 1 to 64 characters"):
@@ -75,35 +75,35 @@ def test_names_stay_in_the_folder(shelf: EditShelf, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mud", "Schlamm über 35 %", "v1.2", "泥", "a" * 64])
-def test_usual_names_are_taken(shelf: EditShelf, name: str) -> None:
-    shelf.save(record(name), DELTA)
-    assert shelf.names() == [name]
+def test_usual_names_are_taken(store: EditStore, name: str) -> None:
+    store.save(record(name), DELTA)
+    assert store.names() == [name]
 
 
-def test_a_link_out_of_the_folder_is_not_followed(shelf: EditShelf, tmp_path: Path) -> None:
-    other = EditShelf(tmp_path / "other")
+def test_a_link_out_of_the_folder_is_not_followed(store: EditStore, tmp_path: Path) -> None:
+    other = EditStore(tmp_path / "other")
     (tmp_path / "other").mkdir()
     other.save(record("mud"), DELTA)
-    shelf.folder.mkdir()
-    (shelf.folder / "mud").symlink_to(other.folder / "mud")
+    store.folder.mkdir()
+    (store.folder / "mud").symlink_to(other.folder / "mud")
     with pytest.raises(FossilError, match="leads out of"):
-        shelf.delta("mud")
+        store.delta("mud")
 
 
-def test_models_and_edits_share_their_names(shelf: EditShelf) -> None:
-    (shelf.project / "models" / "reef").mkdir(parents=True)
-    shelf.save(record("mud"), DELTA)
+def test_models_and_edits_share_their_names(store: EditStore) -> None:
+    (store.project / "models" / "reef").mkdir(parents=True)
+    store.save(record("mud"), DELTA)
     for name, what in (("reef", "a model 'reef'"), ("mud", "an edit 'mud'")):
         with pytest.raises(FossilError, match=f"has {what} already; expected a new name"):
-            shelf.save(record(name), b"other")
-    assert shelf.delta("mud") == DELTA
-    assert shelf.names() == ["mud"]
+            store.save(record(name), b"other")
+    assert store.delta("mud") == DELTA
+    assert store.names() == ["mud"]
 
 
 def test_a_full_disk_leaves_nothing_behind(
-    shelf: EditShelf, monkeypatch: pytest.MonkeyPatch
+    store: EditStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.save(record("old"), DELTA)
+    store.save(record("old"), DELTA)
     real, calls = os.fsync, []
 
     def full(handle: int) -> None:
@@ -114,23 +114,23 @@ def test_a_full_disk_leaves_nothing_behind(
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(FossilError, match=r"edit\.json failed: No space left.*free some space"):
-        shelf.save(record("new"), DELTA)
+        store.save(record("new"), DELTA)
     monkeypatch.undo()
-    assert shelf.names() == ["old"]
-    assert [f.name for f in shelf.folder.iterdir()] == ["old"]
-    shelf.save(record("new"), DELTA)
+    assert store.names() == ["old"]
+    assert [f.name for f in store.folder.iterdir()] == ["old"]
+    store.save(record("new"), DELTA)
 
 
-def test_half_an_edit_is_not_listed(shelf: EditShelf) -> None:
-    shelf.save(record("mud"), DELTA)
-    (shelf.folder / ".saving-x" / "half").mkdir(parents=True)
-    shutil.copytree(shelf.folder / "mud", shelf.folder / ".saving-y")
-    (shelf.folder / "mud" / "edit.json").unlink()
-    assert shelf.names() == []
+def test_half_an_edit_is_not_listed(store: EditStore) -> None:
+    store.save(record("mud"), DELTA)
+    (store.folder / ".saving-x" / "half").mkdir(parents=True)
+    shutil.copytree(store.folder / "mud", store.folder / ".saving-y")
+    (store.folder / "mud" / "edit.json").unlink()
+    assert store.names() == []
     with pytest.raises(FossilError, match=r"no edit 'mud'.*expected an edit"):
-        shelf.read("mud")
+        store.read("mud")
     with pytest.raises(FossilError, match="has an edit 'mud' already"):
-        shelf.save(record("mud"), DELTA)
+        store.save(record("mud"), DELTA)
 
 
 def save_many(project: Path, start: object, won: object) -> None:
@@ -138,14 +138,14 @@ def save_many(project: Path, start: object, won: object) -> None:
     for number in range(20):
         mine = f"{os.getpid()}-{number}".encode()
         with contextlib.suppress(FossilError):
-            EditShelf(project).save(record(f"e{number}", note=mine.decode()), mine)
+            EditStore(project).save(record(f"e{number}", note=mine.decode()), mine)
             won.put(number)
 
 
-def test_of_two_processes_one_has_the_name(shelf: EditShelf) -> None:
+def test_of_two_processes_one_has_the_name(store: EditStore) -> None:
     context = multiprocessing.get_context("spawn")
     start, won = context.Barrier(2), context.Queue()
-    both = [context.Process(target=save_many, args=(shelf.project, start, won)) for _ in range(2)]
+    both = [context.Process(target=save_many, args=(store.project, start, won)) for _ in range(2)]
     for process in both:
         process.start()
     numbers = [won.get(timeout=60) for _ in range(20)]
@@ -156,22 +156,22 @@ def test_of_two_processes_one_has_the_name(shelf: EditShelf) -> None:
     assert won.empty()
     for number in range(20):
         name = f"e{number}"
-        assert shelf.delta(name).decode() == shelf.read(name).note
-    assert sorted(f.name for f in shelf.folder.iterdir()) == shelf.names()
+        assert store.delta(name).decode() == store.read(name).note
+    assert sorted(f.name for f in store.folder.iterdir()) == store.names()
 
 
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-1], lambda b: b"", lambda b: b"\1" + b[1:], lambda b: b + b"\0"]
 )
-def test_damaged_weights_are_refused(shelf: EditShelf, damage) -> None:
-    shelf.save(record("mud"), DELTA)
-    file = shelf.folder / "mud" / "delta.safetensors"
+def test_damaged_weights_are_refused(store: EditStore, damage) -> None:
+    store.save(record("mud"), DELTA)
+    file = store.folder / "mud" / "delta.safetensors"
     file.write_bytes(damage(DELTA))
     with pytest.raises(FossilError, match=r"delta\.safetensors is truncated or was changed"):
-        shelf.delta("mud")
+        store.delta("mud")
     file.unlink()
     with pytest.raises(FossilError, match=r"delta\.safetensors failed: No such file"):
-        shelf.delta("mud")
+        store.delta("mud")
 
 
 HOSTILE = [
@@ -199,34 +199,34 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("values", HOSTILE, ids=lambda v: str(v)[:40])
-def test_hostile_records_are_refused_and_listed(shelf: EditShelf, values) -> None:
-    shelf.save(record("mud"), DELTA)
-    change(shelf, "mud", **values)
-    for use in (shelf.read, shelf.delta, shelf.lineage, shelf.update):
+def test_hostile_records_are_refused_and_listed(store: EditStore, values) -> None:
+    store.save(record("mud"), DELTA)
+    change(store, "mud", **values)
+    for use in (store.read, store.delta, store.lineage, store.update):
         with pytest.raises(FossilError, match=r"edit\.json"):
             use("mud")
-    assert shelf.names() == ["mud"]
-    assert shelf.children("blank") == []
-    (entry,) = [e for e in history(shelf, {}) if e.is_edit]
+    assert store.names() == ["mud"]
+    assert store.children("blank") == []
+    (entry,) = [e for e in history(store, {}) if e.is_edit]
     assert "edit.json" in entry.problem
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\0", "[" * 90000, "\xff"])
-def test_what_is_no_record_is_refused(shelf: EditShelf, text: str) -> None:
-    shelf.save(record("mud"), DELTA)
-    (shelf.folder / "mud" / "edit.json").write_bytes(text.encode("latin-1"))
+def test_what_is_no_record_is_refused(store: EditStore, text: str) -> None:
+    store.save(record("mud"), DELTA)
+    (store.folder / "mud" / "edit.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(FossilError, match=r"edit\.json"):
-        shelf.read("mud")
+        store.read("mud")
 
 
-def test_a_newer_record_and_a_renamed_folder_are_told(shelf: EditShelf) -> None:
-    shelf.save(record("mud"), DELTA)
-    (shelf.folder / "mud").rename(shelf.folder / "copy")
+def test_a_newer_record_and_a_renamed_folder_are_told(store: EditStore) -> None:
+    store.save(record("mud"), DELTA)
+    (store.folder / "mud").rename(store.folder / "copy")
     with pytest.raises(FossilError, match="another edit; expected copy; found mud"):
-        shelf.read("copy")
-    change(shelf, "copy", format_version=2, surprise=1)
+        store.read("copy")
+    change(store, "copy", format_version=2, surprise=1)
     with pytest.raises(FossilError, match=r"newer version.*found format 2"):
-        shelf.read("copy")
+        store.read("copy")
 
 
 JSON = st.recursive(
@@ -240,55 +240,55 @@ JSON = st.recursive(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.sampled_from(sorted(EditRecord.model_fields)), JSON)
-def test_any_value_is_read_or_refused(shelf: EditShelf, key: str, value: object) -> None:
+def test_any_value_is_read_or_refused(store: EditStore, key: str, value: object) -> None:
     with contextlib.suppress(FossilError):
-        shelf.save(record("mud"), DELTA)
-    file = shelf.folder / "mud" / "edit.json"
+        store.save(record("mud"), DELTA)
+    file = store.folder / "mud" / "edit.json"
     good = file.read_bytes()
-    change(shelf, "mud", **{key: value})
+    change(store, "mud", **{key: value})
     with contextlib.suppress(FossilError):
-        shelf.lineage("mud")
-    assert len(history(shelf, {"blank": "0" * 64})) >= 2
+        store.lineage("mud")
+    assert len(history(store, {"blank": "0" * 64})) >= 2
     file.write_bytes(good)
 
 
-def chain(shelf: EditShelf, names: str, parent: str = "blank") -> None:
+def chain(store: EditStore, names: str, parent: str = "blank") -> None:
     for name in names:
-        shelf.save(record(name, parent), DELTA)
+        store.save(record(name, parent), DELTA)
         parent = name
 
 
-def test_parents_are_followed_to_the_root(shelf: EditShelf) -> None:
-    chain(shelf, "abc")
-    chain(shelf, "d", "a")
-    assert [r.name for r in shelf.lineage("c")] == ["a", "b", "c"]
-    assert shelf.children("a") == ["b", "d"]
-    assert set(shelf.descendants("a")) == {"b", "c", "d"}
-    assert shelf.descendants("c") == []
+def test_parents_are_followed_to_the_root(store: EditStore) -> None:
+    chain(store, "abc")
+    chain(store, "d", "a")
+    assert [r.name for r in store.lineage("c")] == ["a", "b", "c"]
+    assert store.children("a") == ["b", "d"]
+    assert set(store.descendants("a")) == {"b", "c", "d"}
+    assert store.descendants("c") == []
 
 
-def test_circles_end(shelf: EditShelf) -> None:
-    chain(shelf, "abc")
-    change(shelf, "a", parent="c")
-    chain(shelf, "z")
-    change(shelf, "z", parent="z")
+def test_circles_end(store: EditStore) -> None:
+    chain(store, "abc")
+    change(store, "a", parent="c")
+    chain(store, "z")
+    change(store, "z", parent="z")
     for name in "abcz":
         with pytest.raises(FossilError, match=rf"parents of the edit '{name}' never end"):
-            shelf.lineage(name)
-    assert set(shelf.descendants("a")) == {"b", "c"}
-    entries = history(shelf, {})
+            store.lineage(name)
+    assert set(store.descendants("a")) == {"b", "c"}
+    entries = history(store, {})
     assert sorted(e.name for e in entries) == ["a", "b", "c", "z"]
     assert all("No model leads to it" in e.problem for e in entries)
 
 
-def test_the_history_is_a_tree_with_figures_and_problems(shelf: EditShelf) -> None:
-    chain(shelf, "ab")
+def test_the_history_is_a_tree_with_figures_and_problems(store: EditStore) -> None:
+    chain(store, "ab")
     judged = {"before": {"iou": 0.5}, "after": {"iou": {"mean": 0.6}}, "strength": 0.5}
-    shelf.update("a", created="2026-01-01", judged=judged)
-    shelf.save(record("early", created="2025-01-01"), DELTA)
-    shelf.save(record("lost", "gone"), DELTA)
-    shelf.update("b", parent_hash="1" * 64)
-    entries = history(shelf, {"blank": "0" * 64, "other": "2"})
+    store.update("a", created="2026-01-01", judged=judged)
+    store.save(record("early", created="2025-01-01"), DELTA)
+    store.save(record("lost", "gone"), DELTA)
+    store.update("b", parent_hash="1" * 64)
+    entries = history(store, {"blank": "0" * 64, "other": "2"})
     assert [(e.name, e.depth, e.is_edit) for e in entries] == [
         ("blank", 0, False), ("early", 1, True), ("a", 1, True), ("b", 2, True),
         ("gone", 0, False), ("lost", 1, True), ("other", 0, False),
@@ -299,19 +299,19 @@ def test_the_history_is_a_tree_with_figures_and_problems(shelf: EditShelf) -> No
     assert not any(told[name].problem for name in ("blank", "a", "b", "early"))
     assert "not there any more" in told["gone"].problem
     assert "'gone' it was made from is not there" in told["lost"].problem
-    again = {e.name: e for e in history(shelf, {"blank": "9" * 64})}
+    again = {e.name: e for e in history(store, {"blank": "9" * 64})}
     assert "made from another 'blank'" in again["a"].problem
 
 
-def test_a_model_and_an_edit_of_one_name_do_not_loop(shelf: EditShelf) -> None:
-    chain(shelf, "a")
-    change(shelf, "a", parent="a")
-    assert [e.name for e in history(shelf, {"a": "0" * 64})] == ["a", "a"]
+def test_a_model_and_an_edit_of_one_name_do_not_loop(store: EditStore) -> None:
+    chain(store, "a")
+    change(store, "a", parent="a")
+    assert [e.name for e in history(store, {"a": "0" * 64})] == ["a", "a"]
 
 
-def test_read_only_projects_refuse_changes(shelf: EditShelf) -> None:
-    shelf.save(record("mud"), DELTA)
-    locked = EditShelf(shelf.project, read_only=True)
+def test_read_only_projects_refuse_changes(store: EditStore) -> None:
+    store.save(record("mud"), DELTA)
+    locked = EditStore(store.project, read_only=True)
     assert locked.delta("mud") == DELTA
     for change_it in (
         lambda: locked.save(record("new"), DELTA),

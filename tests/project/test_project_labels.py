@@ -13,7 +13,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.project import LABELS, LabelVolume, Ledger
 from napari_fossiledit.project.journal import KEPT_CHANGES
-from napari_fossiledit.project.labelled import labelled_instances
+from napari_fossiledit.project.labels import labelled_instances
 
 SHAPE = (3, 600, 700)
 

@@ -10,7 +10,7 @@ from napari_fossiledit.params.segment import Device, PredictParams, TrainParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.segment import predict, train
-from napari_fossiledit.workflows.shared.truth import ProjectSamples, read_truth
+from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples, read_ground_truth
 
 
 def quick(**values):
@@ -72,7 +72,7 @@ def test_region_and_traced_area_are_cut_together(reef_project):
         project.ledger.set_traced(1, Mask.from_array(area))
         cup = Mask.from_crop(np.ones((9, 9), dtype=bool), (3, 70), (96, 128))
         project.ledger.store(ANNOTATIONS, 1, [Instance(1, "archaeocyathid", cup)])
-        truth = read_truth(project, 1, Region.parse("60:"))
+        truth = read_ground_truth(project, 1, Region.parse("60:"))
         counted = truth.area.to_array()
         assert counted[:, 60:100].all()
         assert counted.sum() == 96 * 40

@@ -1,6 +1,6 @@
 """The project folder: crash-safe writes, one truth for each fact."""
 
-from napari_fossiledit.project.edits import EditRecord, EditShelf, EditState
+from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
 from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import Ledger, SourceInfo
 from napari_fossiledit.project.project import Project
@@ -13,8 +13,8 @@ __all__ = [
     "LABELS",
     "PASS",
     "EditRecord",
-    "EditShelf",
     "EditState",
+    "EditStore",
     "LabelVolume",
     "Ledger",
     "Project",

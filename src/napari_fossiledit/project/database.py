@@ -5,15 +5,85 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 
 import psutil
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.project.schema import LEDGER_VERSION, SCHEMA
+from napari_fossiledit.files import require_writable
+
+LEDGER_VERSION = 1
+
+# `instances.id` is AUTOINCREMENT: a value that was once painted into labels.zarr never means
+# another instance. Rows of the source "labels" carry no geometry: labels.zarr does.
+SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS instances (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    z INTEGER NOT NULL CHECK (z >= 0),
+    class TEXT NOT NULL,
+    part TEXT NOT NULL,
+    score REAL NOT NULL,
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    counts BLOB NOT NULL,
+    texture TEXT NOT NULL DEFAULT '',
+    unsure INTEGER NOT NULL DEFAULT 0,
+    origin TEXT NOT NULL,
+    specimen INTEGER,
+    parent INTEGER REFERENCES instances (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    review TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
+CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
+CREATE TABLE IF NOT EXISTS done (
+    source TEXT NOT NULL,
+    z INTEGER NOT NULL,
+    PRIMARY KEY (source, z)
+) WITHOUT ROWID;
+-- No counts: the whole slice is traced.
+CREATE TABLE IF NOT EXISTS traced (
+    z INTEGER PRIMARY KEY,
+    height INTEGER,
+    width INTEGER,
+    counts BLOB
+);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    params TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started TEXT NOT NULL,
+    ended TEXT,
+    summary TEXT NOT NULL DEFAULT '{{}}'
+);
+CREATE TABLE IF NOT EXISTS changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    what TEXT NOT NULL,
+    made TEXT NOT NULL
+);
+-- Both states of the changed box of a slice, zlib of (2, height, width) uint32: before and after.
+CREATE TABLE IF NOT EXISTS overwritten (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    change INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
+    z INTEGER NOT NULL,
+    y0 INTEGER NOT NULL,
+    x0 INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    states BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS overwritten_by_change ON overwritten (change);
+PRAGMA user_version = {LEDGER_VERSION};
+COMMIT;
+"""
 
 _BUSY_S = 30.0
+# On these the shared memory that SQLite's WAL needs is not shared between machines.
 _NETWORK = ("9p", "afs", "cifs", "fuse.sshfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "webdav")
 _ADVICE = {
     sqlite3.SQLITE_FULL: "The disk is full: free some space and run the command again.",
@@ -23,6 +93,11 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: "The file is damaged: bring it back from a copy of the project.",
     sqlite3.SQLITE_CORRUPT: "The file is damaged: bring it back from a copy of the project.",
 }
+
+
+def now() -> str:
+    """Return the time as the project keeps it: ISO 8601, UTC, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
@@ -55,19 +130,15 @@ class Database:
         self.path, self.read_only = path, read_only
         self._lock = RLock()
         with explained_sql(path, "Opening"):
-            self._connection = self._opened()
+            self._connection = _connect_read_only(path) if read_only else _connect(path)
+            try:
+                self._check_version()
+            except BaseException:
+                self._connection.close()
+                raise
 
-    def _opened(self) -> sqlite3.Connection:
-        connection = _connect_read_only(self.path) if self.read_only else _connect(self.path)
-        try:
-            self._check_version(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _check_version(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    def _check_version(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version > LEDGER_VERSION:
             raise FossilError(
                 f"{self.path} was made by a newer version of napari-fossiledit",
@@ -76,18 +147,18 @@ class Database:
                 advice="Update napari-fossiledit.",
             )
         if version == 0:
-            connection.executescript(SCHEMA)
+            self._connection.executescript(SCHEMA)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to statements that change nothing."""
+        """Yield the connection for statements that change nothing."""
         with self._lock, explained_sql(self.path, "Reading"):
             yield self._connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection inside one transaction: all of it happens, or nothing."""
-        self.require_writable()
+        """Yield the connection inside one transaction: all of it happens, or nothing."""
+        require_writable(self.path, read_only=self.read_only)
         with self._lock, explained_sql(self.path, "Writing"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -98,14 +169,6 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-    def require_writable(self) -> None:
-        """Refuse to change a project that was opened read-only."""
-        if self.read_only:
-            raise FossilError(
-                f"{self.path} is open for reading only",
-                advice="Copy the project to a place you may write to.",
-            )
 
     def close(self) -> None:
         """Close the file; what was written is complete without this."""
@@ -158,7 +221,7 @@ def _by_uri(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def on_network(path: Path) -> bool:
-    """Tell whether a file lies on a network drive, where SQLite's WAL is not safe."""
+    """Return True where a file lies on a network drive, where SQLite's WAL is not safe."""
     place = path.resolve()
     if str(place).startswith("\\\\"):
         return True

@@ -1,4 +1,4 @@
-"""What is known of one edit: the content of ``edit.json``."""
+"""The record of one edit: the content of ``edit.json``."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import read_json
-from napari_fossiledit.project.rows import now
+from napari_fossiledit.project.database import now
 
 FORMAT = 1
 STRONGEST = 10.0
 """Largest strength of an edit, either way; 1 is the edit as it was solved."""
+# Figures come from the program itself; anything deeper is a damaged or hostile file.
 _DEEPEST = 20
 _SHOWN = 80
 _NAME = 'a name of 1 to 64 characters without / \\ : * ? " < > |, not beginning with a dot'
 
 
 class EditState(StrEnum):
-    """What was decided about an edit."""
+    """The decision about an edit."""
 
     PROPOSED = "proposed"
     KEPT = "kept"
@@ -30,13 +31,13 @@ class EditState(StrEnum):
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name can be that of a folder everywhere, and of predictions in the ledger."""
+    """Return True for a name that a folder can have on every system, and predictions as well."""
     sound = name.isprintable() and not set(name) & set('/\\:*?"<>|')
-    return sound and 0 < len(name) <= 64 and name == name.strip(" .") and not name.startswith(".")
+    return sound and 0 < len(name) <= 64 and name == name.strip(" .")
 
 
 def plain_name(name: str) -> str:
-    """Return `name`, or refuse it.
+    """Return `name`, checked to be a plain one.
 
     Raises
     ------
@@ -50,13 +51,13 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _named(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not is_plain(name):
         raise ValueError(_NAME)
     return name
 
 
-def _found_again(text: str) -> str:
+def _checked_parent(text: str) -> str:
     """Check a parent: a plain name, or a path that is the same wherever the program runs."""
     if not (is_plain(text) or ("\0" not in text and Path(text).is_absolute())):
         raise ValueError("a plain name or an absolute path")
@@ -64,7 +65,7 @@ def _found_again(text: str) -> str:
 
 
 def _jsonable(value: Any, depth: int = 0) -> Any:
-    """Make figures fit for strict JSON: what is not a number becomes None."""
+    """Return figures fit for strict JSON: what is not a number becomes None."""
     if depth > _DEEPEST:
         raise ValueError(f"values nested at most {_DEEPEST} deep")
     if isinstance(value, float):
@@ -114,17 +115,17 @@ class EditRecord(BaseModel):
     note
         In words.
     delta_hash
-        SHA-256 of the weights' file; the shelf fills it in.
+        SHA-256 of the weights' file; the store fills it in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
-    name: Annotated[str, AfterValidator(_named)]
-    parent: Annotated[str, AfterValidator(_found_again)]
+    name: Annotated[str, AfterValidator(_checked_name)]
+    parent: Annotated[str, AfterValidator(_checked_parent)]
     parent_hash: Digest
     result_hash: Digest
-    model: Annotated[str, AfterValidator(_found_again)]
+    model: Annotated[str, AfterValidator(_checked_parent)]
     params: Figures = Field(default_factory=dict)
     created: str = Field(default_factory=now)
     strength: Strength = 1.0
@@ -169,7 +170,7 @@ def read_record(file: Path) -> EditRecord:
 
 
 def validated(file: Path, content: Any) -> EditRecord:
-    """Check a record, or say which value of `file` is wrong."""
+    """Return a record, or raise an error that names the wrong value of `file`."""
     try:
         return EditRecord.model_validate(content)
     except ValidationError as error:

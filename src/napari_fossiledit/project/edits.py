@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, inside, write_json, write_whole
+from napari_fossiledit.files import explained, inside, require_writable, write_json, write_whole
 from napari_fossiledit.project.edit_record import (
     EditRecord,
     EditState,
@@ -25,10 +25,10 @@ DELTA_FILE, RECORD_FILE = "delta.safetensors", "edit.json"
 LONGEST_CHAIN = 100
 """Most edits on top of each other."""
 
-__all__ = ["DELTA_FILE", "LONGEST_CHAIN", "RECORD_FILE", "EditRecord", "EditShelf", "EditState"]
+__all__ = ["DELTA_FILE", "LONGEST_CHAIN", "RECORD_FILE", "EditRecord", "EditState", "EditStore"]
 
 
-class EditShelf:
+class EditStore:
     """Edits on disk.
 
     The weights of an edit never change once they are saved, and an edit appears as a whole or not
@@ -52,7 +52,7 @@ class EditShelf:
         return self.project / "edits"
 
     def place(self, name: str) -> Path:
-        """Folder of an edit, whether it is there or not.
+        """Return the folder of an edit, whether it is there or not.
 
         Raises
         ------
@@ -64,9 +64,9 @@ class EditShelf:
     # --------------------------------------------------------------- reading
 
     def names(self) -> list[str]:
-        """Names of the edits, damaged ones too."""
-        found = self.folder.glob(f"*/{RECORD_FILE}")
-        return sorted(f.parent.name for f in found if not f.parent.name.startswith("."))
+        """Return the names of the edits, damaged ones too."""
+        files = self.folder.glob(f"*/{RECORD_FILE}")
+        return sorted(f.parent.name for f in files if not f.parent.name.startswith("."))
 
     def read(self, name: str) -> EditRecord:
         """Read the record of an edit.
@@ -106,7 +106,7 @@ class EditShelf:
         return data
 
     def children(self, name: str) -> list[str]:
-        """Names of the edits that were made on top of a model or edit; damaged ones left out."""
+        """Return the names of the edits made on top of a model or edit, but for damaged ones."""
         return [r.name for r in self.sound() if r.parent == name]
 
     def sound(self) -> Iterator[EditRecord]:
@@ -124,15 +124,15 @@ class EditShelf:
             return error
 
     def descendants(self, name: str) -> list[str]:
-        """Names of the edits on top of an edit, and of those on top of them."""
-        records, found, new = list(self.sound()), list[str](), [name]
+        """Return the names of the edits on top of an edit, and of those on top of them."""
+        records, below, new = list(self.sound()), list[str](), [name]
         while new:
             parents, new = new, []
             for record in records:
-                if record.parent in parents and record.name not in (*found, name):
-                    found.append(record.name)
+                if record.parent in parents and record.name not in (*below, name):
+                    below.append(record.name)
                     new.append(record.name)
-        return found
+        return below
 
     def lineage(self, name: str) -> tuple[EditRecord, ...]:
         """Read the records from the edit next to the model at the root up to the edit `name`.
@@ -166,7 +166,7 @@ class EditShelf:
             Where a model or an edit has the name already, or the disk is full; nothing is then
             left behind.
         """
-        self._require_writable()
+        require_writable(self.project, read_only=self.read_only)
         self.require_free(record.name)
         whole = record.model_copy(update={"delta_hash": _digest(delta)})
         final = self.place(record.name)
@@ -176,16 +176,13 @@ class EditShelf:
                 written = Path(hidden) / record.name
                 write_whole(written / DELTA_FILE, delta)
                 write_json(written / RECORD_FILE, whole.model_dump(mode="json"))
-                self._move(written, final)
+                try:
+                    written.rename(final)
+                except OSError:
+                    # The file system refuses where another process was first.
+                    self.require_free(record.name)
+                    raise
         return whole
-
-    def _move(self, written: Path, final: Path) -> None:
-        """Rename a folder; the file system refuses where another process was first."""
-        try:
-            written.rename(final)
-        except OSError:
-            self.require_free(final.name)
-            raise
 
     def update(self, name: str, **changes: Any) -> EditRecord:
         """Change fields of a record, such as ``state``, and write it whole.
@@ -195,14 +192,14 @@ class EditShelf:
         FossilError
             Where a value cannot be used or the file cannot be written; the old record then stays.
         """
-        self._require_writable()
+        require_writable(self.project, read_only=self.read_only)
         file = self.place(name) / RECORD_FILE
         record = validated(file, self.read(name).model_dump() | changes)
         write_json(file, record.model_dump(mode="json"))
         return record
 
     def require_free(self, name: str) -> None:
-        """Refuse a name that a model or an edit of the project has already.
+        """Check that no model and no edit of the project has a name.
 
         Raises
         ------
@@ -218,13 +215,6 @@ class EditShelf:
                     found=str(place),
                     advice="Choose another name; the old one stays as it is.",
                 )
-
-    def _require_writable(self) -> None:
-        if self.read_only:
-            raise FossilError(
-                f"{self.project} is open for reading only",
-                advice="Copy the project to a place you may write to.",
-            )
 
 
 def _digest(data: bytes) -> str:

@@ -1,13 +1,15 @@
-"""The history of a project's edits as a tree, told line by line."""
+"""The history of a project's edits: a tree, one entry a model or edit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.project.edits import LONGEST_CHAIN, EditRecord, EditShelf, EditState
+from napari_fossiledit.project.edits import LONGEST_CHAIN, EditRecord, EditState, EditStore
+from napari_fossiledit.summary import Summary
 
 MEASURES = ("precision", "recall", "iou", "recall_all", "iou_all", "matched")
 
@@ -15,7 +17,7 @@ Pair = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
-class HistoryEntry:
+class HistoryEntry(Summary):
     """A model or an edit in the tree.
 
     Attributes
@@ -23,7 +25,7 @@ class HistoryEntry:
     name
         As it is to be named anywhere.
     is_edit
-        Whether it is an edit and no model.
+        True for an edit, False for a model.
     depth
         0 for a model, 1 for an edit of a model, 2 for an edit of that edit; 0 where no model leads
         to it.
@@ -57,15 +59,15 @@ class HistoryEntry:
     problem: str = ""
 
     def summary(self) -> dict[str, Any]:
-        """Tell it as JSON-able values."""
+        """Return the entry as JSON-able values."""
         figures = {
             name: {"before": before, "after": after}
             for name, (before, after) in self.figures.items()
         }
-        return {**vars(self), "state": self.state and str(self.state), "figures": figures}
+        return super().summary() | {"figures": figures}
 
 
-def history(shelf: EditShelf, models: Mapping[str, str]) -> tuple[HistoryEntry, ...]:
+def history(store: EditStore, models: Mapping[str, str]) -> tuple[HistoryEntry, ...]:
     """List models and edits, each below what it was made from.
 
     Parameters
@@ -78,56 +80,47 @@ def history(shelf: EditShelf, models: Mapping[str, str]) -> tuple[HistoryEntry, 
     tuple of HistoryEntry
         Depth first. Edits that no model leads to (a damaged record, parents in a circle) come last.
     """
-    found = {name: shelf.look(name) for name in shelf.names()}
-    tree = _Tree({n: r for n, r in found.items() if isinstance(r, EditRecord)}, models)
-    entries = list(tree.walk())
-    seen = {entry.name for entry in entries if entry.is_edit}
-    entries += [_lost(name, found[name]) for name in found if name not in seen]
+    looked = {name: store.look(name) for name in store.names()}
+    edits = {name: record for name, record in looked.items() if isinstance(record, EditRecord)}
+    hashes = {**models, **{name: record.result_hash for name, record in edits.items()}}
+    children: defaultdict[str, list[EditRecord]] = defaultdict(list)
+    # Newest first: they wait on a stack, from which the last one is taken next.
+    for record in sorted(edits.values(), key=lambda r: (r.created, r.name), reverse=True):
+        children[record.parent].append(record)
+    entries: list[HistoryEntry] = []
+    seen: set[str] = set()
+    for root in sorted(models.keys() | (children.keys() - edits.keys())):
+        problem = "" if root in models else "It is not there any more."
+        entries.append(HistoryEntry(root, problem=problem))
+        waiting = [(record, 1) for record in children.get(root, [])]
+        while waiting:
+            record, depth = waiting.pop()
+            if record.name in seen or depth > LONGEST_CHAIN:
+                continue
+            seen.add(record.name)
+            entries.append(_entry(record, depth, _problem(record, hashes)))
+            waiting += [(child, depth + 1) for child in children.get(record.name, [])]
+    for name, found in looked.items():
+        if isinstance(found, FossilError):
+            entries.append(HistoryEntry(name, is_edit=True, problem=str(found)))
+        elif name not in seen:
+            problem = f"No model leads to it: its parent is {found.parent!r}."
+            entries.append(_entry(found, 0, problem))
     return tuple(entries)
 
 
-class _Tree:
-    """Edits by their parent."""
-
-    def __init__(self, edits: Mapping[str, EditRecord], models: Mapping[str, str]) -> None:
-        self._edits = edits
-        self._hashes = {**models, **{name: record.result_hash for name, record in edits.items()}}
-        self._models = models
-        self._seen: set[str] = set()
-
-    def walk(self) -> Iterator[HistoryEntry]:
-        """Go through everything a model leads to, each edit once."""
-        parents = {r.parent for r in self._edits.values()}
-        for name in sorted(self._models.keys() | (parents - self._edits.keys())):
-            problem = "" if name in self._models else "It is not there any more."
-            yield HistoryEntry(name, problem=problem)
-            yield from self._below(name)
-
-    def _below(self, root: str) -> Iterator[HistoryEntry]:
-        waiting = self._children(root, 1)
-        while waiting:
-            record, depth = waiting.pop()
-            if record.name in self._seen or depth > LONGEST_CHAIN:
-                continue
-            self._seen.add(record.name)
-            yield _entry(record, depth, self._problem(record))
-            waiting += self._children(record.name, depth + 1)
-
-    def _children(self, name: str, depth: int) -> list[tuple[EditRecord, int]]:
-        """Find the children of a model or edit, the oldest one last."""
-        found = [r for r in self._edits.values() if r.parent == name]
-        return [(r, depth) for r in sorted(found, key=lambda r: (r.created, r.name), reverse=True)]
-
-    def _problem(self, record: EditRecord) -> str:
-        known = self._hashes.get(record.parent)
-        if known is None:
-            return f"The model {record.parent!r} it was made from is not there any more."
-        if known != record.parent_hash:
-            return f"It was made from another {record.parent!r} than the one that is there now."
-        return ""
+def _problem(record: EditRecord, hashes: Mapping[str, str]) -> str:
+    parent_hash = hashes.get(record.parent)
+    if parent_hash is None:
+        return f"The model {record.parent!r} it was made from is not there any more."
+    if parent_hash != record.parent_hash:
+        return f"It was made from another {record.parent!r} than the one that is there now."
+    return ""
 
 
 def _entry(record: EditRecord, depth: int, problem: str) -> HistoryEntry:
+    judged = record.judged
+    pairs = {m: (_at(judged, ("before", m)), _at(judged, ("after", m))) for m in MEASURES}
     return HistoryEntry(
         name=record.name,
         is_edit=True,
@@ -136,27 +129,16 @@ def _entry(record: EditRecord, depth: int, problem: str) -> HistoryEntry:
         state=record.state,
         strength=record.strength,
         score=record.score,
-        judged_at=_number(record.judged.get("strength", record.strength)),
-        figures=_figures(record.judged),
+        judged_at=_number(judged.get("strength", record.strength)),
+        figures={name: pair for name, pair in pairs.items() if pair != (None, None)},
         created=record.created,
         note=record.note,
         problem=problem,
     )
 
 
-def _lost(name: str, record: EditRecord | FossilError) -> HistoryEntry:
-    if isinstance(record, FossilError):
-        return HistoryEntry(name, is_edit=True, problem=str(record))
-    return _entry(record, 0, f"No model leads to it: its parent is {record.parent!r}.")
-
-
-def _figures(judged: Mapping[str, Any]) -> dict[str, Pair]:
-    """Before and after of the measures, whether given as numbers or with their spread."""
-    pairs = {m: (_at(judged, ("before", m)), _at(judged, ("after", m))) for m in MEASURES}
-    return {name: pair for name, pair in pairs.items() if pair != (None, None)}
-
-
 def _at(values: Any, path: Sequence[str]) -> float | None:
+    """Return a figure, whether it was written as a number or with its spread."""
     for key in path:
         values = values.get(key) if isinstance(values, Mapping) else None
     return _number(values.get("mean") if isinstance(values, Mapping) else values)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.project.database import Database
-from napari_fossiledit.project.rows import now
+from napari_fossiledit.project.database import Database, now
 
 #: Changes that can be taken back; older ones are forgotten, which bounds the ledger.
 KEPT_CHANGES = 20

@@ -1,7 +1,8 @@
-"""Corrected labels of the whole stack: the one place where corrected geometry is."""
+"""Corrected labels of the whole stack, and the instances that they show."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained
+from napari_fossiledit.files import explained, require_writable
+from napari_fossiledit.geometry import check_slice
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.project.journal import Journal, Overwritten
+from napari_fossiledit.project.ledger import Ledger
+from napari_fossiledit.project.source import LABELS
 
 Labels = NDArray[np.uint32]
 
@@ -97,22 +103,18 @@ class LabelVolume:
             )
 
     def _require_writable(self) -> None:
-        if self.read_only:
-            raise FossilError(
-                f"{self.path} is open for reading only",
-                advice="Copy the project to a place you may write to.",
-            )
+        require_writable(self.path, read_only=self.read_only)
 
     def read(self, z: int) -> Labels:
-        """Labels (y, x) of slice `z`; all 0 where nothing was ever painted."""
-        self._check(z)
+        """Read the labels (y, x) of slice `z`; all 0 where nothing was ever painted."""
+        check_slice(z, self.shape[0], str(self.path))
         if not self.exists:
             return np.zeros(self.shape[1:], dtype=np.uint32)
         with explained(self.path, f"Reading slice {z} of"):
             return np.asarray(self.ensure()[z], dtype=np.uint32)
 
     def values(self, z: int) -> list[int]:
-        """Values other than 0 in slice `z`, ascending."""
+        """Return the values other than 0 in slice `z`, ascending."""
         return [int(v) for v in np.unique(self.read(z)) if v]
 
     def begin(self, what: str) -> int:
@@ -129,7 +131,7 @@ class LabelVolume:
             Number from `begin`; None makes a change of this slice alone.
         """
         self._require_writable()
-        self._check(z)
+        check_slice(z, self.shape[0], str(self.path))
         if labels.shape != self.shape[1:]:
             raise FossilError(
                 f"Labels of slice {z} do not fit {self.path}",
@@ -153,22 +155,51 @@ class LabelVolume:
         change = self._journal.last()
         if change is None:
             return []
-        slices = {self._take_back(row) for row in self._journal.rows(change)}
+        slices = set()
+        for row in self._journal.rows(change):
+            item = self._journal.load(row)
+            self._put(item, item.taken_back(self.read(item.z)[item.box]))
+            slices.add(item.z)
         # Only now: a crash before this line leaves the change to be taken back again.
         self._journal.forget(change)
         return sorted(slices)
-
-    def _take_back(self, row: int) -> int:
-        item = self._journal.load(row)
-        self._put(item, item.taken_back(self.read(item.z)[item.box]))
-        return item.z
 
     def _put(self, item: Overwritten, values: Labels) -> None:
         with explained(self.path, f"Writing slice {item.z} of"):
             self.ensure()[(item.z, *item.box)] = values
 
-    def _check(self, z: int) -> None:
-        if not 0 <= z < self.shape[0]:
-            raise FossilError(
-                f"Slice {z} is not in {self.path}", expected=f"0 to {self.shape[0] - 1}", found=z
-            )
+
+def labelled_instances(
+    ledger: Ledger, labels: LabelVolume, z: int, default_class: str
+) -> list[Instance]:
+    """Return the instances that ``labels.zarr`` shows in slice `z`.
+
+    Geometry is from the voxels, all else from the ledger's rows. A body is given back what its
+    own cavities cover, because a voxel holds one value only. Cavities of bodies that are gone
+    stand alone.
+
+    Parameters
+    ----------
+    default_class
+        Class of values that a person painted without asking for an id.
+    """
+    masks = masks_of_labels(labels.read(z))
+    rows = {i.id: i for i in ledger.instances(LABELS, ids=masks)}
+    items = [
+        replace(rows[value], mask=mask, slice=z)
+        if value in rows
+        else Instance(z, default_class, mask, id=value)
+        for value, mask in masks.items()
+    ]
+    cavities: dict[int, list[Mask]] = {}
+    for item in items:
+        if item.part is Part.CAVITY and item.parent in masks:
+            cavities.setdefault(item.parent, []).append(item.mask)
+    whole = []
+    for item in items:
+        mask = item.mask
+        for cavity in cavities.get(item.id or 0, []):
+            mask = mask | cavity
+        parent = item.parent if item.parent in masks else None
+        whole.append(replace(item, mask=mask, parent=parent))
+    return whole

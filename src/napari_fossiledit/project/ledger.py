@@ -16,12 +16,19 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.project.database import Database
 from napari_fossiledit.project.journal import Journal
-from napari_fossiledit.project.rows import COLUMNS, PLACES, from_row, to_rows
 from napari_fossiledit.project.runs import RunBook
 from napari_fossiledit.project.source import ANNOTATIONS, LABELS, PASS, Source
 
 #: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
 LARGEST_ID = 2**31 - 1
+
+COLUMNS = (
+    "id, source, z, class, part, score, height, width, counts, texture, unsure, origin, "
+    "specimen, parent"
+)
+_PLACES = ", ".join("?" * len(COLUMNS.split(",")))
+
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ class Ledger(RunBook):
                     "AND part = ifnull(?, part) AND class = ifnull(?, class)",
                     (source, z, part and str(part), class_name),
                 )
-            rows = to_rows(source, z, instances, _next_id(db))
-            db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
+            rows = _to_rows(source, z, instances, _next_id(db))
+            db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
         return [row[0] for row in rows]
 
@@ -125,16 +132,16 @@ class Ledger(RunBook):
         min_score: float = 0.0,
         ids: Iterable[int] | None = None,
     ) -> list[Instance]:
-        """Instances of a source, by slice and falling score.
+        """Return the instances of a source, by slice and falling score.
 
         Parameters
         ----------
         slices, class_name, part, ids
             Keep only these; None keeps all.
         min_score
-            Keep only scores from here on.
+            Keep only scores >= this.
         """
-        # The plus keeps SQLite from walking the whole source where ids are told.
+        # The plus keeps SQLite from walking the whole source where ids are given.
         where = f"{'' if ids is None else '+'}source = ? AND score >= ?"
         values: list[object] = [source, min_score]
         for column, value in (("class", class_name), ("part", part)):
@@ -148,11 +155,8 @@ class Ledger(RunBook):
         query = f"SELECT {COLUMNS} FROM instances WHERE {where} ORDER BY z, score DESC, id"
         with self._database.reading() as db:
             rows = db.execute(query, values).fetchall()
-        return self._made(rows)
-
-    def _made(self, rows: list[tuple[Any, ...]]) -> list[Instance]:
         try:
-            return [from_row(row) for row in rows]
+            return [_from_row(row) for row in rows]
         except (TypeError, ValueError) as error:
             raise FossilError(
                 f"{self.path} holds an instance that cannot be read",
@@ -161,7 +165,7 @@ class Ledger(RunBook):
             ) from error
 
     def done(self, source: str) -> set[int]:
-        """Slices the source has finished, also those where it found nothing."""
+        """Return the slices the source has finished, also those where it found nothing."""
         return {z for (z,) in self._rows("SELECT z FROM done WHERE source = ?", source)}
 
     def counts(self, source: str) -> dict[int, int]:
@@ -194,12 +198,12 @@ class Ledger(RunBook):
             self.set_meta(f"latest:{source.model}", str(source))
 
     def classes(self, source: str) -> list[str]:
-        """Classes that occur in a source, by name."""
+        """Return the classes that occur in a source, by name."""
         query = "SELECT DISTINCT class FROM instances WHERE source = ? ORDER BY class"
         return [name for (name,) in self._rows(query, source)]
 
     def forget(self, source: str, slices: Iterable[int] | None = None) -> None:
-        """Forget what a source says, everywhere or in some slices; their ids stay used."""
+        """Remove the instances of a source, everywhere or in some slices; their ids stay used."""
         with self._database.writing() as db:
             if slices is None:
                 for table in ("instances", "done"):
@@ -210,7 +214,7 @@ class Ledger(RunBook):
                 db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
 
     def set_specimens(self, source: str, specimens: Mapping[int, int | None]) -> None:
-        """Say which specimen instances belong to, by instance id, in one transaction."""
+        """Write which specimen instances belong to, by instance id, in one transaction."""
         rows = [(who, id_, source) for id_, who in specimens.items()]
         with self._database.writing() as db:
             db.executemany("UPDATE instances SET specimen = ? WHERE id = ? AND source = ?", rows)
@@ -223,7 +227,7 @@ class Ledger(RunBook):
         texture: str | None = None,
         class_name: str | None = None,
     ) -> None:
-        """Change what is said about instances; None leaves a property alone."""
+        """Change properties of instances; None leaves a property as it is."""
         changes = {"unsure": unsure, "texture": texture, "class": class_name}
         given = {k: v for k, v in changes.items() if v is not None}
         if not given:
@@ -234,13 +238,13 @@ class Ledger(RunBook):
             db.executemany(f"UPDATE instances SET {columns} WHERE id = ?", rows)
 
     def set_review(self, ids: Iterable[int], state: str) -> None:
-        """Note what a person decided about instances, e.g. ``"accepted"``; empty takes it back."""
+        """Write what a person decided about instances, e.g. ``"accepted"``; empty takes it back."""
         rows = [(state, int(id_)) for id_ in ids]
         with self._database.writing() as db:
             db.executemany("UPDATE instances SET review = ? WHERE id = ?", rows)
 
     def reviews(self, source: str) -> dict[int, str]:
-        """Decisions about instances of a source, by id; those without one are left out."""
+        """Return the decisions about instances of a source, by id, where there is one."""
         query = "SELECT id, review FROM instances WHERE source = ? AND review <> ''"
         return dict(self._rows(query, source))
 
@@ -258,7 +262,7 @@ class Ledger(RunBook):
         return self.store(LABELS, z, [blank], replace=False)[0]
 
     def adopt(self, z: int, values: Iterable[int], class_name: str, shape: tuple[int, int]) -> None:
-        """Give rows to label values that a person painted without asking for an id.
+        """Write rows for label values that a person painted without asking for an id.
 
         Raises
         ------
@@ -266,39 +270,39 @@ class Ledger(RunBook):
             Where a value is so large that ids would run out, or is the id of an instance of
             another source.
         """
-        wanted = sorted({int(v) for v in values} - {0})
-        if wanted and wanted[-1] > LARGEST_ID:
+        painted = sorted({int(v) for v in values} - {0})
+        if painted and painted[-1] > LARGEST_ID:
             raise FossilError(
                 f"Slice {z} of the labels holds a value that is too large for an instance",
                 expected=f"at most {LARGEST_ID}",
-                found=wanted[-1],
+                found=painted[-1],
                 advice="Paint that label with another value.",
             )
         blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
-        rows = [to_rows(LABELS, z, [blank], value)[0] for value in wanted]
+        rows = [_to_rows(LABELS, z, [blank], value)[0] for value in painted]
         with self._database.writing() as db:
-            db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({PLACES})", rows)
+            db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (LABELS, z))
-            self._refuse_foreign(db, z, wanted)
-
-    @staticmethod
-    def _refuse_foreign(db: sqlite3.Connection, z: int, values: Sequence[int]) -> None:
-        """Refuse values that stand for something else: they would silently not be counted."""
-        asked = ",".join(str(value) for value in values) or "NULL"
-        query = f"SELECT id FROM instances WHERE id IN ({asked}) AND source != ?"
-        foreign = [row[0] for row in db.execute(query, (LABELS,))]
-        if foreign:
-            raise FossilError(
-                f"Slice {z} of the labels was painted with values that belong to other instances",
-                expected="values from the button 'New instance'",
-                found=", ".join(str(value) for value in foreign[:5]),
-                advice="Press M for a new value and fill the painted instance with it.",
+            # Instances of another source would silently not be counted. Raised inside the
+            # transaction, so that no row stays behind.
+            query = (
+                "SELECT id FROM instances WHERE id IN (SELECT value FROM json_each(?)) "
+                "AND source != ?"
             )
+            foreign = [row[0] for row in db.execute(query, (json.dumps(painted), LABELS))]
+            if foreign:
+                raise FossilError(
+                    f"Slice {z} of the labels was painted with values that belong to other"
+                    " instances",
+                    expected="values from the button 'New instance'",
+                    found=", ".join(str(value) for value in foreign[:5]),
+                    advice="Press M for a new value and fill the painted instance with it.",
+                )
 
     # ---------------------------------------------------------- traced areas
 
     def set_traced(self, z: int, area: Mask | None) -> None:
-        """Say which part of slice `z` is annotated completely; None: all of it."""
+        """Write which part of slice `z` is annotated completely; None: all of it."""
         code = (None, None, None) if area is None else (*area.shape, area.counts)
         with self._database.writing() as db:
             db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
@@ -308,18 +312,16 @@ class Ledger(RunBook):
         before = self.traced()
         if area is None or z not in before:
             self.set_traced(z, area)
-            return
-        known = before[z]
-        if known is not None:
-            self.set_traced(z, known | area)
+        elif (old := before[z]) is not None:
+            self.set_traced(z, old | area)
 
     def traced(self) -> dict[int, Mask | None]:
-        """Completely annotated part of each traced slice; None: all of it."""
+        """Return the completely annotated part of each traced slice; None: all of it."""
         rows = self._rows("SELECT z, height, width, counts FROM traced ORDER BY z")
         return {z: None if c is None else Mask((h, w), c) for z, h, w, c in rows}
 
     def unset_traced(self, z: int) -> None:
-        """Say that slice `z` is not annotated completely anywhere."""
+        """Remove the traced area of slice `z`."""
         with self._database.writing() as db:
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
 
@@ -330,20 +332,20 @@ class Ledger(RunBook):
     # ------------------------------------------------------------------ rest
 
     def identified(self, source: str, class_name: str = "") -> bool:
-        """Whether the specimens of a source came with a file and are not to be guessed.
+        """Return True where the specimens of a source came with a file and are not to be guessed.
 
-        With a class: whether those of that class still are as the file told.
+        With a class: where those of that class are still the file's.
         """
-        known = bool(self.get_meta(f"identified:{source}", False))
-        return known and class_name not in self.get_meta(f"guessed:{source}", [])
+        identified = bool(self.get_meta(f"identified:{source}", False))
+        return identified and class_name not in self.get_meta(f"guessed:{source}", [])
 
-    def set_identified(self, source: str, known: bool) -> None:
-        """Say whether the specimens of a source came with a file."""
+    def set_identified(self, source: str, identified: bool) -> None:
+        """Write whether the specimens of a source came with a file."""
         self.set_meta(f"guessed:{source}", [])
-        self.set_meta(f"identified:{source}", known)
+        self.set_meta(f"identified:{source}", identified)
 
     def set_guessed(self, source: str, class_name: str) -> None:
-        """Say that linking gave the specimens of one class; other classes stay as they are."""
+        """Write that linking gave the specimens of one class; other classes stay as they are."""
         guessed = {*self.get_meta(f"guessed:{source}", []), class_name}
         self.set_meta(f"guessed:{source}", sorted(guessed))
 
@@ -365,3 +367,58 @@ def _next_id(db: sqlite3.Connection) -> int:
     if first > LARGEST_ID:
         raise FossilError("The ledger has no instance ids left", expected=f"up to {LARGEST_ID}")
     return int(first)
+
+
+def _to_rows(source: str, z: int, instances: Sequence[Instance], first_id: int) -> list[Row]:
+    """Return rows of `instances` with ids counted from `first_id`.
+
+    A parent among the inputs is replaced by its new id; any other is taken for a stored row.
+    """
+    given = [i.id for i in instances if i.id is not None]
+    if len(set(given)) != len(given):
+        raise FossilError(f"Two instances of slice {z} ({source}) have the same id")
+    new_ids = {i.id: new for new, i in enumerate(instances, first_id) if i.id is not None}
+    rows: list[Row] = []
+    for new, item in enumerate(instances, first_id):
+        if item.slice != z:
+            raise FossilError(
+                f"An instance of {source} belongs to another slice", expected=z, found=item.slice
+            )
+        row = (
+            new,
+            source,
+            z,
+            item.class_name,
+            str(item.part),
+            float(item.score),
+            int(item.mask.shape[0]),
+            int(item.mask.shape[1]),
+            item.mask.counts,
+            item.texture,
+            int(item.unsure),
+            str(item.origin),
+            None if item.specimen is None else int(item.specimen),
+            None if item.parent is None else new_ids.get(item.parent, item.parent),
+        )
+        rows.append(row)
+    return rows
+
+
+def _from_row(row: Row) -> Instance:
+    """Return the instance of a row (`COLUMNS`)."""
+    (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent) = (
+        row
+    )
+    return Instance(
+        slice=z,
+        class_name=name,
+        mask=Mask((height, width), counts),
+        score=score,
+        part=Part(part),
+        texture=texture,
+        unsure=bool(unsure),
+        origin=Origin(origin),
+        specimen=who,
+        id=id_,
+        parent=parent,
+    )

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, inside, write_json
+from napari_fossiledit.files import explained, inside, require_writable, write_json
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.project.edits import EditShelf
-from napari_fossiledit.project.labelled import labelled_instances
-from napari_fossiledit.project.labels import LabelVolume
+from napari_fossiledit.project.edits import EditStore
+from napari_fossiledit.project.labels import LabelVolume, labelled_instances
 from napari_fossiledit.project.ledger import Ledger
 from napari_fossiledit.project.settings import (
     ProjectSettings,
@@ -122,12 +121,8 @@ class Project:
         return self.settings
 
     def require_writable(self) -> None:
-        """Refuse to go on where the project is open for reading only."""
-        if self.read_only:
-            raise FossilError(
-                f"{self.path} is open for reading only",
-                advice="Copy the project to a place you may write to.",
-            )
+        """Raise `FossilError` where the project is open for reading only."""
+        require_writable(self.path, read_only=self.read_only)
 
     @property
     def geometry(self) -> StackGeometry:
@@ -178,7 +173,7 @@ class Project:
         return open_stack(record.path, expected=record)
 
     def set_stack_path(self, path: Path) -> None:
-        """Tell where the photographs have been moved to.
+        """Write where the photographs have been moved to.
 
         Raises
         ------
@@ -186,16 +181,16 @@ class Project:
             Where those are not the photographs the project was made from.
         """
         self.require_writable()
-        with_names = open_stack(path).record()
+        record = open_stack(path).record()
         for what in ("shape", "dtype", "names"):
-            old, new = getattr(self.settings.stack, what), getattr(with_names, what)
+            old, new = getattr(self.settings.stack, what), getattr(record, what)
             if old != new:
                 raise FossilError(
                     f"{path} is not the stack of {self.path}: other {what}",
                     expected=_shortened(old),
                     found=_shortened(new),
                 )
-        self.update(stack=_stored(with_names, self.path).model_dump())
+        self.update(stack=_stored(record, self.path).model_dump())
         self.__dict__.pop("stack", None)
 
     # ---------------------------------------------------- ledger, labels, ...
@@ -214,7 +209,7 @@ class Project:
     def instances(
         self, source: str, z: int, *, class_name: str | None = None, min_score: float = 0.0
     ) -> list[Instance]:
-        """Instances of any source in slice `z`, highest score first.
+        """Return the instances of any source in slice `z`, highest score first.
 
         Those of the source ``"labels"`` take their geometry from ``labels.zarr``.
         """
@@ -222,9 +217,9 @@ class Project:
             return self.ledger.instances(
                 source, slices=[z], class_name=class_name, min_score=min_score
             )
-        found = labelled_instances(self.ledger, self.labels, z, self.settings.classes[0])
-        wanted = (i for i in found if class_name in (None, i.class_name) and i.score >= min_score)
-        return sorted(wanted, key=lambda i: -i.score)
+        items = labelled_instances(self.ledger, self.labels, z, self.settings.classes[0])
+        chosen = (i for i in items if class_name in (None, i.class_name) and i.score >= min_score)
+        return sorted(chosen, key=lambda i: -i.score)
 
     @property
     def reports(self) -> Path:
@@ -236,17 +231,17 @@ class Project:
         return folder
 
     @property
-    def edits(self) -> EditShelf:
+    def edits(self) -> EditStore:
         """Edits of models, with their history."""
-        return EditShelf(self.path, read_only=self.read_only)
+        return EditStore(self.path, read_only=self.read_only)
 
     def models(self) -> list[str]:
-        """Names of the models of the project."""
-        found = (self.path / "models").glob(f"*/{_MODEL_FILE}")
-        return sorted(file.parent.name for file in found)
+        """Return the names of the models of the project."""
+        files = (self.path / "models").glob(f"*/{_MODEL_FILE}")
+        return sorted(file.parent.name for file in files)
 
     def model_folder(self, name: str) -> Path:
-        """Folder of a model, whether it is there or not.
+        """Return the folder of a model, whether it is there or not.
 
         Raises
         ------

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_fossiledit.errors import CancelledError
-from napari_fossiledit.project.database import Database
-from napari_fossiledit.project.rows import now
+from napari_fossiledit.project.database import Database, now
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,21 @@ class RunBook:
             return db.execute(query, values).fetchall()
 
     def begin_run(self, kind: str, params: dict[str, Any]) -> int:
-        """Note that something starts, and return its number."""
+        """Write that something starts, and return its number."""
         query = "INSERT INTO runs (kind, params, status, started) VALUES (?, ?, 'running', ?)"
         with self._database.writing() as db:
             cursor = db.execute(query, (kind, json.dumps(params), now()))
         return int(cursor.lastrowid or 0)
 
     def end_run(self, run: int, status: str, summary: dict[str, Any]) -> None:
-        """Note how a run ended."""
+        """Write how a run ended."""
         query = "UPDATE runs SET status = ?, ended = ?, summary = ? WHERE id = ?"
         with self._database.writing() as db:
             db.execute(query, (status, now(), json.dumps(summary), run))
 
     @contextmanager
     def recorded(self, kind: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Note the start and the end of what happens inside, also where it fails.
+        """Write the start and the end of what happens inside, also where it fails.
 
         Yields
         ------
@@ -82,7 +81,7 @@ class RunBook:
         self.end_run(run, "done", summary)
 
     def runs(self) -> list[Run]:
-        """All runs, oldest first."""
+        """Return all runs, oldest first."""
         query = "SELECT id, kind, params, status, started, ended, summary FROM runs ORDER BY id"
         return [
             Run(id_, kind, json.loads(params), status, started, ended, json.loads(summary))
@@ -90,11 +89,11 @@ class RunBook:
         ]
 
     def get_meta(self, key: str, default: Any = None) -> Any:
-        """Value of a fact, `default` where nobody told it."""
+        """Return the value of a fact, `default` where there is none."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
         return json.loads(rows[0][0]) if rows else default
 
     def set_meta(self, key: str, value: Any) -> None:
-        """Tell a fact: any JSON value under a key."""
+        """Write a fact: any JSON value under a key."""
         with self._database.writing() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))

@@ -1,4 +1,4 @@
-"""What ``project.json`` says, checked before anything believes it."""
+"""The content of ``project.json``, checked before it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_fossiledit.geometry import StackGeometry, ZDirection
 from napari_fossiledit.stacks.section import StackRecord
 
 SCHEMA_VERSION = 1
-#: Far beyond any rock; larger figures are a damaged file.
+# Far beyond any rock; larger figures are a damaged file.
 _LARGEST = 10_000_000
 _KINDS_OF_NAMES = "one plain file name a slice"
 
@@ -78,7 +78,7 @@ class ProjectSettings(BaseModel):
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a slice's name stays in the folder of the stack."""
+    """Return True where a slice's name stays in the folder of the stack."""
     path = Path(name)
     return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
@@ -92,19 +92,14 @@ def read_settings(path: Path) -> ProjectSettings:
         Where it is missing, no project, of a newer version, or damaged.
     """
     with explained(path, "Reading"):
-        found = path.is_file()
-    if not found:
+        exists = path.is_file()
+    if not exists:
         raise FossilError(
             f"{path.parent} is no project",
             expected=f"a folder with {path.name}",
             advice="Make one with 'fossiledit new PROJECT STACK'.",
         )
     content = read_json(path, "the settings of a project")
-    _check_version(path, content)
-    return validated(path, content)
-
-
-def _check_version(path: Path, content: Any) -> None:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise FossilError(
@@ -117,10 +112,11 @@ def _check_version(path: Path, content: Any) -> None:
             found=_short(version),
             advice="Update napari-fossiledit.",
         )
+    return validated(path, content)
 
 
 def validated(path: Path, content: dict[str, Any]) -> ProjectSettings:
-    """Check settings, or say which value of `path` is wrong."""
+    """Return settings, or raise an error that names the wrong value of `path`."""
     try:
         return ProjectSettings.model_validate(content)
     except ValidationError as error:
@@ -139,7 +135,7 @@ def _short(value: Any) -> str:
 
 
 def stored_path(stack: Path, project: Path) -> Path:
-    """Path of the stack as ``project.json`` keeps it.
+    """Return the path of the stack as ``project.json`` keeps it.
 
     Relative where the stack lies beside the project or in it, so that both move together.
     """
@@ -150,7 +146,7 @@ def stored_path(stack: Path, project: Path) -> Path:
 
 
 def resolved_path(stored: Path, project: Path) -> Path:
-    """Find the stack again (the inverse of `stored_path`).
+    """Return the path of the stack (the inverse of `stored_path`).
 
     Raises
     ------
@@ -160,11 +156,11 @@ def resolved_path(stored: Path, project: Path) -> Path:
     if stored.is_absolute():
         return stored
     home = project.resolve().parent
-    found = (project.resolve() / stored).resolve()
-    if not found.is_relative_to(home):
+    path = (project.resolve() / stored).resolve()
+    if not path.is_relative_to(home):
         raise FossilError(
             f"{project / 'project.json'} names a stack outside of {home}",
             expected="an absolute path, or one beside the project",
             found=repr(str(stored)),
         )
-    return found
+    return path

@@ -18,8 +18,13 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment.predict import predict_missing
-from napari_fossiledit.workflows.shared.judging import find_instances, judged_slice
-from napari_fossiledit.workflows.shared.truth import Truth, ground_of, read_truth
+from napari_fossiledit.workflows.shared.ground_truth import (
+    GroundTruth,
+    find_instances,
+    ground_of,
+    judged_slice,
+    read_ground_truth,
+)
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
@@ -66,7 +71,7 @@ def judged_at_strengths(
     project: Project,
     model_at: Callable[[float], MaskRcnnSegmenter],
     strengths: Sequence[float],
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     class_name: str,
     job: Job,
     what: str,
@@ -187,7 +192,7 @@ def judge_edit(
     CancelledError
         What was predicted up to then is kept.
     """
-    truths = [read_truth(project, z) for z in slices]
+    truths = [read_ground_truth(project, z) for z in slices]
     parent_source, edit_source = (
         predict_missing(
             project,

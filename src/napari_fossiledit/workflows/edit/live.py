@@ -25,8 +25,11 @@ from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.edit.decide import find_edit
 from napari_fossiledit.workflows.edit.judging import judged_at_strengths
-from napari_fossiledit.workflows.shared.judging import find_instances, slices_to_judge
-from napari_fossiledit.workflows.shared.truth import read_truth
+from napari_fossiledit.workflows.shared.ground_truth import (
+    find_instances,
+    read_ground_truth,
+    slices_to_judge,
+)
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -260,7 +263,7 @@ def curve(
     """
     require_strengths(strengths)
     with Project.open(project_path, read_only=True) as project:
-        truths = [read_truth(project, z) for z in slices_to_judge(project, slices)]
+        truths = [read_ground_truth(project, z) for z in slices_to_judge(project, slices)]
         judged = judged_at_strengths(
             project,
             _loaded(project, edit, device).at,

@@ -17,6 +17,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE, Judgement
 from napari_fossiledit.workflows.edit.result import EditResult
+from napari_fossiledit.workflows.shared.ground_truth import read_ground_truth
 from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, PAGE, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
     ABOUT_FIGURES,
@@ -33,7 +34,6 @@ from napari_fossiledit.workflows.shared.report_parts import (
     figures_row,
     with_outline,
 )
-from napari_fossiledit.workflows.shared.truth import read_truth
 
 _SHOWN_CHANGES = 30
 _MOST_OVERLAYS = 6
@@ -230,7 +230,7 @@ def _overlays(page: Page, project: Project, judged: Judgement, draft: Path) -> N
 
 def overlay(project: Project, judged: Judgement, z: int, file: Path) -> None:
     """Draw slice `z` before and after, with the true fossils below."""
-    truth = read_truth(project, z)
+    truth = read_ground_truth(project, z)
     true = [i.mask for i in truth.instances if i.class_name == judged.class_name]
     found = [c for c in judged.changes if c.slice == z]
     picture = with_outline(pictures.as_rgb(project.stack.read(z)), true, TRUE)

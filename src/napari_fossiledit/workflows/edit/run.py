@@ -40,6 +40,7 @@ from napari_fossiledit.workflows.edit.slices import (
     shown_pair,
     trained_on,
 )
+from napari_fossiledit.workflows.shared.ground_truth import read_ground_truth
 from napari_fossiledit.workflows.shared.model_refs import (
     ModelRef,
     find_model,
@@ -47,7 +48,6 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import class_of
-from napari_fossiledit.workflows.shared.truth import read_truth
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.solve import Solution
@@ -276,7 +276,7 @@ def tried(plan: EditPlan, segmenter: MaskRcnnSegmenter, solution: Solution, job:
             plan.project,
             lambda strength: solution.edit.apply(segmenter, strength) if strength else segmenter,
             (0.0, *sorted({*plan.strengths} - {0.0})),
-            [read_truth(plan.project, z) for z in plan.slices.tuning],
+            [read_ground_truth(plan.project, z) for z in plan.slices.tuning],
             plan.params.class_name,
             job,
             "Choosing the strength",

@@ -28,7 +28,12 @@ from napari_fossiledit.workflows.edit.slices import spread_over
 from napari_fossiledit.workflows.probe.report import draw, page
 from napari_fossiledit.workflows.probe.result import ProbeResult, Tried
 from napari_fossiledit.workflows.segment.predict import predict_missing
-from napari_fossiledit.workflows.shared.judging import judged_slice
+from napari_fossiledit.workflows.shared.ground_truth import (
+    GroundTruth,
+    ground_of,
+    judged_slice,
+    read_ground_truth,
+)
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model
 from napari_fossiledit.workflows.shared.perturbed_slices import (
     Prepared,
@@ -37,7 +42,6 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     prepared,
 )
 from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, PAGE, drafted
-from napari_fossiledit.workflows.shared.truth import Truth, ground_of, read_truth
 
 FIGURES = "probe.json"
 
@@ -74,7 +78,7 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
     return result
 
 
-def _truths(project: Project, params: ProbeParams) -> list[Truth]:
+def _truths(project: Project, params: ProbeParams) -> list[GroundTruth]:
     """Read what is traced on the slices to probe, without the ground that everything lies in.
 
     Where no slice was named some traced ones are taken, spread over the stack.
@@ -89,7 +93,7 @@ def _truths(project: Project, params: ProbeParams) -> list[Truth]:
             expected="traced slices, to tell fossils from what is taken for them",
             advice="Import annotations, or trace a slice in the window.",
         )
-    truths = [read_truth(project, z) for z in slices]
+    truths = [read_ground_truth(project, z) for z in slices]
     ours = (i for t in truths for i in t.instances if i.class_name == params.class_name)
     if all(i.unsure for i in ours):
         where = format_slices([t.slice for t in truths])
@@ -146,7 +150,7 @@ def _probed(
     project: Project,
     params: ProbeParams,
     ref: ModelRef,
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     presets: Sequence[Preset],
     draft: Path,
     job: Job,
@@ -204,7 +208,7 @@ def _probed(
     return [t for t in trials if t.after], skipped, list(originals.values())
 
 
-def _compare(truth: Truth, trial: _Trial, made: Prepared, score: float, draft: Path) -> None:
+def _compare(truth: GroundTruth, trial: _Trial, made: Prepared, score: float, draft: Path) -> None:
     """Add what changed on the slice that was predicted last, and draw it."""
     before, after = trial.before[-1], trial.after[-1]
     if trial.preset is Preset.OCCLUDE_FOSSILS:

@@ -14,10 +14,13 @@ from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
-from napari_fossiledit.workflows.shared.judging import judged_slice, slices_to_judge
+from napari_fossiledit.workflows.shared.ground_truth import (
+    judged_slice,
+    read_ground_truth,
+    slices_to_judge,
+)
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
-from napari_fossiledit.workflows.shared.truth import read_truth
 
 if TYPE_CHECKING:
     from napari_fossiledit.workflows.segment.predict import PredictResult
@@ -83,7 +86,7 @@ def run(
         slices = slices_to_judge(project, params.slices)
         region = Region.parse(params.region) if params.region else None
         for z in slices:
-            read_truth(project, z, region)
+            read_ground_truth(project, z, region)
         source, notes = _source(project, params, slices, job)
         judged = _judged(project, params, source, slices, region)
         figures = evaluate(
@@ -162,7 +165,7 @@ def _judged(
 ) -> Iterator[JudgedSlice]:
     """Read one slice after the other and reduce it to what counts."""
     for z in slices:
-        truth = read_truth(project, z, region)
+        truth = read_ground_truth(project, z, region)
         yield judged_slice(project, truth, project.instances(source, z), params.class_name)
 
 

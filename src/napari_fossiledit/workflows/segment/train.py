@@ -13,8 +13,8 @@ from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model
-from napari_fossiledit.workflows.shared.truth import ProjectSamples
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.training.train import TrainResult

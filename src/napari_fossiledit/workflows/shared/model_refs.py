@@ -16,7 +16,7 @@ from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
-from napari_fossiledit.project import EditRecord, EditShelf, Project, Source
+from napari_fossiledit.project import EditRecord, EditStore, Project, Source
 from napari_fossiledit.project.history import HistoryEntry, history
 from napari_fossiledit.workflows.shared.foreign_models import (
     checkpoint_name,
@@ -98,13 +98,13 @@ class EditRef(ModelRef):
         The model or edit below.
     record
         What was known of the edit when it was looked up.
-    shelf
+    store
         Where its weights are.
     """
 
     parent: ModelRef
     record: EditRecord
-    shelf: EditShelf
+    store: EditStore
 
     @property
     def root(self) -> ModelRef:
@@ -182,7 +182,7 @@ class EditRef(ModelRef):
         from napari_fossiledit.editing.edit import Edit
 
         place = f"The weights of the edit {self.name!r} in {self.folder}"
-        return Edit.from_bytes(self.shelf.delta(self.name), place)
+        return Edit.from_bytes(self.store.delta(self.name), place)
 
 
 @dataclass(frozen=True)
