@@ -1,4 +1,4 @@
-"""What misleads a model at one place: fill the place or what is around it, and look again.
+"""Causes of a wrong mask: fill the place or what is around it, and look again.
 
 A cause is tested by taking it away. A wrong mask that falls when the class it lies on is filled
 with mud was suggested by that class; one that falls when the slice is blurred, by its texture. For
@@ -64,7 +64,7 @@ _HUE_DEGREES = 90.0
 
 @dataclass(frozen=True)
 class Found:
-    """What a model finds at a place.
+    """Answer of a model at a place.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Place(Term):
 
     @property
     def missed(self) -> bool:
-        """Whether a fossil was missed; else a mask is wrong."""
+        """True where a fossil was missed; else a mask is wrong."""
         return self.instance is None
 
     @property
@@ -182,7 +182,7 @@ def mended(place: Place, before: Found, after: Found) -> bool:
 
 
 class Cause(StrEnum):
-    """What may mislead a model; of two with the same effect, the first says more."""
+    """Things that may mislead a model; of two with the same effect, the first says more."""
 
     CLASS = "class"
     NEIGHBOUR = "neighbour"
@@ -261,7 +261,7 @@ def fitting_tests(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a test showed.
+    """Result of a test.
 
     Attributes
     ----------

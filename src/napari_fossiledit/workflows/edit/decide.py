@@ -39,9 +39,6 @@ from napari_fossiledit.workflows.shared.model_refs import (
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
 
-_WHAT = "The edit"
-
-
 # ------------------------------------------------------------------- looking
 
 
@@ -100,7 +97,7 @@ def apply(
             changes = _at_strength(project, ref, strength)
             if score is not None:
                 changes["score"] = score
-            job.check(_WHAT)
+            job.check("The edit")
             record = project.edits.update(name, state=EditState.KEPT, **changes)
             also = _decided(project, ref.below, EditState.KEPT)
             set_in_use(project, name)
@@ -152,7 +149,7 @@ def rollback(project_path: Path, name: str, *, job: Job = QUIET) -> DecisionResu
         project.require_writable()
         record = project.edits.read(name)
         with project.ledger.recorded("edits rollback", {"name": name}) as summary:
-            job.check(_WHAT)
+            job.check("The edit")
             above = project.edits.descendants(name)
             if in_use(project) in ("", name, *above):
                 set_in_use(project, record.parent)
@@ -303,7 +300,7 @@ def invert(
         require_free_name(project, new)
         ref = find_edit(project, name)
         inverse = ref.edit.scaled(ref.record.strength).inverted()
-        job.check(_WHAT)
+        job.check("The edit")
         note = f"Inverse of {name} at {ref.record.strength:g}"
         return save_edit(project, ref, inverse, new, {"inverted": name}, note)
 

@@ -79,8 +79,8 @@ def judged_at_strengths(
     """Judge traced slices at several strengths of an edit, see `found_at_strengths`."""
     truth_of = {truth.slice: truth for truth in truths}
     judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in strengths}
-    found = found_at_strengths(project, model_at, strengths, list(truth_of), job, what)
-    for strength, z, instances in found:
+    predictions = found_at_strengths(project, model_at, strengths, list(truth_of), job, what)
+    for strength, z, instances in predictions:
         judged[strength].append(judged_slice(project, truth_of[z], instances, class_name))
     return judged
 
@@ -139,9 +139,9 @@ class Judgement:
         """The figures in one sentence."""
         before, after = self.comparison.before, self.comparison.after
         figures = [_pair_text(self.comparison, name) for name in ("precision", "recall", "iou")]
-        told = ", ".join(text for text in figures if text) or "nothing is matched"
+        means = ", ".join(text for text in figures if text) or "nothing is matched"
         return (
-            f"On the pinned slices {format_slices(self.slices)}: {told};"
+            f"On the pinned slices {format_slices(self.slices)}: {means};"
             f" {after.matched} of {len(before.truths)} fossils are matched"
             f" ({before.matched} before)."
         )

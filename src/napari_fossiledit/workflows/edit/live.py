@@ -41,7 +41,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class LivePrediction:
-    """What a model finds in one slice at one strength of an edit.
+    """Prediction of one slice at one strength of an edit.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class StrengthPoint:
 
 @dataclass(frozen=True)
 class StrengthCurve(Summary):
-    """The trade-off that the strength of an edit chooses from.
+    """Figures of an edit over its strengths.
 
     Attributes
     ----------

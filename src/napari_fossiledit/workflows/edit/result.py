@@ -1,4 +1,4 @@
-"""What the workflows about edits return."""
+"""Results of the workflows about edits."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class EditResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What got worse, and what could not be done, in words."""
+        """Sentences on what got worse, and on what could not be done."""
         return (*(() if self.judged is None else self.judged.warnings), *self.notes)
 
     @property
@@ -77,7 +77,7 @@ class EditResult:
 
     @property
     def tone(self) -> Tone:
-        """How the verdict is coloured: good, bad, or neither where nothing is clear."""
+        """Colour of the verdict: good, bad, or neither where nothing is clear."""
         if self.judged is None:
             return Tone.PLAIN
         if self.judged.warnings or self.judged.comparison.fell("precision"):
@@ -86,7 +86,7 @@ class EditResult:
 
     @property
     def verdict(self) -> str:
-        """What to do with it, in one sentence."""
+        """Advice to keep the edit or to roll it back, in one sentence."""
         if self.judged is None:
             return "The edit was not judged: look at what it does before you keep it."
         if self.judged.warnings:
@@ -176,7 +176,7 @@ class ShowResult:
 
 @dataclass(frozen=True)
 class DecisionResult:
-    """What was decided about an edit.
+    """A decision about an edit.
 
     Attributes
     ----------

@@ -119,7 +119,7 @@ def completed(project: Project, params: EditParams) -> EditParams:
 
 @dataclass(frozen=True)
 class EditPlan:
-    """What an edit is made of, settled before anything is computed.
+    """All that an edit is made of, settled before anything is computed.
 
     Attributes
     ----------
@@ -152,7 +152,7 @@ class EditPlan:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """What strengths and scores gain and cost on the tuning slices.
+    """Gains and costs of strengths and scores on the tuning slices.
 
     Attributes
     ----------

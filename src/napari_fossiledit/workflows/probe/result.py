@@ -1,4 +1,4 @@
-"""What a probe returns: the evidence, the weaknesses, and where to look."""
+"""Result of a probe: the evidence, the weaknesses, and where to look."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_fossiledit.summary import plain
 
 @dataclass(frozen=True)
 class Tried:
-    """What one perturbation showed.
+    """Findings of one perturbation.
 
     Attributes
     ----------

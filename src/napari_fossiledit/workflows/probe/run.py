@@ -162,8 +162,8 @@ def _probed(
     tuple
         What was tried, what does not suit a slice (in words), and the slices as they are.
     """
-    wanted = PredictParams(model=params.model, device=params.device)
-    source = predict_missing(project, wanted, [t.slice for t in truths], job=job).source
+    usual = PredictParams(model=params.model, device=params.device)
+    source = predict_missing(project, usual, [t.slice for t in truths], job=job).source
     segmenter = ref.load(params.device)
     originals = {
         t.slice: judged_slice(project, t, project.instances(source, t.slice), params.class_name)

@@ -74,12 +74,12 @@ class Case:
 
     @property
     def traced(self) -> bool:
-        """Whether people said it."""
+        """True where people said it."""
         return self.source == ANNOTATIONS
 
     @property
     def truths(self) -> tuple[Instance, ...]:
-        """What people traced; empty where they did not."""
+        """Instances that people traced; empty where they did not."""
         return self.instances if self.traced else ()
 
     @cached_property
@@ -211,8 +211,8 @@ def joint_slices(
     bodies = project.ledger.instances(ANNOTATIONS, class_name=class_name, part=Part.BODY)
     showing = {i.slice for i in bodies} & set(project.ledger.traced())
     free = sorted(showing - {params.slice, *tuning, *pinned})
-    known = trained_on(project, ref)
-    seen = [z for z in free if z in known]
+    taught = trained_on(project, ref)
+    seen = [z for z in free if z in taught]
     if seen:
         return spread_over(seen, params.joint)
     most = len(free) if tuning and pinned else len(free) // _TRACED_SHARE

@@ -1,4 +1,4 @@
-"""What a repair returns."""
+"""Result of a repair."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class RepairResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What got worse, and what could not be done, in words."""
+        """Sentences on what got worse, and on what could not be done."""
         return (*self.edited.warnings, *self.skipped)
 
     @property
     def repaired(self) -> bool:
-        """Whether the place is mended."""
+        """True where the place is mended."""
         return mended(self.place, self.before, self.after)
 
     @property
@@ -78,14 +78,14 @@ class RepairResult:
 
     @property
     def tone(self) -> Tone:
-        """How the verdict is coloured: good, bad, or neither where nothing is clear."""
+        """Colour of the verdict: good, bad, or neither where nothing is clear."""
         if not self.repaired or self.edited.tone is Tone.BAD:
             return Tone.BAD
         return Tone.PLAIN if self.edited.judged is None else Tone.GOOD
 
     @property
     def verdict(self) -> str:
-        """What to do with it, in one sentence."""
+        """Advice to keep the edit or to roll it back, in one sentence."""
         done = "The place is repaired" if self.repaired else "The place is not repaired"
         if self.edited.judged is None:
             return f"{done}; what that costs elsewhere is not known: look before you keep it."
@@ -102,7 +102,7 @@ class RepairResult:
 
     @property
     def at_place(self) -> str:
-        """What became of the place, in words."""
+        """The model's answer at the place before and after, in one sentence."""
         what = "missed fossil" if self.place.missed else "wrong mask"
         return f"At the {what}: {self.before} before, {self.after} after the edit."
 

@@ -81,8 +81,8 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
         ref = find_model(project, params.model)
         require_kept(ref)
         with project.ledger.recorded("repair", params.model_dump(mode="json")) as summary:
-            wanted = PredictParams(model=params.model, device=params.device)
-            source = predict_missing(project, wanted, [params.slice], job=job).source
+            usual = PredictParams(model=params.model, device=params.device)
+            source = predict_missing(project, usual, [params.slice], job=job).source
             case = find_case(project, params, ref.name, source)
             plan = _planned(project, params, ref, case)
             result = _repaired(plan, case, job)
