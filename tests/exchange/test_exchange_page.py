@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 from PIL import Image
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.exchange.pages.html_page import Cell, Page, Tone, number
+from napari_fossiledit.exchange.pages.html_page import (
+    Cell,
+    Table,
+    Tone,
+    environment,
+    number,
+    render_html,
+    write_html,
+)
 
 EVIL = "<script>alert('1')</script> & \"quoted\" </style>"
 VOID = {"meta", "img"}
@@ -38,9 +47,9 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
-def read(page):
+def read(html):
     reader = Reader()
-    reader.feed(page.html())
+    reader.feed(html)
     reader.close()
     assert reader.open == []
     return reader
@@ -52,17 +61,41 @@ def png(shape=(4, 6, 3)):
     return buffer.getvalue()
 
 
+PAGE = """{% extends "base.html" %}
+{% from "parts.html" import image, legend, points, shares, table, verdict %}
+{% block body %}
+"""
+PARTS = (
+    PAGE
+    + """<h2>{{ text }}</h2><p>{{ text }}</p>
+{{ points([text]) }}{{ verdict(text, text, tone) }}{{ table(values, text) }}
+{{ shares({text: 0.5}, text) }}{{ legend({text: (1, 2, 3)}) }}{{ image(png, text) }}
+{% endblock %}"""
+)
+
+
 def full(text):
-    page = Page(text, text)
-    page.heading(text)
-    page.paragraph(text)
-    page.points([text])
-    page.verdict(text, text, Tone.BAD)
-    page.table([text], [[text], [Cell(text, Tone.GOOD)]], text)
-    page.shares({text: 0.5}, text)
-    page.legend({text: (1, 2, 3)})
-    page.image(png(), text)
-    return page
+    return (
+        environment()
+        .from_string(PARTS)
+        .render(
+            title=text,
+            under=text,
+            text=text,
+            tone=Tone.BAD,
+            values=Table([text], [[text], [Cell(text, Tone.GOOD)]]),
+            png=png(),
+        )
+    )
+
+
+def page(part, **values):
+    """A page titled 't' with one part."""
+    return (
+        environment()
+        .from_string(f"{PAGE}{part}{{% endblock %}}")
+        .render(title="t", under="", **values)
+    )
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\0")).map(lambda t: t or "x"))
@@ -73,16 +106,15 @@ def test_text_stays_text(text):
 
 
 def test_markup_in_text_is_escaped():
-    html = full(EVIL).html()
+    html = full(EVIL)
     assert "<script" not in html
     assert html.count("</style>") == 1
 
 
 def test_nothing_is_loaded_from_elsewhere():
-    page = full("plain")
-    html = page.html()
+    html = full("plain")
     assert not re.search(r"https?:|//|url\(|@import|<link|<script", html.replace("data:", ""))
-    sources = [a["src"] for tag, a in read(page).tags if tag == "img"]
+    sources = [a["src"] for tag, a in read(html).tags if tag == "img"]
     assert all(s.startswith("data:image/png;base64,") for s in sources)
     assert "default-src 'none'" in html
 
@@ -90,9 +122,8 @@ def test_nothing_is_loaded_from_elsewhere():
 def test_pictures_come_back_pixel_for_pixel(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
     pictures.write_png(tmp_path / "a.png", picture)
-    page = Page("t")
-    page.image(tmp_path / "a.png")
-    (code,) = re.findall(r"base64,([^\"]+)", page.html())
+    html = page("{{ image(file) }}", file=tmp_path / "a.png")
+    (code,) = re.findall(r"base64,([^\"]+)", html)
     shown = Image.open(io.BytesIO(base64.b64decode(code)))
     assert np.array_equal(np.asarray(shown), picture)
 
@@ -111,27 +142,30 @@ def test_signs_are_shown_where_they_matter():
 
 
 def test_figures_stand_right_and_undefined_ones_are_dashes():
-    page = Page("t")
-    page.table(["name", "IoU"], [["a", 0.5], ["b", None]])
-    cells = [a["class"] for tag, a in read(page).tags if tag in ("td", "th")]
+    html = page("{{ table(values) }}", values=Table(["name", "IoU"], [["a", 0.5], ["b", None]]))
+    cells = [a["class"] for tag, a in read(html).tags if tag in ("td", "th")]
     assert cells == ["text", "number", "plain", "number plain", "plain", "number plain"]
 
 
 def test_a_row_of_another_length_is_refused():
-    with pytest.raises(FossilError, match=r"'t'.*expected 2 values.*found 1"):
-        Page("t").table(["a", "b"], [["1"]])
+    with pytest.raises(FossilError, match=r"columns a, b.*expected 2 values.*found 1"):
+        Table(["a", "b"], [["1"]])
 
 
 def test_what_is_no_picture_is_refused(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(b"no picture")
     with pytest.raises(FossilError, match=r"a\.png cannot be shown; expected a PNG"):
-        Page("t").image(file)
+        page("{{ image(file) }}", file=file)
     with pytest.raises(FossilError, match=r"Reading .*gone\.png failed"):
-        Page("t").image(tmp_path / "gone.png")
+        page("{{ image(file) }}", file=tmp_path / "gone.png")
 
 
 def test_names_that_are_no_text_do_not_stop_a_page(tmp_path):
-    page = Page("slice_\udcff.png")
-    page.write(tmp_path / "deep" / "index.html")
+    write_html(tmp_path / "deep" / "index.html", "base.html", title="slice_\udcff.png", under="")
     assert b"slice_?.png" in (tmp_path / "deep" / "index.html").read_bytes()
+
+
+def test_a_value_that_is_missing_is_an_error():
+    with pytest.raises(UndefinedError, match="'under' is undefined"):
+        render_html("base.html", title="t")

@@ -16,7 +16,7 @@ from napari_fossiledit.params.probe import ProbeParams, chosen_presets
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.probe import report as probe_page
+from napari_fossiledit.workflows.probe import report as probe_report
 from napari_fossiledit.workflows.probe import run as probe
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.perturbed_slices import Prepared, prepared
@@ -226,7 +226,7 @@ def test_both_sides_of_an_overlay_are_scaled_alike(tmp_path):
     perturbed[:10] = 4000
     empty = Mask.from_array(np.zeros((20, 30), bool))
     made = Prepared(0, image, perturbed, image[..., 0] > 0, 1.0, "", None, ())
-    probe_page.draw(made, [], empty, tmp_path / "both.png")
+    probe_report.draw_overlay(made, [], empty, tmp_path / "both.png")
     both = skimage.io.imread(tmp_path / "both.png")
     assert (both[15, 5] == both[15, -5]).all()
     assert both[5, -5, 0] == 255

@@ -61,13 +61,18 @@ def fitted(picture: Picture, longest: int) -> Picture:
     return np.asarray(shown)
 
 
-def write_png(path: Path, picture: Picture) -> None:
-    """Write a picture (y, x, 3) as PNG in one step."""
+def encode_png(picture: Picture) -> bytes:
+    """Return a picture (y, x, 3) as the content of a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Write a picture (y, x, 3) as PNG in one step."""
+    write_whole(path, encode_png(picture))
 
 
 def specimen_colours(count: int) -> list[tuple[float, float, float]]:

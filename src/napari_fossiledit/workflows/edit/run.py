@@ -29,7 +29,7 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit.decide import save_edit
 from napari_fossiledit.workflows.edit.judging import judge_edit, judged_at_strengths
-from napari_fossiledit.workflows.edit.report import write_page
+from napari_fossiledit.workflows.edit.report import write_report
 from napari_fossiledit.workflows.edit.result import EditResult
 from napari_fossiledit.workflows.edit.slices import (
     CHOSEN,
@@ -96,7 +96,7 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
             tradeoff = tried(plan, segmenter, solution, job)
             result = saved(plan, solution, tradeoff, chosen(plan, tradeoff))
             result = judged(plan, result, job)
-            result = replace(result, page=write_page(project, result))
+            result = replace(result, page=write_report(project, result))
             summary.update(result.summary())
     return result
 

@@ -1,28 +1,29 @@
-"""The page and the pictures of a probe."""
+"""The report of a probe and its overlays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from napari_fossiledit.evaluation import Change
+from napari_fossiledit.evaluation import Change, Comparison
 from napari_fossiledit.evaluation.hallucinated import Hallucinated, worded
 from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.exchange.pages.html_page import Page, Value
+from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.probe.result import ProbeResult
 from napari_fossiledit.workflows.shared.perturbed_slices import Prepared
+from napari_fossiledit.workflows.shared.report_folder import REPORT
 from napari_fossiledit.workflows.shared.report_parts import (
-    ABOUT_FIGURES,
     CHANGES_HEAD,
-    COLUMNS,
+    DIFFERENCE_HEAD,
     FIGURES_HEAD,
     GAINED,
     KEPT,
@@ -35,101 +36,97 @@ from napari_fossiledit.workflows.shared.report_parts import (
     with_outline,
 )
 
-_WHERE = "All figures are in probe.json beside this page."
-_SHOWN_CHANGES = 30
+# All of them are in probe.json.
+_MOST_CHANGES = 30
 
 
-def draw(made: Prepared, found: Sequence[Change], truth: Mask, path: Path) -> None:
+def draw_overlay(made: Prepared, changes: Sequence[Change], truth: Mask, path: Path) -> None:
     """Draw a slice as it is and perturbed, with the instances before and after.
 
     Parameters
     ----------
-    found
+    changes
         All changes of the slice, the same ones too.
     truth
         Union of the true fossils; outlined where no instance is known before.
     """
     # Scaled together: a brighter pixel on one side must not darken the other.
     left, right = np.split(pictures.as_rgb(np.concatenate([made.image, made.perturbed])), 2)
-    if not any(c.before for c in found):
+    if not any(c.before for c in changes):
         left = with_outline(left, [truth], TRUE)
-    draw_changes(left, right, found, path)
+    draw_changes(left, right, changes, path)
 
 
-def page(result: ProbeResult, project: Project, params: ProbeParams, folder: Path) -> Page:
-    """Lay out the report; its pictures are read from `folder`."""
-    made = Page(
-        f"Probe of {result.model}",
-        f"{project.path.name}, slices {format_slices(result.slices)}: what the model takes for"
-        f" {result.class_name}, and what it misses.",
-    )
-    _conclude(made, result)
-    _figures(made, result, params)
-    _hidden(made, result)
-    _textures(made, result, params)
-    _changes(made, result, params)
-    _overlays(made, result, project, folder)
-    _made(made, result, params)
-    return made
+def write_report(result: ProbeResult, project: Project, params: ProbeParams, folder: Path) -> None:
+    """Write the report into `folder`, where its pictures are already.
 
-
-def _conclude(made: Page, result: ProbeResult) -> None:
-    first = result.findings[0] if result.findings else None
-    made.verdict(result.weakness, first.words if first else "")
-    if first is not None:
-        made.paragraph(f"What to do next: {first.advice}")
-    made.heading("All weaknesses")
-    rows = [(f.title, percent(f.cost), f.reason) for f in result.findings]
-    made.table(("Weakness", "Cost", "Because"), rows)
-    made.paragraph(
-        "Cost is what a weakness takes: area found without reason, as a share of all that is found"
-        " or of the fossils, or recall that is missing."
-    )
-    for finding in result.findings[1:]:
-        made.paragraph(f"{finding.title[0].upper()}{finding.title[1:]}. {finding.words}")
-        made.paragraph(f"What to do about it: {finding.advice}")
-
-
-def _figures(made: Page, result: ProbeResult, params: ProbeParams) -> None:
-    compared = [(t, t.protocol) for t in result.tried if t.protocol is not None]
-    if not compared:
-        return
-    made.heading("Figures by the paper's protocol")
-    head = ["Slices", *FIGURES_HEAD]
-    rows = [["as they are", *figures_row(compared[0][1].before)]]
-    for tried, comparison in compared:
-        rows.append([str(tried.preset), *figures_row(comparison.after)])
-    made.table(head, rows, f"Predictions with a score from {params.score:g} up")
-    made.table(
-        ["Difference (95 % interval)", *COLUMNS.values(), "Matched"],
-        [[str(t.preset), *difference_row(c)] for t, c in compared],
-    )
-    made.paragraph(ABOUT_FIGURES)
-
-
-def _hidden(made: Page, result: ProbeResult) -> None:
-    hidden = result.known.hidden
-    if hidden is None:
-        return
-    made.heading(f"What is found with every {result.class_name} hidden")
-    if not hidden.area:
-        made.paragraph("Nothing: the model finds no fossil where there is none.")
-        return
-    made.paragraph(
-        f"{len(hidden.instances)} instances, with {percent(hidden.ratio)} of the area of the"
-        f" hidden ones. {result.confusion} A find on the fill itself counts for what frames it:"
-        " the fill shows nothing."
-    )
-    made.shares(worded(hidden.shares), "Share of the area found on a class or framed by it")
-    made.table(
-        ("Sits on", "Instances", "Pixels on it", "Pixels on fill framed by it", "Share"),
-        _hidden_rows(hidden),
+    Raises
+    ------
+    FossilError
+        Where it cannot be written, or a picture is missing.
+    """
+    figures, differences = _figures(result)
+    write_html(
+        folder / REPORT,
+        "probe.html",
+        project=project.path.name,
+        model=result.model,
+        class_name=result.class_name,
+        slices=format_slices(result.slices),
+        weakness=result.weakness,
+        findings=[
+            {"title": f.title, "words": f.words, "advice": f.advice} for f in result.findings
+        ],
+        weaknesses=Table(
+            ("Weakness", "Cost", "Because"),
+            [(f.title, percent(f.cost), f.reason) for f in result.findings],
+        ),
+        score=f"{params.score:g}",
+        detection_score=f"{params.detection_score:g}",
+        figures=figures,
+        differences=differences,
+        confusion=result.confusion,
+        hidden=None if result.known.hidden is None else _hidden(result.known.hidden),
+        textures=_textures(result),
+        changes=Table(
+            ("Perturbation", *CHANGES_HEAD),
+            [[preset, *change_row(change)] for preset, change in result.changes[:_MOST_CHANGES]],
+        ),
+        unlisted=max(len(result.changes) - _MOST_CHANGES, 0),
+        colours={"kept": KEPT, "lost": LOST, "gained": GAINED, "hidden fossils": TRUE},
+        overlays=[
+            {"preset": str(t.preset), "z": z, "name": project.names[z], "file": folder / name}
+            for t in result.tried
+            for z, name in zip(t.slices, t.overlays, strict=True)
+        ],
+        perturbations=Table(
+            ("Perturbation", "Steps", "Filled"),
+            [(str(t.preset), t.steps, percent(t.share)) for t in result.tried],
+        ),
+        skipped=result.skipped,
+        source=params.source,
     )
 
 
-def _hidden_rows(hidden: Hallucinated) -> list[list[Value]]:
-    names = list(dict.fromkeys([*hidden.shares, *hidden.counts]))
-    return [
+def _figures(result: ProbeResult) -> tuple[Table, Table]:
+    """Return figures by the paper's protocol for each perturbation, and their differences."""
+    compared = [(str(t.preset), t.protocol) for t in result.tried if t.protocol is not None]
+    rows: list[list[Value]] = [
+        ["as they are", *figures_row(comparison.before)] for _, comparison in compared[:1]
+    ]
+    rows += [[preset, *figures_row(comparison.after)] for preset, comparison in compared]
+    return (
+        Table(("Slices", *FIGURES_HEAD), rows),
+        Table(
+            ("Difference (95 % interval)", *DIFFERENCE_HEAD),
+            [[preset, *difference_row(comparison)] for preset, comparison in compared],
+        ),
+    )
+
+
+def _hidden(hidden: Hallucinated) -> dict[str, Any]:
+    """Return what is shown of instances that are found although no fossil is there."""
+    classes: list[list[Value]] = [
         [
             name or "background",
             hidden.counts.get(name, 0),
@@ -137,64 +134,33 @@ def _hidden_rows(hidden: Hallucinated) -> list[list[Value]]:
             hidden.framed.get(name, 0),
             percent(hidden.shares.get(name, 0.0)),
         ]
-        for name in names
+        for name in dict.fromkeys([*hidden.shares, *hidden.counts])
     ]
+    return {
+        "area": hidden.area,
+        "count": len(hidden.instances),
+        "ratio": hidden.ratio,
+        "shares": worded(hidden.shares),
+        "classes": Table(
+            ("Sits on", "Instances", "Pixels on it", "Pixels on fill framed by it", "Share"),
+            classes,
+        ),
+    }
 
 
-def _textures(made: Page, result: ProbeResult, params: ProbeParams) -> None:
-    compared = [(t, t.found.textures) for t in result.tried if t.found is not None]
-    if not compared or not compared[0][1]:
-        return
-    made.heading("Textures")
-    first = compared[0][1]
-    rows = [["as they are", *_recalls(part.before for part in first.values())]]
-    for tried, parts in compared:
-        rows.append([str(tried.preset), *_recalls(part.after for part in parts.values())])
+def _textures(result: ProbeResult) -> Table:
+    """Return the recall of each texture and the gap between them; no rows where none is known."""
+    compared = [(str(t.preset), t.found.textures) for t in result.tried if t.found is not None]
+    first: Mapping[str, Comparison] = compared[0][1] if compared else {}
+    rows: list[list[Value]] = []
+    if first:
+        rows = [["as they are", *_recalls(part.before for part in first.values())]]
+        rows += [[preset, *_recalls(p.after for p in parts.values())] for preset, parts in compared]
     names = [f"{name} ({len(part.before.truths)})" for name, part in first.items()]
-    made.table(
-        ["Recall over all true fossils", *names, "Gap"],
-        rows,
-        f"Predictions with a score from {params.detection_score:g} up",
-    )
+    return Table(["Recall over all true fossils", *names, "Gap"], rows)
 
 
 def _recalls(parts: Iterable[ProtocolResult]) -> list[Value]:
     recalls = [part.recall_all.mean for part in parts]
-    known = [recall for recall in recalls if recall is not None]
-    return [*recalls, max(known) - min(known) if len(known) > 1 else None]
-
-
-def _changes(made: Page, result: ProbeResult, params: ProbeParams) -> None:
-    if not result.changes:
-        return
-    made.heading("What changed")
-    shown = result.changes[:_SHOWN_CHANGES]
-    rest = len(result.changes) - len(shown)
-    more = f"; {rest} more, changed ones and smaller ones, are in probe.json" if rest else ""
-    made.table(
-        ("Perturbation", *CHANGES_HEAD),
-        [[preset, *change_row(change)] for preset, change in shown],
-        f"Predictions with a score from {params.detection_score:g} up, largest first{more}",
-    )
-
-
-def _overlays(made: Page, result: ProbeResult, project: Project, folder: Path) -> None:
-    made.heading("Slices as they are and perturbed")
-    made.legend({"kept": KEPT, "lost": LOST, "gained": GAINED, "hidden fossils": TRUE})
-    for tried in result.tried:
-        for z, name in zip(tried.slices, tried.overlays, strict=True):
-            caption = f"{tried.preset}: slice {z} ({project.names[z]}), as it is and perturbed"
-            made.image(folder / name, caption)
-
-
-def _made(made: Page, result: ProbeResult, params: ProbeParams) -> None:
-    made.heading("How it was made")
-    made.table(
-        ("Perturbation", "Steps", "Filled"),
-        [(str(t.preset), t.steps, percent(t.share)) for t in result.tried],
-    )
-    made.points(result.skipped)
-    made.paragraph(
-        f"Regions by {params.source}; scores from {params.score:g} up for the paper's protocol and"
-        f" from {params.detection_score:g} up for all else. {_WHERE}"
-    )
+    defined = [recall for recall in recalls if recall is not None]
+    return [*recalls, max(defined) - min(defined) if len(defined) > 1 else None]

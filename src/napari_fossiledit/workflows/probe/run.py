@@ -25,7 +25,7 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.slices import spread_over
-from napari_fossiledit.workflows.probe.report import draw, page
+from napari_fossiledit.workflows.probe.report import draw_overlay, write_report
 from napari_fossiledit.workflows.probe.result import ProbeResult, Tried
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.ground_truth import (
@@ -41,7 +41,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     class_of,
     prepared,
 )
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, PAGE, drafted
+from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
 
 FIGURES = "probe.json"
 
@@ -70,10 +70,10 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
         recorded = project.ledger.recorded("probe", params.model_dump(mode="json"))
         with recorded as summary, drafted(folder) as draft:
             trials, skipped, judged = _probed(project, params, ref, truths, presets, draft, job)
-            result = _concluded(params, ref.name, judged, trials, skipped, folder / PAGE)
+            result = _concluded(params, ref.name, judged, trials, skipped, folder / REPORT)
             figures = {**result.figures(), "params": params.model_dump(mode="json")}
             write_json(draft / FIGURES, figures)
-            page(result, project, params, draft).write(draft / PAGE)
+            write_report(result, project, params, draft)
             summary.update(result.summary())
     return result
 
@@ -219,7 +219,7 @@ def _compare(truth: GroundTruth, trial: _Trial, made: Prepared, score: float, dr
         all_changes = changes(old, new, truths=truth.instances)
     trial.changes += [c for c in all_changes if c.kind is not Kind.SAME]
     name = f"{OVERLAYS}/slice_{truth.slice:04d}_{trial.preset}.png"
-    draw(made, all_changes, after.truth, draft / name)
+    draw_overlay(made, all_changes, after.truth, draft / name)
     trial.overlays.append(name)
 
 

@@ -52,7 +52,7 @@ from napari_fossiledit.workflows.repair.proposal import (
     proposed,
     recipe_for,
 )
-from napari_fossiledit.workflows.repair.report import around, write_page
+from napari_fossiledit.workflows.repair.report import around, write_report
 from napari_fossiledit.workflows.repair.result import RepairResult, shown_from
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
@@ -86,7 +86,7 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
             case = find_case(project, params, ref.name, source)
             plan = _planned(project, params, ref, case)
             result = _repaired(plan, case, job)
-            result = replace(result, page=write_page(project, result))
+            result = replace(result, page=write_report(project, result))
             summary.update(result.summary())
     return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_fossiledit.files import explained
 
-PAGE, OVERLAYS = "index.html", "overlays"
+REPORT, OVERLAYS = "index.html", "overlays"
 
 
 @contextmanager

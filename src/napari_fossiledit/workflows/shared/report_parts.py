@@ -1,4 +1,4 @@
-"""What the pages of probes, edits and repairs share: tables of figures, changes, overlays."""
+"""What the reports of probes, edits and repairs share: rows of figures and changes, overlays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_fossiledit.evaluation import Change, Comparison
-from napari_fossiledit.evaluation.numbers import Spread, percent
+from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.html_page import Cell, Colour, Tone, Value, number
@@ -28,41 +28,36 @@ COLUMNS = {
 """Figures of the paper's protocol, and those over all true instances."""
 
 FIGURES_HEAD = (*COLUMNS.values(), "Matched", "Missed", "Spurious")
+DIFFERENCE_HEAD = (*COLUMNS.values(), "Matched")
 CHANGES_HEAD = ("What", "Slice", "At (x, y)", "Pixels", "Score", "IoU", "Sits on")
-ABOUT_FIGURES = (
-    "Precision, recall and IoU are means over matched fossils, as the paper tells them;"
-    " 'all' are means over all true ones, a missed one counting 0. An interval that leaves out"
-    " 0 is not explained by the choice of the fossils."
-)
 
 _PANEL = 640
+"""Longest edge of one of two pictures side by side, in pixels."""
 
 
 def figures_row(figures: ProtocolResult) -> list[Value]:
-    """Values of one row below `FIGURES_HEAD`."""
+    """Return the values of one row below `FIGURES_HEAD`."""
     means: list[Value] = [getattr(figures, name).mean for name in COLUMNS]
     return [*means, figures.matched, figures.missed, figures.spurious]
 
 
 def difference_row(comparison: Comparison) -> list[Value]:
-    """Differences with their intervals, one a figure of `COLUMNS`, and that of the matched."""
-    told = [_difference(comparison, name, comparison.deltas[name]) for name in COLUMNS]
+    """Return differences with their intervals: the values of one row below `DIFFERENCE_HEAD`."""
+    row: list[Value] = []
+    for name in COLUMNS:
+        delta = comparison.deltas[name]
+        text = number(delta.mean, signed=True)
+        if delta.interval is not None:
+            low, high = (number(bound, signed=True) for bound in delta.interval)
+            text = f"{text} ({low} to {high})"
+        gained = Tone.GOOD if comparison.rose(name) else Tone.PLAIN
+        row.append(Cell(text, Tone.BAD if comparison.fell(name) else gained))
     matched = comparison.after.matched - comparison.before.matched
-    return [*told, number(matched, signed=True)]
-
-
-def _difference(comparison: Comparison, name: str, delta: Spread) -> Cell:
-    tone = Tone.GOOD if comparison.rose(name) else Tone.PLAIN
-    tone = Tone.BAD if comparison.fell(name) else tone
-    text = number(delta.mean, signed=True)
-    if delta.interval is None:
-        return Cell(text, tone)
-    low, high = (number(bound, signed=True) for bound in delta.interval)
-    return Cell(f"{text} ({low} to {high})", tone)
+    return [*row, number(matched, signed=True)]
 
 
 def change_row(change: Change) -> list[Value]:
-    """Values of one row below `CHANGES_HEAD`."""
+    """Return the values of one row below `CHANGES_HEAD`."""
     y0, x0, y1, x1 = change.box
     return [
         str(change.kind),
@@ -81,18 +76,18 @@ def with_outline(picture: Picture, masks: Sequence[Mask], colour: Colour) -> Pic
     return pictures.outline(picture, masks, colour, width)
 
 
-def draw_changes(left: Picture, right: Picture, found: Sequence[Change], path: Path) -> None:
-    """Draw what was found before on one picture (y, x, 3) and after on another, side by side.
+def draw_changes(left: Picture, right: Picture, changes: Sequence[Change], path: Path) -> None:
+    """Draw the instances before on one picture (y, x, 3) and after on another, side by side.
 
     Parameters
     ----------
-    found
+    changes
         All changes of the slice, the same ones too.
     """
-    before = [c.before.mask for c in found if c.before and c.after]
-    after = [c.after.mask for c in found if c.before and c.after]
-    lost = [c.before.mask for c in found if c.before and not c.after]
-    gained = [c.after.mask for c in found if c.after and not c.before]
+    before = [c.before.mask for c in changes if c.before and c.after]
+    after = [c.after.mask for c in changes if c.before and c.after]
+    lost = [c.before.mask for c in changes if c.before and not c.after]
+    gained = [c.after.mask for c in changes if c.after and not c.before]
     left = with_outline(with_outline(left, before, KEPT), lost, LOST)
     right = with_outline(with_outline(right, after, KEPT), gained, GAINED)
     panels = (pictures.fitted(panel, _PANEL) for panel in (left, right))
