@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.tracings.matching import NameIndex, by_order
-from napari_fossiledit.exchange.tracings.nesting import nested
-from napari_fossiledit.exchange.tracings.tracing_file import Target
+from napari_fossiledit.exchange.tracings.tracing_file import NameIndex, Target, by_order, nested
 from napari_fossiledit.masks import Instance, Mask, Part
 
 SHAPE = (30, 30)

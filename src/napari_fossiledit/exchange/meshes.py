@@ -28,7 +28,9 @@ from napari_fossiledit.files import write_whole
 from napari_fossiledit.params.reconstruct import MeshFormat
 
 UNIT = "um"
+# Hues in steps of the golden ratio never come close to an earlier one soon.
 _GOLDEN_RATIO = 0.618034
+# Bytes of text at the beginning of a binary STL file.
 _STL_HEADER = 80
 
 
@@ -55,7 +57,7 @@ class SpecimenMesh:
 
 
 def colour(specimen: int) -> tuple[int, int, int]:
-    """Colour (r, g, b) of a specimen from 0 to 255: neighbouring numbers look unlike."""
+    """Return the colour (r, g, b from 0 to 255) of a specimen; neighbouring numbers differ."""
     red, green, blue = colorsys.hsv_to_rgb(specimen * _GOLDEN_RATIO % 1, 0.55, 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -102,10 +104,6 @@ def _obj(mesh: SpecimenMesh) -> bytes:
     return f"# {mesh.name}, unit {UNIT}\no {mesh.name}\n{text}".encode()
 
 
-def _glb(mesh: SpecimenMesh) -> bytes:
-    return _scene([mesh])
-
-
 def _scene(meshes: Iterable[SpecimenMesh]) -> bytes:
     scene = trimesh.Scene(metadata={"unit": UNIT})
     for mesh in meshes:
@@ -121,5 +119,5 @@ _WRITERS: dict[MeshFormat, Callable[[SpecimenMesh], bytes]] = {
     MeshFormat.STL: _stl,
     MeshFormat.PLY: _ply,
     MeshFormat.OBJ: _obj,
-    MeshFormat.GLB: _glb,
+    MeshFormat.GLB: lambda mesh: _scene([mesh]),
 }

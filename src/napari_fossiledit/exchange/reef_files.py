@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel
 from scipy import ndimage
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, write_json
-from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.masks.rle import Mask
 from napari_fossiledit.progress import QUIET, Job
-
-Labels = NDArray[np.uint16]
+from napari_fossiledit.samples.reef import Reef, ReefSlice
 
 SCHEMA = 1
 KIND = "fossiledit sample reef"
@@ -39,101 +36,7 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 _UM_PER_CM = 1e4
 
 
-class SampleSlice(Protocol):
-    """One slice with its truth; every array is (y, x), `rgb` (y, x, 3)."""
-
-    @property
-    def rgb(self) -> NDArray[np.uint8]:
-        """Picture."""
-        ...
-
-    @property
-    def specimens(self) -> Labels:
-        """Ids of archaeocyathids."""
-        ...
-
-    @property
-    def cavities(self) -> Labels:
-        """Ids of the archaeocyathids whose cavity is there."""
-        ...
-
-    @property
-    def calcimicrobes(self) -> Labels:
-        """Ids of calcimicrobe patches."""
-        ...
-
-    @property
-    def shells(self) -> Labels:
-        """Ids of shells."""
-        ...
-
-    @property
-    def rock(self) -> NDArray[np.bool_]:
-        """Whether the rock face is there."""
-        ...
-
-
-class SampleShift(Protocol):
-    """The misalignment of a slice in pixels and degrees."""
-
-    @property
-    def dy(self) -> float:
-        """Shift down."""
-        ...
-
-    @property
-    def dx(self) -> float:
-        """Shift right."""
-        ...
-
-    @property
-    def angle_deg(self) -> float:
-        """Turn from the x axis towards the y axis."""
-        ...
-
-
-class SampleVolume(Protocol):
-    """The known volume of one specimen."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        ...
-
-
-class SampleReef(Protocol):
-    """What a sample reef gives to be written."""
-
-    @property
-    def params(self) -> BaseModel:
-        """The parameters it was made from."""
-        ...
-
-    @property
-    def geometry(self) -> StackGeometry:
-        """Pixel size and slice spacing."""
-        ...
-
-    @property
-    def textures(self) -> Mapping[int, str]:
-        """Texture of each archaeocyathid."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def slice(self, z: int) -> SampleSlice:
-        """Make one slice."""
-        ...
-
-    def shift(self, z: int) -> SampleShift:
-        """Tell the misalignment of a slice."""
-        ...
-
-    def volumes(self) -> Sequence[SampleVolume]:
-        """Compute the known volumes (`SampleVolume`)."""
-        ...
-
-
-def write_reef(reef: SampleReef, out: Path, job: Job = QUIET) -> dict[str, Any]:
+def write_reef(reef: Reef, out: Path, job: Job = QUIET) -> dict[str, Any]:
     """Write a sample reef into a folder, holding one slice at a time.
 
     Writes ``images/slice_0000.png`` and so on, ``annotations.json`` (COCO, run-length codes),
@@ -155,11 +58,18 @@ def write_reef(reef: SampleReef, out: Path, job: Job = QUIET) -> dict[str, Any]:
     annotations = _write_slices(reef, out, job)
     write_json(out / "annotations.json", _coco(reef, annotations))
     write_json(out / "truth.json", truth | {"complete": True})
-    return _summary(out, reef, annotations)
+    return {
+        "folder": str(out),
+        "images": str(out / "images"),
+        "annotations_file": str(out / "annotations.json"),
+        "slices": len(reef),
+        "specimens": len({a["attributes"].get("specimen") for a in annotations} - {None}),
+        "annotations": len(annotations),
+    }
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder, or make sure that what it holds is an older sample, and clear that."""
+    """Make the folder; where it holds an older sample, remove that."""
     with explained(out, "Opening"):
         entries = sorted(p.name for p in out.iterdir()) if out.exists() else []
     if entries and "truth.json" not in entries:
@@ -175,75 +85,56 @@ def _prepare(out: Path) -> None:
             old.unlink()
 
 
-def _write_slices(reef: SampleReef, out: Path, job: Job) -> list[dict[str, Any]]:
+def _write_slices(reef: Reef, out: Path, job: Job) -> list[dict[str, Any]]:
+    """Write pictures and labels slice by slice, and return the annotations in COCO's form."""
+    per_cm = _UM_PER_CM / reef.geometry.pixel_size_um
+    spacing = reef.geometry.slice_spacing_um
+    tags: dict[str, Any] = {
+        "compression": "zlib",
+        "contiguous": False,
+        "description": f"label volume; spacing={spacing}; unit=um; axes=ZYX",
+        "metadata": None,
+        "resolution": (per_cm, per_cm),
+        "resolutionunit": "CENTIMETER",
+    }
     annotations: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        writers = {name: _label_writer(stack, out / name, reef.geometry) for name in _LAYERS}
-        steps = job.tracked(range(len(reef)), len(reef), "Making slices")
-        for z in steps:
+        writers = {}
+        for name, layer in _LAYERS.items():
+            with explained(out / name, "Writing"):
+                writer = tifffile.TiffWriter(out / name, bigtiff=False)
+            writers[layer] = stack.enter_context(writer)
+        for z in job.tracked(range(len(reef)), len(reef), "Making slices"):
             made = reef.slice(z)
             with explained(out, "Writing a slice into"):
-                Image.fromarray(made.rgb).save(_picture(out, z))
-                for name, layer in _LAYERS.items():
-                    writers[name](getattr(made, layer))
-            annotations += _annotations(made, z, reef.textures, len(annotations))
+                Image.fromarray(made.rgb).save(out / "images" / f"slice_{z:04d}.png")
+                for layer, writer in writers.items():
+                    writer.write(getattr(made, layer), **tags)
+            for category, mask, attributes in _instances(made, reef.textures):
+                y0, x0, y1, x1 = mask.box
+                confidence = "sure" if mask.area >= SURE_AREA_PX else "unsure"
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": z + 1,
+                        "category_id": CATEGORIES[category],
+                        "iscrowd": 0,
+                        "area": mask.area,
+                        "bbox": [x0, y0, x1 - x0, y1 - y0],
+                        "segmentation": {
+                            "size": list(mask.shape),
+                            "counts": mask.counts.decode("ascii"),
+                        },
+                        "attributes": attributes | {"confidence": confidence},
+                    }
+                )
     return annotations
 
 
-def _picture(out: Path, z: int) -> Path:
-    return out / "images" / f"slice_{z:04d}.png"
-
-
-def _label_writer(
-    stack: ExitStack, path: Path, geometry: StackGeometry
-) -> Callable[[Labels], None]:
-    """Open a label volume; the function that comes back appends a slice to it."""
-    with explained(path, "Writing"):
-        writer = stack.enter_context(tifffile.TiffWriter(path, bigtiff=False))
-    per_cm = _UM_PER_CM / geometry.pixel_size_um
-    description = f"label volume; spacing={geometry.slice_spacing_um}; unit=um; axes=ZYX"
-
-    def append(labels: Labels) -> None:
-        writer.write(
-            labels,
-            compression="zlib",
-            contiguous=False,
-            description=description,
-            metadata=None,
-            resolution=(per_cm, per_cm),
-            resolutionunit="CENTIMETER",
-        )
-
-    return append
-
-
-# ------------------------------------------------------------------------ COCO
-
-
-def _annotations(
-    made: SampleSlice, z: int, textures: Mapping[int, str], before: int
-) -> list[dict[str, Any]]:
-    """All annotations of a slice in COCO's form, numbered on from `before`."""
-    found = list(_found(made, textures))
-    return [
-        {
-            "id": before + number,
-            "image_id": z + 1,
-            "category_id": CATEGORIES[category],
-            "iscrowd": 0,
-            "area": mask.area,
-            "bbox": _bbox(mask),
-            "segmentation": {"size": list(mask.shape), "counts": mask.counts.decode("ascii")},
-            "attributes": attributes | {"confidence": _confidence(mask)},
-        }
-        for number, (category, mask, attributes) in enumerate(found, 1)
-    ]
-
-
-def _found(
-    made: SampleSlice, textures: Mapping[int, str]
+def _instances(
+    made: ReefSlice, textures: Mapping[int, str]
 ) -> Iterator[tuple[str, Mask, dict[str, Any]]]:
-    """Class, mask and attributes of every instance.
+    """Yield class, mask and attributes of every instance.
 
     Each connected section of an archaeocyathid and of its cavity is an instance of its own;
     calcimicrobe and shells, which noise and preservation break to pieces, are one a specimen.
@@ -257,14 +148,13 @@ def _found(
         ("shell", None, made.shells),
     ):
         for specimen, mask in masks_of_labels(labels).items():
-            attributes = {"texture": texture, "specimen": specimen, "part": "body"}
-            yield category, mask, attributes
+            yield category, mask, {"texture": texture, "specimen": specimen, "part": "body"}
     if made.rock.any():
         yield "rock_face", Mask.from_array(made.rock), {"texture": None}
 
 
-def _sections(labels: Labels) -> Iterator[tuple[int, Mask]]:
-    """Specimen and mask of each connected section (pixels touch at corners, too)."""
+def _sections(labels: NDArray[np.uint16]) -> Iterator[tuple[int, Mask]]:
+    """Yield specimen and mask of each connected section (pixels touch at corners, too)."""
     shape = (labels.shape[0], labels.shape[1])
     for specimen, box in enumerate(ndimage.find_objects(labels), 1):
         if box is None:
@@ -274,17 +164,7 @@ def _sections(labels: Labels) -> Iterator[tuple[int, Mask]]:
             yield specimen, Mask.from_crop(pieces == piece, (box[0].start, box[1].start), shape)
 
 
-def _bbox(mask: Mask) -> list[int]:
-    """COCO's box: x, y, width, height."""
-    y0, x0, y1, x1 = mask.box
-    return [x0, y0, x1 - x0, y1 - y0]
-
-
-def _confidence(mask: Mask) -> str:
-    return "sure" if mask.area >= SURE_AREA_PX else "unsure"
-
-
-def _coco(reef: SampleReef, annotations: list[dict[str, Any]]) -> dict[str, Any]:
+def _coco(reef: Reef, annotations: list[dict[str, Any]]) -> dict[str, Any]:
     height, width = reef.slice(0).rock.shape
     images = [
         {
@@ -303,11 +183,8 @@ def _coco(reef: SampleReef, annotations: list[dict[str, Any]]) -> dict[str, Any]
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
-# ----------------------------------------------------------------------- truth
-
-
-def _truth(reef: SampleReef) -> dict[str, Any]:
-    """Everything that is known of a reef but its pixels."""
+def _truth(reef: Reef) -> dict[str, Any]:
+    """Return everything that is known of a reef but its pixels."""
     geometry = reef.geometry
     shifts = (reef.shift(z) for z in range(len(reef)))
     return {
@@ -324,16 +201,4 @@ def _truth(reef: SampleReef) -> dict[str, Any]:
             for z, shift in enumerate(shifts)
         ],
         "volumes": [record.as_dict() for record in reef.volumes()],
-    }
-
-
-def _summary(out: Path, reef: SampleReef, annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    specimens = {a["attributes"].get("specimen") for a in annotations} - {None}
-    return {
-        "folder": str(out),
-        "images": str(out / "images"),
-        "annotations_file": str(out / "annotations.json"),
-        "slices": len(reef),
-        "specimens": len(specimens),
-        "annotations": len(annotations),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.stacks import SectionStack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
-from napari_fossiledit.stacks.pixels import Pixels, area_mean
+from napari_fossiledit.stacks.pixels import area_mean
 
 if TYPE_CHECKING:
     import zarr
@@ -33,7 +32,7 @@ _MARGIN = 1.1
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What a conversion needs.
+    """Levels, space and progress of a conversion.
 
     Attributes
     ----------
@@ -53,12 +52,12 @@ class ConversionPlan:
     done: int
 
     def require_space(self, folder: Path) -> None:
-        """Refuse to start where the disk would run full.
+        """Check that the conversion fits on the disk.
 
         Raises
         ------
         FossilError
-            Telling both figures.
+            Where it does not, with both figures.
         """
         if self.needed_bytes > self.free_bytes:
             raise FossilError(
@@ -77,14 +76,23 @@ def plan_conversion(stack: SectionStack, folder: Path) -> ConversionPlan:
     FossilError
         Where the middle slice cannot be read, or `folder` holds something else.
     """
+    import zarr
+
     shapes = pyramid_shapes(stack.shape)
     done = _finished(stack, folder)
     with explained(folder, "Looking for space for"):
-        free = shutil.disk_usage(_existing(folder)).free
-    per_slice = _compressed(stack.read(len(stack) // 2), shapes[0])
+        nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(nearest).free
+    middle = zarr.create_array(
+        zarr.storage.MemoryStore(),
+        shape=(1, *stack.shape[1:]),
+        chunks=_chunks(stack.shape),
+        dtype=stack.dtype,
+    )
+    middle[0] = stack.read(len(stack) // 2)
     # Levels below the finest one add at most a third: 1/4 + 1/16 + ...
     share = sum(math.prod(s) for s in shapes) / math.prod(shapes[0])
-    needed = (len(stack) - done) * per_slice * share * _MARGIN
+    needed = (len(stack) - done) * middle.nbytes_stored() * share * _MARGIN
     return ConversionPlan(shapes, int(needed), free, done)
 
 
@@ -114,11 +122,26 @@ def convert_stack(
     plan.require_space(folder)
     with explained(folder, "Writing"):
         group = _group(stack, folder, geometry, plan.shapes)
-        arrays = _arrays(group, stack, plan.shapes)
+        arrays = []
+        for level, shape in enumerate(plan.shapes):
+            chunks = _chunks(shape)
+            # A shard is one slice, rounded up to whole chunks.
+            shards = tuple(-(-n // c) * c for n, c in zip((1, *shape[1:]), chunks, strict=True))
+            array = group.require_array(
+                str(level),
+                shape=shape,
+                dtype=stack.dtype,
+                chunks=chunks,
+                shards=shards,
+                dimension_names=[axis["name"] for axis in _axes(stack)],
+            )
+            arrays.append(array)
         remaining = range(plan.done, len(stack))
         steps = job.tracked(remaining, len(remaining), "Converting slices")
         for z in steps:
-            for array, pixels in zip(arrays, _pyramid(stack.read(z), len(arrays)), strict=True):
+            pixels = stack.read(z)
+            for level, array in enumerate(arrays):
+                pixels = area_mean(pixels, 2) if level else pixels
                 array[z] = pixels
             write_json(folder / _PROGRESS, {"done": z + 1})
         group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
@@ -127,7 +150,7 @@ def convert_stack(
 
 
 def pyramid_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes (z, y, x[, 3]) of the levels: y and x are halved until they fit into one chunk."""
+    """Return the shapes (z, y, x[, 3]) of the levels; y and x are halved to fit into one chunk."""
     shapes = [shape]
     while max(shapes[-1][1:3]) > _CHUNK:
         z, y, x, *colours = shapes[-1]
@@ -135,32 +158,26 @@ def pyramid_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(shapes)
 
 
-def _pyramid(pixels: Pixels, levels: int) -> Iterator[Pixels]:
-    for level in range(levels):
-        pixels = area_mean(pixels, 2) if level else pixels
-        yield pixels
-
-
 def _identity(stack: SectionStack) -> dict[str, Any]:
-    """Tell which stack a conversion is of; its original path may change."""
+    """Return what identifies the stack of a conversion; its original path may change."""
     return {"names": list(stack.names), "shape": list(stack.shape), "dtype": stack.dtype.name}
 
 
 def _finished(stack: SectionStack, folder: Path) -> int:
-    """Slices of a stack that are in a folder already, 0 where there is no folder yet."""
+    """Count the slices of a stack that are in a folder already, 0 where there is no folder."""
     if not folder.exists():
         return 0
     described = folder / "zarr.json"
     content = read_json(described, "a zarr group") if described.is_file() else {}
-    found = content.get("attributes", {}).get(ATTRIBUTE, {})
-    if {key: found.get(key) for key in _identity(stack)} != _identity(stack):
+    converted = content.get("attributes", {}).get(ATTRIBUTE, {})
+    if {key: converted.get(key) for key in _identity(stack)} != _identity(stack):
         raise FossilError(
             f"{folder} is in the way",
             expected="nothing, or the conversion of the same stack",
-            found="another stack" if found else "other files",
+            found="another stack" if converted else "other files",
             advice="Remove it, or choose another folder.",
         )
-    if found.get("complete"):
+    if converted.get("complete"):
         return len(stack)
     progress = folder / _PROGRESS
     if not progress.is_file():
@@ -168,49 +185,8 @@ def _finished(stack: SectionStack, folder: Path) -> int:
     return int(read_json(progress, "the progress of a conversion")["done"])
 
 
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder that is there already."""
-    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
-
-
-def _compressed(pixels: Pixels, shape: tuple[int, ...]) -> int:
-    """Bytes a slice takes after compression."""
-    import zarr
-
-    array = zarr.create_array(
-        zarr.storage.MemoryStore(),
-        shape=(1, *shape[1:]),
-        chunks=_chunks(shape),
-        dtype=pixels.dtype,
-    )
-    array[0] = pixels
-    return int(array.nbytes_stored())
-
-
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, *(min(_CHUNK, n) for n in shape[1:3]), *shape[3:])
-
-
-def _shards(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """One slice, rounded up to whole chunks."""
-    return tuple(-(-n // c) * c for n, c in zip((1, *shape[1:]), _chunks(shape), strict=True))
-
-
-def _arrays(
-    group: zarr.Group, stack: SectionStack, shapes: tuple[tuple[int, ...], ...]
-) -> list[zarr.Array[Any]]:
-    """Open the levels, making those that are missing."""
-    return [
-        group.require_array(
-            str(level),
-            shape=shape,
-            dtype=stack.dtype,
-            chunks=_chunks(shape),
-            shards=_shards(shape),
-            dimension_names=[axis["name"] for axis in _axes(stack)],
-        )
-        for level, shape in enumerate(shapes)
-    ]
 
 
 def _group(
@@ -219,7 +195,7 @@ def _group(
     geometry: StackGeometry,
     shapes: tuple[tuple[int, ...], ...],
 ) -> zarr.Group:
-    """Open the group, or make it together with its metadata, which is what tells whose it is."""
+    """Open the group, or make it together with its metadata, which say what stack it is of."""
     import zarr
 
     if (folder / "zarr.json").is_file():

@@ -13,7 +13,7 @@ from napari_fossiledit.files import write_json, write_whole
 
 
 def require_table(path: Path) -> None:
-    """Refuse a file name that no table can be written to, before the work is done.
+    """Check that a table can be written to a file of this name, before the work is done.
 
     Raises
     ------
@@ -45,13 +45,9 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     if path.suffix.lower() == ".json":
         write_json(path, [dict(row) for row in rows])
     else:
-        write_whole(path, _csv(rows).encode())
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as text; floats as Python writes them, so that no digit is lost."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        # Floats are written as Python does, so that no digit is lost.
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue().encode())

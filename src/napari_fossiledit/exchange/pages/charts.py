@@ -10,6 +10,7 @@ Points = Sequence[tuple[float, float]]
 
 _SIZE = (7.6, 3.1)
 _DPI = 130
+# The colours of templates/style.css.
 _INK, _LINE = "#6f655f", "#ddd5cf"
 _COLOURS = ("#8c4a35", "#1f6f8b", "#c98a2b", "#4d7c4a", "#7a5a92", "#2b2522")
 
@@ -27,13 +28,13 @@ def line_chart(
     Parameters
     ----------
     curves
-        Points (x, y) by what the legend calls them, in rising x.
+        Points (x, y) in rising x, by their names in the legend.
     x, y
-        What the axes show.
+        Labels of the axes.
     logarithmic
-        Whether equal steps of y are equal factors.
+        Whether y has a logarithmic scale.
     mark
-        Where a vertical line says what was chosen.
+        Place of a vertical line: the value that was chosen.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,14 +50,6 @@ def line_chart(
         axes.axvline(mark, color=_INK, lw=1, ls="--")
     whole = all(float(point[0]).is_integer() for points in curves.values() for point in points)
     axes.xaxis.get_major_locator().set_params(integer=whole)
-    _style(axes, logarithmic)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=_DPI)
-    return buffer.getvalue()
-
-
-def _style(axes: Any, logarithmic: bool) -> None:
-    """Quiet axes, and the legend beside them."""
     if logarithmic:
         axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
@@ -66,3 +59,6 @@ def _style(axes: Any, logarithmic: bool) -> None:
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(color=_INK, fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DPI)
+    return buffer.getvalue()

@@ -25,7 +25,7 @@ TRUE = (0, 200, 255)
 
 
 def as_rgb(image: NDArray[np.integer[Any]]) -> Picture:
-    """Make a slice (y, x) or (y, x, 3) of any integer type an 8-bit RGB picture (y, x, 3)."""
+    """Return a slice (y, x) or (y, x, 3) of any integer type as 8-bit RGB (y, x, 3)."""
     top = 255 if image.dtype == np.uint8 else max(int(image.max()), 1)
     shown = (image.astype(np.float32) * (255 / top)).astype(np.uint8)
     return np.repeat(shown[..., None], 3, axis=2) if image.ndim == 2 else shown
@@ -76,13 +76,13 @@ def write_png(path: Path, picture: Picture) -> None:
 
 
 def specimen_colours(count: int) -> list[tuple[float, float, float]]:
-    """Well separated colours (red, green, blue in 0 to 1), the same for the same count."""
+    """Return well separated colours (red, green, blue in 0 to 1), the same for the same count."""
     golden = 0.618034
     return [colorsys.hsv_to_rgb(i * golden % 1, 0.55, 0.95) for i in range(count)]
 
 
 def draw_specimens(surfaces: Sequence[Surface], path: Path, title: str) -> None:
-    """Write a 3D picture of closed surfaces (vertices (z, y, x) in um) as PNG."""
+    """Draw closed surfaces (vertices (z, y, x) in um) in 3D, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -101,14 +101,12 @@ def draw_specimens(surfaces: Sequence[Surface], path: Path, title: str) -> None:
 
 
 def _frame(axes: Any, surfaces: Sequence[Surface]) -> None:
-    """Equal scales in mm; y runs as in the photographs and z downwards, into the rock.
-
-    Two axes are turned round, not one: that would show every fossil mirrored.
-    """
+    """Set equal scales in mm; y runs as in the photographs and z downwards, into the rock."""
     axes.set(xlabel="x (mm)", ylabel="y (mm)", zlabel="z (mm)")
     if not surfaces:
         return
     points = np.concatenate([s.vertices for s in surfaces]) / 1000
     low, high = points.min(axis=0), points.max(axis=0)
+    # Two axes are turned round, not one: that would show every fossil mirrored.
     axes.set(xlim=(low[2], high[2]), ylim=(high[1], low[1]), zlim=(high[0], low[0]))
     axes.set_box_aspect(np.maximum((high - low)[[2, 1, 0]], 1e-6))

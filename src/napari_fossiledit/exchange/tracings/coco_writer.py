@@ -50,7 +50,16 @@ def write_coco(
         _write(stream, [{"id": n, "name": name} for name, n in categories.items()])
         stream.write(b',\n "annotations": [')
         for item in slices:
-            images.append(_image(item, names[item.z], shape))
+            images.append(
+                {
+                    "id": item.z + 1,
+                    "file_name": names[item.z],
+                    "height": shape[0],
+                    "width": shape[1],
+                    "slice": item.z,
+                    "traced": item.traced if item.area is None else _code(item.area),
+                }
+            )
             for instance in item.instances:
                 stream.write(b",\n  " if written else b"\n  ")
                 _write(stream, _annotation(instance, categories, item.instances))
@@ -65,22 +74,19 @@ def _write(stream: IO[bytes], value: Any) -> None:
     stream.write(json.dumps(value, ensure_ascii=False).encode())
 
 
-def _image(item: TracedSlice, name: str, shape: tuple[int, int]) -> dict[str, Any]:
-    area = item.area
-    return {
-        "id": item.z + 1,
-        "file_name": name,
-        "height": shape[0],
-        "width": shape[1],
-        "slice": item.z,
-        "traced": item.traced if area is None else _code(area),
-    }
-
-
 def _annotation(
     item: Instance, categories: dict[str, int], neighbours: Sequence[Instance]
 ) -> dict[str, Any]:
     y0, x0, y1, x1 = item.mask.box
+    attributes: dict[str, Any] = {
+        "part": str(item.part),
+        "texture": item.texture,
+        "confidence": "unsure" if item.unsure else "sure",
+    }
+    if item.specimen is not None:
+        attributes["specimen"] = item.specimen
+    if any(n.id == item.parent for n in neighbours if n.id is not None):
+        attributes["parent"] = item.parent
     return {
         "id": item.id,
         "image_id": item.slice + 1,
@@ -90,21 +96,8 @@ def _annotation(
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "score": item.score,
         "segmentation": _code(item.mask),
-        "attributes": _attributes(item, neighbours),
+        "attributes": attributes,
     }
-
-
-def _attributes(item: Instance, neighbours: Sequence[Instance]) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "part": str(item.part),
-        "texture": item.texture,
-        "confidence": "unsure" if item.unsure else "sure",
-    }
-    if item.specimen is not None:
-        told["specimen"] = item.specimen
-    if any(n.id == item.parent for n in neighbours if n.id is not None):
-        told["parent"] = item.parent
-    return told
 
 
 def _code(mask: Mask) -> dict[str, Any]:

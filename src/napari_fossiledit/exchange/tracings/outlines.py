@@ -35,6 +35,7 @@ _MATLAB_ORIGIN = 1.0
 _NUDGE = 1e-6
 #: Kept free around all contours, so that no fossil touches the border of a blank stack.
 _MARGIN = 5
+#: A contour is drawn in an array as large as its box: one click far away would take all memory.
 _LARGEST = 100_000
 _EXPECTED = "a cell per individual of a cell per slice of K x 3 numbers"
 _BROKEN = (
@@ -76,16 +77,16 @@ class Outlines:
 
     @property
     def is_cavity(self) -> bool:
-        """Whether the variable's name speaks of inner walls."""
-        return _speaks_of_cavities(self.variable)
+        """True where the variable is named after inner walls."""
+        return _names_cavities(self.variable)
 
 
-def _speaks_of_cavities(name: str) -> bool:
+def _names_cavities(name: str) -> bool:
     return any(word in name.lower() for word in ("inner", "cavit"))
 
 
 def read_outlines(path: Path) -> Outlines:
-    """Read a file of outlines; clicks marked as outliers and empty contours are dropped.
+    """Read a file of outlines without clicks marked as outliers and without empty contours.
 
     Raises
     ------
@@ -110,30 +111,29 @@ def read_outlines(path: Path) -> Outlines:
 
 
 def _individuals(value: Any) -> tuple[dict[int, Contour], ...] | None:
-    """Contours of all individuals, None where the variable holds something else."""
+    """Return the contours of all individuals, None where the variable holds something else."""
     if not _is_cell(value) or not all(map(_is_cell, value.flat)):
         return None
-    raw = [list(cell.flat) for cell in value.flat]
-    if not all(_is_contour(c) for one in raw for c in one if np.size(c)):
-        return None
-    found = tuple(
-        {z: kept for z, c in enumerate(one) if np.size(c) and (kept := _kept(c)).size}
-        for one in raw
+    individuals = [
+        {z: clicks for z, clicks in enumerate(cell.flat) if np.size(clicks)} for cell in value.flat
+    ]
+    for clicks in (c for one in individuals for c in one.values()):
+        is_numbers = isinstance(clicks, np.ndarray) and clicks.dtype.kind in "fiu"
+        if not (is_numbers and clicks.ndim == 2 and clicks.shape[1] in (2, 3)):
+            return None
+    contours = tuple(
+        {z: points for z, clicks in one.items() if (points := _points(clicks)).size}
+        for one in individuals
     )
-    return found if any(found) else None
+    return contours if any(contours) else None
 
 
 def _is_cell(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == object
 
 
-def _is_contour(value: Any) -> bool:
-    is_numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
-    return is_numbers and value.ndim == 2 and value.shape[1] in (2, 3)
-
-
-def _kept(clicks: NDArray[Any]) -> Contour:
-    """Points (K, 2) of the clicks that are no outliers, none where no area is left."""
+def _points(clicks: NDArray[Any]) -> Contour:
+    """Return the points (K, 2) of clicks that are no outliers, none where no area is left."""
     good = np.isfinite(clicks).all(axis=1) & (np.abs(clicks[:, :2]) < _LARGEST).all(axis=1)
     if clicks.shape[1] == 3:
         good &= ~np.isin(clicks[:, 2], _OUTLIERS)
@@ -142,7 +142,7 @@ def _kept(clicks: NDArray[Any]) -> Contour:
 
 
 def rasterised(contour: Contour, shape: tuple[int, int]) -> Mask:
-    """Mask of a slice of `shape` (y, x): the pixels whose centres lie within the contour.
+    """Return the mask of the pixels of a slice (y, x) whose centres lie within a contour.
 
     Counting centres keeps the area of a contour on average; what lies outside is cut off.
     """
@@ -171,7 +171,7 @@ class OutlineFile(ProblemList):
             Where it is no file of outlines, or has more slices than the stack.
         """
         outlines = read_outlines(self.path)
-        cavity = outlines.is_cavity or _speaks_of_cavities(self.path.name)
+        cavity = outlines.is_cavity or _names_cavities(self.path.name)
         self.part = self.part or (Part.CAVITY if cavity else Part.BODY)
         self._contours = outlines.contours
         last, count = max(z for one in self._contours for z in one), len(self.target.names)
@@ -184,12 +184,12 @@ class OutlineFile(ProblemList):
 
     @property
     def count(self) -> int:
-        """Number of wanted slices with outlines."""
+        """Number of chosen slices with outlines."""
         return len(self._slices())
 
     @property
     def identified(self) -> bool:
-        """Always: a file of outlines is ordered by individual."""
+        """True: a file of outlines is ordered by individual."""
         return True
 
     def _slices(self) -> list[int]:
@@ -201,22 +201,22 @@ class OutlineFile(ProblemList):
         """Rasterise the slices in stack order, one at a time."""
         for z in self._slices():
             instances = [
-                self._instance(z, n, one[z]) for n, one in enumerate(self._contours, 1) if z in one
+                Instance(
+                    slice=z,
+                    class_name=self.class_name,
+                    mask=rasterised(contours[z], self.target.shape),
+                    part=self.part or Part.BODY,
+                    origin=Origin.IMPORTED,
+                    specimen=number,
+                    id=-number,
+                )
+                for number, contours in enumerate(self._contours, 1)
+                if z in contours
             ]
-            if found := [i for i in instances if i.mask.area]:
-                yield TracedSlice(z, found)
+            drawn = [item for item in instances if item.mask.area]
+            if drawn:
+                yield TracedSlice(z, drawn)
             for item in instances:
                 if not item.mask.area:
                     where = f"individual {item.specimen} in slice {z}"
                     self.leave_out(where, "its outline holds no pixel of the slice")
-
-    def _instance(self, z: int, number: int, contour: Contour) -> Instance:
-        return Instance(
-            slice=z,
-            class_name=self.class_name,
-            mask=rasterised(contour, self.target.shape),
-            part=self.part or Part.BODY,
-            origin=Origin.IMPORTED,
-            specimen=number,
-            id=-number,
-        )

@@ -241,7 +241,7 @@ def read_coco(path: str | Sequence[str]) -> list[LayerTuple]:
 
 def _target(file: Path) -> Target:
     """Return the stack that a COCO file describes by itself: names and size of its images."""
-    from napari_fossiledit.exchange.tracings.coco_index import entries
+    from napari_fossiledit.exchange.tracings.coco import entries
     from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
     from napari_fossiledit.files import read_json
     from napari_fossiledit.stacks.folder import in_order

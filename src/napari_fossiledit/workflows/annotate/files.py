@@ -12,13 +12,13 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.coco import CocoFile
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.label_images import LabelImages
-from napari_fossiledit.exchange.tracings.nesting import nested
 from napari_fossiledit.exchange.tracings.outlines import OutlineFile
 from napari_fossiledit.exchange.tracings.tracing_file import (
     Problem,
     Target,
     TracedSlice,
     TracingFile,
+    nested,
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Part

@@ -1,4 +1,4 @@
-"""What the reports of probes, edits and repairs share: rows of figures and changes, overlays."""
+"""Common parts of the reports of probes, edits and repairs: figures, changes, overlays."""
 
 from __future__ import annotations
 
