@@ -12,12 +12,24 @@ from platformdirs import user_cache_path
 
 #: Three files of a megabyte hold some weeks of work and can be sent by mail.
 _BYTES, _KEPT = 1_000_000, 2
+#: A text field takes longer than a tenth of a second to show more.
+_SHOWN = 200_000
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 def log_file() -> Path:
     """Return the file that the program logs to, in the user's cache folder."""
     return user_cache_path("fossiledit", appauthor=False) / "fossiledit.log"
+
+
+def read_log() -> str:
+    """Return the end of the log, some thousand lines; empty where there is none."""
+    try:
+        with log_file().open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - _SHOWN))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def start_logging(*, verbose: bool = False) -> None:

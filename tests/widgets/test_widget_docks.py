@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox, QPlainTextEdit
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
@@ -331,3 +331,12 @@ def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, m
     monkeypatch.setattr("napari_fossiledit.workflows.stack.new.read_outlines", lambda _: outlines)
     look = look_at_stack(file, job=QUIET)
     assert look.text() == "4 slices of 30 x 20 pixels."
+
+
+def test_the_log_is_shown_with_what_was_said_to_the_user(session, made):
+    notices.show_error(FossilError("slice 3 is broken"))
+    dialog = made(StartHere).show_log()
+    text = dialog.findChild(QPlainTextEdit).toPlainText()
+    assert "slice 3 is broken" in text
+    assert "fossiledit.log" in dialog.windowTitle()
+    dialog.close()

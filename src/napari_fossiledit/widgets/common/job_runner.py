@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
 from napari_fossiledit.jobs.process import unexpected
 from napari_fossiledit.progress import Job, Progress
+
+_log = logging.getLogger(__name__)
 
 #: Figures of a report that fit into the one line below a progress bar.
 _SHOWN_VALUES = ("loss", "validation")
@@ -98,6 +101,7 @@ class JobRunner(QObject):
                 advice="Wait until it is done, or cancel it first.",
             )
         self.job, self._then, self._stop = job, then, threading.Event()
+        _log.info("%s: %s %s", job.title, job.function.__qualname__, job.args)
         ticket = self._tickets.draw()
         # Started only after the signal is connected: a quick job would be over before. The worker
         # ignores errors, as `_work` turns them into values.

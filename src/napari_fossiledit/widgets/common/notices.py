@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,8 @@ from napari_fossiledit.errors import FossilError
 
 
 def show_error(error: FossilError) -> None:
-    """Show an error with what was expected, what was found and what to do next."""
+    """Show and log an error with what was expected, what was found and what to do next."""
+    logging.getLogger(__name__).warning("%s", error)
     show_warning(str(error))
 
 

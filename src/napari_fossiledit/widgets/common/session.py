@@ -11,6 +11,7 @@ import napari
 from qtpy.QtCore import QObject, Signal
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.log import start_logging
 from napari_fossiledit.project import Project
 
 
@@ -56,6 +57,7 @@ class Session(QObject):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
+        start_logging()
         self._viewer = weakref.ref(viewer)
         self._project: Project | None = None
         self.paint_class = ""

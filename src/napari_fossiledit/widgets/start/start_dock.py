@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QGridLayout, QLabel
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextCursor
+from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QPlainTextEdit, QVBoxLayout
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.log import log_file, read_log
 from napari_fossiledit.models.files.places import shipped_models
 from napari_fossiledit.project import EditState, Project
 from napari_fossiledit.widgets.canvas.project_view import open_project
@@ -132,6 +135,9 @@ class StartHere(Dock):
         section(self.always, "What to do next").addLayout(self.grid)
         keys = section(self.always, "Keys")
         keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
+        section(self.always, "Help").addWidget(
+            button("Show log", "Show what the program did, also after an error.", self.show_log)
+        )
         for signal in (
             self.session.annotations_changed,
             self.session.models_changed,
@@ -167,6 +173,19 @@ class StartHere(Dock):
         self.grid.addWidget(go, row, 2)
 
     # ---------------------------------------------------------------- actions
+
+    def show_log(self) -> QDialog:
+        """Open a window with the end of the log file."""
+        dialog = QDialog(self)
+        dialog.setWindowTitle(f"Log: {log_file()}")
+        text = QPlainTextEdit(read_log())
+        text.setReadOnly(True)
+        text.moveCursor(QTextCursor.MoveOperation.End)
+        QVBoxLayout(dialog).addWidget(text)
+        dialog.resize(900, 600)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.show()
+        return dialog
 
     def _new(self) -> None:
         self.session.close()
