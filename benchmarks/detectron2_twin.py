@@ -31,7 +31,6 @@ from napari_fossiledit.editing.examples import Example
 from napari_fossiledit.editing.level import solve_level
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.write import write_detectron2
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.fast_kernels import fast
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.heads import Limits
@@ -165,13 +164,13 @@ def edited(native: Native, folder: Path, work: Path, image: Path) -> dict[str, A
     muddy[: len(muddy) // 2] = (150, 60, 50)
     np.save(work / "muddy.npy", muddy)
     twin = read_detectron2(folder / "model_final.pth").segmenter("cpu")
-    old, new = capture(twin, pixels), capture(twin, muddy)
+    old, new = twin.capture(pixels), twin.capture(muddy)
     native("open", folder=folder)
     native("capture", image=image, out=work / "old.npz")
     native("capture", image=work / "muddy.npy", out=work / "new.npz")
     rows: dict[str, Any] = {}
     with np.load(work / "old.npz") as before, np.load(work / "new.npz") as after:
-        for n, layer, a, b in zip((2, 3, 4, 5), twin.outputs, old, new, strict=True):
+        for n, layer, a, b in zip((2, 3, 4, 5), twin.layers().values(), old, new, strict=True):
             ours = solved(layer, a.key, a.value, b.value)
             names = ((before, f"key{n}"), (before, f"value{n}"), (after, f"value{n}"))
             theirs = solved(layer, *(torch.from_numpy(file[name]) for file, name in names))

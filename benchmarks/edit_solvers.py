@@ -167,7 +167,7 @@ def captured(work: Path) -> Level:
     pair = Pair(made.image, made.perturbed)
     examples = examples_of(bench.model, pair, bench.project.geometry.pixel_size_um)
     extent = bench.model.preprocessing.normalise(bench.model.preprocessing.prepare(made.image))
-    for example, layer in zip(examples, bench.model.outputs, strict=True):
+    for example, layer in zip(examples, bench.model.layers().values(), strict=True):
         if extent.shape[-1] // example.key.shape[-1] == STRIDE:
             return Level(example, layer)
     raise LookupError(f"no level of stride {STRIDE}")

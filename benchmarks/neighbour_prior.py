@@ -42,7 +42,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.models.files.registry import save_model
-from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.preprocessing import Image
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.prior import Prior

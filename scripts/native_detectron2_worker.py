@@ -92,10 +92,10 @@ class Worker:
         self.predictor = DefaultPredictor(cfg)
         path = str(Path(folder, "model_final.pth"))
         model = self.predictor.model
-        checkpointer = DetectionCheckpointer(model)
-        weights = torch.load(path, map_location="cpu")["model"]
+        # The checkpointer itself is never strict: it only logs what does not fit.
+        weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
         missing, unknown = model.load_state_dict(weights, strict=strict)
-        checkpointer.load(path)
+        DetectionCheckpointer(model).load(path)
         return {"missing": list(missing), "unknown": list(unknown)}
 
     def load(self, folder: str) -> Answer:
@@ -111,7 +111,7 @@ class Worker:
         """Write what goes into and comes out of the pyramid's output convolutions."""
         backbone = self.predictor.model.backbone
         layers = {n: getattr(backbone, f"fpn_output{n}") for n in (2, 3, 4, 5)}
-        taken = self._traced(layers, image)
+        taken = self._record_activations(layers, image)
         keys = {f"key{n}": pair[0].numpy() for n, pair in taken.items()}
         np.savez(out, **keys, **{f"value{n}": pair[1].numpy() for n, pair in taken.items()})
         return {}
@@ -157,13 +157,13 @@ class Worker:
     ) -> Answer:
         """Fit output convolutions to what they give for another image; write the changes."""
         layers = {n: getattr(self.predictor.model.backbone, f"fpn_output{n}") for n in levels}
-        keys = {n: pair[0] for n, pair in self._traced(layers, image).items()}
-        values = {n: pair[1] for n, pair in self._traced(layers, wanted).items()}
+        keys = {n: pair[0] for n, pair in self._record_activations(layers, image).items()}
+        values = {n: pair[1] for n, pair in self._record_activations(layers, wanted).items()}
         deltas = {str(n): change(layer, keys[n], values[n], pull) for n, layer in layers.items()}
         np.savez(out, **deltas)
         return {}
 
-    def _traced(self, layers: dict[int, nn.Module], image: str) -> Pairs:
+    def _record_activations(self, layers: dict[int, nn.Module], image: str) -> Pairs:
         taken: Pairs = {}
 
         def keep(level: int) -> Callable[..., None]:

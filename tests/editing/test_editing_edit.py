@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from napari_fossiledit.editing.edit import Edit, layer_names
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import FossilError
 
 
@@ -17,7 +17,7 @@ def edit(segmenter):
     return Edit(
         {
             name: torch.randn(layer.weight.shape, generator=random) * 0.1
-            for name, layer in zip(layer_names(segmenter), segmenter.outputs, strict=True)
+            for name, layer in segmenter.layers().items()
         }
     )
 
@@ -31,9 +31,9 @@ def same(one, other):
 
 
 def test_names_are_those_of_the_state(segmenter):
-    names = layer_names(segmenter)
+    names = tuple(segmenter.layers())
     known = segmenter.network.state_dict()
-    for name, layer in zip(names, segmenter.outputs, strict=True):
+    for name, layer in zip(names, segmenter.layers().values(), strict=True):
         assert torch.equal(known[f"{name}.weight"], layer.weight)
 
 
@@ -68,13 +68,13 @@ def test_strength_nought_is_the_parent(segmenter, edit):
 def test_applied_twice_adds_twice(segmenter, edit):
     twice = edit.apply(edit.apply(segmenter))
     once = edit.scaled(2).apply(segmenter)
-    for one, other in zip(twice.outputs, once.outputs, strict=True):
+    for one, other in zip(twice.layers().values(), once.layers().values(), strict=True):
         torch.testing.assert_close(one.weight, other.weight)
 
 
 def test_inverse_undoes_up_to_rounding(segmenter, edit):
     back = edit.inverted().apply(edit.apply(segmenter))
-    for one, other in zip(back.outputs, segmenter.outputs, strict=True):
+    for one, other in zip(back.layers().values(), segmenter.layers().values(), strict=True):
         torch.testing.assert_close(one.weight, other.weight, rtol=0, atol=1e-6)
     nothing = edit.composed(edit.inverted())
     assert not any(delta.any() for delta in nothing.deltas.values())
@@ -91,7 +91,7 @@ def test_composed_keeps_layers_of_either(edit):
 
 
 def test_drift_is_relative_to_the_weights(segmenter, edit):
-    for name, layer in zip(layer_names(segmenter), segmenter.outputs, strict=True):
+    for name, layer in segmenter.layers().items():
         expected = np.linalg.norm(edit.deltas[name]) / np.linalg.norm(layer.weight.detach())
         assert edit.drift(segmenter)[name] == pytest.approx(expected, rel=1e-5)
 

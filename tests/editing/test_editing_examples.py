@@ -10,7 +10,6 @@ import torch
 
 from napari_fossiledit.editing.examples import Pair, examples_of, require_finite
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
 
@@ -21,7 +20,7 @@ def pair(slices):
 
 def test_keys_are_the_originals_and_targets_the_perturbed(segmenter, pair):
     found = examples_of(segmenter, pair)
-    before, after = (capture(segmenter, i) for i in (pair.original, pair.perturbed))
+    before, after = (segmenter.capture(i) for i in (pair.original, pair.perturbed))
     for example, old, new in zip(found, before, after, strict=True):
         assert torch.equal(example.key, old.key)
         assert torch.equal(example.value, old.value)
@@ -97,6 +96,6 @@ def test_damaged_weights_are_noticed(segmenter, pair):
 
     network = copy.deepcopy(segmenter.network)
     damaged = MaskRcnnSegmenter(network, segmenter.preprocessing)
-    damaged.outputs[1].weight.data[0, 0, 0, 0] = float("inf")
+    list(damaged.layers().values())[1].weight.data[0, 0, 0, 0] = float("inf")
     with pytest.raises(FossilError, match="weights of the model are damaged"):
         examples_of(damaged, pair)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_fossiledit.editing.edit import Edit, layer_names
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.files.checkpoint import from_bytes, to_bytes
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 
 RIDGE = {"solver": Solver.RIDGE, "pull": 0.01, "pull_to": Pull.WEIGHTS, "levels": "0,2"}
@@ -60,11 +59,11 @@ def test_an_edit_of_all_moves_what_is_found(segmenter, pairs, slices):
 
 def test_masks_see_what_an_edit_of_all_would_show_them(segmenter, pairs, masks, slices):
     everything = solved(segmenter, pairs, Scope.ALL)
-    names = dict(zip(layer_names(segmenter), layer_names(segmenter, Scope.MASKS), strict=True))
+    names = dict(zip(segmenter.layers(), segmenter.layers(Scope.MASKS), strict=True))
     assert set(masks.deltas) == {names[n] for n in everything.deltas}
     image = slices[1][0]
-    drawn = capture(masks.apply(segmenter), image, masks=True)
-    found = capture(everything.apply(segmenter), image)
+    drawn = masks.apply(segmenter).capture(image, scope=Scope.MASKS)
+    found = everything.apply(segmenter).capture(image)
     for one, other in zip(drawn, found, strict=True):
         torch.testing.assert_close(one.value, other.value, atol=1e-5, rtol=1e-5)
 
@@ -99,8 +98,8 @@ def test_a_second_one_begins_where_the_first_ended(segmenter, pairs, masks, slic
     again = solve(edited, fresh, SolveParams(scope=Scope.MASKS, **RIDGE))
     assert max(float(d.abs().max()) for d in again.edit.deltas.values()) < 1e-6
     assert set(first.before) == set(again.before)
-    key = capture(edited, slices[0][0], masks=True)[0]
-    plain = capture(edited, slices[0][0])[0]
+    key = edited.capture(slices[0][0], scope=Scope.MASKS)[0]
+    plain = edited.capture(slices[0][0])[0]
     change = torch.nn.functional.conv2d(key.key, masks.deltas["mask_outputs.0"], padding=1)
     torch.testing.assert_close(key.value, plain.value + change)
 

@@ -14,13 +14,11 @@ from torch.nn import functional
 
 from napari_fossiledit.editing import direct as direct_module
 from napari_fossiledit.editing.direct import Factor, loss, ridge
-from napari_fossiledit.editing.edit import layer_names
 from napari_fossiledit.editing.examples import Pair, examples_of
 from napari_fossiledit.editing.level import Solved
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.editing.system import accumulate
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.editing import Pull, SolveParams, Solver
 from napari_fossiledit.progress import Job
@@ -41,9 +39,9 @@ def test_model_comes_to_see_the_perturbed_slice(segmenter, pairs, params):
     before = copy.deepcopy(segmenter.network.state_dict())
     found = solve(segmenter, pairs[:1], params)
     edited = found.edit.apply(segmenter)
-    names = layer_names(segmenter)
+    names = tuple(segmenter.layers())
     examples = examples_of(segmenter, pairs[0])
-    seen = capture(edited, pairs[0].original)
+    seen = edited.capture(pairs[0].original)
     for name, example, level in zip(names, examples, seen, strict=True):
         off = float((level.value - example.target).abs().mean())
         assert found.after[name] == pytest.approx(off, rel=1e-3)
@@ -67,7 +65,7 @@ def test_two_runs_are_bit_identical(segmenter, pairs, params):
 def test_joint_edit_is_solved_from_summed_grams(segmenter, pairs):
     found = solve(segmenter, pairs, RIDGE)
     levels = [examples_of(segmenter, pair) for pair in pairs]
-    for n, name in enumerate(layer_names(segmenter)):
+    for n, name in enumerate(segmenter.layers()):
         systems = [accumulate([level[n]], 8, 8, 512) for level in levels]
         gram = sum(s.gram for s in systems[1:]) + systems[0].gram
         cross = sum(s.cross for s in systems[1:]) + systems[0].cross
@@ -96,7 +94,7 @@ def test_direct_has_less_deviation_than_ridge_for_the_same_pull(segmenter, pairs
 @SOLVERS
 def test_levels_that_were_not_asked_for_stay(segmenter, pairs, params):
     found = solve(segmenter, pairs[:1], params.model_copy(update={"levels": "1,3"}))
-    names = layer_names(segmenter)
+    names = tuple(segmenter.layers())
     assert list(found.edit.deltas) == list(found.curves) == [names[1], names[3]]
 
 
@@ -114,7 +112,7 @@ def test_loss_of_a_masked_edit_is_that_of_the_mask(segmenter, slices):
     mask[:, 56:] = True
     pair = Pair(*slices[0], None, mask)
     found = solve(segmenter, [pair], DIRECT)
-    for name, example in zip(layer_names(segmenter), examples_of(segmenter, pair), strict=True):
+    for name, example in zip(segmenter.layers(), examples_of(segmenter, pair), strict=True):
         off = example.residual - functional.conv2d(example.key, found.edit.deltas[name], padding=1)
         inside = (off.abs() * example.weight).mean()
         assert found.after[name] == pytest.approx(float(inside), rel=1e-3, abs=1e-6)
@@ -127,7 +125,7 @@ def test_heavy_positions_are_fitted_better(segmenter, slices):
     plain, heavy = (
         solve(segmenter, [Pair(*slices[0], w)], DIRECT).edit.deltas for w in (None, weight)
     )
-    name, example = layer_names(segmenter)[0], examples_of(segmenter, Pair(*slices[0]))[0]
+    name, example = next(iter(segmenter.layers())), examples_of(segmenter, Pair(*slices[0]))[0]
 
     def deviation(delta):
         off = example.residual - functional.conv2d(example.key, delta, padding=1)
@@ -143,9 +141,9 @@ def root_mean_square_change(segmenter, edit, images):
     """Change of the output on slices, by capturing both models."""
     edited = edit.apply(segmenter)
     shares = {}
-    for n, name in enumerate(layer_names(segmenter)):
-        old = torch.cat([capture(segmenter, i)[n].value.flatten() for i in images]).double()
-        new = torch.cat([capture(edited, i)[n].value.flatten() for i in images]).double()
+    for n, name in enumerate(segmenter.layers()):
+        old = torch.cat([segmenter.capture(i)[n].value.flatten() for i in images]).double()
+        new = torch.cat([edited.capture(i)[n].value.flatten() for i in images]).double()
         shares[name] = float((new - old).norm() / old.norm())
     return shares
 

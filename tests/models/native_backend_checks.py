@@ -18,14 +18,13 @@ import torch
 from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
-from napari_fossiledit.editing.edit import Edit, layer_names
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.write import write_detectron2
 from napari_fossiledit.models.files.registry import load_model, save_model
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
@@ -102,7 +101,7 @@ def test_it_is_a_segmenter_with_the_name_of_the_twin(both):
     assert isinstance(both.native, Segmenter)
     assert both.native.classes == both.twin.classes
     assert both.native.model_hash == both.twin.model_hash
-    assert layer_names(both.native) == layer_names(both.twin)
+    assert tuple(both.native.layers()) == tuple(both.twin.layers())
     assert type(both.native.network.model).__module__.startswith("detectron2.")
     assert both.native.network.notes == ()
 
@@ -167,7 +166,7 @@ def test_an_image_without_detections_gives_none(both):
 
 
 def test_keys_and_values_are_those_of_the_twin(both):
-    found, wanted = capture(both.native, both.image), capture(both.twin, both.image)
+    found, wanted = both.native.capture(both.image), both.twin.capture(both.image)
     assert [c.stride for c in found] == [c.stride for c in wanted] == [4, 8, 16, 32]
     for ours, theirs in zip(found, wanted, strict=True):
         assert float((ours.key - theirs.key).abs().max()) <= 1e-4
@@ -187,7 +186,7 @@ def _solved(segmenter, image):
 
 def test_an_edit_is_the_same_and_goes_either_way(both):
     edit, wanted = _solved(both.native, both.image), _solved(both.twin, both.image)
-    assert set(edit.deltas) == set(wanted.deltas) == set(layer_names(both.twin)[3:])
+    assert set(edit.deltas) == set(wanted.deltas) == set(tuple(both.twin.layers())[3:])
     for name, delta in edit.deltas.items():
         assert float(wanted.deltas[name].abs().max()) > 1e-3
         assert float((delta - wanted.deltas[name]).abs().max()) <= 1e-5

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_fossiledit.models.inference.capture import capture, traced
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
-from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
+from napari_fossiledit.models.network.mask_rcnn import MaskRcnn, record_activations
 from napari_fossiledit.models.network.spec import default_spec
 
 
@@ -22,9 +21,9 @@ def model():
 
 def test_value_is_the_convolution_of_its_key(model):
     image = np.random.default_rng(0).integers(0, 255, (200, 130), dtype=np.uint8)
-    levels = capture(model, image)
+    levels = model.capture(image)
     assert [level.stride for level in levels] == [4, 8, 16, 32]
-    for level, layer in zip(levels, model.outputs, strict=True):
+    for level, layer in zip(levels, model.layers().values(), strict=True):
         assert level.key.shape == (1, 16, 128 // level.stride, 96 // level.stride)
         with torch.no_grad():
             torch.testing.assert_close(layer(level.key), level.value)
@@ -32,8 +31,9 @@ def test_value_is_the_convolution_of_its_key(model):
 
 
 def test_hooks_are_gone_after_an_error(model):
-    with traced(model.outputs):
-        assert all(layer._forward_hooks for layer in model.outputs)
-    with pytest.raises(RuntimeError), traced(model.outputs):
+    layers = list(model.layers().values())
+    with record_activations(layers):
+        assert all(layer._forward_hooks for layer in layers)
+    with pytest.raises(RuntimeError), record_activations(layers):
         model.network.backbone(torch.zeros(1, 5, 32, 32))
-    assert not any(layer._forward_hooks for layer in model.outputs)
+    assert not any(layer._forward_hooks for layer in layers)

@@ -18,7 +18,6 @@ from torchvision.ops import box_iou
 
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.write import write_detectron2
-from napari_fossiledit.models.inference.capture import capture
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
@@ -166,9 +165,9 @@ def test_an_edit_is_the_same(both, native, images):
     native("open", folder=both.folder)
     native("ridge", image=first, wanted=mud, levels=EDITED, out=both.folder / "edit.npz")
     wanted = np.load(both.folder / "edit.npz")
-    keys, values = capture(both.twin, images[first]), capture(both.twin, perturbed)
+    keys, values = both.twin.capture(images[first]), both.twin.capture(perturbed)
     for level in EDITED:
-        layer = both.twin.outputs[level - 2]
+        layer = list(both.twin.layers().values())[level - 2]
         found = _ridge(layer, keys[level - 2], values[level - 2].value)
         assert np.abs(wanted[str(level)]).max() > 1e-3
         assert np.abs(found - wanted[str(level)]).max() <= 1e-5
@@ -179,7 +178,7 @@ def test_what_was_edited_here_goes_back(both, native, images, tmp_path):
         pytest.skip("once is enough")
     edited = read_detectron2(both.folder / "model_final.pth").segmenter("cpu")
     with torch.no_grad():
-        edited.outputs[0].weight.mul_(1.5)
+        next(iter(edited.layers().values())).weight.mul_(1.5)
     write_detectron2(edited, tmp_path)
     answer = native("open", folder=tmp_path)
     assert answer == {"missing": [], "unknown": []}

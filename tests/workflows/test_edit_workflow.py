@@ -114,7 +114,7 @@ def test_only_the_chosen_levels_are_edited(done):
         ref = find_model(project, "mud")
         edited, parent = ref.load(Device.CPU), ref.parent.load(Device.CPU)
         delta = ref.edit.deltas
-    pairs = zip(parent.outputs, edited.outputs, strict=True)
+    pairs = zip(parent.layers().values(), edited.layers().values(), strict=True)
     moved = [bool((a.weight != b.weight).any()) for a, b in pairs]
     assert moved == [False, False, True, True]
     assert len(delta) == 2
@@ -319,10 +319,11 @@ def while_solving(monkeypatch, do):
 def test_a_name_that_is_taken_meanwhile_costs_no_edit(project_path, monkeypatch):
     def other(project):
         segmenter = find_model(project, "blank").load(Device.CPU)
-        delta = {layer_names(segmenter)[3]: segmenter.outputs[3].weight.detach()}
+        name, layer = list(segmenter.layers().items())[3]
+        delta = {name: layer.weight.detach()}
         edits.save_edit(project, find_model(project, "blank"), Edit(delta), "mud", {})
 
-    from napari_fossiledit.editing.edit import Edit, layer_names
+    from napari_fossiledit.editing.edit import Edit
 
     while_solving(monkeypatch, other)
     result = edit.run(project_path, params(solver="ridge"))

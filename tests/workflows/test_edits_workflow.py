@@ -32,10 +32,10 @@ def params(model, **values):
 def random_edit(segmenter, seed, size=0.3):
     import torch
 
-    from napari_fossiledit.editing.edit import Edit, layer_names
+    from napari_fossiledit.editing.edit import Edit
 
     noise = torch.Generator().manual_seed(seed)
-    layers = zip(layer_names(segmenter), segmenter.outputs, strict=True)
+    layers = segmenter.layers().items()
     return Edit({n: size * torch.randn(conv.weight.shape, generator=noise) for n, conv in layers})
 
 

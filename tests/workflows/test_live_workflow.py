@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from napari_fossiledit.editing.edit import Edit, layer_names
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, PredictParams
@@ -42,7 +42,7 @@ def edited(reef_project, blank_model):
             name: 0.2
             * torch.randn(layer.weight.shape, generator=draw)
             * layer.weight.detach().std()
-            for name, layer in zip(layer_names(segmenter), segmenter.outputs, strict=True)
+            for name, layer in segmenter.layers().items()
         }
         save_edit(project, ref, Edit(deltas), "shaken", {})
     return "shaken"

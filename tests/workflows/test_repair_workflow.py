@@ -66,14 +66,14 @@ def wrong(reef_home, tmp_path, monkeypatch):
 
     path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
     with Project.open(path) as project:
-        layer = find_model(project, "blank").load(Device.CPU).outputs[0]
+        layer = next(iter(find_model(project, "blank").load(Device.CPU).layers().values()))
         unedited = float(layer.weight.detach().sum())
         shape = project.slice_shape
         truths = {z: project.instances(ANNOTATIONS, z) for z in range(project.shape[0])}
 
     def find(self, image, *, slice_index=0, cancel=never, **_):
         check(cancel)
-        edited = float(self.outputs[0].weight.detach().sum()) != unedited
+        edited = float(next(iter(self.layers().values())).weight.detach().sum()) != unedited
         wrong = [] if edited else bright(image)
         fossils = [i.mask for i in truths[slice_index] if i.class_name == FOSSIL]
         pairs = [*((m, 0.9) for m in fossils), *((m, 0.8) for m in wrong)]

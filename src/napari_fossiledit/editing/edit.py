@@ -5,63 +5,21 @@ It can be applied in part, inverted, scaled and composed; a model is never chang
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
-from napari_fossiledit.models.network.mask_rcnn import MASK_OUTPUTS, MaskRcnn
-from napari_fossiledit.params.editing import Scope
+from napari_fossiledit.models.inference.protocol import Segmenter
 
 
-def layer_names(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> tuple[str, ...]:
-    """Names of the layers that an edit of this scope adds to, finest level first."""
-    if scope is Scope.MASKS:
-        return tuple(f"{MASK_OUTPUTS}{level}" for level in range(len(segmenter.outputs)))
-    return tuple(segmenter.network.outputs)
-
-
-def scope_layers(segmenter: MaskRcnnSegmenter, scope: Scope = Scope.ALL) -> list[nn.Conv2d]:
-    """Convolutions that give the maps of a scope, finest level first; not to be changed.
-
-    Those of the masks are the output convolutions, with what earlier edits of the masks added.
-    """
-    if scope is Scope.ALL:
-        return segmenter.outputs
-    network = segmenter.network
-    added = network.mask_outputs if isinstance(network, MaskRcnn) else nn.ModuleDict()
-    return [
-        _summed(layer, added[str(level)]) if str(level) in added else layer
-        for level, layer in enumerate(segmenter.outputs)
-    ]
-
-
-def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:
-    """Build the one convolution that gives the sum of both."""
-    whole = copy.deepcopy(layer)
-    with torch.no_grad():
-        whole.weight += cast("nn.Conv2d", added).weight
-    return whole
-
-
-def _editable(segmenter: MaskRcnnSegmenter) -> dict[str, nn.Conv2d]:
-    """All layers of either scope by their names."""
-    scopes = Scope if segmenter.network.draws_apart else (Scope.ALL,)
-    return {
-        name: layer
-        for scope in scopes
-        for name, layer in zip(
-            layer_names(segmenter, scope), scope_layers(segmenter, scope), strict=True
-        )
-    }
+def _layers(segmenter: Segmenter) -> dict[str, nn.Conv2d]:
+    """Return all layers that an edit of any scope may add to, by name."""
+    return {n: layer for scope in segmenter.scopes for n, layer in segmenter.layers(scope).items()}
 
 
 @dataclass(frozen=True)
@@ -77,7 +35,7 @@ class Edit:
 
     deltas: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def apply(self, segmenter: MaskRcnnSegmenter, strength: float = 1.0) -> MaskRcnnSegmenter:
+    def apply(self, segmenter: Segmenter, strength: float = 1.0) -> Segmenter:
         """Return a model with the edit; the given one is left as it is.
 
         Raises
@@ -86,21 +44,11 @@ class Edit:
             Where a layer is missing or has another shape: the model is of another architecture.
         """
         self.require_fitting(segmenter)
-        network = segmenter.network.sharing()
-        for name in self.deltas:
-            if name.startswith(MASK_OUTPUTS):
-                network.add_mask_output(int(name.removeprefix(MASK_OUTPUTS)))
-        layers = network.editable
-        for name, delta in self.deltas.items():
-            layer = layers[name]
-            old = layer.weight.detach()
-            changed = old + strength * delta.to(old.device)
-            layer.weight = torch.nn.Parameter(changed, requires_grad=False)
-        return MaskRcnnSegmenter(network, segmenter.preprocessing, segmenter.device)
+        return segmenter.edited(self.deltas, strength)
 
-    def require_fitting(self, segmenter: MaskRcnnSegmenter) -> None:
+    def require_fitting(self, segmenter: Segmenter) -> None:
         """Refuse a model that lacks a layer of the edit or has it in another shape."""
-        layers = _editable(segmenter)
+        layers = _layers(segmenter)
         for name, delta in self.deltas.items():
             layer = layers.get(name)
             found = None if layer is None else tuple(layer.weight.shape)
@@ -133,9 +81,9 @@ class Edit:
             both[name] = both[name] + delta if name in both else delta
         return Edit(both)
 
-    def drift(self, segmenter: MaskRcnnSegmenter) -> dict[str, float]:
+    def drift(self, segmenter: Segmenter) -> dict[str, float]:
         """Tell |dW| / |W| of each layer (Frobenius norms)."""
-        layers = _editable(segmenter)
+        layers = _layers(segmenter)
         return {
             name: float(delta.norm() / layers[name].weight.detach().cpu().norm())
             for name, delta in self.deltas.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,11 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_fossiledit.editing.edit import layer_names
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.inference.capture import Captured, capture
-from napari_fossiledit.models.inference.protocol import Image
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.preprocessing import Image
+from napari_fossiledit.models.inference.protocol import Captured, Segmenter
 from napari_fossiledit.params.editing import Scope
 
 
@@ -76,7 +73,7 @@ def residual_alone(example: Example) -> Example:
 
 
 def examples_of(
-    segmenter: MaskRcnnSegmenter,
+    segmenter: Segmenter,
     pair: Pair,
     pixel_size_um: float | None = None,
     scope: Scope = Scope.ALL,
@@ -91,16 +88,14 @@ def examples_of(
     """
     _require_alike(pair)
     weight = _position_weight(pair)
-    names = layer_names(segmenter, scope)
     before, after = (
-        capture(segmenter, image, pixel_size_um=pixel_size_um, masks=scope is Scope.MASKS)
+        segmenter.capture(image, pixel_size_um=pixel_size_um, scope=scope)
         for image in (pair.original, pair.perturbed)
     )
-    extent = segmenter.preprocessing.prepare(pair.original, pixel_size_um).shape[:2]
     made = []
-    for name, old, new in zip(names, before, after, strict=True):
+    for name, old, new in zip(segmenter.layers(scope), before, after, strict=True):
         require_finite(name, old.key, old.value, new.value)
-        at_level = None if weight is None else _at_level(weight, old, extent)
+        at_level = None if weight is None else _at_level(weight, old)
         # Weight gradients of maps with channels last are several times slower.
         key, value, target = (t.contiguous() for t in (old.key, old.value, new.value))
         made.append(Example(key, value, target, at_level))
@@ -162,13 +157,10 @@ def _position_weight(pair: Pair) -> NDArray[np.float32] | None:
     return weight.astype(np.float32, copy=False)
 
 
-def _at_level(weight: NDArray[np.float32], level: Captured, extent: Sequence[int]) -> Tensor:
+def _at_level(weight: NDArray[np.float32], level: Captured) -> Tensor:
     """Mean weight below each position, 0 where the map lies outside the slice; mean 1."""
     height, width = level.key.shape[-2:]
-    inside = [
-        min(n, -(-size // level.stride)) for n, size in zip((height, width), extent, strict=True)
-    ]
     source = torch.from_numpy(np.ascontiguousarray(weight))[None, None]
-    small = functional.interpolate(source, size=tuple(inside), mode="area")
-    full = functional.pad(small, (0, width - inside[1], 0, height - inside[0]))
+    small = functional.interpolate(source, size=level.inside, mode="area")
+    full = functional.pad(small, (0, width - level.inside[1], 0, height - level.inside[0]))
     return (full / full.mean().clamp_min(1e-12)).to(level.key.device)

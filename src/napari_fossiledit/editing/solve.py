@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_fossiledit.editing.edit import Edit, layer_names, scope_layers
+from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.editing.examples import (
     Example,
     Pair,
@@ -25,9 +25,8 @@ from napari_fossiledit.editing.memory import is_out_of_memory, ran_out, require_
 from napari_fossiledit.editing.system import System, flattened
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.geometry import parse_slices
-from napari_fossiledit.models.inference.capture import capture
-from napari_fossiledit.models.inference.protocol import Image
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.preprocessing import Image
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 from napari_fossiledit.progress import QUIET, Job, Progress
 
@@ -78,7 +77,7 @@ class Solution:
 
 
 def solve(
-    segmenter: MaskRcnnSegmenter,
+    segmenter: Segmenter,
     pairs: Sequence[Pair],
     params: SolveParams,
     *,
@@ -125,14 +124,14 @@ class _Solving:
 
     def __init__(
         self,
-        segmenter: MaskRcnnSegmenter,
+        segmenter: Segmenter,
         params: SolveParams,
         pixel_size_um: float | None,
         job: Job,
     ) -> None:
         self.segmenter, self.params, self.pixel_size = segmenter, params, pixel_size_um
-        self.names = layer_names(segmenter, params.scope)
-        self.layers = scope_layers(segmenter, params.scope)
+        layers = segmenter.layers(params.scope)
+        self.names, self.layers = tuple(layers), list(layers.values())
         self.levels = _chosen_levels(params.levels, len(self.names))
         self.job = job
         self._began = time.monotonic()
@@ -154,7 +153,7 @@ class _Solving:
         return params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
 
     def _require(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> None:
-        if self.params.scope is Scope.MASKS and not self.segmenter.network.draws_apart:
+        if self.params.scope is Scope.MASKS and Scope.MASKS not in self.segmenter.scopes:
             raise FossilError(
                 "The masks of this network cannot be edited alone",
                 expected="a network that draws masks from maps of their own",
@@ -208,8 +207,9 @@ class _Solving:
     def _unchanged(self, image: Image) -> Iterator[tuple[int, Example]]:
         """Keys of a slice that asks for no change, by level."""
         self.job.check("The edit")
-        masks = self.params.scope is Scope.MASKS
-        levels = capture(self.segmenter, image, pixel_size_um=self.pixel_size, masks=masks)
+        levels = self.segmenter.capture(
+            image, pixel_size_um=self.pixel_size, scope=self.params.scope
+        )
         for n in self.levels:
             require_finite(self.names[n], levels[n].key)
             value = levels[n].value.contiguous()

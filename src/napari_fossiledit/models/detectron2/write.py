@@ -20,7 +20,7 @@ from napari_fossiledit.models.detectron2.read import CONFIG, RECORD, ROWS
 from napari_fossiledit.models.detectron2.settings import config_of
 from napari_fossiledit.models.files.checkpoint import ModelRecord
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
@@ -37,7 +37,7 @@ class Cut:
 
 
 def write_detectron2(
-    segmenter: MaskRcnnSegmenter, folder: Path, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter, folder: Path, *, name: str = "The model", cut: Cut | None = None
 ) -> tuple[str, ...]:
     """Write a model as ``model_final.pth`` and ``config.yaml``, each in one step.
 
@@ -59,7 +59,7 @@ def write_detectron2(
         Where detectron2 has no such network, or a file cannot be written.
     """
     content, config = to_detectron2(segmenter, name=name, cut=cut or Cut())
-    notes = differences(segmenter.network.spec, segmenter.preprocessing)
+    notes = differences(segmenter.spec, segmenter.preprocessing)
     with replacing(folder / CHECKPOINT) as stream:
         torch.save(content, stream)
     write_whole(folder / CONFIG, _yaml(config, segmenter.classes, notes).encode())
@@ -74,7 +74,7 @@ def _yaml(config: Config, classes: Sequence[str], notes: Sequence[str]) -> str:
 
 
 def to_detectron2(
-    segmenter: MaskRcnnSegmenter, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter, *, name: str = "The model", cut: Cut | None = None
 ) -> tuple[dict[str, Any], Config]:
     """Turn a model into the content of a checkpoint and a flat configuration.
 
@@ -83,9 +83,9 @@ def to_detectron2(
     FossilError
         Where detectron2 has no such network.
     """
-    spec = segmenter.network.spec
+    spec = segmenter.spec
     _check(spec, name)
-    state = {n: v.detach().cpu() for n, v in segmenter.network.state_dict().items()}
+    state = {n: v.detach().cpu() for n, v in segmenter.weights().items()}
     record = ModelRecord(
         network=spec, preprocessing=segmenter.preprocessing, model_hash=segmenter.model_hash
     )

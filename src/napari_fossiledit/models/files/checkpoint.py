@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.files.places import RECORD
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import NetworkSpec
@@ -51,7 +52,7 @@ class ModelRecord(BaseModel):
 
 
 def to_bytes(
-    segmenter: MaskRcnnSegmenter, *, half: bool = False, training: dict[str, Any] | None = None
+    segmenter: Segmenter, *, half: bool = False, training: dict[str, Any] | None = None
 ) -> tuple[bytes, ModelRecord]:
     """Turn a model into the content of its two files.
 
@@ -61,12 +62,12 @@ def to_bytes(
         Store weight matrices in half precision (normalisation and biases stay whole). The hash is
         that of the model as it will be read again.
     """
-    state = {k: v.detach().cpu().contiguous() for k, v in segmenter.network.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in segmenter.weights().items()}
     if half:
         state = {k: v.half() if _halvable(v) else v for k, v in state.items()}
     kept = _rebuilt(segmenter, state) if half else segmenter
     record = ModelRecord(
-        network=segmenter.network.spec,
+        network=segmenter.spec,
         preprocessing=segmenter.preprocessing,
         half=half,
         model_hash=kept.model_hash,
@@ -79,15 +80,15 @@ def _halvable(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim >= 2
 
 
-def _rebuilt(segmenter: MaskRcnnSegmenter, state: Weights) -> MaskRcnnSegmenter:
-    network = MaskRcnn(segmenter.network.spec)
+def _rebuilt(segmenter: Segmenter, state: Weights) -> Segmenter:
+    network = MaskRcnn(segmenter.spec)
     network.load_state_dict(dict(state))
     return MaskRcnnSegmenter(network, segmenter.preprocessing)
 
 
 def from_bytes(
     weights: bytes, record: ModelRecord, where: str, device: torch.device | str = "cpu"
-) -> MaskRcnnSegmenter:
+) -> Segmenter:
     """Build a model from the content of its files.
 
     Parameters

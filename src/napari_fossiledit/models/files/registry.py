@@ -19,6 +19,7 @@ from napari_fossiledit.models.files.checkpoint import (
 from napari_fossiledit.models.files.places import RECORD, WEIGHTS
 from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
@@ -32,7 +33,7 @@ def build(
     preprocessing: Preprocessing | None = None,
     pretrained: bool = True,
     device: Device | str = Device.AUTO,
-) -> MaskRcnnSegmenter:
+) -> Segmenter:
     """Make a new model whose heads know nothing yet.
 
     Parameters
@@ -45,7 +46,7 @@ def build(
 
 
 def save_model(
-    segmenter: MaskRcnnSegmenter,
+    segmenter: Segmenter,
     folder: Path,
     *,
     half: bool = False,
@@ -78,7 +79,7 @@ def _content(folder: Path) -> str:
     return ", ".join(names[:5]) or "an empty folder"
 
 
-def load_model(path: Path, device: Device | str | torch.device = Device.AUTO) -> MaskRcnnSegmenter:
+def load_model(path: Path, device: Device | str | torch.device = Device.AUTO) -> Segmenter:
     """Load a model from its folder or from one of its two files.
 
     Raises

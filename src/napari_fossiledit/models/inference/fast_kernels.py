@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 
@@ -21,7 +22,7 @@ _LEAST_EDGE, _LEAST_CHANNELS = 12, 32
 _ONE = (1, 1)
 
 
-def fast(segmenter: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
+def fast(segmenter: Segmenter) -> Segmenter:
     """Return the same model for faster prediction; the weights are shared, nothing is trained.
 
     Pyramid outputs, proposal head and mask head are computed by the fast kernels. The backbone is
@@ -32,7 +33,7 @@ def fast(segmenter: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
     FossilError
         Where the model is not on a CPU or not computed by this program, or torch lacks the kernels.
     """
-    network = segmenter.network
+    network = getattr(segmenter, "network", segmenter)
     if segmenter.device.type != "cpu" or not isinstance(network, MaskRcnn) or not _available():
         raise FossilError(
             "The engine fast cannot be used here",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.inference.protocol import Image
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
 
+Image = NDArray[np.integer[Any]]
 Rgb = NDArray[np.uint8]
 
 _MOST_RESIZED = 4.0

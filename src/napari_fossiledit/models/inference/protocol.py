@@ -1,22 +1,55 @@
-"""What every segmentation model promises, whatever library runs it."""
+"""The seam between models and all that uses them: what an instance segmentation model offers.
+
+Workflows, editing and benchmarks know this protocol, never the class behind it, so that another
+kind of model (one that sees several slices, one that lets several views vote, one with a second
+stage) takes part in everything by providing these members.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor, nn
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing
 from napari_fossiledit.models.network.prior import Prior
+from napari_fossiledit.models.network.spec import NetworkSpec
+from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.progress import Cancel, never
 
-Image = NDArray[np.integer[Any]]
+
+@dataclass(frozen=True)
+class Captured:
+    """Input and output of one convolution of the pyramid for one slice.
+
+    Attributes
+    ----------
+    key, value
+        (1, C, y, x) float32 at the stride of the level, zero-padded area included.
+    stride
+        Network pixels per step of the map.
+    inside
+        Rows and columns (y, x) of the map that lie on the slice; the rest is padding.
+    """
+
+    key: Tensor
+    value: Tensor
+    stride: int
+    inside: tuple[int, int]
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """An instance segmentation model with feature pyramid output convolutions to edit."""
+    """An instance segmentation model; never changed after it was made.
+
+    The members from `notes` on that have a default here are those of models that can be edited;
+    a class that derives from this one needs to provide only the others.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -25,6 +58,13 @@ class Segmenter(Protocol):
     @property
     def model_hash(self) -> str:
         """Hex digest of weights and preprocessing; predictions are stored under it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def to(self, device: torch.device | str) -> Segmenter:
+        """Return the same model on a device."""
 
     def predict(
         self,
@@ -62,3 +102,73 @@ class Segmenter(Protocol):
         -------
         list of Instance, highest score first, masks in the slice's own pixels
         """
+
+    # What a model is saved, exported and trained from.
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """All choices of the network that its weights depend on."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a slice becomes the network's input."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return all weights by the names of `MaskRcnn`, detached, on the model's device."""
+
+    # What the user is told, and what an edit works on.
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is computed differently than by our own network, in sentences for the user."""
+        return ()
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """What an edit may change: nothing, everything, the masks alone."""
+        return ()
+
+    def layers(self, scope: Scope = Scope.ALL) -> dict[str, nn.Conv2d]:
+        """Return the convolutions that give the maps of a scope by name, finest level first.
+
+        Not to be changed. Those of the masks are the output convolutions of the pyramid, with what
+        earlier edits of the masks added.
+        """
+        return {}
+
+    def capture(
+        self, image: Image, *, pixel_size_um: float | None = None, scope: Scope = Scope.ALL
+    ) -> list[Captured]:
+        """Return keys and values of `layers` for one slice, finest level first.
+
+        Parameters
+        ----------
+        image
+            Slice (y, x) or (y, x, 3); brought to the working scale as for prediction.
+        pixel_size_um
+            Pixel size of the slice; None: that of the training slices.
+        scope
+            For the masks: the values that masks are drawn from, which differ where the masks alone
+            were edited.
+        """
+        raise _not_editable()
+
+    def edited(self, deltas: Mapping[str, Tensor], strength: float = 1.0) -> Segmenter:
+        """Return a model with `strength` times `deltas` added to the weights of its layers.
+
+        This one is left as it is; both share all other weights.
+
+        Parameters
+        ----------
+        deltas
+            (out, in, 3, 3) by a name that `layers` has in one of the `scopes`.
+        """
+        raise _not_editable()
+
+
+def _not_editable() -> FossilError:
+    return FossilError(
+        "This model cannot be edited",
+        expected="a model with a feature pyramid whose layers can be changed",
+        advice="Edit the model that it is made of.",
+    )

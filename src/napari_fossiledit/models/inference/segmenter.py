@@ -1,29 +1,40 @@
-"""The Mask R-CNN segmenter: slices in, instances out."""
+"""The implementation of `Segmenter` behind every model there is: one Mask R-CNN, one slice."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.inference.assembly import Detection, Placing, instances_of, located
-from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize, Rgb
-from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize, Rgb
+from napari_fossiledit.models.inference.protocol import Captured
 from napari_fossiledit.models.inference.tiling import tile_boxes
+from napari_fossiledit.models.network.backbones import LEVELS
 from napari_fossiledit.models.network.heads import Limits, Target
-from napari_fossiledit.models.network.mask_rcnn import Network
+from napari_fossiledit.models.network.mask_rcnn import (
+    MASK_OUTPUTS,
+    MaskRcnn,
+    Network,
+    record_activations,
+)
 from napari_fossiledit.models.network.prior import Prior
+from napari_fossiledit.models.network.spec import NetworkSpec
+from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.progress import Cancel, check, never
 
 _SLACK = 1.25
 
 
 class MaskRcnnSegmenter:
-    """A trained network with its preprocessing; never changed after it was made.
+    """A trained network with its preprocessing: a `Segmenter`, whose docstrings hold here too.
 
     Parameters
     ----------
@@ -44,26 +55,42 @@ class MaskRcnnSegmenter:
         self.preprocessing = preprocessing
 
     @property
+    def spec(self) -> NetworkSpec:
+        """See `Segmenter.spec`."""
+        return self.network.spec
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the network's outputs."""
-        return self.network.spec.classes
+        """See `Segmenter.classes`."""
+        return self.spec.classes
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is computed differently than by our own network, in sentences for the user."""
+        """See `Segmenter.notes`."""
         return self.network.notes
 
     @property
-    def outputs(self) -> list[nn.Conv2d]:
-        """The four 3 x 3 output convolutions of the pyramid, finest first."""
-        return list(self.network.outputs.values())
+    def scopes(self) -> tuple[Scope, ...]:
+        """See `Segmenter.scopes`."""
+        return tuple(Scope) if self.network.draws_apart else (Scope.ALL,)
+
+    def weights(self) -> dict[str, Tensor]:
+        """See `Segmenter.weights`."""
+        return dict(self.network.state_dict())
+
+    def to(self, device: torch.device | str) -> MaskRcnnSegmenter:
+        """See `Segmenter.to`; on the same device both share their network."""
+        # A network that moves to another device changes in place, and this one must not.
+        stays = torch.device(device) == self.device
+        network = self.network if stays else copy.deepcopy(self.network)
+        return MaskRcnnSegmenter(network, self.preprocessing, device)
 
     @cached_property
     def model_hash(self) -> str:
         """Hex digest of network, weights and preprocessing."""
-        digest = hashlib.sha256(self.network.spec.told().encode())
+        digest = hashlib.sha256(self.spec.told().encode())
         digest.update(self.preprocessing.model_dump_json().encode())
-        for name, tensor in sorted(self.network.state_dict().items()):
+        for name, tensor in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -92,6 +119,52 @@ class MaskRcnnSegmenter:
         """Find instances in an image that is at working scale already, masks at that scale."""
         found = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
         return self._instances(found, rgb, (rgb.shape[0], rgb.shape[1]), 0)
+
+    def layers(self, scope: Scope = Scope.ALL) -> dict[str, nn.Conv2d]:
+        """See `Segmenter.layers`."""
+        outputs = self.network.outputs
+        if scope is Scope.ALL:
+            return outputs
+        added = self.network.mask_outputs if isinstance(self.network, MaskRcnn) else nn.ModuleDict()
+        return {
+            f"{MASK_OUTPUTS}{n}": _summed(layer, added[str(n)]) if str(n) in added else layer
+            for n, layer in enumerate(outputs.values())
+        }
+
+    def capture(
+        self, image: Image, *, pixel_size_um: float | None = None, scope: Scope = Scope.ALL
+    ) -> list[Captured]:
+        """See `Segmenter.capture`."""
+        rgb = self.preprocessing.prepare(image, pixel_size_um)
+        pixels = self.preprocessing.normalise(rgb).to(self.device)
+        with torch.no_grad(), record_activations(list(self.layers().values())) as recorded:
+            maps = self.network.maps(pixels)
+        # In which order layers run is up to the library; finer maps are larger.
+        levels = sorted(recorded, key=lambda pair: -pair[0].shape[-1])
+        captured = []
+        for name, (key, value) in zip(LEVELS, levels, strict=True):
+            stride = pixels.shape[-1] // key.shape[-1]
+            rows, columns = (
+                min(n, -(-size // stride))
+                for n, size in zip(key.shape[-2:], rgb.shape[:2], strict=True)
+            )
+            drawn = value if scope is Scope.ALL else maps.drawing[name]
+            captured.append(Captured(key, drawn, stride, (rows, columns)))
+        return captured
+
+    def edited(self, deltas: Mapping[str, Tensor], strength: float = 1.0) -> MaskRcnnSegmenter:
+        """See `Segmenter.edited`."""
+        network = self.network.sharing()
+        for name in deltas:
+            if name.startswith(MASK_OUTPUTS):
+                network.add_mask_output(int(name.removeprefix(MASK_OUTPUTS)))
+        layers = network.editable
+        for name, delta in deltas.items():
+            layer = layers[name]
+            old = layer.weight.detach()
+            changed = old + strength * delta.to(old.device)
+            layer.weight = torch.nn.Parameter(changed, requires_grad=False)
+        return MaskRcnnSegmenter(network, self.preprocessing, self.device)
 
     def _instances(
         self, found: list[Detection], rgb: Rgb, own: tuple[int, int], slice_index: int
@@ -130,3 +203,11 @@ class MaskRcnnSegmenter:
         image = self.preprocessing.normalise(part).to(self.device)
         found = self.network.detect(image, (part.shape[0], part.shape[1]), limits, prior)
         return {name: value.cpu() for name, value in found.items()}
+
+
+def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:
+    """Build the one convolution that gives the sum of both."""
+    whole = copy.deepcopy(layer)
+    with torch.no_grad():
+        whole.weight += cast("nn.Conv2d", added).weight
+    return whole

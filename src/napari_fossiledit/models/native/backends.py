@@ -13,7 +13,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.segment import Architecture, Backend
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 LIBRARY = "detectron2"
 HOW_TO_INSTALL = (
@@ -55,7 +55,7 @@ def require_backend(backend: Backend, architecture: Architecture | None = None) 
         )
 
 
-def on_backend(segmenter: MaskRcnnSegmenter, backend: Backend) -> MaskRcnnSegmenter:
+def on_backend(segmenter: Segmenter, backend: Backend) -> Segmenter:
     """Return a model that computes in a backend: same weights, same hash, same device.
 
     Raises
@@ -65,7 +65,7 @@ def on_backend(segmenter: MaskRcnnSegmenter, backend: Backend) -> MaskRcnnSegmen
     """
     if backend is Backend.TWIN:
         return segmenter
-    require_backend(backend, segmenter.network.spec.architecture)
+    require_backend(backend, segmenter.spec.architecture)
     from napari_fossiledit.models.native.segmenter import native_segmenter
 
     return native_segmenter(segmenter)

@@ -25,6 +25,7 @@ from napari_fossiledit.models.detectron2.names import theirs
 from napari_fossiledit.models.detectron2.read import Imported, import_checkpoint
 from napari_fossiledit.models.detectron2.unreadable import in_short
 from napari_fossiledit.models.detectron2.write import to_detectron2
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.heads import Limits, Target
 from napari_fossiledit.models.network.mask_rcnn import Network
@@ -38,7 +39,7 @@ _INEXACT = (
 )
 
 
-def native_segmenter(twin: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
+def native_segmenter(twin: Segmenter) -> MaskRcnnSegmenter:
     """Return the same model computed by detectron2, on the same device and with the same hash.
 
     Raises
@@ -47,7 +48,7 @@ def native_segmenter(twin: MaskRcnnSegmenter) -> MaskRcnnSegmenter:
         Where detectron2 has no such network, or cannot be imported.
     """
     content, config = to_detectron2(twin)
-    network = NativeNetwork(build_native(config), content[OURS], twin.network.outputs)
+    network = NativeNetwork(build_native(config), content[OURS], twin.layers())
     network.model.load_state_dict(content["model"])
     return MaskRcnnSegmenter(network, twin.preprocessing, twin.device)
 

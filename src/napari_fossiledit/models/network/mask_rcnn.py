@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -29,7 +31,6 @@ from napari_fossiledit.models.network.heads import (
     RegionHeads,
     Target,
 )
-from napari_fossiledit.models.network.hooks import traced
 from napari_fossiledit.models.network.pooling import PyramidRoIAlign
 from napari_fossiledit.models.network.prior import Prior
 from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
@@ -37,6 +38,23 @@ from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 STRIDE = 32
 MASK_OUTPUTS = "mask_outputs."
 """Before the level in the names of the layers that the masks alone see."""
+
+
+@contextmanager
+def record_activations(layers: Sequence[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect input and output of `layers`, in the order they run, inside a ``with`` block.
+
+    The hooks are gone when the block is left, by an error too.
+    """
+    recorded: list[tuple[Tensor, Tensor]] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        recorded.append((inputs[0], output))
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(layer.register_forward_hook(keep).remove)
+        yield recorded
 
 
 class Maps(NamedTuple):
@@ -169,9 +187,9 @@ class MaskRcnn(Network):
         if not self.mask_outputs:
             found = self.backbone(images)
             return Maps(found, found)
-        with traced(pyramid_outputs(self.backbone)) as taken:
+        with record_activations(pyramid_outputs(self.backbone)) as recorded:
             found = self.backbone(images)
-        keys = sorted((key for key, _ in taken), key=lambda key: -key.shape[-1])
+        keys = sorted((key for key, _ in recorded), key=lambda key: -key.shape[-1])
         drawing = dict(found)
         for level, change in self.mask_outputs.items():
             name = LEVELS[int(level)]
@@ -283,8 +301,3 @@ def _region_heads(spec: NetworkSpec) -> RegionHeads:
         heads.least_side = EVEN_EMPTY
     heads.left_out = tuple(n for n, name in enumerate(spec.classes) if name == LEFT_OUT)
     return heads
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Count the numbers in a network, buffers included."""
-    return sum(t.numel() for t in cast("dict[str, Tensor]", network.state_dict()).values())

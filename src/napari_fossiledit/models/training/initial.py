@@ -105,8 +105,8 @@ def _from_imagenet(spec: NetworkSpec) -> Start:
 
 def _from_model(path: Path, spec: NetworkSpec) -> Start:
     known = load_model(path, Device.CPU)
-    network = _like(known.network.spec, spec, str(path))
-    anew = adopt(network, known.network.state_dict(), str(path))
+    network = _like(known.spec, spec, str(path))
+    anew = adopt(network, known.weights(), str(path))
     return Start(network, known.preprocessing, _about_heads(str(path), anew, spec))
 
 

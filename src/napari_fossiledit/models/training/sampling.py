@@ -14,8 +14,7 @@ from PIL import Image as Pillow
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance, Part
-from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb, value_range
-from napari_fossiledit.models.inference.protocol import Image
+from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Rgb, value_range
 
 BoolArray = NDArray[np.bool_]
 Layer = NDArray[np.int32]

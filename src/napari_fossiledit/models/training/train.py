@@ -12,6 +12,7 @@ from napari_fossiledit.files import explained
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
 from napari_fossiledit.models.training.initial import initial_network
@@ -49,7 +50,7 @@ class TrainResult:
         What was assumed of the start and what of it starts anew.
     """
 
-    segmenter: MaskRcnnSegmenter
+    segmenter: Segmenter
     steps: int
     minutes: float
     score: float

@@ -27,7 +27,7 @@ from napari_fossiledit.workflows.shared.ground_truth import (
 )
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 SHOWN_SCORE = 0.5
 """Instances from this score up are shown and compared one by one, as the window does at first."""
@@ -35,7 +35,7 @@ SHOWN_SCORE = 0.5
 
 def found_at_strengths(
     project: Project,
-    model_at: Callable[[float], MaskRcnnSegmenter],
+    model_at: Callable[[float], Segmenter],
     strengths: Sequence[float],
     slices: Sequence[int],
     job: Job,
@@ -69,7 +69,7 @@ def found_at_strengths(
 
 def judged_at_strengths(
     project: Project,
-    model_at: Callable[[float], MaskRcnnSegmenter],
+    model_at: Callable[[float], Segmenter],
     strengths: Sequence[float],
     truths: Sequence[GroundTruth],
     class_name: str,

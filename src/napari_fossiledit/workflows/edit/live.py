@@ -33,7 +33,7 @@ from napari_fossiledit.workflows.shared.ground_truth import (
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths at which the curve over strengths is taken."""
@@ -139,13 +139,13 @@ class LiveComparison:
 class _Loaded:
     """A parent model and an edit of it, and what was made of them for the last calls."""
 
-    parent: MaskRcnnSegmenter
+    parent: Segmenter
     edit: Edit
     strength: float = 0.0
-    edited: MaskRcnnSegmenter | None = None
+    edited: Segmenter | None = None
     parent_found: tuple[int, list[Instance]] | None = None
 
-    def at(self, strength: float) -> MaskRcnnSegmenter:
+    def at(self, strength: float) -> Segmenter:
         """Return the edited model; at strength 0 that is the parent itself."""
         require_strengths([strength])
         if strength == 0:

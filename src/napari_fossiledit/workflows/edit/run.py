@@ -51,7 +51,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import class_of
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.solve import Solution
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 UNTRIED_STRENGTH = 0.5
 """Where there is no slice to choose the strength on, the one nearest to this is taken."""
@@ -243,7 +243,7 @@ def _numbers(text: str, what: str, low: float, high: float) -> tuple[float, ...]
     return values
 
 
-def solved(plan: EditPlan, segmenter: MaskRcnnSegmenter, job: Job) -> Solution:
+def solved(plan: EditPlan, segmenter: Segmenter, job: Job) -> Solution:
     """Find the weights to add."""
     from napari_fossiledit.editing.solve import solve
 
@@ -259,7 +259,7 @@ def solved(plan: EditPlan, segmenter: MaskRcnnSegmenter, job: Job) -> Solution:
     )
 
 
-def tried(plan: EditPlan, segmenter: MaskRcnnSegmenter, solution: Solution, job: Job) -> Tradeoff:
+def tried(plan: EditPlan, segmenter: Segmenter, solution: Solution, job: Job) -> Tradeoff:
     """Judge the model without the edit and with it at all strengths on the tuning slices.
 
     Raises

@@ -60,7 +60,7 @@ from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, 
 from napari_fossiledit.workflows.shared.perturbed_slices import mud_colour
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 
 def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> RepairResult:
@@ -146,7 +146,7 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
 
 
 def _outcomes(
-    plan: EditPlan, case: Case, segmenter: MaskRcnnSegmenter, job: Job
+    plan: EditPlan, case: Case, segmenter: Segmenter, job: Job
 ) -> tuple[list[Outcome], tuple[str, ...]]:
     """Try on the place what may mislead the model; return also what could not be tried."""
     project, place = plan.project, case.place

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from napari_fossiledit.workflows.shared.model_refs import find_model, in_use, re
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.detectron2.read import Imported
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 IMPORTED = "imported"
 """Key of the record of a model under which it says which file it is from."""
@@ -237,21 +237,19 @@ def _imported(
 
 def _built(
     model: Imported, scale: float, pixel_size_um: float
-) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+) -> tuple[Segmenter, tuple[str, ...]]:
     """Build the model, at a fixed scale where one was given."""
     from napari_fossiledit.models.inference.preprocessing import Resize
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
-    made = model.segmenter(Device.CPU)
     if not scale:
-        return made, ()
+        return model.segmenter(Device.CPU), ()
     changes = {"resize": Resize.SCALE, "scale": scale, "pixel_size_um": pixel_size_um}
-    fixed = MaskRcnnSegmenter(made.network, made.preprocessing.model_copy(update=changes))
+    fixed = replace(model, preprocessing=model.preprocessing.model_copy(update=changes))
     note = (
         f"Slices enter at {scale:g} network pixels per pixel of {pixel_size_um:g} um, large ones in"
         " tiles, instead of being resized as detectron2 would."
     )
-    return fixed, (note,)
+    return fixed.segmenter(Device.CPU), (note,)
 
 
 def _origin(
@@ -271,7 +269,7 @@ def _origin(
     return {IMPORTED: told}
 
 
-def _save(segmenter: MaskRcnnSegmenter, folder: Path, training: dict[str, Any]) -> None:
+def _save(segmenter: Segmenter, folder: Path, training: dict[str, Any]) -> None:
     """Save a model in a new folder, which does not stay where that fails."""
     from napari_fossiledit.models.files.registry import save_model
 
@@ -343,7 +341,7 @@ def _noted(
 
 
 def _exported(
-    segmenter: MaskRcnnSegmenter, name: str, out: Path, params: ExportModelParams
+    segmenter: Segmenter, name: str, out: Path, params: ExportModelParams
 ) -> ExportedModel:
     from napari_fossiledit.models.detectron2.read import CONFIG
     from napari_fossiledit.models.detectron2.write import CHECKPOINT, Cut, write_detectron2

@@ -15,7 +15,7 @@ from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, 
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def predict_missing(
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
 
 
-def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
+def load_segmenter(ref: ModelRef, params: PredictParams) -> Segmenter:
     """Load a model where and as `params` say.
 
     Raises
@@ -124,7 +124,7 @@ def load_segmenter(ref: ModelRef, params: PredictParams) -> MaskRcnnSegmenter:
 
 def _predict(
     project: Project,
-    segmenter: MaskRcnnSegmenter,
+    segmenter: Segmenter,
     planned: Sequence[Visit],
     params: PredictParams,
     job: Job,

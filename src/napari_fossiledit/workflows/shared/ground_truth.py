@@ -16,7 +16,7 @@ from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import ANNOTATIONS, Project
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
     from napari_fossiledit.models.training.sampling import TracedSlice
 
 
@@ -69,7 +69,7 @@ def read_ground_truth(project: Project, z: int, region: Region | None = None) ->
 
 
 def find_instances(
-    segmenter: MaskRcnnSegmenter, project: Project, z: int, cancel: Cancel = never
+    segmenter: Segmenter, project: Project, z: int, cancel: Cancel = never
 ) -> list[Instance]:
     """Predict one slice by the paper's protocol (threshold 0, 100 detections); nothing is saved."""
     return segmenter.predict(

@@ -27,7 +27,7 @@ from napari_fossiledit.workflows.shared.foreign_models import (
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
-    from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+    from napari_fossiledit.models.inference.protocol import Segmenter
 
 _IN_USE = "model_in_use"
 _IMPORT = "fossiledit models import PROJECT FILE"
@@ -68,14 +68,14 @@ class ModelRef:
 
         return read_record(self.folder).model_hash
 
-    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+    def load(self, device: Device = Device.AUTO) -> Segmenter:
         """Load the model to a device; torch is imported here and not before."""
         from napari_fossiledit.models.files.registry import load_model
         from napari_fossiledit.models.inference.devices import pick_device
 
         return load_model(self.folder, pick_device(device))
 
-    def on(self, device: Device, backend: Backend) -> MaskRcnnSegmenter:
+    def on(self, device: Device, backend: Backend) -> Segmenter:
         """Load the model to a device, to be computed by a backend.
 
         Raises
@@ -138,7 +138,7 @@ class EditRef(ModelRef):
                 advice="Bring that model back, or make the edit again from the one there is now.",
             )
 
-    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+    def load(self, device: Device = Device.AUTO) -> Segmenter:
         """Load the parent, and add the edit at the strength that was chosen.
 
         The sum is taken on the CPU, so that every machine computes the same model.
@@ -149,7 +149,6 @@ class EditRef(ModelRef):
             Where the weights are damaged, do not fit, or give another model than was recorded.
         """
         from napari_fossiledit.models.inference.devices import pick_device
-        from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
         where = pick_device(device)
         edited = self.at_strength(self.record.strength)
@@ -161,9 +160,9 @@ class EditRef(ModelRef):
                 advice=f"{self.folder} was changed: set the strength again with"
                 f" 'fossiledit edits apply PROJECT {self.name}'.",
             )
-        return MaskRcnnSegmenter(edited.network, edited.preprocessing, where)
+        return edited.to(where)
 
-    def at_strength(self, strength: float) -> MaskRcnnSegmenter:
+    def at_strength(self, strength: float) -> Segmenter:
         """Load the parent to the CPU and add the edit at any strength.
 
         Raises
@@ -201,7 +200,7 @@ class FileRef(ModelRef):
     span: tuple[float, float] | None = None
 
     @cached_property
-    def _read(self) -> tuple[MaskRcnnSegmenter, tuple[str, ...]]:
+    def _read(self) -> tuple[Segmenter, tuple[str, ...]]:
         say = f"Import it and say which is which: {_IMPORT}"
         found = read_foreign(self.folder, self.known, span=self.span, say=say)
         return found.model.segmenter(Device.CPU), found.notes
@@ -216,13 +215,11 @@ class FileRef(ModelRef):
         """Digest of the model, for which the file is read."""
         return self._read[0].model_hash
 
-    def load(self, device: Device = Device.AUTO) -> MaskRcnnSegmenter:
+    def load(self, device: Device = Device.AUTO) -> Segmenter:
         """Load the model to a device."""
         from napari_fossiledit.models.inference.devices import pick_device
-        from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 
-        read, _ = self._read
-        return MaskRcnnSegmenter(read.network, read.preprocessing, pick_device(device))
+        return self._read[0].to(pick_device(device))
 
 
 def require_kept(ref: ModelRef) -> None:
