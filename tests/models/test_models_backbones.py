@@ -11,9 +11,14 @@ from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
-from napari_fossiledit.models.network.backbones import LiteBody, build_backbone, pyramid_outputs
+from napari_fossiledit.models.network.backbones import (
+    LiteBody,
+    _package_file,
+    build_backbone,
+    lite0_weights,
+    pyramid_outputs,
+)
 from napari_fossiledit.models.network.heads import Limits
-from napari_fossiledit.models.network.imagenet import _package_file, lite0_weights
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.segment import Architecture

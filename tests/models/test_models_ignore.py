@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torchvision.models.detection.image_list import ImageList
 
-from napari_fossiledit.models.network.heads import _counted
-from napari_fossiledit.models.network.ignore import ignored_share, mostly_ignored
+from napari_fossiledit.models.network.heads import _counted, ignored_share, mostly_ignored
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 

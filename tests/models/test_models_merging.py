@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_fossiledit.models.inference.merging import Found, merge, touches_border
+from napari_fossiledit.models.inference.merging import (
+    TileMask,
+    inner_sides,
+    merge,
+    tile_boxes,
+    touches_border,
+)
 from napari_fossiledit.models.inference.pasting import Crop
-from napari_fossiledit.models.inference.tiling import inner_sides, tile_boxes
 
 SHAPE = (100, 190)
 TILES = tile_boxes(SHAPE, 100, 20)
@@ -26,7 +31,7 @@ def _seen(mask, tile, score=0.9, label=1, shape=SHAPE):
     """What a perfect detector in `tile` finds of a mask of the whole slice."""
     y0, x0, y1, x1 = tile
     crop = Crop(mask[y0:y1, x0:x1].copy(), (y0, x0))
-    return Found(tile, crop, score, label, touches_border(crop, tile, shape))
+    return TileMask(tile, crop, score, label, touches_border(crop, tile, shape))
 
 
 def _united(found, groups, shape=SHAPE):

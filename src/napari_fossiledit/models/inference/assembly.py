@@ -1,4 +1,4 @@
-"""From what the network found in each tile to the instances of a slice."""
+"""Turn what the network found in each tile into the instances of a slice."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_fossiledit.geometry import Box
-from napari_fossiledit.masks import Instance, Mask, Origin
+from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.inference.merging import Found, merge, touches_border
+from napari_fossiledit.models.inference.merging import TileMask, merge, touches_border
 from napari_fossiledit.models.inference.pasting import paste
 from napari_fossiledit.models.network.heads import Target
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the network says about one object of one tile.
+    """One object that the network found in one tile.
 
     Attributes
     ----------
@@ -58,48 +58,35 @@ class Placing:
         return box * box.new_tensor([x, y, x, y])
 
 
-def located(found: Target, tile: Box) -> list[Detection]:
-    """Move the detections of a tile to their place in the slice."""
-    boxes = found["boxes"] + found["boxes"].new_tensor([tile[1], tile[0], tile[1], tile[0]])
-    values = zip(boxes, found["masks"], found["scores"], found["labels"], strict=True)
+def located(output: Target, tile: Box) -> list[Detection]:
+    """Return the output of the network for a tile as detections at their place in the slice."""
+    boxes = output["boxes"] + output["boxes"].new_tensor([tile[1], tile[0], tile[1], tile[0]])
+    values = zip(boxes, output["masks"], output["scores"], output["labels"], strict=True)
     return [Detection(tile, b, m, float(s), int(label)) for b, m, s, label in values]
 
 
 def instances_of(
-    found: Sequence[Detection], place: Placing, classes: Sequence[str], slice_index: int
+    detections: Sequence[Detection], place: Placing, classes: Sequence[str], slice_index: int
 ) -> list[Instance]:
     """Merge the detections of all tiles and paste them one by one, best score first."""
-    whole = [_instance(group, place, classes, slice_index) for group in _grouped(found, place)]
-    kept = [instance for instance in whole if instance.mask.area > 0]
-    return sorted(kept, key=lambda instance: -instance.score)
+    groups = [[d] for d in detections]
+    if len({d.tile for d in detections}) > 1:
+        masks = [_in_slice(d, place) for d in detections]
+        groups = [[detections[k] for k in group] for group in merge(masks)]
+    instances = []
+    for group in groups:
+        parts = [
+            paste(d.mask, place.to_own(d.box), place.own, exact=place.exact).to_mask(place.own)
+            for d in group
+        ]
+        mask = parts[0] if len(parts) == 1 else union(parts, place.own)
+        if mask.area > 0:
+            name, score = classes[group[0].label - 1], group[0].score
+            instances.append(Instance(slice_index, name, mask, score=score, origin=Origin.MODEL))
+    return sorted(instances, key=lambda instance: -instance.score)
 
 
-def _grouped(found: Sequence[Detection], place: Placing) -> list[list[Detection]]:
-    if len({d.tile for d in found}) <= 1:
-        return [[d] for d in found]
-    seen = [_seen(d, place) for d in found]
-    return [[found[k] for k in group] for group in merge(seen)]
-
-
-def _seen(detection: Detection, place: Placing) -> Found:
+def _in_slice(detection: Detection, place: Placing) -> TileMask:
     crop = paste(detection.mask, detection.box, place.working, exact=place.exact)
     cut = touches_border(crop, detection.tile, place.working)
-    return Found(detection.tile, crop, detection.score, detection.label, cut)
-
-
-def _instance(
-    group: Sequence[Detection], place: Placing, classes: Sequence[str], slice_index: int
-) -> Instance:
-    parts = [_mask(detection, place) for detection in group]
-    return Instance(
-        slice=slice_index,
-        class_name=classes[group[0].label - 1],
-        mask=parts[0] if len(parts) == 1 else union(parts, place.own),
-        score=group[0].score,
-        origin=Origin.MODEL,
-    )
-
-
-def _mask(detection: Detection, place: Placing) -> Mask:
-    box = place.to_own(detection.box)
-    return paste(detection.mask, box, place.own, exact=place.exact).to_mask(place.own)
+    return TileMask(detection.tile, crop, detection.score, detection.label, cut)

@@ -1,4 +1,4 @@
-"""Where torch computes: the wished device, or the CPU where it does not work."""
+"""Choose where torch computes: the device asked for, or the CPU where it does not work."""
 
 from __future__ import annotations
 
@@ -19,28 +19,21 @@ def pick_device(wish: Device | str = Device.AUTO) -> torch.device:
     FossilError
         Where a device was asked for by name and does not work.
     """
-    wish = Device(wish)
-    if wish is not Device.AUTO:
-        return _insist(wish)
-    for candidate in (Device.CUDA, Device.MPS):
-        if _works(candidate):
-            return torch.device(candidate)
-    return torch.device("cpu")
-
-
-def _insist(wish: Device) -> torch.device:
-    if not _works(wish):
+    device = Device(wish)
+    if device is Device.AUTO:
+        usable = (d for d in (Device.CUDA, Device.MPS) if _works(d))
+        return torch.device(next(usable, Device.CPU))
+    if not _works(device):
         raise FossilError(
-            f"The device {wish} cannot be used",
+            f"The device {device} cannot be used",
             expected="a device that torch can compute on",
-            found=f"torch {torch.__version__} without a working {wish}",
+            found=f"torch {torch.__version__} without a working {device}",
             advice="Choose auto or cpu.",
         )
-    return torch.device(wish)
+    return torch.device(device)
 
 
 def _works(device: Device) -> bool:
-    """Tell whether a convolution runs on `device`."""
     if device is Device.CPU:
         return True
     backend = torch.cuda if device is Device.CUDA else torch.backends.mps
@@ -48,6 +41,7 @@ def _works(device: Device) -> bool:
 
 
 def _computes(device: Device) -> bool:
+    """Return whether a convolution runs there: a broken driver is available all the same."""
     try:
         one = torch.ones(1, 1, 3, 3, device=device)
         return bool(torch.nn.functional.conv2d(one, one).item() == one.numel())

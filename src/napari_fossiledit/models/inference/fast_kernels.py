@@ -17,7 +17,7 @@ from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 
 _LEAST_EDGE, _LEAST_CHANNELS = 12, 32
-"""Smaller maps are not faster."""
+"""The kernels are not faster on smaller maps."""
 
 _ONE = (1, 1)
 
@@ -47,9 +47,10 @@ def fast(segmenter: Segmenter) -> Segmenter:
         for module in part.modules():
             if _fits(module):
                 module.__class__ = _Winograd
-    found = MaskRcnnSegmenter(made, segmenter.preprocessing, segmenter.device)
-    found.model_hash = segmenter.model_hash
-    return found
+    faster = MaskRcnnSegmenter(made, segmenter.preprocessing, segmenter.device)
+    # The weights are the same: no need to hash them again.
+    faster.model_hash = segmenter.model_hash
+    return faster
 
 
 def _available() -> bool:
@@ -58,7 +59,7 @@ def _available() -> bool:
 
 
 def _fits(module: nn.Module) -> bool:
-    """Tell whether the kernels can compute a layer, and are faster."""
+    """Return whether the kernels can compute a layer, and are faster."""
     return (
         type(module) is nn.Conv2d
         and (module.kernel_size, module.stride, module.padding) == ((3, 3), _ONE, _ONE)
@@ -75,5 +76,5 @@ class _Winograd(nn.Conv2d):
         if min(input.shape[2:]) < _LEAST_EDGE or not len(input):
             return super().forward(input)
         weight, bias = self.weight.contiguous(), self.bias
-        found: Tensor = torch._nnpack_spatial_convolution(input.contiguous(), weight, bias, _ONE)
-        return found
+        output: Tensor = torch._nnpack_spatial_convolution(input.contiguous(), weight, bias, _ONE)
+        return output

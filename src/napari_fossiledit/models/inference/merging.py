@@ -1,4 +1,4 @@
-"""Detections of overlapping tiles to instances of the slice, without seams and doubles.
+"""Overlapping tiles of a large slice, and their detections merged without seams and doubles.
 
 A detection that touches an inner border of its tile is a fragment: the object may go on behind the
 border, and its mask is less to be trusted. Two detections of different tiles are the same object
@@ -12,6 +12,7 @@ at least one half, or a fragment lies for the most part inside a whole one. Then
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,15 +21,49 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.models.inference.pasting import Crop, shared_box
-from napari_fossiledit.models.inference.tiling import inner_sides
 
 AGREEMENT = 0.5
+"""Least IoU of two masks in the area that their tiles share, to be of one object."""
 CONTAINED = 0.7
+"""Least share of a fragment that lies inside a whole mask, to be of the same object."""
 _REACH = 3
+"""Pixels from an inner border of a tile within which a mask counts as cut by it."""
+
+
+def tile_boxes(shape: tuple[int, int], tile: int, overlap: int) -> list[Box]:
+    """Cover a slice with equal tiles that overlap by at least `overlap` pixels.
+
+    Parameters
+    ----------
+    shape
+        Height and width (y, x).
+    tile
+        Edge of a tile; a slice that is smaller along an axis is covered by one.
+
+    Returns
+    -------
+    list of (y0, x0, y1, x1), row by row
+    """
+
+    def starts(length: int) -> list[int]:
+        """Return even starts, the last of which makes the last tile end at the end."""
+        if length <= tile:
+            return [0]
+        least = min(overlap, tile // 2)
+        count = math.ceil((length - least) / (tile - least))
+        return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+    height, width = (min(length, tile) for length in shape)
+    return [(y, x, y + height, x + width) for y in starts(shape[0]) for x in starts(shape[1])]
+
+
+def inner_sides(tile: Box, shape: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
+    """Return which sides (top, left, foot, right) of a tile are no sides of the slice."""
+    return (tile[0] > 0, tile[1] > 0, tile[2] < shape[0], tile[3] < shape[1])
 
 
 @dataclass(frozen=True)
-class Found:
+class TileMask:
     """A detection of one tile, in pixels of the whole slice at working scale."""
 
     tile: Box
@@ -39,7 +74,7 @@ class Found:
 
 
 def touches_border(crop: Crop, tile: Box, shape: tuple[int, int]) -> bool:
-    """Tell whether a mask reaches an inner border of its tile, so that it may go on behind it."""
+    """Return whether a mask reaches an inner border of its tile, so that it may go on behind it."""
     rows, columns = np.nonzero(crop.pixels)
     if not len(rows):
         return False
@@ -50,32 +85,33 @@ def touches_border(crop: Crop, tile: Box, shape: tuple[int, int]) -> bool:
     return any(i and gap < _REACH for i, gap in zip(inner, room, strict=True))
 
 
-def merge(found: Sequence[Found]) -> list[list[int]]:
+def merge(masks: Sequence[TileMask]) -> list[list[int]]:
     """Group detections to instances.
 
     Returns
     -------
-    list of lists of indices into `found`; the masks of a list are to be united, its first member
+    list of lists of indices into `masks`; the masks of a list are to be united, its first member
     has the best score. Dropped doubles are in no list.
     """
-    near = _near(found)
+    near = _near(masks)
     group_of: dict[int, list[int]] = {}
-    for index in sorted(range(len(found)), key=lambda i: (found[i].cut, -found[i].score)):
+    # Whole ones first and best first, so that a later one only joins or is dropped.
+    for index in sorted(range(len(masks)), key=lambda i: (masks[i].cut, -masks[i].score)):
         rivals = [k for k in np.flatnonzero(near[index]).tolist() if k in group_of]
-        same = [group_of[k] for k in rivals if agree(found[index], found[k])]
+        same = [group_of[k] for k in rivals if agree(masks[index], masks[k])]
         if not same:
             group_of[index] = [index]
-        elif found[index].cut and all(found[g[0]].cut for g in same):
-            joined = sorted({index}.union(*same), key=lambda k: -found[k].score)
+        elif masks[index].cut and all(masks[g[0]].cut for g in same):
+            joined = sorted({index}.union(*same), key=lambda k: -masks[k].score)
             group_of.update(dict.fromkeys(joined, joined))
     return [group for index, group in group_of.items() if group[0] == index]
 
 
-def _near(found: Sequence[Found]) -> NDArray[np.bool_]:
-    """Tell which pairs come from different tiles, are of one class and overlap in their boxes."""
-    boxes = np.array([f.crop.box for f in found], dtype=np.int64).reshape(-1, 4)
-    tiles = np.array([f.tile for f in found], dtype=np.int64).reshape(-1, 4)
-    labels = np.array([f.label for f in found])
+def _near(masks: Sequence[TileMask]) -> NDArray[np.bool_]:
+    """Return which pairs come from different tiles, are of one class and overlap in their boxes."""
+    boxes = np.array([m.crop.box for m in masks], dtype=np.int64).reshape(-1, 4)
+    tiles = np.array([m.tile for m in masks], dtype=np.int64).reshape(-1, 4)
+    labels = np.array([m.label for m in masks])
     apart = (boxes[:, None, :2] >= boxes[None, :, 2:]).any(-1)
     same_tile = (tiles[:, None] == tiles[None]).all(-1)
     alike = labels[:, None] == labels[None]
@@ -83,20 +119,15 @@ def _near(found: Sequence[Found]) -> NDArray[np.bool_]:
     return rivals
 
 
-def agree(a: Found, b: Found) -> bool:
-    """Tell whether two detections of different tiles show the same object."""
+def agree(a: TileMask, b: TileMask) -> bool:
+    """Return whether two detections of different tiles show the same object."""
     area = shared_box(a.tile, b.tile)
     if area is None:
         return False
-    left, right, both = _overlap(a.crop, b.crop, area)
+    in_a, in_b = a.crop.within(area), b.crop.within(area)
+    left, right, both = int(in_a.sum()), int(in_b.sum()), int((in_a & in_b).sum())
     if both == 0:
         return False
     if a.cut != b.cut and both >= CONTAINED * (left if a.cut else right):
         return True
     return both >= AGREEMENT * (left + right - both)
-
-
-def _overlap(a: Crop, b: Crop, area: Box) -> tuple[int, int, int]:
-    """Pixels of `a`, of `b` and of both inside `area`."""
-    left, right = a.within(area), b.within(area)
-    return int(left.sum()), int(right.sum()), int((left & right).sum())

@@ -1,4 +1,4 @@
-"""From a 28 x 28 mask inside a box to pixels of the slice, without ever painting a whole slice."""
+"""Paste 28 x 28 masks inside boxes into pixels of the slice, in the memory of the box alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Mask
 
-THRESHOLD = 0.5
+MASK_CUT = 0.5
+"""Probability at which a mask ends, of torchvision and detectron2 alike."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,23 @@ class Crop:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Place as y0, x0, y1, x1, half open."""
+        """Its place as y0, x0, y1, x1, half open."""
         (y, x), (height, width) = self.origin, self.pixels.shape
         return (y, x, y + height, x + width)
 
     def within(self, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-        """Cut out the pixels in `box` (y0, x0, y1, x1); False where the crop does not reach."""
+        """Return the pixels in `box` (y0, x0, y1, x1); False where the crop does not reach."""
         out = np.zeros((max(box[2] - box[0], 0), max(box[3] - box[1], 0)), dtype=np.bool_)
         shared = shared_box(self.box, box)
         if shared is not None:
-            out[_window(shared, box[:2])] = self.pixels[_window(shared, self.origin)]
+            here, there = (
+                (
+                    slice(shared[0] - origin[0], shared[2] - origin[0]),
+                    slice(shared[1] - origin[1], shared[3] - origin[1]),
+                )
+                for origin in (box[:2], self.origin)
+            )
+            out[here] = self.pixels[there]
         return out
 
     def to_mask(self, shape: tuple[int, int]) -> Mask:
@@ -43,16 +51,9 @@ class Crop:
 
 
 def shared_box(a: Box, b: Box) -> Box | None:
-    """Intersection of two half-open boxes (y0, x0, y1, x1), None where it is empty."""
+    """Return the intersection of two half-open boxes (y0, x0, y1, x1), None where it is empty."""
     y0, x0, y1, x1 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     return (y0, x0, y1, x1) if y0 < y1 and x0 < x1 else None
-
-
-def _window(box: Box, origin: tuple[int, ...]) -> tuple[slice, slice]:
-    return (
-        slice(box[0] - origin[0], box[2] - origin[0]),
-        slice(box[1] - origin[1], box[3] - origin[1]),
-    )
 
 
 def paste(mask: Tensor, box: Tensor, shape: tuple[int, int], *, exact: bool = False) -> Crop:
@@ -85,8 +86,8 @@ def _exact(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
         for a, b, low, length in zip(first, last, box[:2], size, strict=True)
     )
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2)
-    found = F.grid_sample(mask.float()[None, None], grid[None], align_corners=False)[0, 0]
-    return Crop((found >= THRESHOLD).cpu().numpy(), (first[1], first[0]))
+    values = F.grid_sample(mask.float()[None, None], grid[None], align_corners=False)[0, 0]
+    return Crop((values >= MASK_CUT).cpu().numpy(), (first[1], first[0]))
 
 
 def _rounded(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
@@ -97,6 +98,6 @@ def _rounded(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
     size = (max(y1 - y0 + 1, 1), max(x1 - x0 + 1, 1))
     padded = F.pad(mask.float(), (1, 1, 1, 1))[None, None]
     full = F.interpolate(padded, size=size, mode="bilinear", align_corners=False)[0, 0]
-    pixels = (full > THRESHOLD).cpu().numpy()
+    pixels = (full > MASK_CUT).cpu().numpy()
     y, x = max(y0, 0), max(x0, 0)
     return Crop(pixels[y - y0 : shape[0] - y0, x - x0 : shape[1] - x0], (y, x))

@@ -23,6 +23,8 @@ Image = NDArray[np.integer[Any]]
 Rgb = NDArray[np.uint8]
 
 _MOST_RESIZED = 4.0
+"""Factor between the pixel sizes of stack and model from which a wrong unit is likelier than a use:
+such a slice asked for 73 GB."""
 
 
 class Resize(StrEnum):
@@ -33,7 +35,7 @@ class Resize(StrEnum):
 
 
 class Preprocessing(BaseModel):
-    """From a slice in its own pixels to the network's input.
+    """Settings that turn a slice in its own pixels into the network's input.
 
     Attributes
     ----------
@@ -69,7 +71,7 @@ class Preprocessing(BaseModel):
     long_edge: int = 1333
 
     def working_scale(self, shape: tuple[int, int], pixel_size_um: float | None = None) -> float:
-        """Network pixels per pixel of a slice of `shape` (y, x) and `pixel_size_um`.
+        """Compute the network pixels per pixel of a slice of `shape` (y, x) and `pixel_size_um`.
 
         Raises
         ------
@@ -94,20 +96,21 @@ class Preprocessing(BaseModel):
         return self.scale * ratio
 
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
-        """Bring a slice (y, x) or (y, x, 3) to the working scale: (y', x', 3) uint8 RGB."""
+        """Return a slice (y, x) or (y, x, 3) at working scale: (y', x', 3) uint8 RGB."""
         shape = (image.shape[0], image.shape[1])
         return resized(as_rgb(image, self.low, self.high), self.working_shape(shape, pixel_size_um))
 
     def working_shape(
         self, shape: tuple[int, int], pixel_size_um: float | None = None
     ) -> tuple[int, int]:
-        """Height and width of a slice of `shape` (y, x) at working scale."""
+        """Compute height and width of a slice of `shape` (y, x) at working scale."""
         if self.resize is Resize.SHORT_EDGE and self.short_edge:
             return short_edge_shape(shape, self.short_edge, self.long_edge)
-        return scaled_shape(shape, self.working_scale(shape, pixel_size_um))
+        scale = self.working_scale(shape, pixel_size_um)
+        return (max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1))
 
     def normalise(self, rgb: Rgb) -> torch.Tensor:
-        """Turn (y, x, 3) uint8 RGB into (1, 3, Y, X) float32, padded to multiples of 32."""
+        """Return (y, x, 3) uint8 RGB as (1, 3, Y, X) float32, padded to multiples of 32."""
         ordered = rgb[..., ::-1] if self.bgr else rgb
         values = torch.from_numpy(ordered.astype(np.float32)).permute(2, 0, 1)
         values = values.sub_(torch.tensor(self.mean)[:, None, None])
@@ -117,13 +120,8 @@ class Preprocessing(BaseModel):
         return padded.contiguous(memory_format=torch.channels_last)
 
 
-def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Height and width after scaling, at least one pixel."""
-    return (max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1))
-
-
 def short_edge_shape(shape: tuple[int, int], short: int, long: int) -> tuple[int, int]:
-    """Height and width with a given short edge, or a given long one where that would be longer.
+    """Compute height and width with a given short edge, or with a long one of at most `long`.
 
     In detectron2's order of operations (``ResizeShortestEdge``): half a pixel is rounded up, and
     the limit of the long edge scales what the short edge gave.
@@ -137,7 +135,7 @@ def short_edge_shape(shape: tuple[int, int], short: int, long: int) -> tuple[int
 
 
 def as_rgb(image: Image, low: float, high: float) -> Rgb:
-    """Show a grey or colour slice of 8 or 16 bit as 8 bit RGB, `low` as 0 and `high` as 255.
+    """Return a grey or colour slice of 8 or 16 bit as 8 bit RGB, `low` as 0 and `high` as 255.
 
     Raises
     ------
@@ -150,24 +148,18 @@ def as_rgb(image: Image, low: float, high: float) -> Rgb:
             expected="(y, x) or (y, x, 3)",
             found=image.shape,
         )
-    eight = image if _is_plain(image, low, high) else _stretched(image, low, high)
-    return np.ascontiguousarray(eight if eight.ndim == 3 else np.stack([eight] * 3, axis=2))
-
-
-def _is_plain(image: Image, low: float, high: float) -> bool:
-    return image.dtype == np.uint8 and (low, high) == (0.0, 255.0)
-
-
-def _stretched(image: Image, low: float, high: float) -> Rgb:
-    """Map by a table over all values, which keeps the memory at one byte a pixel."""
     if image.dtype not in (np.uint8, np.uint16):
         raise FossilError(
             "A slice has the wrong type for a model", expected="uint8 or uint16", found=image.dtype
         )
-    values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.float64)
-    table = (values - low) / max(high - low, 1e-9) * 255
-    shown: Rgb = np.rint(table.clip(0, 255)).astype(np.uint8)[image]
-    return shown
+    if image.dtype == np.uint8 and (low, high) == (0.0, 255.0):
+        eight = image
+    else:
+        # A table over all values keeps the memory at one byte a pixel.
+        values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.float64)
+        table = (values - low) / max(high - low, 1e-9) * 255
+        eight = np.rint(table.clip(0, 255)).astype(np.uint8)[image]
+    return np.ascontiguousarray(eight if eight.ndim == 3 else np.stack([eight] * 3, axis=2))
 
 
 def resized(rgb: Rgb, shape: tuple[int, int]) -> Rgb:
@@ -179,7 +171,7 @@ def resized(rgb: Rgb, shape: tuple[int, int]) -> Rgb:
 
 
 def value_range(images: Sequence[Image]) -> tuple[float, float]:
-    """Values to show as 0 and 255: the whole range of 8 bit, the used one of 16 bit slices.
+    """Return the values to show as 0 and 255: all of 8 bit, the used range of 16 bit slices.
 
     The used range runs from the 0.1 to the 99.9 percentile over all given slices.
     """

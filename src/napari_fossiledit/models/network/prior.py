@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,28 +58,36 @@ class Prior:
     weight: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a prior."""
+        """Check that boxes, scores and weight make sense."""
+        expected, found = "", ""
         if self.boxes.shape != (len(self.scores), 4):
-            raise _refusal("(n, 4) boxes for n scores", f"{self.boxes.shape}, {self.scores.shape}")
-        if not 0 <= self.weight <= LARGEST_WEIGHT:
-            raise _refusal(f"a weight from 0 to {LARGEST_WEIGHT:g}", self.weight)
-        if not (np.isfinite(self.boxes).all() and ((self.scores >= 0) & (self.scores <= 1)).all()):
-            raise _refusal("finite boxes and scores from 0 to 1", "others")
+            expected, found = (
+                "(n, 4) boxes for n scores",
+                f"{self.boxes.shape}, {self.scores.shape}",
+            )
+        elif not 0 <= self.weight <= LARGEST_WEIGHT:
+            expected, found = f"a weight from 0 to {LARGEST_WEIGHT:g}", f"{self.weight}"
+        elif not (
+            np.isfinite(self.boxes).all() and ((self.scores >= 0) & (self.scores <= 1)).all()
+        ):
+            expected, found = "finite boxes and scores from 0 to 1", "others"
+        if expected:
+            raise FossilError("The neighbour prior cannot be used", expected=expected, found=found)
 
     @classmethod
     def of(cls, instances: Sequence[Instance], weight: float) -> Prior:
-        """Take the boxes around the masks of detections."""
+        """Return a prior of the boxes around the masks of detections."""
         boxes = np.array([i.mask.box for i in instances], dtype=np.float64).reshape(-1, 4)
         scores = np.array([i.score for i in instances], dtype=np.float64)
         return cls(boxes[:, [1, 0, 3, 2]], scores, weight)
 
     def scaled(self, own: tuple[int, int], working: tuple[int, int]) -> Prior:
-        """Bring the boxes from a slice of `own` height and width to one of `working`."""
+        """Return it with its boxes scaled from a slice of `own` (y, x) to one of `working`."""
         y, x = (w / o for o, w in zip(own, working, strict=True))
         return replace(self, boxes=self.boxes * np.array([x, y, x, y]))
 
     def inside(self, tile: Box) -> Prior | None:
-        """Cut the boxes to a tile (y0, x0, y1, x1) and count from its corner.
+        """Return it with its boxes cut to a tile (y0, x0, y1, x1) and relative to its corner.
 
         Returns
         -------
@@ -92,7 +100,3 @@ class Prior:
         if not self.weight or not kept.any():
             return None
         return replace(self, boxes=cast("Array", boxes[kept]), scores=self.scores[kept])
-
-
-def _refusal(expected: str, found: Any) -> FossilError:
-    return FossilError("The neighbour prior cannot be used", expected=expected, found=found)

@@ -1,4 +1,4 @@
-"""What a network is made of: the record from which the very same one is built again."""
+"""The choices a network is built from: the record from which the very same one is built again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_fossiledit.params.segment import Architecture
 
 LEFT_OUT = "-"
-"""Name of a class that the network computes and nobody wants: it is never detected."""
+"""Name of a class that the network computes but that is never detected."""
 
 
 class NetworkSpec(BaseModel):
@@ -66,11 +66,10 @@ class NetworkSpec(BaseModel):
     roi_batch: int = 512
     mask_levels: tuple[int, ...] = ()
 
-    def told(self) -> str:
-        """Write all choices as JSON, as the hash of a model takes them.
-
-        A field that came later is left out where it says nothing, so that hashes stay.
-        """
+    def hashed_json(self) -> str:
+        """Return all choices as the JSON that the hash of a model is taken of."""
+        # A field that came later is left out where it is empty, so that older models keep their
+        # hash, under which their predictions are stored.
         return self.model_dump_json(exclude=None if self.mask_levels else {"mask_levels"})
 
 
