@@ -32,6 +32,7 @@ from napari_fossiledit.editing.level import solve_level
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.write import write_detectron2
 from napari_fossiledit.models.inference.fast_kernels import fast
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.heads import Limits
 from napari_fossiledit.params.editing import SolveParams, Solver
@@ -189,18 +190,18 @@ def solved(layer: Any, *tensors: torch.Tensor) -> torch.Tensor:
     return solve_level(layer, [example], None, params, QUIET).delta
 
 
-def round_trip(folder: Path, changed: MaskRcnnSegmenter, work: Path) -> dict[str, bool]:
+def round_trip(folder: Path, changed: Segmenter, work: Path) -> dict[str, bool]:
     """Write a model for detectron2 and read it again: whether every weight has the same bits."""
     plain = read_detectron2(folder / "model_final.pth").segmenter("cpu")
     return {name: returned(m, work) for name, m in (("plain", plain), ("edited", changed))}
 
 
-def returned(model: MaskRcnnSegmenter, work: Path) -> bool:
+def returned(model: Segmenter, work: Path) -> bool:
     """Whether a model comes back with the same bits."""
     with tempfile.TemporaryDirectory(dir=work) as name:
         write_detectron2(model, Path(name))
         again = read_detectron2(Path(name, "model_final.pth")).segmenter("cpu")
-    before, after = model.network.state_dict(), again.network.state_dict()
+    before, after = model.weights(), again.weights()
     return before.keys() == after.keys() and all(
         torch.equal(v, after[k]) for k, v in before.items()
     )
@@ -238,14 +239,14 @@ def ratios(rows: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     }
 
 
-def timed(model: MaskRcnnSegmenter, pixels: Rgb) -> tuple[float, float]:
+def timed(model: Segmenter, pixels: Rgb) -> tuple[float, float]:
     """Seconds of wall clock and of all processors for one prediction."""
     start, used = time.perf_counter(), time.process_time()
     model.predict(pixels)
     return time.perf_counter() - start, time.process_time() - used
 
 
-def agreement(exact: MaskRcnnSegmenter, pixels: Rgb) -> float:
+def agreement(exact: Segmenter, pixels: Rgb) -> float:
     """Least IoU of the masks of the fast engine with the best fitting ones of the exact one."""
     ours = exact.predict(pixels)
     theirs = [i.mask.to_array() for i in fast(exact).predict(pixels)]

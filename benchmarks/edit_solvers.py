@@ -38,6 +38,7 @@ from napari_fossiledit.editing.examples import Example, Pair, examples_of, resid
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.editing.system import accumulate
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
@@ -195,7 +196,7 @@ def peak_memory() -> Iterator[list[int]]:
         thread.join()
 
 
-def large_model() -> MaskRcnnSegmenter:
+def large_model() -> Segmenter:
     """Make an r101 whose random residual branches are damped, as trained ones are."""
     torch.manual_seed(0)
     network = MaskRcnn(default_spec("r101", ("archaeocyathid",)))

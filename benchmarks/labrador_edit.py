@@ -25,7 +25,7 @@ from napari_fossiledit.evaluation.compare import Comparison, compare
 from napari_fossiledit.evaluation.pixels import pixels
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.params.editing import EditParams, Pull, SolveParams, Solver
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.project import Project
@@ -83,7 +83,7 @@ def left_pair(project: Project, split: int, way: Way) -> Pair:
 
 
 def edits(
-    project: Project, model: MaskRcnnSegmenter, split: int, steps: int
+    project: Project, model: Segmenter, split: int, steps: int
 ) -> Iterator[tuple[str, Edit, float]]:
     """Solve in each way; yield its name, the edit and the seconds."""
     for way in ways(steps):

@@ -43,6 +43,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.preprocessing import Image
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.prior import Prior
@@ -90,9 +91,9 @@ class Trials:
         name = f"reef-lite-{budget[1]}"
         if name not in self.project.models():
             shipped = find_model(None, "reef-lite").load(Device.CPU)
-            spec = shipped.network.spec.model_copy(update={"proposals_predict": budget})
+            spec = shipped.spec.model_copy(update={"proposals_predict": budget})
             network = MaskRcnn(spec)
-            network.load_state_dict(shipped.network.state_dict())
+            network.load_state_dict(shipped.weights())
             made = MaskRcnnSegmenter(network, shipped.preprocessing)
             save_model(made, self.project.model_folder(name))
         return name
@@ -149,7 +150,7 @@ class Trials:
 
 
 def _cpu_seconds(
-    segmenter: MaskRcnnSegmenter, images: Sequence[Image], priors: Sequence[Prior | None]
+    segmenter: Segmenter, images: Sequence[Image], priors: Sequence[Prior | None]
 ) -> float:
     """Seconds for a slice; of more priors than slices the last ones are not used."""
     began = time.process_time()

@@ -17,7 +17,7 @@ from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.evaluation.protocol import ProtocolResult, TruthScore, protocol
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.editing import SolveParams
 from napari_fossiledit.params.perturb import PerturbParams
@@ -76,7 +76,7 @@ class Bench:
         self.seed, self.tell = seed, tell
         self.folder = work / f"seed{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._edits: dict[Recipe, MaskRcnnSegmenter] = {}
+        self._edits: dict[Recipe, Segmenter] = {}
 
     @cached_property
     def project(self) -> Project:
@@ -91,7 +91,7 @@ class Bench:
         return Project.open(path)
 
     @cached_property
-    def model(self) -> MaskRcnnSegmenter:
+    def model(self) -> Segmenter:
         """The model, trained where it is missing."""
         name = "reef-lite" if self.seed == SHIPPED_SEED else "reef"
         if self.seed != SHIPPED_SEED and name not in self.project.models():
@@ -136,14 +136,14 @@ class Bench:
         ]
         return protocol(judged)
 
-    def _edited(self, recipe: Recipe, strength: float) -> MaskRcnnSegmenter:
+    def _edited(self, recipe: Recipe, strength: float) -> Segmenter:
         """Edit stage after stage; the stages but the last are kept, since sequences share them."""
         if not recipe:
             return self.model
         parent = self._edited(recipe[:-1], 1.0)
         return self._edit(recipe, parent).apply(parent, strength)
 
-    def _edit(self, recipe: Recipe, parent: MaskRcnnSegmenter) -> Edit:
+    def _edit(self, recipe: Recipe, parent: Segmenter) -> Edit:
         told = json.dumps([asdict(s) for s in recipe])
         file = self.folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
         if file.exists():

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.files.places import SHIPPED, shipped_models
 from napari_fossiledit.models.files.registry import (
-    build,
     load_model,
     read_record,
     save_model,
@@ -223,7 +222,7 @@ def test_start_from_a_torch_state_dictionary(tmp_path):
 
 
 def test_a_new_model_has_the_classes_it_was_made_for():
-    fresh = build("lite", ["a"], pretrained=False, device="cpu")
+    fresh = MaskRcnnSegmenter(MaskRcnn(default_spec("lite", ("a",))), Preprocessing())
     assert fresh.classes == ("a",)
 
 

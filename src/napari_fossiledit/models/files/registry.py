@@ -1,8 +1,7 @@
-"""Making, loading and saving models by path."""
+"""Load and save models by path."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,8 @@ from napari_fossiledit.models.files.checkpoint import (
 )
 from napari_fossiledit.models.files.places import RECORD, WEIGHTS
 from napari_fossiledit.models.inference.devices import pick_device
-from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.protocol import Segmenter
-from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
-from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
-from napari_fossiledit.models.network.spec import default_spec
-from napari_fossiledit.params.segment import Architecture, Device
-
-
-def build(
-    architecture: Architecture | str,
-    classes: Sequence[str],
-    *,
-    preprocessing: Preprocessing | None = None,
-    pretrained: bool = True,
-    device: Device | str = Device.AUTO,
-) -> Segmenter:
-    """Make a new model whose heads know nothing yet.
-
-    Parameters
-    ----------
-    pretrained
-        ImageNet weights in the backbone; at hand for ``lite`` only, ResNets start from a file.
-    """
-    network = MaskRcnn(default_spec(architecture, tuple(classes)), pretrained=pretrained)
-    return MaskRcnnSegmenter(network, preprocessing or Preprocessing(), pick_device(device))
+from napari_fossiledit.params.segment import Device
 
 
 def save_model(
@@ -63,20 +39,17 @@ def read_record(folder: Path) -> ModelRecord:
     """Read ``model.json`` alone, without the weights."""
     path = folder / RECORD
     if not path.is_file():
+        found = "no such folder"
+        if folder.exists():
+            names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["a file"]
+            found = ", ".join(names[:5]) or "an empty folder"
         raise FossilError(
             f"{folder} holds no model",
             expected=f"{RECORD} and {WEIGHTS}",
-            found=_content(folder),
+            found=found,
             advice="Choose a model folder, or train one.",
         )
     return parse_record(read_json(path, "the record of a model"), str(path))
-
-
-def _content(folder: Path) -> str:
-    if not folder.exists():
-        return "no such folder"
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["a file"]
-    return ", ".join(names[:5]) or "an empty folder"
 
 
 def load_model(path: Path, device: Device | str | torch.device = Device.AUTO) -> Segmenter:
