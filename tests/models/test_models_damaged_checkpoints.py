@@ -17,8 +17,12 @@ import torch
 import napari_fossiledit
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.detectron2.file import read_checkpoint
-from napari_fossiledit.models.detectron2.pickled_arrays import Fixed, ForbiddenError, Function
-from napari_fossiledit.models.detectron2.restricted_pickle import read_pickle
+from napari_fossiledit.models.detectron2.restricted_pickle import (
+    Fixed,
+    ForbiddenError,
+    Function,
+    read_pickle,
+)
 
 SOURCE = Path(napari_fossiledit.__file__).parents[1]
 

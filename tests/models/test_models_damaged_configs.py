@@ -7,8 +7,13 @@ from itertools import pairwise
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2.config import DEFAULTS, check_config, read_config
-from napari_fossiledit.models.detectron2.settings import config_of, cut_of
+from napari_fossiledit.models.detectron2.config import (
+    DEFAULTS,
+    check_config,
+    config_of,
+    cut_of,
+    read_config,
+)
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.spec import default_spec
 

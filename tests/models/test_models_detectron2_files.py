@@ -14,7 +14,7 @@ import yaml
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.detectron2.classes import parse_classes
 from napari_fossiledit.models.detectron2.config import nested, read_config
-from napari_fossiledit.models.detectron2.names import theirs
+from napari_fossiledit.models.detectron2.layers import theirs
 from napari_fossiledit.models.detectron2.read import read_detectron2
 from napari_fossiledit.models.detectron2.restricted_pickle import read_pickle
 from napari_fossiledit.models.detectron2.write import to_detectron2, write_detectron2
@@ -407,7 +407,7 @@ def test_lite_has_no_place_in_detectron2(tmp_path):
 
 def test_an_edit_of_the_masks_alone_has_no_place_in_detectron2(tmp_path):
     spec = default_spec("r50", ("a",)).model_copy(update={"mask_levels": (0, 1)})
-    model = SimpleNamespace(network=SimpleNamespace(spec=spec))
+    model = SimpleNamespace(spec=spec)
     said = _said(write_detectron2, model, tmp_path / "out")
     assert "holds an edit of the masks alone" in said
     assert "on levels (0, 1)" in said

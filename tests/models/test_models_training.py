@@ -14,10 +14,10 @@ from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.models.files.registry import load_model, read_record
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.models.training import train as training
-from napari_fossiledit.models.training.quality import panoptic_quality
+from napari_fossiledit.models.training.loop import Budget, one_cycle
 from napari_fossiledit.models.training.sampling import TracedSlice
-from napari_fossiledit.models.training.schedule import Budget, one_cycle
 from napari_fossiledit.models.training.train import train
+from napari_fossiledit.models.training.validation import panoptic_quality
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import Job
 
@@ -186,7 +186,7 @@ def test_learning_rate_rises_and_falls():
 
 def test_budget_ends_by_time_or_steps_and_goes_on_after_a_restart(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("napari_fossiledit.models.training.schedule.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("napari_fossiledit.models.training.loop.time.monotonic", lambda: now[0])
     budget = Budget(10, 50.0, _start=100.0)
     assert (budget.share, budget.eta_s) == (0.0, None)
     budget.step, now[0] = 2, 120.0

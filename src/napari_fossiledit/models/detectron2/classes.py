@@ -1,4 +1,4 @@
-"""Names of classes for models that know numbers only, and which of them to leave out."""
+"""Name the classes of models that have numbers only, and choose which of them to leave out."""
 
 from __future__ import annotations
 
@@ -43,26 +43,40 @@ def parse_classes(text: str) -> Classes:
     return dict(zip(numbers, (name for _, name in pairs), strict=True))
 
 
-def named_classes(wanted: Classes, count: int, where: str) -> tuple[str, ...]:
-    """Give each class of a model its name.
+def named_classes(names: Classes, count: int, where: str) -> tuple[str, ...]:
+    """Return a name for each class of a model.
+
+    Parameters
+    ----------
+    names
+        None: COCO's for 80 classes, numbers else.
 
     Returns
     -------
-    names in the model's order, `LEFT_OUT` for those that nobody wants
+    names in the model's order, `LEFT_OUT` for those to leave out
 
     Raises
     ------
     FossilError
         Where there are other classes than those named, none is kept, or two have the same name.
     """
-    if wanted is None:
-        return _usual(count)
-    named = dict(wanted) if isinstance(wanted, Mapping) else dict(enumerate(wanted))
+    if names is None:
+        coco = tuple(name.replace("_", " ") for name in _COCO.split())
+        return coco if count == len(coco) else tuple(f"class {n}" for n in range(count))
+    named = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
     wrong = [n for n in named if not 0 <= n < count]
-    incomplete = not isinstance(wanted, Mapping) and len(named) != count
+    incomplete = not isinstance(names, Mapping) and len(named) != count
     kept = [name for name in named.values() if name != LEFT_OUT]
     if wrong or incomplete or not kept:
-        raise _other_number(named, count, where)
+        example = kept[0] if kept else "name"
+        raise FossilError(
+            f"{where} has other classes than those named",
+            expected=f"{count} names in the model's order, or numbers from 0 to {count - 1}"
+            " with names",
+            found=", ".join(f"{n}={name}" for n, name in named.items()) or "none",
+            advice=f"Name all {count}, {LEFT_OUT} for those to leave out, or some, e.g."
+            f" 0={example}.",
+        )
     if len(set(kept)) < len(kept):
         raise FossilError(
             f"Two classes of {where} would have the same name",
@@ -70,19 +84,3 @@ def named_classes(wanted: Classes, count: int, where: str) -> tuple[str, ...]:
             found=", ".join(kept),
         )
     return tuple(named.get(n, LEFT_OUT) for n in range(count))
-
-
-def _usual(count: int) -> tuple[str, ...]:
-    """Names of COCO's classes, or numbers."""
-    coco = tuple(name.replace("_", " ") for name in _COCO.split())
-    return coco if count == len(coco) else tuple(f"class {n}" for n in range(count))
-
-
-def _other_number(named: Mapping[int, str], count: int, where: str) -> FossilError:
-    first = next((name for name in named.values() if name != LEFT_OUT), "name")
-    return FossilError(
-        f"{where} has other classes than those named",
-        expected=f"{count} names in the model's order, or numbers from 0 to {count - 1} with names",
-        found=", ".join(f"{n}={name}" for n, name in named.items()) or "none",
-        advice=f"Name all {count}, {LEFT_OUT} for those to leave out, or some, e.g. 0={first}.",
-    )

@@ -1,4 +1,4 @@
-"""A detectron2 configuration: what it says of the network, what it must say, its defaults.
+"""Read configurations of detectron2, check them, and convert them to our records and back.
 
 Files hold what differs from ``_BASE_`` files or from the program's own defaults, or everything.
 Keys are written flat here, as in ``MODEL.RESNETS.DEPTH``.
@@ -6,7 +6,8 @@ Keys are written flat here, as in ``MODEL.RESNETS.DEPTH``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import yaml
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
-from napari_fossiledit.models.detectron2.unreadable import UNREADABLE, in_short, reason
+from napari_fossiledit.models.detectron2.layers import Layers
+from napari_fossiledit.models.detectron2.restricted_pickle import UNREADABLE, in_short, reason
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
+from napari_fossiledit.models.network.spec import NetworkSpec
+from napari_fossiledit.params.segment import Architecture
 
 Config = dict[str, Any]
 
@@ -103,7 +108,7 @@ REQUIRED: Config = {
 }
 """What a Mask R-CNN on a feature pyramid says; anything else computes something else."""
 
-# As above, of releases after 0.6, which knows no such keys and would refuse them in a file.
+# Of releases after 0.6, which knows no such keys: not to be written into a file.
 _REQUIRED_LATER: Config = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False}
 
 # Normalisations that predict in the same way.
@@ -116,12 +121,12 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self) -> yaml.nodes.Node | None:
         node = super().get_single_node()
         if node is not None:
-            _written_out(node, {})
+            _expanded(node, {})
         return node
 
 
-def _written_out(
-    node: yaml.nodes.Node, known: dict[int, tuple[int, int]], depth: int = 0
+def _expanded(
+    node: yaml.nodes.Node, counted: dict[int, tuple[int, int]], depth: int = 0
 ) -> tuple[int, int]:
     """Count values and levels of a node with all its aliases, and raise at too many.
 
@@ -129,11 +134,14 @@ def _written_out(
     """
     if isinstance(node, yaml.nodes.ScalarNode) and len(node.value) > _MOST_CHARACTERS:
         raise ValueError(f"a value of more than {_MOST_CHARACTERS} characters")
-    if id(node) not in known and depth <= _DEEPEST:
-        parts = [_written_out(part, known, depth + 1) for part in _parts(node)]
-        levels = 1 + max((below for _, below in parts), default=0)
-        known[id(node)] = 1 + sum(count for count, _ in parts), levels
-    count, levels = known.get(id(node), (0, 1))
+    if id(node) not in counted and depth <= _DEEPEST:
+        below = node.value if isinstance(node, yaml.nodes.SequenceNode) else []
+        if isinstance(node, yaml.nodes.MappingNode):
+            below = [part for pair in node.value for part in pair]
+        parts = [_expanded(part, counted, depth + 1) for part in below]
+        levels = 1 + max((levels for _, levels in parts), default=0)
+        counted[id(node)] = 1 + sum(count for count, _ in parts), levels
+    count, levels = counted.get(id(node), (0, 1))
     if count > _MOST_VALUES or depth + levels > _DEEPEST:
         raise ValueError(f"more than {_MOST_VALUES} values, or more than {_DEEPEST} deep")
     return count, levels
@@ -167,7 +175,8 @@ def read_config(path: Path) -> tuple[Config, tuple[str, ...]]:
     FossilError
         Where the file is missing or no configuration.
     """
-    place, layers = path, []
+    place, layers = path, list[Config]()
+    missing: tuple[str, ...] = ()
     for _ in range(_MOST_BASES):
         values = _parsed(place)
         base = values.pop("_BASE_", None)
@@ -177,13 +186,10 @@ def read_config(path: Path) -> tuple[Config, tuple[str, ...]]:
         place = place.parent / str(base)
         with explained(place, "Reading"):
             if not place.is_file():
-                return _merged(layers), (str(base),)
-    return _merged(layers), ()
-
-
-def _merged(layers: list[Config]) -> Config:
-    """Put the nearest file's values over those of its bases."""
-    return {key: value for layer in reversed(layers) for key, value in layer.items()}
+                missing = (str(base),)
+                break
+    # The nearest file's values count before those of its bases.
+    return {key: value for layer in reversed(layers) for key, value in layer.items()}, missing
 
 
 def _parsed(path: Path) -> Config:
@@ -193,20 +199,20 @@ def _parsed(path: Path) -> Config:
     try:
         if len(data) > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")
-        found = yaml.load(data, _Loader)
-        values = _flat(found) if isinstance(found, dict) else {}
+        content = yaml.load(data, _Loader)
+        values = _flat(content) if isinstance(content, dict) else {}
     except _BROKEN as error:
         raise FossilError(
             f"{path} cannot be read",
             expected="a detectron2 configuration (YAML)",
             found=reason(error),
         ) from error
-    if isinstance(found, dict) and ({"MODEL", "_BASE_"} & set(found)):
+    if isinstance(content, dict) and ({"MODEL", "_BASE_"} & set(content)):
         return values
     raise FossilError(
         f"{path} is no detectron2 configuration",
         expected="a section MODEL",
-        found=in_short(", ".join(map(str, found)) if values else type(found).__name__),
+        found=in_short(", ".join(map(str, content)) if values else type(content).__name__),
     )
 
 
@@ -221,7 +227,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Config:
 
 
 def nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn flat keys into sections, as files have them."""
+    """Return flat keys in sections, as files have them."""
     out: dict[str, Any] = {}
     for key, value in config.items():
         *sections, name = key.split(".")
@@ -234,28 +240,193 @@ def nested(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_config(config: Config, where: str) -> None:
     """Raise `FossilError` where a configuration asks for another network than Mask R-CNN FPN."""
-    wanted = {**REQUIRED, **_REQUIRED_LATER}
-    said = {key: config[key] for key in wanted if key in config}
-    wrong = {k: v for k, v in said.items() if not _same(v, wanted[k]) and not _alike(k, v)}
+    required = {**REQUIRED, **_REQUIRED_LATER}
+    wrong = {
+        key: config[key]
+        for key, value in required.items()
+        if key in config
+        and not _same(config[key], value)
+        and config[key] not in _ALIKE.get(key, ())
+    }
     if wrong:
         raise FossilError(
             f"{where} describes a network that cannot be run here",
-            expected=", ".join(f"{k} = {wanted[k]!r}" for k in wrong),
+            expected=", ".join(f"{k} = {required[k]!r}" for k in wrong),
             found=", ".join(f"{k} = {in_short(repr(v))}" for k, v in wrong.items()),
             advice="A Mask R-CNN with feature pyramid (R50-FPN, R101-FPN or X101-FPN) can.",
         )
 
 
-def _alike(key: str, found: Any) -> bool:
-    return found in _ALIKE.get(key, ())
+def _same(value: Any, required: Any) -> bool:
+    if not isinstance(required, list) or not isinstance(value, (list, tuple)):
+        return bool(value == required)
+    # detectron2 accepts a list in a list of one for the list itself.
+    one, other = (
+        list(v[0]) if len(v) == 1 and isinstance(v[0], (list, tuple)) else list(v)
+        for v in (value, required)
+    )
+    return one == other
 
 
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list) and isinstance(found, (list, tuple)):
-        return _shortened(list(found)) == _shortened(wanted)
-    return bool(found == wanted)
+# ------------------------------------------------------------------ our records
+
+_LEVELS = 5
+"""Of the pyramid that anchors lie on: strides 4 to 64."""
+_DEPTHS = {Architecture.R50: 50, Architecture.R101: 101, Architecture.X101: 101}
+_ALIGNED = {"ROIAlignV2": True, "ROIAlign": False}
 
 
-def _shortened(values: list[Any]) -> list[Any]:
-    """Take a list in a list of one for the list itself: detectron2 accepts both."""
-    return list(values[0]) if len(values) == 1 and isinstance(values[0], (list, tuple)) else values
+def check_agreement(config: Config, layers: Layers, where: str, weights: str) -> None:
+    """Raise `FossilError` where a configuration describes another network than the weights are."""
+    wide = layers.architecture is Architecture.X101
+    actual = {
+        "MODEL.RESNETS.DEPTH": _DEPTHS[layers.architecture],
+        "MODEL.RESNETS.NUM_GROUPS": 32 if wide else 1,
+        "MODEL.RESNETS.WIDTH_PER_GROUP": 8 if wide else 64,
+        "MODEL.ROI_HEADS.NUM_CLASSES": layers.classes,
+        "MODEL.ROI_BOX_HEAD.FC_DIM": layers.box_width,
+        "MODEL.ROI_MASK_HEAD.CONV_DIM": layers.mask_channels,
+    }
+    wrong = [key for key, value in actual.items() if config[key] != value]
+    if wrong:
+        raise FossilError(
+            f"{where} does not belong to {weights}",
+            expected=", ".join(f"{key} = {actual[key]}" for key in wrong) + " as the weights are",
+            found=", ".join(f"{key} = {in_short(config[key])}" for key in wrong),
+            advice="Choose the configuration the model was trained with.",
+        )
+
+
+def spec_of(config: Config, layers: Layers, classes: tuple[str, ...], where: str) -> NetworkSpec:
+    """Return our network for weights and their configuration.
+
+    Raises
+    ------
+    FossilError
+        Where a value is missing, of the wrong kind, or asks for what cannot be run here.
+    """
+    with _explained(where):
+        sizes = config["MODEL.ANCHOR_GENERATOR.SIZES"]
+        if len(sizes) != _LEVELS or any(len(s) != 1 for s in sizes):
+            raise ValueError(
+                f"ANCHOR_GENERATOR.SIZES is {sizes}, not one for each of {_LEVELS} levels"
+            )
+        ratios = config["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"]
+        first = tuple(float(r) for r in ratios[0])
+        if any(tuple(r) != first for r in ratios) or len(first) != layers.ratios:
+            raise ValueError(
+                f"ANCHOR_GENERATOR.ASPECT_RATIOS is {ratios}, not"
+                f" {layers.ratios} that hold for all levels"
+            )
+        return NetworkSpec(
+            architecture=layers.architecture,
+            classes=classes,
+            box_width=layers.box_width,
+            mask_channels=layers.mask_channels,
+            anchor_sizes=tuple(int(s[0]) for s in sizes),
+            anchor_ratios=first,
+            exact_anchors=True,
+            aligned_roi=_ALIGNED[_both(config, "POOLER_TYPE")],
+            roi_samples=int(_both(config, "POOLER_SAMPLING_RATIO")),
+            stride_in_1x1=bool(config["MODEL.RESNETS.STRIDE_IN_1X1"]),
+            frozen_stages=int(config["MODEL.BACKBONE.FREEZE_AT"]),
+            proposals_train=_proposals(config, "TRAIN"),
+            proposals_predict=_proposals(config, "TEST"),
+            proposal_overlap=float(config["MODEL.RPN.NMS_THRESH"]),
+            detection_overlap=float(config["MODEL.ROI_HEADS.NMS_THRESH_TEST"]),
+            proposal_samples=int(config["MODEL.RPN.BATCH_SIZE_PER_IMAGE"]),
+            roi_batch=int(config["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"]),
+        )
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Turn a value of the wrong kind into a `FossilError` that names the configuration."""
+    try:
+        yield
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        raise FossilError(
+            f"{where} holds a value that cannot be used",
+            expected="the values of a Mask R-CNN with a feature pyramid",
+            found=in_short(error),
+        ) from error
+
+
+def _both(config: Config, name: str) -> Any:
+    """Return a value that is the same for boxes and masks."""
+    box, mask = (config[f"MODEL.ROI_{head}_HEAD.{name}"] for head in ("BOX", "MASK"))
+    if box != mask:
+        raise ValueError(f"{name} is {box} for boxes and {mask} for masks")
+    return box
+
+
+def _proposals(config: Config, when: str) -> tuple[int, int]:
+    before, after = (int(config[f"MODEL.RPN.{k}_NMS_TOPK_{when}"]) for k in ("PRE", "POST"))
+    return before, after
+
+
+def preprocessing_of(config: Config, where: str) -> Preprocessing:
+    """Return what images a model of detectron2 expects.
+
+    Raises
+    ------
+    FossilError
+        Where the colours are neither RGB nor BGR, or a value is of the wrong kind.
+    """
+    with _explained(where):
+        return Preprocessing(
+            bgr={"BGR": True, "RGB": False}[config["INPUT.FORMAT"]],
+            mean=tuple(config["MODEL.PIXEL_MEAN"]),
+            std=tuple(config["MODEL.PIXEL_STD"]),
+            resize=Resize.SHORT_EDGE,
+            short_edge=int(config["INPUT.MIN_SIZE_TEST"]),
+            long_edge=int(config["INPUT.MAX_SIZE_TEST"]),
+        )
+
+
+def cut_of(config: Config, where: str) -> tuple[float, int]:
+    """Return the score and the number of detections at which detectron2 cuts.
+
+    Raises
+    ------
+    FossilError
+        Where a value is of the wrong kind.
+    """
+    with _explained(where):
+        score = float(config["MODEL.ROI_HEADS.SCORE_THRESH_TEST"])
+        return score, int(config["TEST.DETECTIONS_PER_IMAGE"])
+
+
+def config_of(spec: NetworkSpec, preprocessing: Preprocessing) -> Config:
+    """Return the configuration of a network and its input; the inverse of the two above."""
+    wide = spec.architecture is Architecture.X101
+    pooler = "ROIAlignV2" if spec.aligned_roi else "ROIAlign"
+    own = preprocessing.resize is Resize.SHORT_EDGE
+    return {
+        **REQUIRED,
+        **DEFAULTS,
+        **(X101 if wide else {}),
+        "INPUT.FORMAT": "BGR" if preprocessing.bgr else "RGB",
+        "INPUT.MIN_SIZE_TEST": preprocessing.short_edge if own else 0,
+        "INPUT.MAX_SIZE_TEST": preprocessing.long_edge,
+        "MODEL.PIXEL_MEAN": list(preprocessing.mean),
+        "MODEL.PIXEL_STD": list(preprocessing.std),
+        "MODEL.BACKBONE.FREEZE_AT": spec.frozen_stages,
+        "MODEL.RESNETS.DEPTH": _DEPTHS[spec.architecture],
+        "MODEL.RESNETS.STRIDE_IN_1X1": spec.stride_in_1x1,
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[s] for s in spec.anchor_sizes],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [list(spec.anchor_ratios)],
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": spec.proposal_samples,
+        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": spec.proposals_train[0],
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": spec.proposals_train[1],
+        "MODEL.RPN.PRE_NMS_TOPK_TEST": spec.proposals_predict[0],
+        "MODEL.RPN.POST_NMS_TOPK_TEST": spec.proposals_predict[1],
+        "MODEL.RPN.NMS_THRESH": spec.proposal_overlap,
+        "MODEL.ROI_HEADS.NUM_CLASSES": len(spec.classes),
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": spec.roi_batch,
+        "MODEL.ROI_HEADS.NMS_THRESH_TEST": spec.detection_overlap,
+        "MODEL.ROI_BOX_HEAD.FC_DIM": spec.box_width,
+        "MODEL.ROI_MASK_HEAD.CONV_DIM": spec.mask_channels,
+        **{f"MODEL.ROI_{h}_HEAD.POOLER_TYPE": pooler for h in ("BOX", "MASK")},
+        **{f"MODEL.ROI_{h}_HEAD.POOLER_SAMPLING_RATIO": spec.roi_samples for h in ("BOX", "MASK")},
+    }

@@ -1,4 +1,4 @@
-"""Files of detectron2: a checkpoint with the weights, opened without running what is in it."""
+"""Open checkpoints of detectron2 without running what is in them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
-from napari_fossiledit.models.detectron2.restricted_pickle import forbidden, read_pickle
-from napari_fossiledit.models.detectron2.unreadable import UNREADABLE, in_short
+from napari_fossiledit.models.detectron2.restricted_pickle import (
+    UNREADABLE,
+    forbidden,
+    in_short,
+    read_pickle,
+)
 from napari_fossiledit.models.files.places import CHECKPOINTS
 
 OURS = "napari_fossiledit"
@@ -29,14 +33,14 @@ _CALLED = re.compile(r"GLOBAL ([\w.]+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """Content of a file of weights.
 
     Attributes
     ----------
     state
         Weights by name of the layer.
     ours
-        What `detectron2_write` put beside them, if anything.
+        What `write_detectron2` put beside them, if anything.
     where
         Path of the file, for messages.
     """
@@ -57,17 +61,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with explained(path, "Reading"):
         if path.is_dir() or not path.stat().st_size:
             raise _no_file(path)
-    found = read_pickle(path) if path.suffix == ".pkl" else _torch_file(path)
-    content = found if isinstance(found, Mapping) else {}
-    inner = content.get("model", found)
+    whole = read_pickle(path) if path.suffix == ".pkl" else _torch_file(path)
+    content = whole if isinstance(whole, Mapping) else {}
+    inner = content.get("model", whole)
     if not isinstance(inner, Mapping) or not inner:
         raise _no_weights(path, type(inner).__name__)
+    state: dict[str, Tensor] = {}
+    for name, value in inner.items():
+        if isinstance(value, Tensor):
+            state[str(name)] = value
+        elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+            state[str(name)] = torch.from_numpy(np.array(value, order="C"))
+        else:
+            raise _no_weights(path, f"{name}: {type(value).__name__}")
     ours = content.get(OURS)
-    return Checkpoint(_tensors(inner, path), ours if isinstance(ours, Mapping) else {}, str(path))
+    return Checkpoint(state, ours if isinstance(ours, Mapping) else {}, str(path))
 
 
 def _no_file(path: Path) -> FossilError:
-    """Make the error for a folder, naming what to choose in it, or for an empty file."""
+    """Build the error for a folder, naming what to choose in it, or for an empty file."""
     expected = f"a checkpoint file ({' or '.join(CHECKPOINTS)})"
     if not path.is_dir():
         advice = "It may be truncated: copy it again."
@@ -91,37 +103,15 @@ def _torch_file(path: Path) -> Any:
         called = _CALLED.search(str(error))
         if called:
             raise forbidden(path, f"a call of {called[1]}") from error
+        # torch's advice to run what is in the file is not passed on.
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+        line = in_short(text.splitlines()[0]) if text else type(error).__name__
         raise FossilError(
             f"{path} cannot be read",
             expected="a torch file that holds weights only",
-            found=f"{path.stat().st_size} bytes ({_first_line(error)})",
+            found=f"{path.stat().st_size} bytes ({line})",
             advice="It may be truncated: copy it again, or save the state dictionary alone.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Shorten what torch says; its advice to run what is in the file is not passed on."""
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    return in_short(text.splitlines()[0]) if text else type(error).__name__
-
-
-def _tensors(values: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Turn arrays into tensors; refuse anything that is neither."""
-    out: dict[str, Tensor] = {}
-    for name, value in values.items():
-        tensor = _tensor(value)
-        if tensor is None:
-            raise _no_weights(path, f"{name}: {type(value).__name__}")
-        out[str(name)] = tensor
-    return out
-
-
-def _tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
-        return torch.from_numpy(np.array(value, order="C"))
-    return None
 
 
 def _no_weights(path: Path, found: str) -> FossilError:

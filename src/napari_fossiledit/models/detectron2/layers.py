@@ -1,16 +1,97 @@
-"""What network the layers of a detectron2 checkpoint make, and whether it can be run here."""
+"""Layers of a Mask R-CNN with a feature pyramid, here and in detectron2.
+
+Both compute the same network. They differ in names, and in the place of the background: the first
+output here (as in torchvision), the last score and nothing else in detectron2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2.names import State, from_theirs, theirs
 from napari_fossiledit.params.segment import Architecture
+
+State = Mapping[str, Tensor]
+
+_FIXED = {
+    "backbone.body.conv1": "backbone.bottom_up.stem.conv1",
+    "backbone.body.bn1": "backbone.bottom_up.stem.conv1.norm",
+    "rpn.head.conv.0.0": "proposal_generator.rpn_head.conv",
+    "rpn.head.cls_logits": "proposal_generator.rpn_head.objectness_logits",
+    "rpn.head.bbox_pred": "proposal_generator.rpn_head.anchor_deltas",
+    "roi_heads.box_head.fc6": "roi_heads.box_head.fc1",
+    "roi_heads.box_head.fc7": "roi_heads.box_head.fc2",
+    "roi_heads.box_predictor.cls_score": "roi_heads.box_predictor.cls_score",
+    "roi_heads.box_predictor.bbox_pred": "roi_heads.box_predictor.bbox_pred",
+    "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.deconv",
+    "roi_heads.mask_predictor.mask_fcn_logits": "roi_heads.mask_head.predictor",
+}
+_BLOCK = re.compile(r"backbone\.body\.layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.(\d))")
+_PYRAMID = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d)\.0")
+_MASK = re.compile(r"roi_heads\.mask_head\.(\d)\.0")
+_PYRAMID_PARTS = {"inner": "lateral", "layer": "output"}
+
+SCORES = "roi_heads.box_predictor.cls_score"
+BOXES = "roi_heads.box_predictor.bbox_pred"
+MASKS = "roi_heads.mask_predictor.mask_fcn_logits"
+_UNUSED_ROWS = {BOXES: 4, MASKS: 1}
+
+
+def theirs(name: str) -> str:
+    """Return detectron2's name of one of our weights, e.g. ``backbone.fpn_output2.weight``."""
+    layer, _, kind = name.rpartition(".")
+    if layer in _FIXED:
+        return f"{_FIXED[layer]}.{kind}"
+    if match := _BLOCK.fullmatch(layer):
+        stage, block, part, number, skipped = match.groups()
+        convolution = f"conv{number}" if skipped is None else "shortcut"
+        norm = ".norm" if part == "bn" or skipped == "1" else ""
+        return f"backbone.bottom_up.res{int(stage) + 1}.{block}.{convolution}{norm}.{kind}"
+    if match := _PYRAMID.fullmatch(layer):
+        return f"backbone.fpn_{_PYRAMID_PARTS[match[1]]}{int(match[2]) + 2}.{kind}"
+    if match := _MASK.fullmatch(layer):
+        return f"roi_heads.mask_head.mask_fcn{int(match[1]) + 1}.{kind}"
+    raise KeyError(layer)
+
+
+def from_theirs(name: str, value: Tensor) -> Tensor:
+    """Return a layer of detectron2 with the background first.
+
+    Parameters
+    ----------
+    name
+        Our name of the layer.
+    """
+    layer = name.rpartition(".")[0]
+    if layer == SCORES:
+        return torch.cat([value[-1:], value[:-1]])
+    if layer in _UNUSED_ROWS:
+        return torch.cat([value.new_zeros(_UNUSED_ROWS[layer], *value.shape[1:]), value])
+    return value
+
+
+def to_theirs(name: str, value: Tensor) -> Tensor:
+    """Return a layer with the background last, or without it (the inverse of `from_theirs`)."""
+    layer = name.rpartition(".")[0]
+    if layer == SCORES:
+        return torch.cat([value[1:], value[:1]])
+    if layer in _UNUSED_ROWS:
+        return value[_UNUSED_ROWS[layer] :].clone()
+    return value
+
+
+def unused_rows(state: State) -> dict[str, Tensor]:
+    """Return the rows that detectron2 has no place for: boxes and masks of the background."""
+    rows = {n: _UNUSED_ROWS.get(n.rpartition(".")[0], 0) for n in state}
+    return {name: state[name][:count].clone() for name, count in rows.items() if count}
+
+
+# ------------------------------------------------------------------ what network a file holds
 
 WIDTH = 256
 """Channels of detectron2's feature pyramid."""
@@ -34,7 +115,7 @@ _NEEDED = (
     ("roi_heads.mask_head.mask_fcn4.weight", "Faster R-CNN: no masks"),
     ("roi_heads.mask_head.predictor.weight", "Faster R-CNN: no masks"),
 )
-_BLOCKS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "50", (3, 4, 23, 3): "101"}
+_DEPTHS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "50", (3, 4, 23, 3): "101"}
 _NETWORKS = {
     ("50", 64, 64): Architecture.R50,
     ("101", 64, 64): Architecture.R101,
@@ -46,7 +127,7 @@ _STATISTICS = {"running_mean": torch.zeros, "running_var": torch.ones}
 
 @dataclass(frozen=True)
 class Layers:
-    """Sizes of a network as its layers tell them.
+    """Sizes of a network, read off its layers.
 
     Attributes
     ----------
@@ -64,32 +145,19 @@ class Layers:
 
 
 def is_detectron2(names: Iterable[str]) -> bool:
-    """Tell whether layers have detectron2's names, of whatever network."""
+    """Return whether layers have detectron2's names, of whatever network."""
     heads = ("backbone.bottom_up.", "backbone.fpn_", "backbone.stem.", "proposal_generator.")
     return any(name.startswith(heads) for name in names)
 
 
 def find_layers(state: State, where: str) -> Layers:
-    """Find out the network from the layers of a checkpoint.
+    """Recognise the network from the layers of a checkpoint.
 
     Raises
     ------
     FossilError
         Where it is none that can be run here, saying what it is.
     """
-    _refuse_others(state, where)
-    classes = len(state["roi_heads.box_predictor.cls_score.weight"]) - 1
-    _check_rows(state, classes, where)
-    return Layers(
-        _architecture(state, where),
-        classes,
-        len(state["roi_heads.box_head.fc1.weight"]),
-        len(state["roi_heads.mask_head.mask_fcn1.weight"]),
-        len(state["proposal_generator.rpn_head.objectness_logits.weight"]),
-    )
-
-
-def _refuse_others(state: State, where: str) -> None:
     named = [kind for start, kind in _KINDS if any(n.startswith(start) for n in state)]
     lacking = [f"{what} ({name} is missing)" for name, what in _NEEDED if name not in state]
     if named or lacking:
@@ -102,6 +170,23 @@ def _refuse_others(state: State, where: str) -> None:
             found=f"{width} channels",
             advice="Only detectron2's usual width can be run here.",
         )
+    classes = len(state["roi_heads.box_predictor.cls_score.weight"]) - 1
+    boxes = len(state["roi_heads.box_predictor.bbox_pred.weight"])
+    masks = len(state["roi_heads.mask_head.predictor.weight"])
+    if (boxes, masks) != (4 * classes, classes):
+        raise FossilError(
+            f"{where} has other boxes or masks than its {classes} classes need",
+            expected=f"{4 * classes} box and {classes} mask outputs",
+            found=f"{boxes} and {masks}",
+            advice="Boxes or masks that do not depend on the class (CLS_AGNOSTIC) cannot be run.",
+        )
+    return Layers(
+        _architecture(state, where),
+        classes,
+        len(state["roi_heads.box_head.fc1.weight"]),
+        len(state["roi_heads.mask_head.mask_fcn1.weight"]),
+        len(state["proposal_generator.rpn_head.objectness_logits.weight"]),
+    )
 
 
 def _refusal(where: str, found: str) -> FossilError:
@@ -114,41 +199,28 @@ def _refusal(where: str, found: str) -> FossilError:
     )
 
 
-def _check_rows(state: State, classes: int, where: str) -> None:
-    """Boxes and masks must be those of each class, not of all together."""
-    boxes = len(state["roi_heads.box_predictor.bbox_pred.weight"])
-    masks = len(state["roi_heads.mask_head.predictor.weight"])
-    if (boxes, masks) != (4 * classes, classes):
-        raise FossilError(
-            f"{where} has other boxes or masks than its {classes} classes need",
-            expected=f"{4 * classes} box and {classes} mask outputs",
-            found=f"{boxes} and {masks}",
-            advice="Boxes or masks that do not depend on the class (CLS_AGNOSTIC) cannot be run.",
-        )
-
-
 def _architecture(state: State, where: str) -> Architecture:
-    blocks = tuple(_count(state, f"backbone.bottom_up.res{i}.") for i in (2, 3, 4, 5))
+    stages = [f"backbone.bottom_up.res{i}." for i in (2, 3, 4, 5)]
+    blocks = tuple(
+        len({n.removeprefix(stage).split(".")[0] for n in state if n.startswith(stage)})
+        for stage in stages
+    )
     first = state.get("backbone.bottom_up.res2.0.conv2.weight")
     size = (0, 0) if first is None or first.ndim != 4 else (first.shape[0], first.shape[1])
-    found = _NETWORKS.get((_BLOCKS.get(blocks, ""), *size))
-    if found is None:
+    architecture = _NETWORKS.get((_DEPTHS.get(blocks, ""), *size))
+    if architecture is None:
         raise _refusal(where, f"stages of {blocks} blocks, the first {size[0]} x {size[1]} wide")
-    return found
-
-
-def _count(state: State, stage: str) -> int:
-    return len({n[len(stage) :].split(".")[0] for n in state if n.startswith(stage)})
+    return architecture
 
 
 def to_ours(
-    state: State, wanted: Iterable[str], where: str
+    state: State, own_names: Iterable[str], where: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Rename the layers of a checkpoint and put the background first.
 
     Parameters
     ----------
-    wanted
+    own_names
         Our names of all layers.
 
     Returns
@@ -164,31 +236,26 @@ def to_ours(
     FossilError
         Naming a layer that is missing or that nothing here needs.
     """
-    names = {name: theirs(name) for name in wanted}
-    _check_unknown(state, set(names.values()), where)
-    filled = tuple(name for name in names.values() if name not in state)
-    found = {
-        n: from_theirs(n, state[t]) if t in state else _statistics(t, state, where)
-        for n, t in names.items()
-    }
-    return found, filled
-
-
-def _check_unknown(state: State, known: set[str], where: str) -> None:
-    unknown = sorted(n for n in state if n not in known and not _no_layer(n))
+    names = {name: theirs(name) for name in own_names}
+    known = {*names.values(), *_NO_WEIGHTS}
+    unknown = sorted(
+        n
+        for n in state
+        if n not in known
+        and "anchor_generator.cell_anchors" not in n
+        and not n.endswith("num_batches_tracked")
+    )
     if unknown:
         raise _refusal(where, f"{len(unknown)} more layers, e.g. {unknown[0]}")
-
-
-def _no_layer(name: str) -> bool:
-    ends = ("num_batches_tracked",)
-    return name in _NO_WEIGHTS or "anchor_generator.cell_anchors" in name or name.endswith(ends)
-
-
-def _statistics(name: str, state: State, where: str) -> Tensor:
-    """Statistics of a normalisation that was saved without them."""
-    layer, _, kind = name.rpartition(".")
-    weight = state.get(f"{layer}.weight")
-    if kind not in _STATISTICS or weight is None:
-        raise _refusal(where, f"no layer {name}")
-    return _STATISTICS[kind](weight.shape[0])
+    weights, filled = dict[str, Tensor](), []
+    for ours, name in names.items():
+        if name in state:
+            weights[ours] = from_theirs(ours, state[name])
+            continue
+        layer, _, kind = name.rpartition(".")
+        weight = state.get(f"{layer}.weight")
+        if kind not in _STATISTICS or weight is None:
+            raise _refusal(where, f"no layer {name}")
+        weights[ours] = _STATISTICS[kind](weight.shape[0])
+        filled.append(name)
+    return weights, tuple(filled)

@@ -1,4 +1,4 @@
-"""detectron2's Mask R-CNNs on a feature pyramid, read into the very same network of torchvision.
+"""Read detectron2's Mask R-CNNs on a feature pyramid into the very same network of torchvision.
 
 Read are ``.pth`` files of its checkpointer and ``.pkl`` files of its model zoo, of ResNet-50 and
 -101 and ResNeXt-101 (32x8d), with or without the configuration that belongs to them.
@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +19,15 @@ from napari_fossiledit.models.detectron2.config import (
     DEFAULTS,
     X101,
     Config,
+    check_agreement,
     check_config,
+    cut_of,
+    preprocessing_of,
     read_config,
+    spec_of,
 )
 from napari_fossiledit.models.detectron2.file import Checkpoint, read_checkpoint
 from napari_fossiledit.models.detectron2.layers import Layers, find_layers, to_ours
-from napari_fossiledit.models.detectron2.settings import (
-    check_agreement,
-    cut_of,
-    preprocessing_of,
-    spec_of,
-)
 from napari_fossiledit.models.files.checkpoint import ModelRecord, fill, parse_record
 from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
@@ -101,23 +98,28 @@ def read_detectron2(path: Path, *, config: Path | None = None, classes: Classes 
 def import_checkpoint(
     checkpoint: Checkpoint, *, config: Path | None = None, classes: Classes = None
 ) -> Imported:
-    """Do as `read_detectron2` with a file that was opened already."""
+    """Read a checkpoint that was opened already; see `read_detectron2`."""
     layers = find_layers(checkpoint.state, checkpoint.where)
     record = _own_record(checkpoint)
+    names = classes or (None if record is None else record.network.classes)
     if record is not None and config is None:
-        return _own(checkpoint, record, layers, classes)
-    values, notes = _configuration(checkpoint, layers, config)
-    where = str(config or checkpoint.where)
-    named = named_classes(classes or _own_names(record), layers.classes, checkpoint.where)
-    spec = spec_of(values, layers, named, where)
-    found = preprocessing_of(values, where)
-    cut = cut_of(values, where)
+        # A model that was written here is what it was, whatever lies beside it.
+        named = named_classes(names, layers.classes, checkpoint.where)
+        spec = record.network.model_copy(update={"classes": named})
+        preprocessing, cut = record.preprocessing, (0.0, 100)
+        notes = ["The checkpoint was written by this program and tells its settings itself."]
+    else:
+        values, notes = _configuration(checkpoint, layers, config)
+        named = named_classes(names, layers.classes, checkpoint.where)
+        where = str(config or checkpoint.where)
+        spec = spec_of(values, layers, named, where)
+        preprocessing, cut = preprocessing_of(values, where), cut_of(values, where)
     weights, more = _weights(checkpoint, spec)
-    return Imported(spec, found, weights, (*notes, *more), *cut, checkpoint.where)
+    return Imported(spec, preprocessing, weights, (*notes, *more), *cut, checkpoint.where)
 
 
 def known_classes(checkpoint: Checkpoint) -> tuple[int, tuple[str, ...]]:
-    """Tell the number of classes of a checkpoint, and their names where it holds them.
+    """Return the number of classes of a checkpoint, and their names where it holds them.
 
     Raises
     ------
@@ -125,14 +127,12 @@ def known_classes(checkpoint: Checkpoint) -> tuple[int, tuple[str, ...]]:
         Where the network is none that can be run here.
     """
     count = find_layers(checkpoint.state, checkpoint.where).classes
-    return count, _own_names(_own_record(checkpoint)) or ()
-
-
-def _own_names(record: ModelRecord | None) -> tuple[str, ...] | None:
-    return None if record is None else record.network.classes
+    record = _own_record(checkpoint)
+    return count, () if record is None else record.network.classes
 
 
 def _own_record(checkpoint: Checkpoint) -> ModelRecord | None:
+    """Return our record in a checkpoint that was written here."""
     text = checkpoint.ours.get(RECORD)
     if not isinstance(text, str):
         return None
@@ -143,21 +143,10 @@ def _own_record(checkpoint: Checkpoint) -> ModelRecord | None:
     return parse_record(values, f"The record in {checkpoint.where}")
 
 
-def _own(checkpoint: Checkpoint, record: ModelRecord, layers: Layers, classes: Classes) -> Imported:
-    """Take a model that was written here for what it was."""
-    named = named_classes(classes or record.network.classes, layers.classes, checkpoint.where)
-    spec = record.network.model_copy(update={"classes": named})
-    weights, notes = _weights(checkpoint, spec)
-    about = "The checkpoint was written by this program and tells its settings itself."
-    return Imported(
-        spec, record.preprocessing, weights, (about, *notes), 0.0, 100, checkpoint.where
-    )
-
-
 def _configuration(
     checkpoint: Checkpoint, layers: Layers, path: Path | None
 ) -> tuple[Config, list[str]]:
-    """Find the configuration of a checkpoint, complete, and say where it is from."""
+    """Return the complete configuration of a checkpoint, with notes on where it is from."""
     beside = Path(checkpoint.where).parent / CONFIG
     chosen = path or (beside if beside.is_file() else None)
     if chosen is None:
@@ -174,6 +163,7 @@ def _configuration(
 
 
 def _assumed(checkpoint: Checkpoint, layers: Layers) -> tuple[Config, list[str]]:
+    """Return the model zoo's configuration, for a checkpoint without one."""
     values = {**DEFAULTS, **(X101 if layers.architecture is Architecture.X101 else {})}
     for key, name in (("MODEL.PIXEL_MEAN", "pixel_mean"), ("MODEL.PIXEL_STD", "pixel_std")):
         if name in checkpoint.state:
@@ -191,22 +181,15 @@ def _assumed(checkpoint: Checkpoint, layers: Layers) -> tuple[Config, list[str]]
 def _weights(
     checkpoint: Checkpoint, spec: NetworkSpec
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Weights by our names, and what was not in the file."""
+    """Return weights by our names, and notes on what was not in the file."""
     with torch.device("meta"):
         names = list(MaskRcnn(spec).state_dict())
     weights, filled = to_ours(checkpoint.state, names, checkpoint.where)
-    weights.update(_background(checkpoint.ours, weights))
+    # Rows that detectron2 has no place for, where the file was written here.
+    rows = checkpoint.ours.get(ROWS)
+    for name, value in rows.items() if isinstance(rows, Mapping) else ():
+        if isinstance(value, Tensor) and name in weights:
+            weights[name] = torch.cat([value, weights[name][len(value) :]])
     if not filled:
         return weights, ()
     return weights, (f"{len(filled)} normalisation statistics were not saved: 0 and 1.",)
-
-
-def _background(ours: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put back the rows that detectron2 has no place for, where the file was written here."""
-    rows = ours.get(ROWS)
-    found = rows if isinstance(rows, Mapping) else {}
-    return {
-        name: torch.cat([value, weights[name][len(value) :]])
-        for name, value in found.items()
-        if isinstance(value, Tensor) and name in weights
-    }

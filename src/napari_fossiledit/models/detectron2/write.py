@@ -1,8 +1,7 @@
-"""Our Mask R-CNNs as checkpoints of detectron2, with the configuration it needs."""
+"""Write our Mask R-CNNs as checkpoints of detectron2, with the configuration it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,10 @@ import yaml
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import replacing, write_whole
-from napari_fossiledit.models.detectron2.config import Config, nested
+from napari_fossiledit.models.detectron2.config import Config, config_of, nested
 from napari_fossiledit.models.detectron2.file import OURS
-from napari_fossiledit.models.detectron2.layers import WIDTH
-from napari_fossiledit.models.detectron2.names import theirs, to_theirs, unused_rows
+from napari_fossiledit.models.detectron2.layers import WIDTH, theirs, to_theirs, unused_rows
 from napari_fossiledit.models.detectron2.read import CONFIG, RECORD, ROWS
-from napari_fossiledit.models.detectron2.settings import config_of
 from napari_fossiledit.models.files.checkpoint import ModelRecord
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
 from napari_fossiledit.models.inference.protocol import Segmenter
@@ -30,7 +27,7 @@ _CONFIG_VERSION = 2
 
 @dataclass(frozen=True)
 class Cut:
-    """Where detectron2 is to cut its detections: least score, most in an image."""
+    """At what detectron2 is to cut its detections: least score, most in an image."""
 
     score: float = 0.0
     count: int = 100
@@ -62,21 +59,18 @@ def write_detectron2(
     notes = differences(segmenter.spec, segmenter.preprocessing)
     with replacing(folder / CHECKPOINT) as stream:
         torch.save(content, stream)
-    write_whole(folder / CONFIG, _yaml(config, segmenter.classes, notes).encode())
+    # A configuration has no key for names of classes, nor for what detectron2 does differently.
+    names = ", ".join(f"{n}={name}" for n, name in enumerate(segmenter.classes))
+    head = "".join(f"# {' '.join(line.split())}\n" for line in (f"Classes: {names}", *notes))
+    body = yaml.safe_dump({**nested(config), "VERSION": _CONFIG_VERSION}, sort_keys=True)
+    write_whole(folder / CONFIG, (head + body).encode())
     return notes
-
-
-def _yaml(config: Config, classes: Sequence[str], notes: Sequence[str]) -> str:
-    """Write a configuration, with comments on what it has no key for."""
-    told = ", ".join(f"{n}={name}" for n, name in enumerate(classes))
-    head = "".join(f"# {' '.join(line.split())}\n" for line in (f"Classes: {told}", *notes))
-    return head + yaml.safe_dump({**nested(config), "VERSION": _CONFIG_VERSION}, sort_keys=True)
 
 
 def to_detectron2(
     segmenter: Segmenter, *, name: str = "The model", cut: Cut | None = None
 ) -> tuple[dict[str, Any], Config]:
-    """Turn a model into the content of a checkpoint and a flat configuration.
+    """Return the content of a checkpoint of a model, and its flat configuration.
 
     Raises
     ------
@@ -84,7 +78,7 @@ def to_detectron2(
         Where detectron2 has no such network.
     """
     spec = segmenter.spec
-    _check(spec, name)
+    _require_known(spec, name)
     state = {n: v.detach().cpu() for n, v in segmenter.weights().items()}
     record = ModelRecord(
         network=spec, preprocessing=segmenter.preprocessing, model_hash=segmenter.model_hash
@@ -102,7 +96,8 @@ def to_detectron2(
     return content, config
 
 
-def _check(spec: NetworkSpec, name: str) -> None:
+def _require_known(spec: NetworkSpec, name: str) -> None:
+    """Raise `FossilError` for a network that detectron2 does not have."""
     if spec.architecture is Architecture.LITE:
         raise FossilError(
             f"{name} cannot be written for detectron2",
@@ -126,7 +121,7 @@ def _check(spec: NetworkSpec, name: str) -> None:
 
 
 def differences(spec: NetworkSpec, preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Tell what detectron2 does differently with the same weights."""
+    """Return what detectron2 does differently with the same weights, in sentences."""
     notes = []
     if not spec.exact_anchors:
         notes.append(
@@ -135,24 +130,20 @@ def differences(spec: NetworkSpec, preprocessing: Preprocessing) -> tuple[str, .
         )
     if LEFT_OUT in spec.classes:
         notes.append("detectron2 also shows the classes that are left out here.")
-    return (*notes, *_other_images(preprocessing))
-
-
-def _other_images(preprocessing: Preprocessing) -> Iterator[str]:
-    """Tell what detectron2 must be given other images for."""
     if preprocessing.resize is Resize.SCALE:
         edge = preprocessing.tile
-        yield (
+        notes.append(
             f"Slices of more than about {edge} pixels enter the model in tiles of {edge};"
             " detectron2 takes them whole."
         )
     if preprocessing.resize is Resize.SCALE and preprocessing.scale != 1:
-        yield (
+        notes.append(
             f"The model takes slices scaled by {preprocessing.scale:g}; detectron2 cannot be told"
             " so. Scale them before: config.yaml turns its own resizing off."
         )
     if (preprocessing.low, preprocessing.high) != (0.0, 255.0):
-        yield (
+        notes.append(
             f"The model shows values from {preprocessing.low:g} to {preprocessing.high:g} as 0 to"
             " 255; give detectron2 images converted so."
         )
+    return tuple(notes)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.detectron2.config import Config
 from napari_fossiledit.models.detectron2.file import OURS, Checkpoint
-from napari_fossiledit.models.detectron2.names import theirs
+from napari_fossiledit.models.detectron2.layers import theirs
 from napari_fossiledit.models.detectron2.read import Imported, import_checkpoint
-from napari_fossiledit.models.detectron2.unreadable import in_short
+from napari_fossiledit.models.detectron2.restricted_pickle import in_short
 from napari_fossiledit.models.detectron2.write import to_detectron2
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter

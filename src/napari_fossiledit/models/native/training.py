@@ -32,8 +32,8 @@ from napari_fossiledit.models.native.segmenter import (
 from napari_fossiledit.models.network.heads import Target
 from napari_fossiledit.models.training.augment import Cut, Variation, random_cut, target_of
 from napari_fossiledit.models.training.initial import initial_network
+from napari_fossiledit.models.training.loop import Budget, one_cycle
 from napari_fossiledit.models.training.sampling import PreparedSlices, TrainingSet
-from napari_fossiledit.models.training.schedule import Budget, one_cycle
 from napari_fossiledit.models.training.train import (
     CURVE,
     STATE,

@@ -1,4 +1,4 @@
-"""Random training crops: place, turn, mirror, size and light of a piece of a traced slice."""
+"""Cut random training crops: place, turn, mirror, size and light of a piece of a slice."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from napari_fossiledit.models.training.sampling import BoolArray, Layer, Prepare
 
 _LEAST_SHARE = 0.2
 _LEAST_PIXELS = 12
-_STRIDE = 8
+"""Of an instance that a crop must show for it to be learned."""
+_THINNED = 8
+"""Places to cut are looked up on every eighth pixel along each axis."""
 _GREY = (127, 127, 127)
+"""Colour beyond the slice, where everything is ignored."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ def random_cut(
 ) -> Cut:
     """Cut a random square of `edge` network pixels; what lies beyond the slice is ignored."""
     zoom = float(variation.zoom ** random.uniform(-1, 1))
-    matrix = _turn(variation, random) / zoom
+    free = random.random() < variation.free_turns
+    angle = random.uniform(0, 2 * np.pi) if free else np.pi / 2 * random.integers(4)
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    matrix = (turn if free else np.rint(turn)) / zoom
     if random.random() < 0.5:
         matrix = matrix @ np.diag([-1.0, 1.0])
     centre = _centre(source, edge / zoom, variation, random)
@@ -70,7 +77,7 @@ def random_cut(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the pixels of a crop come from: an affine map in Pillow's order, x before y."""
+    """Affine map from a crop to the slice, in Pillow's order: x before y."""
 
     edge: int
     matrix: tuple[float, ...]
@@ -94,48 +101,27 @@ class _Place:
         return picture.transform(size, affine, self.matrix, resample=how, fillcolor=fill)
 
 
-def _turn(variation: Variation, random: np.random.Generator) -> NDArray[np.float64]:
-    """Rotation matrix (2, 2) for x, y."""
-    free = random.random() < variation.free_turns
-    angle = random.uniform(0, 2 * np.pi) if free else np.pi / 2 * random.integers(4)
-    cos, sin = np.cos(angle), np.sin(angle)
-    matrix = np.array([[cos, -sin], [sin, cos]])
-    return matrix if free else np.rint(matrix)
-
-
 def _centre(
     source: Prepared, reach: float, variation: Variation, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Centre x, y of a crop that covers about `reach` pixels of the slice."""
-    height, width = source.ignore.shape
+    """Choose the centre x, y of a crop that covers about `reach` pixels of the slice."""
     if source.labels and random.random() < variation.on_instance:
-        x, y = _somewhere_on(source, random)
-        x, y = (v + random.uniform(-0.4, 0.4) * reach for v in (x, y))
+        y0, x0, y1, x1 = source.boxes[int(random.integers(len(source.labels)))]
+        place = [v + random.uniform(-0.4, 0.4) * reach for v in ((x0 + x1) / 2, (y0 + y1) / 2)]
     else:
-        x, y = _somewhere_traced(source.ignore, random)
-    return np.array([_held(x, reach, width), _held(y, reach, height)])
-
-
-def _held(value: float, reach: float, length: int) -> float:
-    """Keep a crop inside the slice where it fits."""
-    half = min(reach, length) / 2
-    return float(np.clip(value, half, length - half))
-
-
-def _somewhere_on(source: Prepared, random: np.random.Generator) -> tuple[float, float]:
-    """Centre x, y of the box of a random instance."""
-    number = int(random.integers(len(source.labels))) + 1
-    box = source.boxes[number - 1]
-    return ((box[1] + box[3]) / 2, (box[0] + box[2]) / 2)
-
-
-def _somewhere_traced(ignore: BoolArray, random: np.random.Generator) -> tuple[float, float]:
-    """Place x, y that counts; any place of the slice where none does."""
-    thinned = ~ignore[::_STRIDE, ::_STRIDE]
-    chosen = np.flatnonzero(thinned if thinned.any() else ~thinned)
-    row, column = divmod(int(random.choice(chosen)), thinned.shape[1])
-    x, y = (_STRIDE * (v + random.random()) for v in (column, row))
-    return x, y
+        counts = ~source.ignore[::_THINNED, ::_THINNED]
+        candidates = np.flatnonzero(counts if counts.any() else ~counts)
+        row, column = divmod(int(random.choice(candidates)), counts.shape[1])
+        place = [_THINNED * (v + random.random()) for v in (column, row)]
+    height, width = source.ignore.shape
+    # A crop stays inside the slice where it fits.
+    halves = [min(reach, length) / 2 for length in (width, height)]
+    return np.array(
+        [
+            np.clip(v, half, length - half)
+            for v, half, length in zip(place, halves, (width, height), strict=True)
+        ]
+    )
 
 
 def _lit(rgb: Rgb, amount: float, random: np.random.Generator) -> Rgb:
@@ -150,7 +136,7 @@ def _lit(rgb: Rgb, amount: float, random: np.random.Generator) -> Rgb:
 
 
 def target_of(cut: Cut, source: Prepared) -> Target:
-    """Turn a crop into what the network learns from.
+    """Return what the network learns from a crop.
 
     Instances of which the crop shows too little to tell what they are become ignored area; others
     that the border cuts keep their visible part.
@@ -167,7 +153,8 @@ def target_of(cut: Cut, source: Prepared) -> Target:
             if window is None:
                 continue
             mask = layer == number
-            if not _enough(int(mask.sum()), source.areas[number - 1] * cut.zoom**2):
+            whole = source.areas[number - 1] * cut.zoom**2
+            if mask.sum() < max(_LEAST_PIXELS, _LEAST_SHARE * whole):
                 ignore |= mask
                 continue
             rows, columns = window
@@ -181,10 +168,6 @@ def target_of(cut: Cut, source: Prepared) -> Target:
         "masks": torch.from_numpy(stacked),
         "ignore": torch.from_numpy(ignore),
     }
-
-
-def _enough(visible: int, whole: float) -> bool:
-    return visible >= _LEAST_PIXELS and visible >= _LEAST_SHARE * whole
 
 
 def random_batch(

@@ -1,10 +1,11 @@
-"""One optimisation step after another, with everything needed to go on after a crash."""
+"""Take one optimisation step after another, with everything needed to go on after a crash."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +21,70 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, write_whole
 from napari_fossiledit.models.files.checkpoint import fill
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
-from napari_fossiledit.models.network.heads import Target
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
 from napari_fossiledit.models.training.sampling import Prepared
-from napari_fossiledit.models.training.schedule import Budget, one_cycle
 
 _DECAY = 0.998
+"""What the running average keeps of itself in a step: it spans about the last 500 steps."""
 _WEIGHT_DECAY = 0.01
 _LONGEST_GRADIENT = 5.0
+"""Norm to which longer gradients are cut."""
+
+_WARM = 0.06
+"""Share of a training in which the learning rate rises."""
+_FIRST, _LAST = 0.05, 0.002
+"""Share of the peak learning rate at the beginning and at the end."""
+
+
+@dataclass
+class Budget:
+    """Steps and minutes a training may take; whichever is used up first ends it.
+
+    The learning rate follows the larger used share, so that it always comes down in time however
+    fast the machine is. A run that its steps end is the same on every run.
+    """
+
+    max_steps: int
+    max_seconds: float
+    step: int = 0
+    spent: float = 0.0
+    _start: float = field(default_factory=time.monotonic)
+
+    def restart(self, step: int, spent: float) -> None:
+        """Start the clock with what earlier runs have used."""
+        self.step, self.spent, self._start = step, spent, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that this and earlier runs took."""
+        return self.spent + time.monotonic() - self._start
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used, 0 to 1.
+
+        Time counts in whole steps, so that it changes nothing where the steps are used up first.
+        """
+        by_time = int(self.seconds / self.max_seconds * self.max_steps)
+        return min(max(self.step, by_time) / self.max_steps, 1.0)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end, None before the first step."""
+        share = self.share
+        return self.seconds * (1 - share) / share if self.step and share > 0 else None
+
+
+def one_cycle(share: float) -> float:
+    """Compute the share of the peak learning rate: a short rise, then a cosine.
+
+    After Smith & Topin 2018 (Super-convergence).
+    """
+    if share < _WARM:
+        return _FIRST + (1 - _FIRST) * share / _WARM
+    fall = (1 + math.cos(math.pi * (share - _WARM) / (1 - _WARM))) / 2
+    return _LAST + (1 - _LAST) * fall
 
 
 @dataclass(frozen=True)
@@ -76,13 +132,13 @@ class Trainer:
         )
 
     def network_state(self) -> dict[str, Tensor]:
-        """Copy of the averaged weights."""
+        """Return a copy of the averaged weights."""
         return {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
 
     def step(
         self, number: int, share: float, source: Callable[[int], Prepared], slices: int
     ) -> dict[str, float]:
-        """Do step `number` (from 0) and return its losses.
+        """Take step `number` (from 0) and return its losses.
 
         Parameters
         ----------
@@ -96,38 +152,40 @@ class Trainer:
         FossilError
             Where the loss is no finite number.
         """
-        images, targets = self._batch(number, source, slices)
-        torch.manual_seed(_mixed(self.recipe.seed, number))
+        random = np.random.default_rng([self.recipe.seed, number])
+        chosen = [source(int(i)) for i in random.integers(slices, size=self.recipe.batch)]
+        crops, targets = random_batch(
+            chosen, self.recipe.edge, self.settings, self.recipe.variation, random
+        )
+        images = crops.to(self.device)
+        targets = [{n: value.to(self.device) for n, value in t.items()} for t in targets]
+        # torch draws as well, when it samples anchors and regions.
+        mixed = np.random.SeedSequence([self.recipe.seed, number]).generate_state(1, np.uint64)
+        torch.manual_seed(int(mixed[0] >> 1))
         self.network.train()
         losses = self.network.losses(images, targets)
         total = torch.stack(list(losses.values())).sum()
         values = {name: float(value.detach()) for name, value in losses.items()}
-        _check_finite(number, values)
-        rate = self._descend(total, share)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise FossilError(
+                f"The training diverged at step {number}",
+                expected="finite losses",
+                found=f"{', '.join(bad)} is not a number",
+                advice="Train again with a lower learning rate.",
+            )
+        rate = self.recipe.rate * one_cycle(share)
+        self._descend(total, rate)
         self._follow(number)
         return {"loss": sum(values.values()), **values, "rate": rate}
 
-    def _batch(
-        self, number: int, source: Callable[[int], Prepared], slices: int
-    ) -> tuple[Tensor, list[Target]]:
-        random = np.random.default_rng([self.recipe.seed, number])
-        chosen = [source(int(i)) for i in random.integers(slices, size=self.recipe.batch)]
-        images, targets = random_batch(
-            chosen, self.recipe.edge, self.settings, self.recipe.variation, random
-        )
-        return images.to(self.device), [
-            {name: value.to(self.device) for name, value in target.items()} for target in targets
-        ]
-
-    def _descend(self, loss: Tensor, share: float) -> float:
-        rate = self.recipe.rate * one_cycle(share)
+    def _descend(self, loss: Tensor, rate: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._learned, _LONGEST_GRADIENT)
         self._optimiser.step()
-        return rate
 
     @torch.no_grad()
     def _follow(self, number: int) -> None:
@@ -139,7 +197,7 @@ class Trainer:
                 slow.lerp_(fast, weight)
 
     def keep_if_better(self, score: float) -> bool:
-        """Remember the averaged weights where `score` is no worse than any before."""
+        """Keep the averaged weights where `score` is no worse than any before; return whether."""
         better = score >= self.best_score
         if better:
             self.best, self.best_score = self.network_state(), score
@@ -176,7 +234,15 @@ class Trainer:
             Where the file is broken or belongs to a training with other parameters.
         """
         tensors, facts = _read_state(path)
-        _check_same(path, facts["about"], about)
+        before = facts["about"]
+        other = sorted(k for k in about if about[k] != before.get(k))
+        if other:
+            raise FossilError(
+                f"{path} belongs to another training",
+                expected=", ".join(f"{k} = {about[k]}" for k in other),
+                found=", ".join(f"{k} = {before.get(k)}" for k in other),
+                advice="Resume with the same parameters, or train from the beginning.",
+            )
         groups: dict[str, dict[str, Tensor]] = {"best": {}, "network": {}, "average": {}}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -194,22 +260,6 @@ class Trainer:
         budget.restart(int(facts["step"]), float(facts["seconds"]))
 
 
-def _mixed(seed: int, number: int) -> int:
-    """One seed of two numbers."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _check_finite(number: int, values: dict[str, float]) -> None:
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise FossilError(
-            f"The training diverged at step {number}",
-            expected="finite losses",
-            found=f"{', '.join(bad)} is not a number",
-            advice="Train again with a lower learning rate.",
-        )
-
-
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with explained(path, "Reading"):
         path.stat()
@@ -224,14 +274,3 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             found=str(error),
             advice="Delete the file to train from the beginning.",
         ) from error
-
-
-def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    other = sorted(k for k in wanted if wanted[k] != found.get(k))
-    if other:
-        raise FossilError(
-            f"{path} belongs to another training",
-            expected=", ".join(f"{k} = {wanted[k]}" for k in other),
-            found=", ".join(f"{k} = {found.get(k)}" for k in other),
-            advice="Resume with the same parameters, or train from the beginning.",
-        )

@@ -1,4 +1,4 @@
-"""Traced slices as training reads them, brought to the working scale once."""
+"""Read traced slices for training, and bring them to the working scale once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ BoolArray = NDArray[np.bool_]
 Layer = NDArray[np.int32]
 
 _MOSTLY = 0.5
+"""Share of an instance outside the traced area above which it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TracedSlice:
 
 
 class TrainingSet(Protocol):
-    """Where training reads traced slices from, one at a time."""
+    """Reads traced slices for training, one at a time."""
 
     @property
     def slices(self) -> tuple[int, ...]:
@@ -89,23 +90,27 @@ class Prepared:
 
     @property
     def size_bytes(self) -> int:
-        """Memory it takes."""
+        """Bytes of memory that it takes."""
         return self.rgb.nbytes + self.ignore.nbytes + sum(layer.nbytes for layer in self.layers)
 
 
 def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]) -> Prepared:
-    """Bring a traced slice to the working scale.
+    """Return a traced slice at working scale.
 
     Unsure instances and those mostly outside the traced area become ignored area, except where
-    an instance that counts lies on them: what is known is known, as in judging.
+    an instance that counts lies on them, as in judging.
     """
     rgb = settings.prepare(traced.image)
     shape = (rgb.shape[0], rgb.shape[1])
-    outside = _ignored(traced, shape)
+    outside = np.zeros(shape, dtype=np.bool_)
+    if traced.ignore is not None:
+        picture = Pillow.fromarray(traced.ignore.astype(np.uint8))
+        scaled = picture.resize((shape[1], shape[0]), Pillow.Resampling.NEAREST)
+        outside = np.asarray(scaled).astype(np.bool_)
     unknown = np.zeros(shape, dtype=np.bool_)
     painter = _Layers(shape)
     labels: list[int] = []
-    for instance in wanted(traced.instances, classes):
+    for instance in learnable(traced.instances, classes):
         window, pixels = _scaled_mask(instance, traced.image.shape[:2], shape)
         if not pixels.any():
             continue
@@ -126,30 +131,16 @@ def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]
     )
 
 
-def wanted(instances: Sequence[Instance], classes: Sequence[str]) -> list[Instance]:
-    """Bodies of the classes to learn, and unsure ones of any class: what they are is not known."""
+def learnable(instances: Sequence[Instance], classes: Sequence[str]) -> list[Instance]:
+    """Return bodies of the classes to learn, and unsure ones of any class: theirs is not known."""
     bodies = [i for i in instances if i.part is Part.BODY]
     return [i for i in bodies if i.unsure or i.class_name in classes]
-
-
-def _ignored(traced: TracedSlice, shape: tuple[int, int]) -> BoolArray:
-    if traced.ignore is None:
-        return np.zeros(shape, dtype=np.bool_)
-    return _nearest(traced.ignore, shape)
-
-
-def _nearest(mask: BoolArray, shape: tuple[int, int]) -> BoolArray:
-    if mask.shape == shape:
-        return mask.copy()
-    picture = Pillow.fromarray(mask.astype(np.uint8))
-    size = (shape[1], shape[0])
-    return np.asarray(picture.resize(size, Pillow.Resampling.NEAREST)).astype(np.bool_)
 
 
 def _scaled_mask(
     instance: Instance, own: tuple[int, ...], shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], BoolArray]:
-    """Window of the working-scale slice that holds a mask, and the mask in it."""
+    """Return the window of the slice at working scale that holds a mask, and the mask in it."""
     y0, x0, y1, x1 = instance.mask.box
     fy, fx = (s / o for s, o in zip(shape, own, strict=True))
     rows = slice(int(y0 * fy), min(int(np.ceil(y1 * fy)) + 1, shape[0]))
@@ -157,15 +148,14 @@ def _scaled_mask(
     crop = instance.mask.crop()
     ys = ((np.arange(rows.start, rows.stop) + 0.5) / fy - y0).astype(np.intp)
     xs = ((np.arange(columns.start, columns.stop) + 0.5) / fx - x0).astype(np.intp)
-    inside = np.outer(_within(ys, crop.shape[0]), _within(xs, crop.shape[1]))
+    rows_in, columns_in = (
+        (index >= 0) & (index < end) for index, end in zip((ys, xs), crop.shape, strict=True)
+    )
+    inside = np.outer(rows_in, columns_in)
     if crop.size == 0:
         return (rows, columns), inside & False
     picked = crop[ys.clip(0, crop.shape[0] - 1)][:, xs.clip(0, crop.shape[1] - 1)]
     return (rows, columns), picked & inside
-
-
-def _within(index: NDArray[np.intp], end: int) -> BoolArray:
-    return (index >= 0) & (index < end)
 
 
 class _Layers:
@@ -209,20 +199,18 @@ class PreparedSlices:
         if z not in self._kept:
             self._kept[z] = prepare(self._samples.read(z), self._settings, self._classes)
         self._kept.move_to_end(z)
-        while len(self._kept) > 1 and self._used() > self._budget:
+        while len(self._kept) > 1 and sum(p.size_bytes for p in self._kept.values()) > self._budget:
             self._kept.popitem(last=False)
         return self._kept[z]
 
-    def _used(self) -> int:
-        return sum(one.size_bytes for one in self._kept.values())
-
 
 TARGET_DIAMETER = 64.0
+"""Network pixels of the median fossil: the middle one of the anchors of `lite`."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at all training slices tells.
+    """Scale and range of values that suit the training slices.
 
     Attributes
     ----------
@@ -239,7 +227,7 @@ class Survey:
 
 
 def survey(samples: TrainingSet, classes: Sequence[str]) -> Survey:
-    """Look at all training slices, one at a time.
+    """Compute scale and range of values from all training slices, reading one at a time.
 
     Raises
     ------
@@ -250,7 +238,8 @@ def survey(samples: TrainingSet, classes: Sequence[str]) -> Survey:
     values: list[NDArray[np.integer[Any]]] = []
     for z in samples.slices:
         traced = samples.read(z)
-        areas += [i.mask.area for i in wanted(traced.instances, classes) if not i.unsure]
+        areas += [i.mask.area for i in learnable(traced.instances, classes) if not i.unsure]
+        # Every 49th pixel is enough for percentiles, and all slices are held at once.
         values.append(traced.image[::7, ::7].copy())
     if not areas:
         raise FossilError(

@@ -1,4 +1,4 @@
-"""Training a Mask R-CNN from a few traced slices."""
+"""Train a Mask R-CNN from a few traced slices."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
 from napari_fossiledit.models.training.initial import initial_network
-from napari_fossiledit.models.training.loop import Recipe, Trainer
+from napari_fossiledit.models.training.loop import Budget, Recipe, Trainer
 from napari_fossiledit.models.training.sampling import Prepared, PreparedSlices, TrainingSet, survey
-from napari_fossiledit.models.training.schedule import Budget
 from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import QUIET, Job, Progress, check
@@ -26,13 +25,16 @@ from napari_fossiledit.progress import QUIET, Job, Progress, check
 STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
 _FIRST_JUDGEMENT = 0.4
+"""Share of the budget before which no checkpoint is judged."""
 _SAVE_SECONDS = 120.0
+"""At most so much work is lost when the process is killed."""
 _UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "version"}
+"""Parameters that may be others when a training is resumed."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave.
+    """Outcome of a training.
 
     Attributes
     ----------
@@ -115,7 +117,7 @@ class Parts:
         self.judged = [Judged.of(piece, classes) for piece in pieces]
 
     def learned(self, index: int) -> Prepared:
-        """Return what is learned from the slice of an index, from 0."""
+        """Return what is learned from of the training slice of an index, from 0."""
         z = self._samples.slices[index]
         return self._band[z] if z in self._band else self._slices(z)
 
@@ -150,7 +152,7 @@ class _Run:
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
     def go(self, job: Job) -> str:
-        """Step until the budget is used up or the user stops; tell which."""
+        """Step until the budget is used up or the user stops; return which."""
         while self.budget.share < 1:
             if job.cancelled():
                 return "cancelled"
@@ -159,13 +161,20 @@ class _Run:
             )
             self.budget.step += 1
             figures = {**losses, **self._judged()}
-            self._record(figures)
-            job.on_progress(self._progress(figures))
-            self._save_sometimes()
+            line = {"step": self.budget.step, "seconds": round(self.budget.seconds, 2)}
+            line |= {name: float(f"{value:.6g}") for name, value in figures.items()}
+            curve = self.folder / CURVE
+            with explained(curve, "Writing"), curve.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            share, message = self.budget.share, f"Training, step {self.budget.step}"
+            done = round(share * 1000)
+            job.on_progress(Progress(done, 1000, message, self.budget.eta_s, figures))
+            if self.budget.seconds - self.saved_at >= _SAVE_SECONDS:
+                self.save_state()
         return "steps" if self.budget.step >= self.params.max_steps else "time"
 
     def _judged(self) -> dict[str, float]:
-        """Judge the averaged weights when it is time."""
+        """Judge the averaged weights when a judgement is due."""
         due = _judgements(self.budget.share)
         if due <= self.judgements:
             return {}
@@ -176,21 +185,6 @@ class _Run:
         )
         self.trainer.keep_if_better(score)
         return {"validation": score}
-
-    def _record(self, figures: dict[str, float]) -> None:
-        line = {"step": self.budget.step, "seconds": round(self.budget.seconds, 2)}
-        rounded = {name: float(f"{value:.6g}") for name, value in figures.items()}
-        path = self.folder / CURVE
-        with explained(path, "Writing"), path.open("a") as stream:
-            stream.write(json.dumps({**line, **rounded}) + "\n")
-
-    def _progress(self, figures: dict[str, float]) -> Progress:
-        share, message = self.budget.share, f"Training, step {self.budget.step}"
-        return Progress(round(share * 1000), 1000, message, self.budget.eta_s, figures)
-
-    def _save_sometimes(self) -> None:
-        if self.budget.seconds - self.saved_at >= _SAVE_SECONDS:
-            self.save_state()
 
     def save_state(self) -> None:
         """Write the file to resume from."""
@@ -234,7 +228,7 @@ def fitting(edge: int) -> int:
 
 
 def about(samples: TrainingSet, params: TrainParams, settings: Preprocessing) -> dict[str, Any]:
-    """Tell what must be the same for a run to be resumed."""
+    """Return what must be the same for a run to be resumed."""
     return {
         **params.model_dump(mode="json", exclude=_UNFIXED),
         "slices": list(samples.slices),
@@ -244,7 +238,7 @@ def about(samples: TrainingSet, params: TrainParams, settings: Preprocessing) ->
 
 
 def facts(result: TrainResult) -> dict[str, Any]:
-    """Tell what a training came to, as its model's record does."""
+    """Return the outcome of a training as the record of its model holds it."""
     return {
         "steps": result.steps,
         "minutes": round(result.minutes, 2),
@@ -258,11 +252,12 @@ def _judgements(share: float) -> int:
     """Count the judgements that are due at this share of the budget."""
     if share < _FIRST_JUDGEMENT:
         return 0
+    # The small number keeps rounding from putting off the last one.
     return 1 + int((share - _FIRST_JUDGEMENT) / (1 - _FIRST_JUDGEMENT) * (_JUDGEMENTS - 1) + 1e-9)
 
 
 def _curve(path: Path, last: int) -> list[str]:
-    """Lines of the loss curve up to step `last`; a line that a killed process tore off is lost."""
+    """Return the loss curve up to step `last`, without a line that a killed process tore off."""
     kept: list[str] = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
@@ -292,7 +287,7 @@ def check_samples(samples: TrainingSet, params: TrainParams) -> None:
 def settings_of(
     samples: TrainingSet, params: TrainParams, start: Preprocessing | None
 ) -> Preprocessing:
-    """Preprocessing of the new model; colours as in the one it starts from."""
+    """Return the preprocessing of the new model; colours as in the one it starts from."""
     seen = survey(samples, params.classes)
     changes = {
         "low": seen.low,
