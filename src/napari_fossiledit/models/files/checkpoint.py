@@ -1,4 +1,4 @@
-"""Models on disk: ``weights.safetensors`` and ``model.json``; nothing is ever unpickled blindly."""
+"""Read and write the content of a model's files: ``weights.safetensors`` and ``model.json``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Weights = Mapping[str, Tensor]
 
 
 class ModelRecord(BaseModel):
-    """What ``model.json`` tells: all but the weights.
+    """Content of ``model.json``: all but the weights.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class ModelRecord(BaseModel):
 def to_bytes(
     segmenter: Segmenter, *, half: bool = False, training: dict[str, Any] | None = None
 ) -> tuple[bytes, ModelRecord]:
-    """Turn a model into the content of its two files.
+    """Return a model as the content of its two files.
 
     Parameters
     ----------
@@ -63,27 +63,22 @@ def to_bytes(
         that of the model as it will be read again.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in segmenter.weights().items()}
+    model_hash = segmenter.model_hash if not half else ""
     if half:
-        state = {k: v.half() if _halvable(v) else v for k, v in state.items()}
-    kept = _rebuilt(segmenter, state) if half else segmenter
+        state = {
+            k: v.half() if v.is_floating_point() and v.ndim >= 2 else v for k, v in state.items()
+        }
+        network = MaskRcnn(segmenter.spec)
+        network.load_state_dict(state)
+        model_hash = MaskRcnnSegmenter(network, segmenter.preprocessing).model_hash
     record = ModelRecord(
         network=segmenter.spec,
         preprocessing=segmenter.preprocessing,
         half=half,
-        model_hash=kept.model_hash,
+        model_hash=model_hash,
         training=training or {},
     )
     return save_tensors(state), record
-
-
-def _halvable(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.ndim >= 2
-
-
-def _rebuilt(segmenter: Segmenter, state: Weights) -> Segmenter:
-    network = MaskRcnn(segmenter.spec)
-    network.load_state_dict(dict(state))
-    return MaskRcnnSegmenter(network, segmenter.preprocessing)
 
 
 def from_bytes(
@@ -115,7 +110,7 @@ def from_bytes(
 
 
 def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
-    """Read safetensors bytes, or say that the file is broken."""
+    """Read safetensors bytes; raise `FossilError` where the file is broken."""
     try:
         return load_tensors(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -135,41 +130,38 @@ def fill(network: nn.Module, weights: Weights, where: str) -> None:
     FossilError
         Naming the first layer that is missing, unknown, of another shape or not finite.
     """
-    wanted = network.state_dict()
-    _check_names(set(wanted), set(weights), where)
-    for name, tensor in wanted.items():
+    own = network.state_dict()
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if missing or unknown:
+        lacks = f"lacks layer {min(missing)}" if missing else ""
+        raise FossilError(
+            f"{where} {lacks or f'has an unknown layer {min(unknown)}'}",
+            expected=f"{len(own)} layers of this architecture",
+            found=f"{len(weights)} layers, {len(missing)} of the expected ones missing"
+            if missing
+            else f"{len(unknown)} unknown ones",
+            advice=_OTHER,
+        )
+    for name, tensor in own.items():
         check_tensor(name, weights[name], tensor, where)
     network.load_state_dict(dict(weights))
 
 
-def _check_names(wanted: set[str], found: set[str], where: str) -> None:
-    for missing, what in ((wanted - found, "lacks"), (found - wanted, "has an unknown")):
-        if missing:
-            raise FossilError(
-                f"{where} {what} layer {min(missing)}",
-                expected=f"{len(wanted)} layers of this architecture",
-                found=f"{len(found)} layers, {len(missing)} of them {what.split()[0]}ing"
-                if what == "lacks"
-                else f"{len(missing)} unknown ones",
-                advice=_OTHER,
-            )
-
-
-def check_tensor(name: str, found: Tensor, wanted: Tensor, where: str) -> None:
-    """Raise `FossilError` where a weight has another shape or is not finite."""
-    if found.shape != wanted.shape:
+def check_tensor(name: str, tensor: Tensor, own: Tensor, where: str) -> None:
+    """Raise `FossilError` where a weight has another shape than the network's or is not finite."""
+    if tensor.shape != own.shape:
         raise FossilError(
             f"{name} in {where} has the wrong shape",
-            expected=tuple(wanted.shape),
-            found=tuple(found.shape),
+            expected=tuple(own.shape),
+            found=tuple(tensor.shape),
             advice="The file belongs to another architecture or number of classes.",
         )
-    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
-        bad = int((~torch.isfinite(found)).sum())
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
         raise FossilError(
             f"{name} in {where} is damaged",
             expected="finite numbers",
-            found=f"{bad} of {found.numel()} are NaN or infinite",
+            found=f"{bad} of {tensor.numel()} are NaN or infinite",
             advice=_OTHER,
         )
 
@@ -182,20 +174,6 @@ def parse_record(data: Any, where: str) -> ModelRecord:
     FossilError
         Where the architecture is unknown, the format newer, or a field missing or wrong.
     """
-    _check_kind(data, where)
-    try:
-        return ModelRecord.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise FossilError(
-            f"{where} is not the record of a model",
-            expected="fields as this program writes them",
-            found=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}",
-            advice=_OTHER,
-        ) from error
-
-
-def _check_kind(data: Any, where: str) -> None:
     record = data if isinstance(data, dict) else {}
     version = record.get("format_version", FORMAT)
     if isinstance(version, int) and version > FORMAT:
@@ -215,3 +193,13 @@ def _check_kind(data: Any, where: str) -> None:
             found=name,
             advice="Update napari-fossiledit, or choose another model.",
         )
+    try:
+        return ModelRecord.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FossilError(
+            f"{where} is not the record of a model",
+            expected="fields as this program writes them",
+            found=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}",
+            advice=_OTHER,
+        ) from error

@@ -1,4 +1,4 @@
-"""Where models lie on disk: names of their files, and the models that come with the package.
+"""Places of models on disk: names of their files, and the models that come with the package.
 
 Imports no torch, so that a list of models costs nothing.
 """
@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parent / "weights"
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Names of the models that come with the package."""
+    """Return the names of the models that come with the package."""
     if not SHIPPED.is_dir():
         return ()
     return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / RECORD).is_file()))

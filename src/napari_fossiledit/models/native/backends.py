@@ -1,4 +1,4 @@
-"""What computes a model: this program's own network, or detectron2 where a user has it.
+"""Choose what computes a model: our own network, or detectron2 where a user has it.
 
 Nothing of detectron2 is imported to find out whether it is there, and torch is imported only by
 what computes.
@@ -23,14 +23,14 @@ HOW_TO_INSTALL = (
 
 
 def has_detectron2() -> bool:
-    """Tell whether detectron2 is installed, without importing it."""
+    """Return whether detectron2 is installed, without importing it."""
     spec = find_spec(LIBRARY)
     # A mere folder of that name is no package.
     return spec is not None and spec.origin is not None
 
 
 def require_backend(backend: Backend, architecture: Architecture | None = None) -> None:
-    """Refuse a backend that is not installed or does not have the network.
+    """Check that a backend is installed and has the network.
 
     Raises
     ------

@@ -81,8 +81,8 @@ class NativeNetwork(Network):
     @property
     def outputs(self) -> dict[str, nn.Conv2d]:
         """The four 3 x 3 output convolutions of the pyramid by our names, finest first."""
-        found = {name: self.model.get_submodule(path) for name, path in self._outputs.items()}
-        return cast("dict[str, nn.Conv2d]", found)
+        layers = {name: self.model.get_submodule(path) for name, path in self._outputs.items()}
+        return cast("dict[str, nn.Conv2d]", layers)
 
     def imported(self) -> Imported:
         """Read the weights as from a checkpoint of detectron2."""
@@ -90,7 +90,7 @@ class NativeNetwork(Network):
         return import_checkpoint(Checkpoint(state, self._ours, _WHERE))
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
-        """Weights by the names of our own network, so that hashes and files are the same."""
+        """Return weights by the names of our own network: hashes and files stay the same."""
         return dict(self.imported().weights)
 
     def detect(
@@ -117,19 +117,19 @@ class NativeNetwork(Network):
         predictor.test_score_thresh, predictor.test_topk_per_image = limits.floor, limits.count
         features = self.backbone(image)
         proposals, _ = model.proposal_generator(images, features, None)
-        (found,), _ = model.roi_heads(images, features, proposals, None)
+        (instances,), _ = model.roi_heads(images, features, proposals, None)
         return {
-            "boxes": found.pred_boxes.tensor,
-            "scores": found.scores,
-            "labels": found.pred_classes + 1,
-            "masks": found.pred_masks[:, 0],
+            "boxes": instances.pred_boxes.tensor,
+            "scores": instances.scores,
+            "labels": instances.pred_classes + 1,
+            "masks": instances.pred_masks[:, 0],
         }
 
 
 def _without(
     left_out: list[int], _: nn.Module, __: Any, output: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Give the probability of classes that are left out to the background, the last score."""
+    """Add the probability of classes that are left out to the background, the last score."""
     scores, deltas = output
     gone = torch.tensor(left_out, device=scores.device)
     background = torch.tensor([scores.shape[1] - 1], device=scores.device)
@@ -152,7 +152,7 @@ def build_native(config: Config) -> nn.Module:
 
 
 def native_config(config: Config) -> Any:
-    """Turn a flat configuration into detectron2's own."""
+    """Return a flat configuration as detectron2's own."""
     with importing():
         from detectron2.config import get_cfg
     made = get_cfg()
@@ -163,11 +163,9 @@ def native_config(config: Config) -> Any:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Say in words where an import of detectron2 fails; only imports belong inside.
-
-    Its code runs then, and ends with any kind of error where it is older than numpy, torch or
-    Pillow: names that those have removed, not only libraries that are missing.
-    """
+    """Raise `FossilError` where an import of detectron2 fails; only imports belong inside."""
+    # Its code runs when it is imported, and ends with any kind of error where it is older than
+    # numpy, torch or Pillow: names that those have removed, not only libraries that are missing.
     # Removed from Pillow 10, and read by detectron2 0.6 when it is imported.
     if not hasattr(Pillow, "LINEAR"):
         vars(Pillow)["LINEAR"] = Pillow.Resampling.BILINEAR

@@ -1,4 +1,4 @@
-"""Training with detectron2's own trainer: its losses, its sampling, its optimiser.
+"""Train with detectron2's own trainer: its losses, its sampling, its optimiser.
 
 Slices, crops and the judged part are those of our own training, so that the two can be compared.
 detectron2 knows no ignored ground: there the crop is filled with the mean colour, in which nothing
@@ -84,13 +84,6 @@ def train_native(
     """
     require_backend(Backend.DETECTRON2, params.architecture)
     check_samples(samples, params)
-    _require_no_state(folder)
-    job.check("The training")
-    run = _Run(samples, params, folder, job)
-    return run.finish(run.go())
-
-
-def _require_no_state(folder: Path) -> None:
     if (folder / STATE).is_file():
         raise FossilError(
             f"{folder} holds a training that the backend twin began",
@@ -98,6 +91,9 @@ def _require_no_state(folder: Path) -> None:
             found=STATE,
             advice="Go on with --backend twin, or choose another name.",
         )
+    job.check("The training")
+    run = _Run(samples, params, folder, job)
+    return run.finish(run.go())
 
 
 class _Run:
@@ -129,7 +125,7 @@ class _Run:
             (folder / CURVE).write_text("")
 
     def go(self) -> str:
-        """Step until the budget is used up or the user stops; tell which."""
+        """Step until the budget is used up or the user stops; return which."""
         try:
             trainer(self.network.model, self, self.params).train(0, self.params.max_steps)
         except _Stopped as stopped:
@@ -144,14 +140,14 @@ class _Run:
         return "steps"
 
     def before_step(self) -> None:
-        """Stop where the user or the clock says so."""
+        """Stop where the user asks to or the time is used up."""
         if self.job.cancelled():
             raise _Stopped("cancelled")
         if self.budget.share >= 1:
             raise _Stopped("time")
 
     def after_step(self, latest: Mapping[str, float]) -> None:
-        """Tell and note the figures of a step."""
+        """Report and write down the figures of a step."""
         self.budget.step += 1
         losses = {name: value for name, value in latest.items() if name.startswith("loss")}
         figures = {"loss": latest["total_loss"], **losses, "rate": latest["lr"]}
@@ -164,7 +160,7 @@ class _Run:
         self.job.on_progress(Progress(done, 1000, message, self.budget.eta_s, figures))
 
     def rate(self, _: int) -> float:
-        """Share of the learning rate, as in our own training."""
+        """Return the share of the learning rate, as in our own training."""
         return one_cycle(self.budget.share)
 
     def example(self, item: Mapping[str, int]) -> Mapped:
@@ -187,7 +183,7 @@ class _Run:
 
 
 def mapped(cut: Cut, target: Target, settings: Preprocessing) -> Mapped:
-    """Turn a crop into an item of detectron2's batches: raw colours, boxes, classes, bit masks."""
+    """Return a crop as an item of detectron2's batches: raw colours, boxes, classes, bit masks."""
     from detectron2.structures import BitMasks, Boxes, Instances
 
     ordered = cut.rgb[..., ::-1] if settings.bgr else cut.rgb
@@ -201,12 +197,23 @@ def mapped(cut: Cut, target: Target, settings: Preprocessing) -> Mapped:
 
 
 def trainer(model: nn.Module, run: _Run, params: TrainParams) -> Any:
-    """Make detectron2's trainer of a model, with hooks for its rate, the report and the stop."""
+    """Build detectron2's trainer of a model, with hooks for its rate, the report and the stop."""
     with importing():
         from detectron2.data import build_detection_train_loader
         from detectron2.data.samplers import TrainingSampler
-        from detectron2.engine import SimpleTrainer, hooks
+        from detectron2.engine import HookBase, SimpleTrainer, hooks
         from detectron2.solver import build_optimizer
+
+    class Steps(HookBase):  # type: ignore[misc]  # detectron2 is untyped
+        """Reports each step to the run, and stops where it wants to."""
+
+        def before_step(self) -> None:
+            run.before_step()
+
+        def after_step(self) -> None:
+            latest = self.trainer.storage.latest()
+            run.after_step({name: float(value) for name, (value, _) in latest.items()})
+
     loader = build_detection_train_loader(
         [{"image_id": n} for n in range(run.count)],
         mapper=run.example,
@@ -217,24 +224,5 @@ def trainer(model: nn.Module, run: _Run, params: TrainParams) -> Any:
     optimizer = build_optimizer(native_config({"SOLVER.BASE_LR": params.learning_rate}), model)
     made = SimpleTrainer(model, loader, optimizer)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, run.rate)
-    made.register_hooks([hooks.LRScheduler(optimizer, schedule), _hook(run)])
+    made.register_hooks([hooks.LRScheduler(optimizer, schedule), Steps()])
     return made
-
-
-def _hook(run: _Run) -> Any:
-    """Make the hook that asks a run whether to go on, and tells it what a step gave."""
-    from detectron2.engine import HookBase
-
-    class Told(HookBase):  # type: ignore[misc]  # detectron2 is untyped
-        """Tells the run what its trainer does."""
-
-        def before_step(self) -> None:
-            """Stop where the run wants it."""
-            run.before_step()
-
-        def after_step(self) -> None:
-            """Hand on the figures of the step."""
-            latest = self.trainer.storage.latest()
-            run.after_step({name: float(value) for name, (value, _) in latest.items()})
-
-    return Told()
