@@ -60,14 +60,14 @@ class Camera:
 
 
 def picture_docks(session: Session, camera: Camera) -> None:
-    """Every dock, and every page of the dock Segment."""
+    """Every dock, and every tab of the dock Segment."""
     for title in DOCKS:
         dock = show_dock(session, title)
         camera.shoot(title.lower().replace(" ", "-"))
         if isinstance(dock, SegmentDock):
-            for page in range(dock.pages.count()):
-                dock.pages.setCurrentIndex(page)
-                camera.shoot(f"segment-{dock.pages.tabText(page).lower()}")
+            for tab in range(dock.tabs.count()):
+                dock.tabs.setCurrentIndex(tab)
+                camera.shoot(f"segment-{dock.tabs.tabText(tab).lower()}")
 
 
 def picture_reef(session: Session, camera: Camera, source: str) -> None:

@@ -102,6 +102,7 @@ def test_descriptions_are_tooltips_and_enumerations_combo_boxes(qtbot):
     assert isinstance(box, QComboBox)
     assert box.count() == 2
     assert form.rows["name"].native.placeholderText() == "e.g. first"
+    assert form.rows["flag"].native.text() == ""
 
 
 def test_what_is_wrong_is_told_at_the_field(qtbot):

@@ -39,8 +39,8 @@ def test_a_checkpoint_is_imported_in_a_process_with_the_settings_of_the_form(
     assert calls.in_process == [True]
     assert (project, file) == (session.current.path, Path("/far/model_final.pth"))
     assert (params.name, params.classes, params.scale) == ("theirs", "archaeocyathid,-", 0)
-    assert "Imported theirs" in dock.models.told.text()
-    assert "The classes are assumed." in dock.models.told.text()
+    assert "Imported theirs" in dock.models.outcome.text()
+    assert "The classes are assumed." in dock.models.outcome.text()
 
 
 def test_the_chosen_model_is_exported_into_a_folder_of_its_own(session, made, calls, monkeypatch):

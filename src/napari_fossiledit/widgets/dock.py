@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
+from superqt import QCollapsible, QLabeledDoubleSlider
 
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common.job_panel import JobPanel
@@ -147,6 +147,16 @@ def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
     made.setContentsMargins(0, 0, 0, 0)
     box.addWidget(inside)
     column.addWidget(box)
+    return made
+
+
+def slider(value: float, tip: str) -> QLabeledDoubleSlider:
+    """Return a slider from 0 to 1."""
+    made = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    made.setRange(0, 1)
+    made.setDecimals(2)
+    made.setValue(value)
+    made.setToolTip(tip)
     return made
 
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -201,6 +202,9 @@ def _make_input(
     made = create_widget(value=value, annotation=kind, name=name, label=label, options=options)
     if not isinstance(made, ValueWidget):
         raise TypeError(f"{name} has no input for {kind}")
+    if isinstance(made.native, QCheckBox):
+        # The label stands before the box, as before all other inputs; magicgui repeats it behind.
+        made.native.setText("")
     if isinstance(made.native, QLineEdit):
         # What follows "e.g." or "empty:" in the description is shown while the field is empty.
         text = field.description or ""

@@ -1,4 +1,4 @@
-"""The page *Correct* of the dock *Segment*."""
+"""The tab *Correct* of the dock *Segment*."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from napari_fossiledit.widgets.segment.score_picker import ScorePicker
 from napari_fossiledit.workflows.annotate.files import fill_labels, trace_slice
 
 HELP = (
-    "Take over what is right, paint what is missing. Painting is saved at once; Ctrl+Z takes "
-    "strokes back. Then mark the slice as traced: it can be trained on and judged by."
+    "Copy the predictions that are right into the labels and paint what is missing. Painting is "
+    "saved at once; Ctrl+Z undoes strokes. Then mark the slice as traced, so that models can be "
+    "trained and judged on it."
 )
 
 
-class CorrectPage(QWidget):
-    """Turn predictions into labels, correct them, and make annotations of them."""
+class CorrectTab(QWidget):
+    """Copy predictions into the labels, correct them, and make annotations of them."""
 
     def __init__(self, session: Session, jobs: JobPanel, picker: ScorePicker) -> None:
         super().__init__()
@@ -33,44 +34,33 @@ class CorrectPage(QWidget):
         self.classes.setAccessibleName("Class")
         self.classes.currentTextChanged.connect(self._on_class)
         session.trace_requested.connect(self._on_trace_key)
+        form = QFormLayout()
+        form.addRow("Class", self.classes)
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
-        self._build_filling(column)
-        self._build_painting(column)
-        column.addWidget(
-            button(
-                "Slice is traced",
-                "Make annotations of this slice's labels: every fossil of it is now traced.",
-                self.trace,
-                shortcut="Shift-T",
-            )
-        )
-        column.addStretch(1)
-
-    def _build_filling(self, column: QVBoxLayout) -> None:
         column.addWidget(
             beside(
                 button(
                     "Take over this slice",
-                    "Copy what is shown on this slice, above the score, into the labels.",
+                    "Copy the instances that are shown on this slice into the labels.",
                     lambda: self.fill(str(self.session.slice)),
                 ),
                 button(
                     "... all slices",
-                    "Copy predictions above the score on all slices that hold no labels yet.",
+                    "Copy the predictions of at least this score on all slices without labels.",
                     lambda: self.fill("all"),
                 ),
             )
         )
-
-    def _build_painting(self, column: QVBoxLayout) -> None:
-        form = QFormLayout()
-        form.addRow("Class", self.classes)
         column.addLayout(form)
         column.addWidget(
             beside(
                 button("New instance", "Paint a fossil.", self.new_instance, shortcut="M"),
-                button("Edit labels", "Choose the layer of the labels.", self._edit),
+                button(
+                    "Edit labels",
+                    "Select the layer of the labels.",
+                    lambda: correcting.edit(self.session),
+                ),
             )
         )
         column.addWidget(
@@ -82,9 +72,22 @@ class CorrectPage(QWidget):
                     self._delete_selected,
                     shortcut="Shift-D",
                 ),
-                button("Undo taking over", "Bring back the labels before.", self._undo_fill),
+                button(
+                    "Undo taking over",
+                    "Restore the labels as they were before predictions were copied.",
+                    self._undo_fill,
+                ),
             )
         )
+        column.addWidget(
+            button(
+                "Slice is traced",
+                "Make annotations of this slice's labels: every fossil of it is now traced.",
+                self.trace,
+                shortcut="Shift-T",
+            )
+        )
+        column.addStretch(1)
 
     def refresh(self) -> None:
         """Offer the classes of the project that is open now."""
@@ -103,7 +106,7 @@ class CorrectPage(QWidget):
     # ---------------------------------------------------------------- actions
 
     def new_instance(self) -> None:
-        """Ready the brush for a fossil that no label holds yet."""
+        """Select the brush with a new label, for a fossil that is not painted yet."""
         correcting.new_instance(self.session)
 
     def fill(self, slices: str) -> None:
@@ -117,14 +120,15 @@ class CorrectPage(QWidget):
             slices=slices,
             class_name=self.picker.class_name,
             score=self.picker.score,
+            # One slice is replaced as the user sees it; on all slices no labels may get lost.
             overwrite=slices != "all",
         )
-        self._run("Taking over", fill_labels, params, self._filled)
+        self._run("Taking over", fill_labels, params, self._on_filled)
 
     def trace(self) -> None:
         """Make annotations of the labels of the shown slice."""
         params = TraceParams(slices=str(self.session.slice))
-        self._run("Keeping the slice", trace_slice, params, self._traced)
+        self._run("Keeping the slice", trace_slice, params, self._on_traced)
 
     def _run(
         self,
@@ -133,17 +137,12 @@ class CorrectPage(QWidget):
         params: FillParams | TraceParams,
         then: Callable[[object], None],
     ) -> None:
+        # A thread is enough: this touches no torch.
         path = self.session.writable.path
-        self.jobs.start(
-            title,
-            function,
-            path,
-            params,
-            in_process=False,
-            then=self.session.while_open(then),
-        )
+        then = self.session.while_open(then)
+        self.jobs.start(title, function, path, params, in_process=False, then=then)
 
-    def _filled(self, result: object) -> None:
+    def _on_filled(self, result: object) -> None:
         correcting.reload(self.session)
         correcting.edit(self.session)
         layer = self.picker.layer
@@ -151,12 +150,9 @@ class CorrectPage(QWidget):
             layer.visible = False
         show_done(summary_text("Taken over", result))
 
-    def _traced(self, result: object) -> None:
+    def _on_traced(self, result: object) -> None:
         show_done(summary_text("Traced", result))
         self.session.annotations_changed.emit()
-
-    def _edit(self) -> None:
-        correcting.edit(self.session)
 
     def _delete_selected(self) -> None:
         correcting.delete(self.session, int(correcting.edit(self.session).selected_label))
@@ -164,4 +160,4 @@ class CorrectPage(QWidget):
     def _undo_fill(self) -> None:
         slices = self.session.writable.labels.undo_last()
         correcting.reload(self.session)
-        show_done(f"Brought back the labels of {len(slices)} slices.")
+        show_done(f"Restored the labels of {len(slices)} slices.")

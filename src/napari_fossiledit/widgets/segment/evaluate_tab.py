@@ -1,4 +1,4 @@
-"""The page *Evaluate* of the dock *Segment*."""
+"""The tab *Evaluate* of the dock *Segment*."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import evaluate
 
 
-class EvaluatePage(QWidget):
+class EvaluateTab(QWidget):
     """Compare a model's predictions with traced slices."""
 
     def __init__(self, session: Session, jobs: JobPanel) -> None:
@@ -30,26 +30,25 @@ class EvaluatePage(QWidget):
             choices={"model": model_choices(session)},
         )
         self.table = Table({"name": "Figure", "value": "Value"})
+        # The figures stay in the order in which the workflow gives them.
         self.table.setSortingEnabled(False)
         column = QVBoxLayout(self)
         column.addWidget(
-            note("Judge a model on traced slices it was not trained on; best on pinned ones.")
+            note("Judge a model on traced slices it was not trained on, best on pinned ones.")
         )
         column.addWidget(self.form)
-        self.start = button(
-            "Evaluate", "Compute precision, recall, IoU and what was missed.", self.evaluate
-        )
-        column.addWidget(self.start)
+        tip = "Compute precision, recall, overlap (IoU) and the number of missed fossils."
+        column.addWidget(button("Evaluate", tip, self.evaluate))
         column.addWidget(self.table)
         session.models_changed.connect(self.form.refresh)
 
     def refresh(self) -> None:
-        """Offer the models of the project that is open now, and forget the old figures."""
+        """Offer the models of the project that is open now, and empty the table."""
         self.form.refresh()
         self.table.show_rows([])
 
     def evaluate(self) -> None:
-        """Start evaluating in a process of its own, for predictions may be missing."""
+        """Start evaluating in a separate process: missing predictions are computed too."""
         project = self.session.current
         params = self.form.read()
         then = self.session.while_open(self._show)
@@ -62,7 +61,7 @@ class EvaluatePage(QWidget):
 
 
 def figures(summary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten a summary: one name and value for each figure, lists left out.
+    """Flatten a summary into one name and value for each figure; lists are left out.
 
     Examples
     --------

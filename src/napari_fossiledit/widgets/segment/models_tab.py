@@ -1,8 +1,7 @@
-"""The page *Models* of the dock *Segment*: checkpoints in and out."""
+"""The tab *Models* of the dock *Segment*: checkpoints in and out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,10 @@ HELP = (
     "Checkpoints of detectron2 (Mask R-CNN with a feature pyramid) become models of this project,"
     " and models and edits become such checkpoints. detectron2 need not be installed."
 )
-_KINDS = "Checkpoints (*.pth *.pkl);;All files (*)"
-_DONE = {"Importing": "Imported", "Exporting": "Exported"}
+_FILE_TYPES = "Checkpoints (*.pth *.pkl);;All files (*)"
 
 
-class ModelsPage(QWidget):
+class ModelsTab(QWidget):
     """Import a checkpoint as a model; export a model or edit as a checkpoint."""
 
     def __init__(self, session: Session, jobs: JobPanel) -> None:
@@ -38,19 +36,10 @@ class ModelsPage(QWidget):
         self.model = QComboBox()
         self.model.setToolTip("Model or edit to export; lite has no counterpart in detectron2.")
         self.model.setAccessibleName("Model to export")
-        self.told = note("")
-        self._lay_out()
-        session.models_changed.connect(self._offer)
-
-    def _lay_out(self) -> None:
+        self.outcome = note("")
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
-        self._lay_out_import(section(column, "Import"))
-        self._lay_out_export(section(column, "Export"))
-        column.addWidget(self.told)
-        column.addStretch(1)
-
-    def _lay_out_import(self, inside: QVBoxLayout) -> None:
+        inside = section(column, "Import")
         inside.addWidget(self.importing)
         inside.addWidget(
             button(
@@ -59,8 +48,7 @@ class ModelsPage(QWidget):
                 self.bring_in,
             )
         )
-
-    def _lay_out_export(self, inside: QVBoxLayout) -> None:
+        inside = section(column, "Export")
         form = QFormLayout()
         form.addRow("Model", self.model)
         inside.addLayout(form)
@@ -72,47 +60,49 @@ class ModelsPage(QWidget):
                 self.take_out,
             )
         )
+        column.addWidget(self.outcome)
+        column.addStretch(1)
+        session.models_changed.connect(self._offer_models)
 
     def refresh(self) -> None:
         """Offer the models of the project that is open now."""
-        self.told.setText("")
-        self._offer()
+        self.outcome.setText("")
+        self._offer_models()
 
-    def _offer(self) -> None:
+    def _offer_models(self) -> None:
         chosen = self.model.currentText()
         self.model.clear()
         self.model.addItems(model_choices(self.session)())
         self.model.setCurrentIndex(max(self.model.findText(chosen), 0))
 
     def bring_in(self) -> None:
-        """Let the user choose a checkpoint, and import it."""
+        """Ask for a checkpoint and import it."""
         project = self.session.writable
         params = self.importing.read()
-        chosen = ask_path(self, Pick.OPEN_FILE, "Import a model file", "", _KINDS)
+        chosen = ask_path(self, Pick.OPEN_FILE, "Import a model file", "", _FILE_TYPES)
         if chosen:
-            self._start("Importing", import_model, project.path, Path(chosen), params)
+            self.outcome.setText("")
+            then = self.session.while_open(lambda result: self._show("Imported", result))
+            self.jobs.start(
+                "Importing", import_model, project.path, Path(chosen), params, then=then
+            )
 
     def take_out(self) -> None:
-        """Let the user choose where, and export the model."""
-        project, name, params = self.session.current, self.model.currentText(), self._cut()
+        """Ask for a folder and export the model into a new folder inside it."""
+        project, name = self.session.current, self.model.currentText()
+        if not name:
+            raise FossilError("No model is chosen", advice="Train or import one first.")
+        params = self.exporting.read()
         chosen = ask_path(self, Pick.FOLDER, f"Folder to put the model {name} into")
         if chosen:
+            self.outcome.setText("")
             out = Path(chosen) / f"{name}-detectron2"
-            self._start("Exporting", export_model, project.path, name, out, params)
+            then = self.session.while_open(lambda result: self._show("Exported", result))
+            self.jobs.start("Exporting", export_model, project.path, name, out, params, then=then)
 
-    def _cut(self) -> ExportModelParams:
-        if not self.model.currentText():
-            raise FossilError("No model is chosen", advice="Train or import one first.")
-        return self.exporting.read()
-
-    def _start(self, title: str, function: Callable[..., object], *args: object) -> None:
-        self.told.setText("")
-        then = self.session.while_open(lambda result: self._on_done(title, result))
-        self.jobs.start(title, function, *args, then=then)
-
-    def _on_done(self, title: str, result: Any) -> None:
-        """Tell what was assumed, which stays to be read."""
-        done = f"{_DONE[title]} {result.name}"
-        show_done(f"{done}.")
-        self.told.setText("<br>".join([f"<b>{done}</b> ({result.folder})", *result.notes]))
+    def _show(self, what: str, result: Any) -> None:
+        show_done(f"{what} {result.name}.")
+        # What was assumed about a checkpoint stays to be read after the message is gone.
+        done = f"<b>{what} {result.name}</b> ({result.folder})"
+        self.outcome.setText("<br>".join([done, *result.notes]))
         self.session.models_changed.emit()

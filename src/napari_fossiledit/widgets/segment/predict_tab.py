@@ -1,4 +1,4 @@
-"""The page *Predict* of the dock *Segment*."""
+"""The tab *Predict* of the dock *Segment*."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import (
-    FIELD,
-    model_choices,
-    only_installed_backends,
-)
+from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import predict
 
+HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
+_SHOWN = ("model", "slices")
+_LABELS = {
+    "tiles": "Divide into tiles",
+    "max_detections": "Most detections",
+    "score_floor": "Lowest score kept",
+    "neighbour_weight": "Weight of neighbours",
+    "neighbour_direction": "Neighbours",
+    "neighbour_score": "Score of neighbours",
+}
 
-class PredictPage(QWidget):
+
+class PredictTab(QWidget):
     """Find fossils with a model on one slice, some slices or all.
 
     Signals
@@ -38,29 +45,32 @@ class PredictPage(QWidget):
         self.session, self.jobs = session, jobs
         self.form = ParamsForm(
             PredictParams,
-            advanced=(
-                *("tiles", "max_detections", "score_floor", "device", FIELD, "engine"),
-                *("neighbour_weight", "neighbour_direction", "neighbour_score"),
-            ),
+            advanced=[name for name in PredictParams.model_fields if name not in _SHOWN],
             choices={"model": model_choices(session)},
+            labels=_LABELS,
         )
         only_installed_backends(self.form)
+        fill = self.form.fill
         column = QVBoxLayout(self)
-        column.addWidget(
-            note("Find fossils with a model. Slices that are done already are not computed again.")
-        )
+        column.addWidget(note(HELP))
         column.addWidget(self.form)
         column.addWidget(
             beside(
-                button("This slice", "Predict the slice on show only.", self._this),
-                button("Traced slices", "Predict what can be evaluated.", self._traced),
-                button("All", "Predict the whole stack.", self._all),
+                button(
+                    "This slice",
+                    "Predict only the slice that is shown.",
+                    lambda: fill(slices=str(session.slice)),
+                ),
+                button(
+                    "Traced slices",
+                    "Predict the slices on which a model can be judged.",
+                    lambda: fill(slices=format_slices(list(session.current.ledger.traced()))),
+                ),
+                button("All", "Predict the whole stack.", lambda: fill(slices="all")),
             )
         )
-        self.start = button(
-            "Predict", "Predict in the background; finished slices are kept.", self.predict
-        )
-        column.addWidget(self.start)
+        tip = "Predict in the background; finished slices are kept."
+        column.addWidget(button("Predict", tip, self.predict))
         column.addStretch(1)
         session.models_changed.connect(self.form.refresh)
 
@@ -68,19 +78,11 @@ class PredictPage(QWidget):
         """Offer the models of the project that is open now."""
         self.form.refresh()
 
-    def _this(self) -> None:
-        self.form.fill(slices=str(self.session.slice))
-
-    def _traced(self) -> None:
-        self.form.fill(slices=format_slices(list(self.session.current.ledger.traced())))
-
-    def _all(self) -> None:
-        self.form.fill(slices="all")
-
     def predict(self) -> None:
-        """Start predicting in a process of its own."""
+        """Start predicting in a separate process."""
         project = self.session.writable
         params = self.form.read()
+        # The workflow reads the slices too: here a typing error is reported without a process.
         parse_slices(params.slices, project.shape[0])
         then = self.session.while_open(self._on_done)
         self.jobs.start("Predicting", predict.run, project.path, params, then=then)

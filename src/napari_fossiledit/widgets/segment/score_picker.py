@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from napari.layers import Labels
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
-from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_fossiledit.project import Source
 from napari_fossiledit.widgets.canvas.layers import (
@@ -18,7 +18,7 @@ from napari_fossiledit.widgets.canvas.layers import (
 )
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import note
+from napari_fossiledit.widgets.dock import note, slider
 from napari_fossiledit.workflows.shared.sources import shown_sources
 
 _NOTHING = "nothing"
@@ -26,7 +26,7 @@ _EVERY_CLASS = "every class"
 
 
 class ScorePicker(QWidget):
-    """A source and a score; owns the predictions' layer while it exists.
+    """A source, a class and a score; owns the predictions' layer while it exists.
 
     Signals
     -------
@@ -42,17 +42,14 @@ class ScorePicker(QWidget):
         self.sources = QComboBox()
         self.sources.setToolTip("Predictions or annotations to show over the photographs.")
         self.sources.setAccessibleName("Shown")
+        # Names of sources are long: the box must not widen the dock to the longest.
         self.sources.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.classes = QComboBox()
         self.classes.setToolTip("Class to show.")
         self.classes.setAccessibleName("Class to show")
-        self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, 1)
-        self.slider.setDecimals(2)
-        self.slider.setValue(0.5)
-        self.slider.setToolTip("Hide predictions the model is less sure of than this.")
+        self.slider = slider(0.5, "Hide predictions that the model is less sure of than this.")
         self.count = note("")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -60,15 +57,12 @@ class ScorePicker(QWidget):
         form.addRow("Class", self.classes)
         form.addRow("Score", self.slider)
         form.addRow(self.count)
-        self._connect()
-
-    def _connect(self) -> None:
         self.sources.currentIndexChanged.connect(self._on_source)
         self.classes.currentIndexChanged.connect(self._show)
         self.slider.valueChanged.connect(self._on_score)
-        self.session.slice_changed.connect(self._on_slice)
-        self.session.predictions_changed.connect(self.refresh)
-        self.session.annotations_changed.connect(self.refresh)
+        session.slice_changed.connect(self._on_slice)
+        session.predictions_changed.connect(self.refresh)
+        session.annotations_changed.connect(self.refresh)
 
     @property
     def source(self) -> str:
@@ -82,65 +76,55 @@ class ScorePicker(QWidget):
 
     @property
     def score(self) -> float:
-        """The score from which on predictions are shown."""
+        """The lowest score of the predictions that are shown."""
         return float(self.slider.value())
 
     @property
     def layer(self) -> Labels | None:
-        """The layer of the shown source, where the user has not closed it."""
-        found = find(self.session.viewer, Role.PREDICTIONS)
-        return found if isinstance(found, Labels) else None
+        """The layer of the shown source, None where the user closed it."""
+        layer = find(self.session.viewer, Role.PREDICTIONS)
+        return layer if isinstance(layer, Labels) else None
 
     def refresh(self) -> None:
-        """Ask the project again which sources there are, and show the same one if it is there."""
-        kept, project = self.source, self.session.project
+        """Read the sources of the project again; the same one stays shown where it still exists."""
+        shown, project = self.source, self.session.project
         names = shown_sources(project) if project is not None else []
-        self.sources.blockSignals(True)
-        self.sources.clear()
-        for name in names:
-            self.sources.addItem(Source.parse(name).title, name)
-        self.sources.addItem(_NOTHING, "")
-        self.sources.blockSignals(False)
-        if kept and kept in names and self.layer is not None:
-            self._reread(kept)
-        else:
-            self.pick(kept if kept in names else (names[0] if names else ""))
-
-    def _reread(self, source: str) -> None:
-        """Paint the same source again; the layer keeps the looks that the user gave it."""
-        self.sources.blockSignals(True)
-        self.sources.setCurrentIndex(self.sources.findData(source))
-        self.sources.blockSignals(False)
+        with signals_blocked(self.sources):
+            self.sources.clear()
+            for name in names:
+                self.sources.addItem(Source.parse(name).title, name)
+            self.sources.addItem(_NOTHING, "")
         layer = self.layer
-        if layer is not None:
-            prediction_array(layer).forget()
-            layer.refresh(extent=False)
-            self._on_slice(self.session.slice)
+        if layer is None or shown not in names:
+            self.pick(shown if shown in names else (names[0] if names else ""))
+            return
+        # The layer is painted again, not replaced: it keeps the looks that the user gave it.
+        with signals_blocked(self.sources):
+            self.sources.setCurrentIndex(self.sources.findData(shown))
+        prediction_array(layer).forget()
+        layer.refresh(extent=False)
+        self._on_slice(self.session.slice)
 
     def pick(self, source: str) -> None:
         """Show a source; its slices are read again."""
-        self.sources.blockSignals(True)
-        self.sources.setCurrentIndex(max(self.sources.findData(source), 0))
-        self.sources.blockSignals(False)
+        # Also where the source is the one that is shown: Qt would not signal that.
+        with signals_blocked(self.sources):
+            self.sources.setCurrentIndex(max(self.sources.findData(source), 0))
         self._on_source()
 
     def _on_source(self) -> None:
-        self._offer_classes()
-        self._show()
-        self.picked.emit(self.source)
-
-    def _offer_classes(self) -> None:
-        """Offer the classes of the source; the first class of the project is shown at first."""
+        """Offer the classes of the source and show it, the project's first class at first."""
         project = self.session.project
         names = project.ledger.classes(self.source) if project is not None else []
-        wanted = self.class_name or (project.settings.classes[0] if project is not None else "")
-        self.classes.blockSignals(True)
-        self.classes.clear()
-        self.classes.addItem(_EVERY_CLASS, "")
-        for name in names:
-            self.classes.addItem(name, name)
-        self.classes.setCurrentIndex(max(self.classes.findData(wanted), 0))
-        self.classes.blockSignals(False)
+        chosen = self.class_name or (project.settings.classes[0] if project is not None else "")
+        with signals_blocked(self.classes):
+            self.classes.clear()
+            self.classes.addItem(_EVERY_CLASS, "")
+            for name in names:
+                self.classes.addItem(name, name)
+            self.classes.setCurrentIndex(max(self.classes.findData(chosen), 0))
+        self._show()
+        self.picked.emit(self.source)
 
     def _show(self) -> None:
         with errors_shown():
@@ -155,25 +139,24 @@ class ScorePicker(QWidget):
         if layer is not None:
             prediction_array(layer).score = score
             layer.refresh(extent=False)
-            self._tell()
+            self._show_count()
 
     def _on_slice(self, _: int) -> None:
         layer = self.layer
         if layer is not None and self.session.project is not None:
             painted = prediction_array(layer).painted(self.session.slice)
             describe(layer, painted.instances)
-        self._tell()
+        self._show_count()
 
-    def _tell(self) -> None:
-        """Tell how many instances of the slice are shown, or why there are none."""
-        project, layer = self.session.project, self.layer
+    def _show_count(self) -> None:
+        """Write how many instances of the slice are shown, or why there are none."""
+        project, layer, z = self.session.project, self.layer, self.session.slice
         if project is None or layer is None:
-            self.count.setText("No predictions are shown. Make some with the page Predict.")
-            return
-        z = self.session.slice
-        if z not in project.ledger.done(self.source):
-            self.count.setText(f"Slice {z} has not been predicted yet.")
-            return
-        scores = [i.score for i in prediction_array(layer).painted(z).instances]
-        shown = sum(score >= self.score for score in scores)
-        self.count.setText(f"Slice {z}: {shown} of {len(scores)} instances shown.")
+            text = "No predictions are shown. Make some in the tab Predict."
+        elif z not in project.ledger.done(self.source):
+            text = f"Slice {z} has not been predicted yet."
+        else:
+            scores = [i.score for i in prediction_array(layer).painted(z).instances]
+            shown = sum(score >= self.score for score in scores)
+            text = f"Slice {z}: {shown} of {len(scores)} instances shown."
+        self.count.setText(text)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import napari
-from qtpy.QtWidgets import QTabWidget, QWidget
+from qtpy.QtWidgets import QTabWidget
 
 from napari_fossiledit.widgets.dock import Dock, section
-from napari_fossiledit.widgets.segment.correct_tab import CorrectPage
-from napari_fossiledit.widgets.segment.evaluate_tab import EvaluatePage
-from napari_fossiledit.widgets.segment.models_tab import ModelsPage
-from napari_fossiledit.widgets.segment.predict_tab import PredictPage
+from napari_fossiledit.widgets.segment.correct_tab import CorrectTab
+from napari_fossiledit.widgets.segment.evaluate_tab import EvaluateTab
+from napari_fossiledit.widgets.segment.models_tab import ModelsTab
+from napari_fossiledit.widgets.segment.predict_tab import PredictTab
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
-from napari_fossiledit.widgets.segment.train_tab import TrainPage
+from napari_fossiledit.widgets.segment.train_tab import TrainTab
 
 TITLE = "Segment"
 EMPTY = (
@@ -21,48 +21,45 @@ EMPTY = (
 
 
 class SegmentDock(Dock):
-    """Train, predict, look, evaluate, correct; models in and out."""
+    """Predict, correct, evaluate and train; models in and out."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
         self.picker = ScorePicker(self.session)
         section(self.column, "Shown over the stack").addWidget(self.picker)
-        self.predict = PredictPage(self.session, self.jobs)
-        self.correct = CorrectPage(self.session, self.jobs, self.picker)
-        self.evaluate = EvaluatePage(self.session, self.jobs)
-        self.train = TrainPage(self.session, self.jobs)
-        self.models = ModelsPage(self.session, self.jobs)
-        self.pages = QTabWidget()
-        self.pages.setDocumentMode(True)
-        for title, page in self._pages().items():
-            self.pages.addTab(page, title)
-        self.column.addWidget(self.pages)
-        self.predict.predicted.connect(self._on_predicted)
-        self.jobs.runner.stopped.connect(self._on_stopped)
-        self.session.annotations_changed.connect(self.train.refresh)
-        self._on_project()
-
-    def _pages(self) -> dict[str, QWidget]:
-        return {
+        self.predict = PredictTab(self.session, self.jobs)
+        self.correct = CorrectTab(self.session, self.jobs, self.picker)
+        self.evaluate = EvaluateTab(self.session, self.jobs)
+        self.train = TrainTab(self.session, self.jobs)
+        self.models = ModelsTab(self.session, self.jobs)
+        self.tab_of: dict[str, PredictTab | CorrectTab | EvaluateTab | TrainTab | ModelsTab] = {
             "Predict": self.predict,
             "Correct": self.correct,
             "Evaluate": self.evaluate,
             "Train": self.train,
             "Models": self.models,
         }
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        for title, tab in self.tab_of.items():
+            self.tabs.addTab(tab, title)
+        self.column.addWidget(self.tabs)
+        self.predict.predicted.connect(self._on_predicted)
+        self.jobs.runner.stopped.connect(self._on_stopped)
+        self.session.annotations_changed.connect(self.train.refresh)
+        self._on_project()
 
     def refresh(self) -> None:
         """Show the project that is open now."""
         self.picker.refresh()
-        for page in (self.predict, self.correct, self.evaluate, self.train, self.models):
-            page.refresh()
+        for tab in self.tab_of.values():
+            tab.refresh()
 
     def _on_predicted(self, source: str) -> None:
-        """Show what the model found."""
         self.picker.refresh()
         self.picker.pick(source)
 
     def _on_stopped(self) -> None:
-        """Also a cancelled job leaves finished slices."""
+        # A cancelled job, too, leaves finished slices that can be shown.
         if self.session.project is not None:
             self.session.predictions_changed.emit()

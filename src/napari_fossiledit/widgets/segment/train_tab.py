@@ -1,4 +1,4 @@
-"""The page *Train* of the dock *Segment*."""
+"""The tab *Train* of the dock *Segment*."""
 
 from __future__ import annotations
 
@@ -9,50 +9,41 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import FIELD, only_installed_backends
+from napari_fossiledit.widgets.common.model_choices import only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import train
 
-_ADVANCED = (
-    "classes",
-    "region",
-    "init",
-    "max_steps",
-    "scale",
-    "crop",
-    "batch",
-    "learning_rate",
-    "seed",
-    "device",
-    FIELD,
-)
+_SHOWN = ("name", "architecture", "slices", "validation", "max_minutes")
 
 
-class TrainPage(QWidget):
+class TrainTab(QWidget):
     """Train a model on the slices that are traced."""
 
     def __init__(self, session: Session, jobs: JobPanel) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self.form = only_installed_backends(ParamsForm(TrainParams, advanced=_ADVANCED))
+        advanced = [name for name in TrainParams.model_fields if name not in _SHOWN]
+        self.form = only_installed_backends(ParamsForm(TrainParams, advanced=advanced))
         column = QVBoxLayout(self)
         column.addWidget(
             note("Train a model on a few slices on which every fossil is traced; six are enough.")
         )
         column.addWidget(self.form)
         column.addWidget(
-            button("Use all traced slices", "Fill in the slices, without pinned ones.", self._fill)
+            button(
+                "Use all traced slices",
+                "Fill in all traced slices but the pinned ones, which only judge.",
+                lambda: self.form.fill(slices=self._traced()),
+            )
         )
-        self.start = button(
-            "Train", "Train in the background; cancel keeps the best model so far.", self.train
-        )
-        column.addWidget(self.start)
+        tip = "Train in the background; Cancel keeps the best model so far."
+        column.addWidget(button("Train", tip, self.train))
         column.addStretch(1)
 
     def refresh(self) -> None:
-        """Propose the traced slices of the project that is open now."""
+        """Fill in the traced slices of the project that is open now."""
         if self.session.project is not None and not self.form.rows["slices"].value:
             self.form.fill(slices=self._traced())
 
@@ -61,22 +52,19 @@ class TrainPage(QWidget):
         pinned = project.settings.pinned_slices
         return format_slices([z for z in project.ledger.traced() if z not in pinned])
 
-    def _fill(self) -> None:
-        self.form.fill(slices=self._traced())
-
     def train(self) -> None:
-        """Start training in a process of its own."""
+        """Start training in a separate process."""
         project = self.session.writable
         params = self.form.read()
         if not params.slices:
-            self.form.complain({"slices": "Name the traced slices to train on."})
+            self.form.complain({"slices": "Enter the traced slices to train on."})
             raise FossilError(
                 "There are no slices to train on",
                 advice='Trace slices, or import annotations in the dock "Stack".',
             )
-        self.jobs.start("Training", train.run, project.path, params, then=self._trained)
+        self.jobs.start("Training", train.run, project.path, params, then=self._on_done)
 
-    def _trained(self, result: object) -> None:
+    def _on_done(self, result: object) -> None:
         show_done(summary_text("Trained", result))
         show_notes(result)
         self.session.models_changed.emit()
