@@ -31,11 +31,10 @@ from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
-from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
-from napari_fossiledit.widgets.probe_edit.judged_table import judged_rows
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE, ProbeEditDock
 from napari_fossiledit.widgets.probe_edit.repair_tab import instance_at
+from napari_fossiledit.widgets.probe_edit.verdict import judged_rows
 from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
 
@@ -50,28 +49,6 @@ JUDGED = {
         for s in (0.5, 1.0)
     ],
 }
-
-
-class Calls:
-    """Takes the place of `JobPanel.start`: notes the workflow and hands over a result at once."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.made: list[tuple[str, tuple[Any, ...]]] = []
-        self.result: Any = SimpleNamespace(summary=dict)
-        monkeypatch.setattr(JobPanel, "start", self._start)
-
-    def _start(self, title, function, *args, in_process=True, then=None):
-        if getattr(function, "__self__", None).__class__ is WarmProcess:
-            function, *args = args
-        self.made.append((f"{function.__module__.rpartition('.')[2]}.{function.__name__}", args))
-        if then is not None:
-            then(self.result)
-        return True
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    return Calls(monkeypatch)
 
 
 @pytest.fixture
@@ -130,18 +107,18 @@ def test_without_a_project_the_dock_says_what_it_is_for(made):
     assert dock.minimumWidth() >= 320
 
 
-def test_the_pages_fit_into_the_dock(dock):
+def test_the_tabs_fit_into_the_dock(dock):
     bar_and_margins = 40
-    for title, page in dock._pages().items():
-        assert page.minimumSizeHint().width() <= dock.minimumWidth() - bar_and_margins, title
+    for title, tab in dock.tab_of.items():
+        assert tab.minimumSizeHint().width() <= dock.minimumWidth() - bar_and_margins, title
 
 
-def test_the_content_is_as_high_as_the_page_on_show(dock):
+def test_the_content_is_as_high_as_the_tab_on_show(dock):
     heights = {}
-    for page in (dock.history, dock.edit):
-        dock.pages.setCurrentWidget(page)
-        heights[page] = dock.pages.sizeHint().height()
-        assert [p for p in dock._pages().values() if not p.isHidden()] == [page]
+    for tab in (dock.history, dock.edit):
+        dock.tabs.setCurrentWidget(tab)
+        heights[tab] = dock.tabs.sizeHint().height()
+        assert [p for p in dock.tab_of.values() if not p.isHidden()] == [tab]
     assert heights[dock.edit] != heights[dock.history]
 
 
@@ -206,22 +183,22 @@ def test_a_turned_ellipse_becomes_a_polygon_of_the_same_area():
 
 
 def test_what_is_drawn_becomes_steps_with_a_fill_each(session, dock):
-    page, session_slice = dock.perturb, 2
+    tab, session_slice = dock.perturb, 2
     session.go_to(session_slice)
-    page.form.fill(preset=Preset.CUSTOM)
-    press(page, "Box")
+    tab.form.fill(preset=Preset.CUSTOM)
+    press(tab, "Box")
     layer = find(session.viewer, Role.REGIONS)
     layer.add_rectangles([rectangle(2, 5, 10, 10, 20)])
-    page.steps.add("class archaeocyathid", "blur 3")
-    page.steps.table.cellWidget(0, 1).setCurrentText("colour 1,2,3")
-    assert page.read().steps == "box 10:21,5:11 -> colour 1,2,3; class archaeocyathid -> blur 3"
+    tab.steps.add("class archaeocyathid", "blur 3")
+    tab.steps.table.cellWidget(0, 1).setCurrentText("colour 1,2,3")
+    assert tab.read().steps == "box 10:21,5:11 -> colour 1,2,3; class archaeocyathid -> blur 3"
     session.go_to(3)
-    assert page.read().steps == "class archaeocyathid -> blur 3"
+    assert tab.read().steps == "class archaeocyathid -> blur 3"
     session.go_to(2)
-    page.steps.table.selectRow(0)
-    press(page.steps, "Remove")
+    tab.steps.table.selectRow(0)
+    press(tab.steps, "Remove")
     assert layer.nshapes == 0
-    assert page.steps.table.rowCount() == 1
+    assert tab.steps.table.rowCount() == 1
 
 
 def test_words_of_a_region_can_be_corrected_in_the_table(session, dock):
@@ -244,34 +221,40 @@ def test_another_preset_takes_no_steps(session, dock):
 
 @pytest.mark.usefixtures("_no_process")
 def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(session, dock, qtbot):
-    page = dock.perturb
+    tab = dock.perturb
     session.go_to(2)
-    page.form.fill(preset=Preset.CUSTOM)
-    page.steps.add("box 0:30,0:20", "colour 1,2,3")
-    with qtbot.waitSignal(page.debounced.answered, timeout=20_000):
-        page.live.setChecked(True)
+    tab.form.fill(preset=Preset.CUSTOM)
+    tab.steps.add("box 0:30,0:20", "colour 1,2,3")
+    with qtbot.waitSignal(tab.debounced.answered, timeout=20_000):
+        tab.live.setChecked(True)
     layer = find(session.viewer, Role.PERTURBED)
     assert tuple(np.asarray(layer.data)[0, 10, 10]) == (1, 2, 3)
     assert tuple(np.asarray(layer.data)[0, 30, 50]) == (42, 42, 42)
     np.testing.assert_allclose(layer.translate, (1000, 0, 0))
     assert session.viewer.dims.nsteps[0] == 5
-    assert page.state.text().startswith("Slice 2: 25% of the pixels changed.")
-    page.where.setCurrentIndex(1)
+    assert tab.state.text().startswith("Slice 2: 25% of the pixels changed.")
+    tab.where.setCurrentIndex(1)
     assert layer.translate[2] >= 60 * 70
     session.preview_requested.emit()
     assert not layer.visible
-    page.live.setChecked(False)
+    tab.live.setChecked(False)
     assert find(session.viewer, Role.PERTURBED) is None
 
 
 @pytest.mark.usefixtures("_no_process")
 def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot):
-    page = dock.perturb
-    page.form.fill(preset=Preset.CUSTOM)
-    page.steps.add("box 100:120,0:10", "mud")
-    with qtbot.waitSignal(page.debounced.failed, timeout=20_000):
-        page.live.setChecked(True)
-    assert "has no pixel of slice" in page.state.text()
+    tab = dock.perturb
+    tab.form.fill(preset=Preset.CUSTOM)
+    tab.steps.add("box 100:120,0:10", "mud")
+    with qtbot.waitSignal(tab.debounced.failed, timeout=20_000):
+        tab.live.setChecked(True)
+    assert "has no pixel of slice" in tab.state.text()
+
+
+def test_a_perturbation_without_regions_says_how_to_add_one(dock):
+    dock.perturb.form.fill(preset=Preset.CUSTOM)
+    dock.perturb.live.setChecked(True)
+    assert "add one by name" in dock.perturb.state.text()
 
 
 def test_only_the_newest_wish_is_answered(qtbot):
@@ -379,20 +362,20 @@ def test_probing_tells_the_weakness_and_jumps_to_what_changed(session, dock, cal
         report=tmp_path / "index.html",
         summary=dict,
     )
-    page = dock.probe
+    tab = dock.probe
     dock.perturb.form.fill(class_name="archaeocyathid")
-    page.form.fill(slices="3")
-    press(page, "Probe")
+    tab.form.fill(slices="3")
+    press(tab, "Probe")
     (name, (path, params)) = calls.made[-1]
-    assert (name, path) == ("probe.run", session.current.path)
+    assert (name, path) == ("probe.run.run", session.current.path)
     assert (params.slices, params.presets, params.class_name) == ("3", "all", "archaeocyathid")
-    assert "Calcimicrobes" in page.weakness.text()
-    rows = page.table.rows.rows
+    assert "Calcimicrobes" in tab.weakness.text()
+    rows = tab.table.rows.rows
     assert [(r["kind"], r["sits_on"]) for r in rows] == [
         ("gained", "calcimicrobe"),
         ("lost", "no class"),
     ]
-    page.table.doubleClicked.emit(page.table.model().index(0, 0, QModelIndex()))
+    tab.table.doubleClicked.emit(tab.table.model().index(0, 0, QModelIndex()))
     assert session.slice == 3
     np.testing.assert_allclose(camera_of(session.viewer).center[-2:], (25 * 70, 45 * 70))
     layer = find(session.viewer, Role.AFTER)
@@ -407,37 +390,42 @@ def test_probing_tells_the_weakness_and_jumps_to_what_changed(session, dock, cal
 def test_editing_takes_the_perturbation_and_shows_what_came_of_it(
     session, dock, calls, monkeypatch
 ):
-    page = dock.edit
+    tab = dock.edit
     dock.perturb.form.fill(mud="10,20,30")
-    page.form.fill(slices="1", name="mine")
+    tab.form.fill(slices="1", name="mine")
     calls.result = SimpleNamespace(
         name="to-mud", verdict="Keep it.", page=Path("page.html"), summary=dict
     )
-    press(page, "Edit the model")
+    press(tab, "Edit the model")
     (name, (_, params)) = calls.made[-1]
-    assert (name, params.slices, params.mud, params.name) == ("edit.run", "1", "10,20,30", "mine")
-    assert page.plot.curves == (Curve("level 1", ((0, 1.0), (1, 0.5))),)
-    rows = {r["name"]: r for r in page.verdict.table.rows.rows}
+    assert (name, params.slices, params.mud, params.name) == (
+        "edit.run.run",
+        "1",
+        "10,20,30",
+        "mine",
+    )
+    assert tab.plot.curves == (Curve("level 1", ((0, 1.0), (1, 0.5))),)
+    rows = {r["name"]: r for r in tab.verdict.table.rows.rows}
     assert rows["Precision"]["change"] == "+0.050"
     assert rows["Precision"]["interval"] == "+0.020 to +0.080"
     assert rows["Matched"]["change"] == "-2"
-    assert "Recall fell" in page.verdict.warnings.text()
-    assert "Keep it." in page.outcome.text()
+    assert "Recall fell" in tab.verdict.warnings.text()
+    assert "Keep it." in tab.outcome.text()
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-    press(page, "Open the report")
+    press(tab, "Open the report")
     assert opened == ["page.html"]
-    assert page.verdict.strength.strength.value() == 0.5
-    assert len(page.verdict.strength.plot.curves) == 4
+    assert tab.verdict.strength.strength.value() == 0.5
+    assert len(tab.verdict.strength.plot.curves) == 4
 
 
 def test_losses_are_drawn_while_the_edit_is_solved(session, dock, calls):
-    page = dock.edit
-    page._runs = True
+    tab = dock.edit
+    tab._is_editing = True
     for level, step, loss in ((0, 1, 4.0), (0, 2, 3.0), (1, 1, 2.0)):
         values = {"level": float(level), "step": float(step), "loss": loss}
         dock.jobs.runner.progressed.emit(Progress(1, 4, "Editing", 3.0, values))
-    assert page.plot.curves == (
+    assert tab.plot.curves == (
         Curve("level 0", ((1, 1.0), (2, 0.75))),
         Curve("level 1", ((1, 1.0),)),
     )
@@ -448,9 +436,9 @@ def test_an_edit_is_kept_at_the_strength_of_the_slider_or_rolled_back(session, d
     dock.edit.show_edit("to-mud")
     dock.edit.verdict.strength.strength.setValue(0.75)
     press(dock.edit, "Keep")
-    assert calls.made[-1] == ("edits.apply", [session.current.path, "to-mud", 0.75])
+    assert calls.made[-1] == ("edit.decide.apply", [session.current.path, "to-mud", 0.75])
     press(dock.edit, "Roll back")
-    assert calls.made[-1] == ("edits.rollback", [session.current.path, "to-mud"])
+    assert calls.made[-1] == ("edit.decide.rollback", [session.current.path, "to-mud"])
 
 
 def test_an_edit_that_was_not_judged_says_what_to_do(session, dock):
@@ -493,7 +481,7 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     assert not np.asarray(after.data[3]).any()
     assert "Applied in 21 ms, predicted in 1500 ms" in panel.state.text()
     assert "strength 0.50" in panel.state.text()
-    dock.pages.setCurrentWidget(dock.edit)
+    dock.tabs.setCurrentWidget(dock.edit)
     session.swap_requested.emit()
     assert (after.visible, before.visible) == (False, True)
     assert "before the edit" in panel.state.text()
@@ -520,7 +508,7 @@ def test_the_trade_off_over_strengths_is_drawn_with_the_number_matched(session, 
     calls.result = StrengthCurve("to-mud", (1, 3), 12, points)
     dock.edit.show_edit("to-mud")
     press(dock.edit, "Curve over strengths")
-    assert calls.made[-1][0] == "live.curve"
+    assert calls.made[-1][0] == "edit.live.curve"
     panel = dock.edit.verdict.strength
     assert [c.name for c in panel.plot.curves] == ["precision", "recall", "IoU"]
     assert panel.plot.curves[0].points == ((0.0, 0.8), (1.0, 0.9))
@@ -565,11 +553,11 @@ def test_an_edit_is_used_rolled_back_or_combined_from_the_history(
         "napari_fossiledit.widgets.probe_edit.history_tab.ask_path", lambda *_: str(tmp_path)
     )
     for text, expected in (
-        ("Use this", ("edits.apply", (path, "to-mud"))),
-        ("Roll back", ("edits.rollback", (path, "to-mud"))),
-        ("Export ...", ("edits.export", (path, "to-mud", tmp_path / "to-mud"))),
-        ("Invert ...", ("edits.invert", (path, "to-mud", "undone"))),
-        ("Compose ...", ("edits.compose", (path, ["to-mud"], "both"))),
+        ("Use this", ("edit.decide.apply", (path, "to-mud"))),
+        ("Roll back", ("edit.decide.rollback", (path, "to-mud"))),
+        ("Export ...", ("edit.decide.export", (path, "to-mud", tmp_path / "to-mud"))),
+        ("Invert ...", ("edit.decide.invert", (path, "to-mud", "undone"))),
+        ("Compose ...", ("edit.decide.compose", (path, ["to-mud"], "both"))),
     ):
         chosen(dock, "to-mud")
         press(dock.history, text)
@@ -591,7 +579,7 @@ def test_the_record_of_an_edit_can_be_read_and_the_edit_looked_at(session, dock)
     assert '"parent": "to-mud"' in window.findChild(QPlainTextEdit).toPlainText()
     window.close()
     press(dock.history, "Look at it")
-    assert dock.pages.currentWidget() is dock.edit
+    assert dock.tabs.currentWidget() is dock.edit
     assert dock.edit.verdict.edit == "second"
 
 
@@ -622,16 +610,16 @@ def test_the_instance_under_a_pixel_is_the_surest_one_that_holds_it():
 
 
 def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
-    page = dock.repair
-    page.form.rows["model"].input.choices = ["first"]
+    tab = dock.repair
+    tab.form.rows["model"].input.choices = ["first"]
     session.go_to(2)
     show_predictions(session, SOURCE, 0.2)
-    page.click()
-    assert page.pointer.is_active
-    page.pointer.point((1000.0, 25 * 70, 45 * 70))
+    tab.click()
+    assert tab.pointer.is_active
+    tab.pointer.point((1000.0, 25 * 70, 45 * 70))
     (expected,) = [i for i in session.current.instances(SOURCE, 2) if i.score == 0.3]
-    assert page.target.instance == expected.id
-    assert "score 0.30" in page.chosen.text()
+    assert tab.target.instance == expected.id
+    assert "score 0.30" in tab.chosen.text()
     calls.result = SimpleNamespace(
         verdict="Keep it.",
         misled_by="Its colour.",
@@ -639,14 +627,14 @@ def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
         edit="to-mud",
         summary=dict,
     )
-    press(page, "Repair")
+    press(tab, "Repair")
     name, (_, params) = calls.made[-1]
-    assert name == "repair.run"
+    assert name == "repair.run.run"
     assert (params.model, params.slice) == ("first", 2)
     assert (params.instance, params.outline) == (expected.id, "")
-    assert "Its colour." in page.finding.text()
-    assert page.verdict.edit == "to-mud"
-    assert page.report.isEnabled()
+    assert "Its colour." in tab.cause.text()
+    assert tab.verdict.edit == "to-mud"
+    assert tab.report.isEnabled()
 
 
 def test_a_click_beside_every_mask_says_what_to_do(session, dock):

@@ -1,9 +1,9 @@
-"""The page *History* of the dock *Probe & Edit*."""
+"""The tab *History* of the dock *Probe & Edit*."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -25,27 +25,29 @@ from napari_fossiledit.widgets.common.notices import errors_shown, show_done, su
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
-from napari_fossiledit.widgets.probe_edit.judged_table import MEASURES
+from napari_fossiledit.widgets.probe_edit.verdict import MEASURES
 from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use, set_in_use
 
 HELP = (
-    "Every edit is kept beside its model, which it never changes. Choose one to use it, to take it "
-    "back, or to make another one of it."
+    "Every edit is stored beside its model, which it never changes. Choose one to use it, to roll "
+    "it back, or to make another edit from it."
 )
-_HEADINGS = ("Model or edit", "State", "P", "R", "IoU", "Strength")
+_HEADINGS = ("Model or edit", "State", "Precision", "Recall", "IoU", "Strength")
 _FIGURES = ("precision", "recall", "iou")
 _NAME = int(Qt.ItemDataRole.UserRole)
-_SIZE = (620, 640)
+_RECORD_SIZE = (620, 640)
+# Names of edits have at most 64 characters.
+_LONGEST_PROPOSAL = 60
 
 
-class HistoryPage(QWidget):
+class HistoryTab(QWidget):
     """All models and edits as a tree, and what can be done with one.
 
     Signals
     -------
     chosen(str)
-        The user wants to look at this edit.
+        The user asked to see this edit.
     """
 
     chosen = Signal(str)
@@ -55,21 +57,8 @@ class HistoryPage(QWidget):
         self.session, self.jobs = session, jobs
         self.tree = QTreeWidget()
         self.about = note("")
-        self._dress()
-        column = QVBoxLayout(self)
-        column.addWidget(note(HELP))
-        column.addWidget(self.tree)
-        column.addWidget(self.about)
-        for row in self._rows():
-            column.addWidget(beside(*row))
-        column.addStretch(1)
-        self.tree.currentItemChanged.connect(self._tell)
-        self.tree.itemDoubleClicked.connect(self._on_double_click)
-        session.edits_changed.connect(self.refresh)
-        session.models_changed.connect(self.refresh)
-
-    def _dress(self) -> None:
         self.tree.setHeaderLabels(list(_HEADINGS))
+        # Little indentation and no arrows: the dock is narrow.
         self.tree.setRootIsDecorated(False)
         self.tree.setIndentation(12)
         self.tree.setMinimumHeight(200)
@@ -79,38 +68,47 @@ class HistoryPage(QWidget):
         if head is not None:
             head.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
             head.setStretchLastSection(False)
-
-    def _rows(self) -> Sequence[Sequence[QWidget]]:
-        def made(text: str, tip: str, action: Callable[[], object]) -> QWidget:
-            return button(text, tip, action)
-
-        return (
-            (
-                made("Use this", "Use the edit, or the model, from now on.", self.use),
-                made("Roll back", "Use what it was made from again.", self.roll_back),
-            ),
-            (
-                made("Look at it", "Show its figures and its strength slider.", self._look),
-                made("Show record", "Show all that is known of it.", self.show_record),
-            ),
-            (
-                made("Export ...", "Write the model with its edits as a folder.", self.export),
-                made("Invert ...", "Make an edit that takes this one away.", self.invert),
-                made("Compose ...", "Add up the chosen edits to a new one.", self.compose),
-            ),
+        column = QVBoxLayout(self)
+        column.addWidget(note(HELP))
+        column.addWidget(self.tree)
+        column.addWidget(self.about)
+        column.addWidget(
+            beside(
+                button("Use this", "Use the edit, or the model, from now on.", self.use),
+                button("Roll back", "Use what it was made from again.", self.roll_back),
+            )
         )
+        column.addWidget(
+            beside(
+                button("Look at it", "Show its figures and its strength slider.", self._look),
+                button("Show record", "Show everything that is stored about it.", self.show_record),
+            )
+        )
+        column.addWidget(
+            beside(
+                button("Export ...", "Write the model with its edits as a folder.", self.export),
+                button("Invert ...", "Make an edit that cancels this one.", self.invert),
+                button("Compose ...", "Make one edit, the sum of the chosen ones.", self.compose),
+            )
+        )
+        column.addStretch(1)
+        self.tree.currentItemChanged.connect(self._show_about)
+        self.tree.itemDoubleClicked.connect(self._on_double_click)
+        session.edits_changed.connect(self.refresh)
+        session.models_changed.connect(self.refresh)
 
     # ------------------------------------------------------------------ content
 
     def refresh(self) -> None:
         """Show the models and edits of the project that is open now."""
         project = self.session.project
-        kept = self.names
+        chosen = self.names
         self.tree.clear()
         self.about.setText("")
         if project is None:
             return
         used = in_use(project)
+        # The items from the top down to the one before, of which the next one may be a child.
         path: list[QTreeWidgetItem] = []
         for entry in history_of(project):
             item = _item(entry, is_used=entry.name == used)
@@ -120,24 +118,24 @@ class HistoryPage(QWidget):
             else:
                 self.tree.addTopLevelItem(item)
             path.append(item)
-            item.setSelected(entry.name in kept)
+            item.setSelected(entry.name in chosen)
         self.tree.expandAll()
 
     @property
     def names(self) -> list[str]:
-        """Names of what is chosen, in the order it was chosen."""
+        """Names of the chosen models and edits, in the order in which they were chosen."""
         return [item.data(0, _NAME) for item in self.tree.selectedItems()]
 
     def one(self) -> str:
-        """Name of the one edit that is chosen.
+        """Return the name of the one edit that is chosen.
 
         Raises
         ------
         FossilError
             Where none, or several, or a model is chosen.
         """
-        names, known = self.names, self.session.current.edits.names()
-        if len(names) != 1 or names[0] not in known:
+        names = self.names
+        if len(names) != 1 or names[0] not in self.session.current.edits.names():
             raise FossilError(
                 "This needs one edit",
                 expected="one edit, chosen in the tree",
@@ -149,18 +147,16 @@ class HistoryPage(QWidget):
 
     def use(self) -> None:
         """Use the chosen edit, or a model without any."""
-        if self.names and self.names[0] not in self.session.current.edits.names():
-            self._use_model(self.names[0])
+        names = self.names
+        if not names or names[0] in self.session.current.edits.names():
+            self._run("Keeping", edits.apply, self.one())
             return
-        self._run("Keeping", edits.apply, self.one())
-
-    def _use_model(self, name: str) -> None:
-        set_in_use(self.session.writable, name)
+        set_in_use(self.session.writable, names[0])
         self.session.models_changed.emit()
-        show_done(f"{name} is in use.")
+        show_done(f"{names[0]} is in use.")
 
     def roll_back(self) -> None:
-        """Take the chosen edit back."""
+        """Use what the chosen edit was made from again."""
         self._run("Rolling back", edits.rollback, self.one())
 
     def export(self) -> None:
@@ -171,36 +167,37 @@ class HistoryPage(QWidget):
             self._run("Exporting", edits.export, name, Path(chosen) / name)
 
     def invert(self) -> None:
-        """Make an edit that takes the chosen one away."""
+        """Make an edit that cancels the chosen one."""
         name = self.one()
         new = self._ask_name(f"{name}-inverse")
         if new:
             self._run("Inverting", edits.invert, name, new)
 
     def compose(self) -> None:
-        """Add up the chosen edits."""
-        names = self.names
-        new = self._ask_name("+".join(names)[:60]) if names else ""
-        if not names:
-            self.one()
+        """Make one edit of the chosen ones, their sum."""
+        names = self.names or [self.one()]
+        new = self._ask_name("+".join(names)[:_LONGEST_PROPOSAL])
         if new:
             self._run("Adding up edits", edits.compose, names, new)
 
     def show_record(self) -> None:
-        """Show all that is known of the chosen edit."""
+        """Show the record of the chosen edit in a window."""
         record = edits.show(self.session.current.path, self.one()).summary()
         window = QDialog(self)
         window.setWindowTitle(f"Edit {record['name']}")
-        window.resize(*_SIZE)
+        window.resize(*_RECORD_SIZE)
         text = QPlainTextEdit(json.dumps(record, indent=2, default=str))
         text.setReadOnly(True)
         QVBoxLayout(window).addWidget(text)
+        # Else every record that was shown stays in memory as long as the tab.
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.show()
 
     def _ask_name(self, proposed: str) -> str:
-        text, wanted = QInputDialog.getText(self, "New edit", "Name of the new edit", text=proposed)
-        return text.strip() if wanted else ""
+        text, accepted = QInputDialog.getText(
+            self, "New edit", "Name of the new edit", text=proposed
+        )
+        return text.strip() if accepted else ""
 
     def _run(self, title: str, function: Callable[..., object], *args: object) -> None:
         path = self.session.current.path
@@ -219,13 +216,13 @@ class HistoryPage(QWidget):
         with errors_shown():
             self._look()
 
-    def _tell(self) -> None:
+    def _show_about(self) -> None:
         item = self.tree.currentItem()
         self.about.setText("" if item is None else item.toolTip(0))
 
 
 def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:
-    """One row of the tree; all that is known of it is its tooltip."""
+    """Return a row of the tree; its tooltip tells what the columns have no room for."""
     strength = "" if entry.strength is None else f"{entry.strength:g}"
     state = "" if entry.state is None else str(entry.state).replace("_", " ")
     figures = [_pair_text(entry, name, 2) for name in _FIGURES]
@@ -233,24 +230,19 @@ def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:
     row = [title, state or ("in use" if is_used else ""), *figures, strength]
     item = QTreeWidgetItem(row)
     item.setData(0, _NAME, entry.name)
-    text = _about(entry, is_used=is_used)
+    about = ["In use."] if is_used else []
+    if entry.figures:
+        pairs = (f"{MEASURES[name]} {_pair_text(entry, name, 3)}" for name in _FIGURES)
+        about.append(f"On the pinned slices, at strength {entry.judged_at:g}: {', '.join(pairs)}.")
+    created = entry.created[:16].replace("T", " ")
+    about += filter(None, (entry.problem, entry.note, created))
     for column in range(len(_HEADINGS)):
-        item.setToolTip(column, text)
+        item.setToolTip(column, " ".join(about))
     return item
 
 
-def _about(entry: HistoryEntry, *, is_used: bool) -> str:
-    """Tell what is known of a model or edit."""
-    told = ["In use."] if is_used else []
-    if entry.figures:
-        pairs = (f"{MEASURES[name]} {_pair_text(entry, name, 3)}" for name in _FIGURES)
-        told.append(f"On the pinned slices, at strength {entry.judged_at:g}: {', '.join(pairs)}.")
-    created = entry.created[:16].replace("T", " ")
-    return " ".join([*told, *filter(None, (entry.problem, entry.note, created))])
-
-
 def _pair_text(entry: HistoryEntry, name: str, digits: int) -> str:
-    """Before and after of a figure."""
+    """Return a figure before and after the edit, empty where it was not judged."""
     pair = entry.figures.get(name)
     if pair is None:
         return ""

@@ -1,4 +1,4 @@
-"""The page *Probe* of the dock *Probe & Edit*."""
+"""The tab *Probe* of the dock *Probe & Edit*."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from napari_fossiledit.widgets.common.report_button import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import button, note, section
-from napari_fossiledit.widgets.probe_edit.perturb_tab import PerturbPage
+from napari_fossiledit.widgets.probe_edit.perturb_tab import PerturbTab
 from napari_fossiledit.workflows.probe import run as probe
 from napari_fossiledit.workflows.probe.result import ProbeResult
 
 HELP = (
-    "Show a model perturbed slices and see what it then finds: which weakness is largest? "
-    "Double-click a row to look at the place."
+    "Let a model predict changed slices and compare: what misleads it most? Double-click a row to "
+    "look at the place."
 )
 _SHOWN = ("model", "slices", "presets")
 _HEADINGS = {
@@ -41,16 +41,17 @@ _HEADINGS = {
     "score_after": "Score after",
     "iou": "IoU",
 }
-_NONE = "Nothing was probed yet."
+_NOT_PROBED = "Nothing was probed yet."
 
 
-class ProbePage(QWidget):
-    """Run presets over slices, read the verdict, jump to what changed."""
+class ProbeTab(QWidget):
+    """Predict changed slices, read which change misleads the model most, look at the places."""
 
-    def __init__(self, session: Session, jobs: JobPanel, perturb: PerturbPage) -> None:
+    def __init__(self, session: Session, jobs: JobPanel, perturb: PerturbTab) -> None:
         super().__init__()
         self.session, self.jobs, self.perturb = session, jobs, perturb
         self.layers = BeforeAfter(session)
+        # The perturbation is chosen in the tab Perturb.
         hidden = tuple(PerturbParams.model_fields)
         self.form = ParamsForm(
             ProbeParams,
@@ -58,38 +59,37 @@ class ProbePage(QWidget):
             advanced=[n for n in ProbeParams.model_fields if n not in (*hidden, *_SHOWN)],
             choices={"model": model_choices(session), "presets": lambda: [ALL, *Preset]},
         )
-        self.weakness = note(_NONE)
+        self.weakness = note(_NOT_PROBED)
         self.table = Table(_HEADINGS)
         self.report = ReportButton()
-        self._lay_out()
-        session.models_changed.connect(self.form.refresh)
-
-    def _lay_out(self) -> None:
         self.table.setAccessibleName("What changed")
-        # As the probe gives them: the largest gained ones first.
+        # Unsorted, as the probe gives them: the largest gained ones first.
         self.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         self.table.opened.connect(self.look_at)
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
         column.addWidget(self.form)
-        tip = "Predict the slices as they are and perturbed, in the background."
+        tip = "Predict the slices as they are and changed, in the background."
         column.addWidget(button("Probe", tip, self.probe))
-        found = section(column, "What was found")
-        found.addWidget(self.weakness)
-        found.addWidget(self.table)
-        found.addWidget(self.report)
+        inside = section(column, "Result")
+        inside.addWidget(self.weakness)
+        inside.addWidget(self.table)
+        inside.addWidget(self.report)
         column.addStretch(1)
+        session.models_changed.connect(self.form.refresh)
 
     def refresh(self) -> None:
-        """Show the project that is open now, and forget the old report."""
+        """Show the project that is open now, without a report."""
         self.form.refresh()
-        self.weakness.setText(_NONE)
+        self.weakness.setText(_NOT_PROBED)
         self.table.show_rows([])
         self.report.take(None)
 
     def probe(self) -> None:
-        """Start probing in a process of its own."""
+        """Start probing in a separate process."""
         project = self.session.current
+        # With the steps of the tab Perturb whatever preset is chosen there: the presets to probe,
+        # of which custom is one, are chosen here.
         steps = self.perturb.steps.steps
         self.form.fix(**{**self.perturb.values(), "steps": steps})
         params = self.form.read()
@@ -107,13 +107,14 @@ class ProbePage(QWidget):
         """Show the slice of a change with the instance in the middle of the canvas."""
         change: Change = row["change"]
         look_at(self.session, change.slice, change.box)
+        # The same id, so that both have the same colour.
         before, after = ((replace(i, id=1),) if i else () for i in (change.before, change.after))
         self.layers.show(change.slice, before, after)
         self.layers.see(Role.AFTER if after else Role.BEFORE)
 
 
 def rows_of(result: ProbeResult) -> list[dict[str, Any]]:
-    """Rows of what changed; what stayed the same is left out."""
+    """Return a table row for each instance that changed."""
     return [
         {
             **change.summary(),

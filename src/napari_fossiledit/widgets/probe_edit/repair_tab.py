@@ -1,4 +1,4 @@
-"""The page *Repair* of the dock *Probe & Edit*."""
+"""The tab *Repair* of the dock *Probe & Edit*."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from napari_fossiledit.widgets.common.notices import errors_shown, show_done
 from napari_fossiledit.widgets.common.report_button import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note, section
-from napari_fossiledit.widgets.probe_edit.verdict import Verdict
+from napari_fossiledit.widgets.probe_edit.verdict import VerdictPanel
 from napari_fossiledit.workflows.repair import run as repair
 from napari_fossiledit.workflows.repair.result import RepairResult
 from napari_fossiledit.workflows.shared.sources import predictions_on
 
 HELP = (
-    "The shortest way: show what is wrong on the slice. The model is probed there, an edit is "
-    "proposed, solved and judged, and you keep it or roll it back."
+    "The shortest way: show what is wrong on the slice. The program looks for the cause, edits the "
+    "model and judges the edit. Then you keep it or roll it back."
 )
 _CLICK, _STOP = "Click a wrong mask", "Click on it ..."
-_NOTHING = "Nothing is chosen yet: click a wrong mask, or outline a fossil that was missed."
-_SURE = 0.5
+_NOT_CHOSEN = "Nothing is chosen yet: click a wrong mask, or outline a fossil that was missed."
+# Where no predictions are shown, a click means an instance that would be shown: the slider of
+# scores in the dock Segment begins there.
+_DEFAULT_SCORE = 0.5
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is wrong: a mask that should not be, or a fossil that is missing.
+class RepairTarget:
+    """What is wrong: a mask that should not be there, or a fossil that was missed.
 
     Attributes
     ----------
@@ -54,7 +56,7 @@ class Target:
     outline
         Region of the missing fossil; empty where a mask is wrong.
     text
-        The same for the user.
+        Description for the user.
     """
 
     slice: int
@@ -64,7 +66,8 @@ class Target:
 
 
 def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | None:
-    """Return the instance of the highest score that holds a pixel, None where none does."""
+    """Return the instance of the highest score at a pixel, None where there is none."""
+    # Of equal scores the smallest: it may lie inside the others.
     for instance in sorted(instances, key=lambda i: (-i.score, i.mask.area)):
         y0, x0, y1, x1 = instance.mask.box
         if y0 <= y < y1 and x0 <= x < x1 and instance.mask.crop((y, x, y + 1, x + 1))[0, 0]:
@@ -72,13 +75,13 @@ def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | Non
     return None
 
 
-class RepairPage(QWidget):
+class RepairTab(QWidget):
     """From a wrong place to a judged edit."""
 
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self.target: Target | None = None
+        self.target: RepairTarget | None = None
         hidden = ("slice", "instance", "outline")
         self.form = ParamsForm(
             RepairParams,
@@ -87,78 +90,77 @@ class RepairPage(QWidget):
             choices={"model": model_choices(session)},
         )
         self.pointer = Pointer(session, self)
-        self.chosen = note(_NOTHING)
+        self.chosen = note(_NOT_CHOSEN)
         self.result = QWidget()
-        self.finding = note("")
-        self.verdict = Verdict(session, jobs, warm)
+        self.cause = note("")
+        self.verdict = VerdictPanel(session, jobs, warm)
         self.click_button = button(
             _CLICK, "Then click on a mask that should not be there.", self.click
         )
         self.repair_button = button(
             "Repair",
-            "Probe the place, edit the model and judge it, in the background.",
+            "Look for the cause, edit the model and judge the edit, in the background.",
             self.repair,
         )
         self.report = ReportButton()
-        self._lay_out()
-        self.pointer.clicked.connect(self._on_click)
-        self.pointer.active.connect(self._on_active)
-        session.models_changed.connect(self.form.refresh)
-
-    def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
         column.addWidget(self.form)
-        outline = button(
-            "Outline a missed fossil", "Draw around a fossil that was not found.", self.outline
-        )
         column.addWidget(self.click_button)
-        column.addWidget(outline)
+        tip = "Draw around a fossil that was not found."
+        column.addWidget(button("Outline a missed fossil", tip, self.outline))
         column.addWidget(self.chosen)
         column.addWidget(self.repair_button)
         below = QVBoxLayout(self.result)
         below.setContentsMargins(0, 0, 0, 0)
-        found = section(below, "What misled the model")
-        found.addWidget(self.finding)
-        found.addWidget(self.report)
+        inside = section(below, "What misled the model")
+        inside.addWidget(self.cause)
+        inside.addWidget(self.report)
         below.addWidget(self.verdict)
         column.addWidget(self.result)
         column.addStretch(1)
+        self.pointer.clicked.connect(self._on_click)
+        self.pointer.active.connect(
+            lambda waits: self.click_button.setText(_STOP if waits else _CLICK)
+        )
+        session.models_changed.connect(self.form.refresh)
 
     def refresh(self) -> None:
         """Show the project that is open now."""
         self.form.refresh()
-        self._take(None)
+        self._choose(None)
         self.report.take(None)
         self.result.hide()
         self.verdict.show_edit("")
 
     @property
     def model(self) -> str:
-        """Name of the model that is wrong."""
+        """Name of the model to repair."""
         return str(self.form.rows["model"].value)
 
     # ---------------------------------------------------------------- what is wrong
 
     def click(self) -> None:
-        """Wait for a click on a wrong mask, or no longer."""
+        """Start to wait for a click on a wrong mask, or stop."""
         if self.pointer.is_active:
             self.pointer.stop()
             return
+        # Raises before the click where there is nothing to click on.
         self._source(self.session.slice)
         self.pointer.start()
 
     def point(self, z: int, x: int, y: int) -> None:
-        """Take the mask at a pixel for the wrong one.
+        """Choose the mask at a pixel as the wrong one.
 
         Raises
         ------
         FossilError
             Where the model found nothing there.
         """
-        source = self._source(z)
-        found = self.session.current.instances(source, z, min_score=self._shown_score())
-        hit = instance_at(found, x, y)
+        layer = find(self.session.viewer, Role.PREDICTIONS)
+        score = _DEFAULT_SCORE if layer is None else prediction_array(layer).score
+        instances = self.session.current.instances(self._source(z), z, min_score=score)
+        hit = instance_at(instances, x, y)
         if hit is None:
             raise FossilError(
                 f"{self.model} found nothing at x {x}, y {y} of slice {z}",
@@ -166,16 +168,16 @@ class RepairPage(QWidget):
                 advice="Outline the fossil instead, if it was missed.",
             )
         text = f"{hit.class_name} of {hit.mask.area} pixels, score {hit.score:.2f}"
-        self._take(Target(z, hit.id, "", f"Slice {z}: wrong mask {hit.id} ({text})."))
+        self._choose(RepairTarget(z, hit.id, "", f"Slice {z}: wrong mask {hit.id} ({text})."))
 
     def _on_click(self, z: int, x: int, y: int) -> None:
         with errors_shown():
             self.point(z, x, y)
 
     def outline(self) -> None:
-        """Ready a tool to draw around a missed fossil."""
+        """Select the tool to draw around a missed fossil."""
         remove(self.session.viewer, Role.OUTLINE)
-        self._take(None)
+        self._choose(None)
         layer = regions.draw(self.session, Role.OUTLINE, "Polygon")
         layer.events.data.connect(self._on_outline)
 
@@ -184,38 +186,30 @@ class RepairPage(QWidget):
         drawn = regions.drawn_regions(self.session, z, Role.OUTLINE)
         if drawn:
             text = f"Slice {z}: a fossil that was missed, outlined."
-            self._take(Target(z, None, drawn[-1].region, text))
+            self._choose(RepairTarget(z, None, drawn[-1].region, text))
 
     def _source(self, z: int) -> str:
-        """Return the predictions of the chosen model on slice `z`."""
         return predictions_on(self.session.current, self.model, z, shown_source(self.session))
 
-    def _shown_score(self) -> float:
-        layer = find(self.session.viewer, Role.PREDICTIONS)
-        return _SURE if layer is None else prediction_array(layer).score
-
-    def _take(self, target: Target | None) -> None:
+    def _choose(self, target: RepairTarget | None) -> None:
         self.target = target
-        self.chosen.setText(_NOTHING if target is None else target.text)
+        self.chosen.setText(_NOT_CHOSEN if target is None else target.text)
         self.repair_button.setEnabled(target is not None)
-
-    def _on_active(self, waits: bool) -> None:
-        self.click_button.setText(_STOP if waits else _CLICK)
 
     # ---------------------------------------------------------------------- repairing
 
     def repair(self) -> None:
-        """Start the repair in a process of its own."""
+        """Start the repair in a separate process."""
         project, target = self.session.writable, self.target
         if target is None:
-            raise FossilError("Nothing is chosen to repair", advice=_NOTHING)
+            raise FossilError("Nothing is chosen to repair", advice=_NOT_CHOSEN)
         self.form.fix(slice=target.slice, instance=target.instance, outline=target.outline)
         params = self.form.read()
         then = self.session.while_open(self._show)
         self.jobs.start("Repairing", repair.run, project.path, params, then=then)
 
     def _show(self, result: RepairResult) -> None:
-        self.finding.setText(f"<b>{result.verdict}</b><br>{result.misled_by}")
+        self.cause.setText(f"<b>{result.verdict}</b><br>{result.misled_by}")
         self.report.take(result.page)
         self.result.show()
         show_done(result.verdict)

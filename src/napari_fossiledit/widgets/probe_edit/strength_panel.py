@@ -1,13 +1,11 @@
-"""How much of an edit is applied: a slider that re-applies and predicts again at once."""
+"""How much of an edit is applied: a slider that applies it and predicts again at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
-from superqt import QLabeledDoubleSlider
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
@@ -16,35 +14,31 @@ from napari_fossiledit.widgets.common.curves import Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import beside, button, note
+from napari_fossiledit.widgets.dock import beside, button, note, slider
 from napari_fossiledit.workflows.edit import live
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve
 
 TOGGLE_KEY = "Shift-B"
-_EMPTY = "Press the button to judge the edit at several strengths on the pinned slices."
+_NO_CURVE = "Press the button to judge the edit at several strengths on the pinned slices."
 _CURVES = {"precision": "precision", "recall": "recall", "iou": "IoU", "recall_all": "recall, all"}
 
 
 class StrengthPanel(QWidget):
-    """Strength of one edit, seen on the slice on show and as a trade-off on pinned slices."""
+    """Strength of one edit, seen on the shown slice and as a trade-off on pinned slices."""
 
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()
         self.session, self.jobs, self.warm = session, jobs, warm
         self.edit = ""
-        self._made: LiveComparison | None = None
+        self._comparison: LiveComparison | None = None
         self.layers = BeforeAfter(session)
         self.debounced = DebouncedCall(warm, self)
-        self.live = QCheckBox("Live on the slice on show")
-        self.strength = _slider(1.0, "Share of the edit that is applied.")
-        self.score = _slider(0.5, "Hide instances that the model is less sure of than this.")
-        self.state = note("")
-        self.plot = CurvePlot("strength", "mean over instances", _EMPTY)
-        self._lay_out()
-        self._connect()
-
-    def _lay_out(self) -> None:
+        self.live = QCheckBox("Live on the shown slice")
         self.live.setToolTip("Predict the slice again whenever the strength or the slice changes.")
+        self.strength = slider(1.0, "Share of the edit that is applied.")
+        self.score = slider(0.5, "Hide instances that the model is less sure of than this.")
+        self.state = note("")
+        self.plot = CurvePlot("strength", "mean over instances", _NO_CURVE)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Strength", self.strength)
@@ -53,17 +47,16 @@ class StrengthPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(form)
-        tip = "See what was found before the edit, or with it."
+        tip = "Switch between the instances before the edit and those with it."
         toggle = button("Before / after", tip, self.toggle, shortcut=TOGGLE_KEY)
         judge = button("Curve over strengths", "Judge on the pinned slices.", self.judge)
         column.addWidget(beside(toggle, judge))
         column.addWidget(self.state)
         column.addWidget(self.plot)
-
-    def _connect(self) -> None:
-        self.strength.valueChanged.connect(self._on_strength)
+        self.strength.valueChanged.connect(self.plot.mark)
+        self.strength.valueChanged.connect(self._ask)
         self.score.valueChanged.connect(self._ask)
-        self.session.slice_changed.connect(self._ask)
+        session.slice_changed.connect(self._ask)
         self.live.toggled.connect(self._on_live)
         self.debounced.answered.connect(self._show)
         self.debounced.failed.connect(self._on_failed)
@@ -71,7 +64,7 @@ class StrengthPanel(QWidget):
     def show_edit(
         self, name: str, strength: float = 1.0, tried: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        """Take another edit; empty: none.
+        """Show another edit; where `name` is empty, none.
 
         Parameters
         ----------
@@ -84,8 +77,10 @@ class StrengthPanel(QWidget):
         self.state.setText("")
         if not name:
             self.live.setChecked(False)
+        # By command an edit can be kept at more than its whole strength.
         self.strength.setRange(0, max(1.0, strength))
         self.strength.setValue(strength)
+        # Also where the slider stands there already and signals nothing.
         self.plot.mark(strength)
         self._ask()
 
@@ -95,12 +90,16 @@ class StrengthPanel(QWidget):
             self.live.setChecked(True)
             return
         self.layers.toggle()
-        self._tell()
+        self._show_counts()
 
     def judge(self) -> None:
         """Judge the edit at several strengths, in the background."""
         path = self.session.current.path
-        self._require_edit()
+        if not self.edit:
+            raise FossilError(
+                "No edit is chosen", advice='Make one, or choose one in the tab "History".'
+            )
+        # In the process that stays: it holds the model already.
         then = self.session.while_open(self._show_curve)
         self.jobs.start(
             "Trying strengths",
@@ -112,20 +111,10 @@ class StrengthPanel(QWidget):
             then=then,
         )
 
-    def _require_edit(self) -> None:
-        if not self.edit:
-            raise FossilError(
-                "No edit is chosen", advice='Make one, or choose one on the page "History".'
-            )
-
     # ------------------------------------------------------------------- events
 
-    def _on_strength(self, strength: float) -> None:
-        self.plot.mark(strength)
-        self._ask()
-
-    def _on_live(self, wanted: bool) -> None:
-        if wanted:
+    def _on_live(self, checked: bool) -> None:
+        if checked:
             self._ask()
             return
         self.debounced.drop()
@@ -143,15 +132,16 @@ class StrengthPanel(QWidget):
             "Predicting", live.compared, project.path, self.edit, strength, z, score
         )
 
-    def _show(self, made: LiveComparison) -> None:
-        if self.session.project is None or made.slice != self.session.slice:
+    def _show(self, comparison: LiveComparison) -> None:
+        # The user may have moved on while the slice was predicted.
+        if self.session.project is None or comparison.slice != self.session.slice:
             return
-        self.layers.show(made.slice, made.before, made.after)
-        self._made = made
-        self._tell()
+        self.layers.show(comparison.slice, comparison.before, comparison.after)
+        self._comparison = comparison
+        self._show_counts()
 
-    def _tell(self) -> None:
-        made = self._made
+    def _show_counts(self) -> None:
+        made = self._comparison
         if made is None:
             return
         seen = "with the edit" if self.layers.sees_after else "before the edit"
@@ -165,16 +155,17 @@ class StrengthPanel(QWidget):
     def _on_failed(self, error: FossilError) -> None:
         self.state.setText(str(error))
 
-    def _show_curve(self, made: StrengthCurve) -> None:
-        if made.edit != self.edit:
+    def _show_curve(self, curve: StrengthCurve) -> None:
+        # The user may look at another edit by now.
+        if curve.edit != self.edit:
             return
-        self._draw([(p.strength, vars(p)) for p in made.points], "pinned slices")
+        self._draw([(p.strength, vars(p)) for p in curve.points], "pinned slices")
         self.plot.mark(self.strength.value())
-        matched = ", ".join(f"{p.matched} at {p.strength:g}" for p in made.points)
-        self.state.setText(f"Matched of {made.truths}: {matched}.")
+        matched = ", ".join(f"{p.matched} at {p.strength:g}" for p in curve.points)
+        self.state.setText(f"Matched of {curve.truths}: {matched}.")
 
     def _draw(self, points: Sequence[tuple[float, Mapping[str, Any]]], where: str) -> None:
-        """Draw figures by strength."""
+        """Draw each figure over the strength; `where` names the slices it was measured on."""
         self.plot.x_label = f"strength ({where})"
         self.plot.show_curves(
             [
@@ -184,12 +175,3 @@ class StrengthPanel(QWidget):
                 for key, name in _CURVES.items()
             ]
         )
-
-
-def _slider(value: float, tip: str) -> QLabeledDoubleSlider:
-    made = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-    made.setRange(0, 1)
-    made.setDecimals(2)
-    made.setValue(value)
-    made.setToolTip(tip)
-    return made
