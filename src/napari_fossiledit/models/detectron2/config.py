@@ -106,7 +106,7 @@ REQUIRED: Config = {
     "MODEL.ROI_MASK_HEAD.NORM": "",
     "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": False,
 }
-"""What a Mask R-CNN on a feature pyramid says; anything else computes something else."""
+"""Values of a Mask R-CNN on a feature pyramid; any other ones make another network."""
 
 # Of releases after 0.6, which knows no such keys: not to be written into a file.
 _REQUIRED_LATER: Config = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False}
@@ -145,12 +145,6 @@ def _expanded(
     if count > _MOST_VALUES or depth + levels > _DEEPEST:
         raise ValueError(f"more than {_MOST_VALUES} values, or more than {_DEEPEST} deep")
     return count, levels
-
-
-def _parts(node: yaml.nodes.Node) -> list[yaml.nodes.Node]:
-    if isinstance(node, yaml.nodes.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.nodes.SequenceNode) else []
 
 
 def _sequence(loader: yaml.Loader, node: yaml.nodes.SequenceNode) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 WEIGHTS, RECORD = "weights.safetensors", "model.json"
 
 CHECKPOINTS = (".pth", ".pkl")
-"""How names of checkpoints of other programs end."""
+"""Endings of the names of checkpoints of other programs."""
 
 SHIPPED = Path(__file__).parent / "weights"
 """Folder of the models that come with the package, one folder each."""

@@ -1,4 +1,4 @@
-"""How a slice becomes the network's input, stored with the model.
+"""Turn a slice into the network's input, by settings that are stored with the model.
 
 Training, prediction, capture and edit all go through here, so that fossils always have the
 size, the colours and the brightness the network was trained with.

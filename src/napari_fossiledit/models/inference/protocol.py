@@ -47,8 +47,8 @@ class Captured:
 class Segmenter(Protocol):
     """An instance segmentation model; never changed after it was made.
 
-    The members from `notes` on that have a default here are those of models that can be edited;
-    a class that derives from this one needs to provide only the others.
+    A class that derives from this one needs to provide only what has no default here: notes are
+    for models that compute something differently, and all below them for models that can be edited.
     """
 
     @property
@@ -61,7 +61,7 @@ class Segmenter(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that it computes on."""
 
     def to(self, device: torch.device | str) -> Segmenter:
         """Return the same model on a device."""
@@ -111,7 +111,7 @@ class Segmenter(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How a slice becomes the network's input."""
+        """Settings that turn a slice into the network's input."""
 
     def weights(self) -> dict[str, Tensor]:
         """Return all weights by the names of `MaskRcnn`, detached, on the model's device."""
@@ -120,12 +120,12 @@ class Segmenter(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is computed differently than by our own network, in sentences for the user."""
+        """Sentences for the user on what it computes differently than our own network."""
         return ()
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """What an edit may change: nothing, everything, the masks alone."""
+        """Scopes that an edit may have; none: the model cannot be edited."""
         return ()
 
     def layers(self, scope: Scope = Scope.ALL) -> dict[str, nn.Conv2d]:

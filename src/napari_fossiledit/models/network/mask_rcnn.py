@@ -74,7 +74,7 @@ class Maps(NamedTuple):
 
 
 class Network(nn.Module):
-    """What a segmenter runs: a Mask R-CNN, whatever library computes it.
+    """A Mask R-CNN as a segmenter runs it, whatever library computes it.
 
     Its weights (``state_dict``) go by the names of `MaskRcnn`.
 

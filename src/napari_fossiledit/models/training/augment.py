@@ -25,7 +25,7 @@ _GREY = (127, 127, 127)
 
 @dataclass(frozen=True)
 class Variation:
-    """How much training crops vary.
+    """Ranges in which training crops vary.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ from napari_fossiledit.models.training.augment import Variation, random_batch
 from napari_fossiledit.models.training.sampling import Prepared
 
 _DECAY = 0.998
-"""What the running average keeps of itself in a step: it spans about the last 500 steps."""
+"""Share of the running average that a step keeps: it spans about the last 500 steps."""
 _WEIGHT_DECAY = 0.01
 _LONGEST_GRADIENT = 5.0
 """Norm to which longer gradients are cut."""
@@ -89,7 +89,7 @@ def one_cycle(share: float) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step does.
+    """Choices of a training step.
 
     Attributes
     ----------
