@@ -18,12 +18,8 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
 from napari_fossiledit.stacks import open_stack
-from napari_fossiledit.workflows.annotate.files import (
-    export_annotations,
-    fill_labels,
-    import_annotations,
-    trace_slice,
-)
+from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
+from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
 
 SHAPE = (40, 50)
 MODEL = "model:reef:0123456789ab"

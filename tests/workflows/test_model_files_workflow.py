@@ -161,7 +161,7 @@ def test_as_many_classes_are_taken_for_the_project_s(reef_project, checkpoint):
     with Project.open(reef_project) as project:
         project.update(classes=("archaeocyathid", "calcimicrobe"))
     done = import_model(reef_project, checkpoint, ImportModelParams())
-    assert done.name == checkpoint.parent.name
+    assert done.model == checkpoint.parent.name
     assert done.classes == ("archaeocyathid", "calcimicrobe")
     assert "taken for the project's: 0=archaeocyathid, 1=calcimicrobe" in done.notes[-1]
 
@@ -309,7 +309,7 @@ def test_an_edited_model_goes_out_whole(with_model, tmp_path):
     again = read_detectron2(out / "model_final.pth").segmenter("cpu")
     assert again.model_hash == edited.model_hash
     back = import_model(with_model, out / "model_final.pth", ImportModelParams())
-    assert (back.name, back.model_hash) == ("out", edited.model_hash)
+    assert (back.model, back.model_hash) == ("out", edited.model_hash)
     assert [run.status for run in runs(with_model, "models export")] == ["done"]
 
 

@@ -151,13 +151,13 @@ COMMANDS = (
     ),
     Command(
         "annotations fill",
-        "annotate.files:fill_labels",
+        "annotate.corrections:fill_labels",
         "Copy predictions or traced slices into the labels that are corrected by hand.",
         params=FillParams,
     ),
     Command(
         "annotations trace",
-        "annotate.files:trace_slice",
+        "annotate.corrections:trace_slice",
         "Take corrected labels over as traced slices, complete within the region.",
         params=TraceParams,
     ),

@@ -14,7 +14,7 @@ from napari_fossiledit.widgets.common.notices import errors_shown, show_done, su
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
-from napari_fossiledit.workflows.annotate.files import fill_labels, trace_slice
+from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
 
 HELP = (
     "Copy the predictions that are right into the labels and paint what is missing. Painting is "

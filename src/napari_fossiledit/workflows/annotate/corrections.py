@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,18 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Instance, Mask, Origin, Part
-from napari_fossiledit.masks.labels import Labels, paint_labels
+from napari_fossiledit.masks import Mask, Origin, Part
+from napari_fossiledit.masks.labels import paint_labels
 from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
 
 
 @dataclass(frozen=True)
-class FillResult:
-    """What was painted into the labels.
+class FillResult(Summary):
+    """Instances that were painted into the labels.
 
     Attributes
     ----------
@@ -41,18 +41,14 @@ class FillResult:
     instances: int
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "source": self.source,
-            "slices": format_slices(self.slices),
-            "kept": format_slices(self.kept),
-            "instances": self.instances,
-        }
+        """Return the result as JSON-able values."""
+        slices = {"slices": format_slices(self.slices), "kept": format_slices(self.kept)}
+        return super().summary() | slices
 
 
 @dataclass(frozen=True)
-class TraceResult:
-    """What became annotations.
+class TraceResult(Summary):
+    """Labels that became annotations.
 
     Attributes
     ----------
@@ -66,8 +62,8 @@ class TraceResult:
     instances: int
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {"slices": format_slices(self.slices), "instances": self.instances}
+        """Return the result as JSON-able values."""
+        return super().summary() | {"slices": format_slices(self.slices)}
 
 
 def fill_labels(
@@ -92,9 +88,9 @@ def fill_labels(
         if source == LABELS:
             raise FossilError("The labels cannot be filled from themselves", found=LABELS)
         chosen = set(parse_slices(params.slices, project.shape[0]))
-        wanted = sorted(project.ledger.done(source) & chosen)
-        kept = [] if params.overwrite else [z for z in wanted if project.labels.read(z).any()]
-        slices = [z for z in wanted if z not in kept]
+        there = sorted(project.ledger.done(source) & chosen)
+        kept = [] if params.overwrite else [z for z in there if project.labels.read(z).any()]
+        slices = [z for z in there if z not in kept]
         change = project.labels.begin(f"fill from {source}") if slices else None
         painted = 0
         for z in job.tracked(slices, len(slices), "Filling labels"):
@@ -103,22 +99,18 @@ def fill_labels(
 
 
 def _fill(project: Project, source: str, z: int, params: FillParams, change: int | None) -> int:
-    found = without_orphans(
+    instances = without_orphans(
         project.instances(source, z, class_name=params.class_name or None, min_score=params.score)
     )
     blank = Mask.empty(project.slice_shape)
     # Rows that are painted over stay: taking the change back brings their values back.
-    rows = [replace(i, mask=blank) for i in found]
+    rows = [replace(i, mask=blank) for i in instances]
     ids = project.ledger.store(LABELS, z, rows, replace=False)
-    project.labels.write(z, _painted(found, ids, project.slice_shape), change)
-    return len(found)
-
-
-def _painted(found: Sequence[Instance], ids: Sequence[int], shape: tuple[int, int]) -> Labels:
-    """Labels (y, x); a cavity is as sure as its body, so that it stays visible on it."""
-    scores = {i.id: i.score for i in found}
-    nested = [i if i.parent is None else replace(i, score=scores[i.parent]) for i in found]
-    return paint_labels(nested, ids, shape)
+    # A cavity gets the score of its body, so that it stays visible on it.
+    scores = {i.id: i.score for i in instances}
+    nested = [i if i.parent is None else replace(i, score=scores[i.parent]) for i in instances]
+    project.labels.write(z, paint_labels(nested, ids, project.slice_shape), change)
+    return len(instances)
 
 
 def trace_slice(
@@ -140,17 +132,15 @@ def trace_slice(
     with Project.open(project_path) as project:
         project.require_writable()
         slices = parse_slices(params.slices, project.shape[0])
-        area = _area(params.region, project.slice_shape)
+        area = _area(params.region, project.slice_shape) if params.region else None
         traced = 0
         for z in job.tracked(slices, len(slices), "Tracing"):
             traced += _trace(project, z, area)
     return TraceResult(tuple(slices), traced)
 
 
-def _area(region: str, shape: tuple[int, int]) -> Mask | None:
-    """Mask of a rectangle, None for the whole slice."""
-    if not region:
-        return None
+def _area(region: str, shape: tuple[int, int]) -> Mask:
+    """Return the mask of a rectangle."""
     rows, columns = Region.parse(region).slices(shape)
     crop = np.ones((rows.stop - rows.start, columns.stop - columns.start), dtype=np.bool_)
     if not crop.size:
@@ -166,10 +156,10 @@ def _trace(project: Project, z: int, area: Mask | None) -> int:
     ledger, values = project.ledger, project.labels.values(z)
     if values:
         ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
-    found = [replace(i, origin=Origin.HUMAN, score=1.0) for i in project.instances(LABELS, z)]
-    if found:
-        ledger.store(ANNOTATIONS, z, found)
-        if any(i.specimen is None and i.part is Part.BODY for i in found):
+    shown = [replace(i, origin=Origin.HUMAN, score=1.0) for i in project.instances(LABELS, z)]
+    if shown:
+        ledger.store(ANNOTATIONS, z, shown)
+        if any(i.specimen is None and i.part is Part.BODY for i in shown):
             ledger.set_identified(ANNOTATIONS, False)
     ledger.add_traced(z, area)
-    return len(found)
+    return len(shown)

@@ -1,4 +1,4 @@
-"""Traced slices: bring them in and out, paint them to be corrected, take corrections over."""
+"""Traced slices: import them from files and export them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,19 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     nested,
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.masks import Instance, Part
+from napari_fossiledit.masks import Part
 from napari_fossiledit.params.annotations import ExportParams, ImportParams, OutlinePart
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
+from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
-
-__all__ = [
-    "ExportResult",
-    "ImportResult",
-    "export_annotations",
-    "fill_labels",
-    "import_annotations",
-    "trace_slice",
-]
 
 _SHOWN_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import brought.
+    """Instances that an import brought.
 
     Attributes
     ----------
@@ -55,7 +46,7 @@ class ImportResult:
     classes
         How many of each class.
     identified
-        Whether the file says which specimen each body belongs to.
+        True where the file says which specimen each body belongs to.
     problems
         What had to be left out, and why.
     warnings
@@ -71,7 +62,7 @@ class ImportResult:
     warnings: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values; of many problems only the first are told."""
+        """Return the result as JSON-able values, with the first of many problems."""
         return {
             "file": str(self.file),
             "slices": format_slices(self.slices),
@@ -85,8 +76,8 @@ class ImportResult:
 
 
 @dataclass(frozen=True)
-class ExportResult:
-    """What an export wrote: the file, its slices, and how many instances."""
+class ExportResult(Summary):
+    """The file that an export wrote, its slices, and how many instances are in it."""
 
     file: Path
     source: str
@@ -94,13 +85,8 @@ class ExportResult:
     instances: int
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "file": str(self.file),
-            "source": self.source,
-            "slices": format_slices(self.slices),
-            "instances": self.instances,
-        }
+        """Return the result as JSON-able values."""
+        return super().summary() | {"slices": format_slices(self.slices)}
 
 
 def import_annotations(
@@ -109,7 +95,7 @@ def import_annotations(
     *,
     job: Job = QUIET,
 ) -> ImportResult:
-    """Bring traced slices into a project; slices of the file replace those that were there.
+    """Import traced slices into a project; slices of the file replace those that were there.
 
     Where a class is named only that class is replaced, so that classes can come from a file each.
     Outlines of cavities are added to the bodies that are there.
@@ -118,17 +104,17 @@ def import_annotations(
     ------
     FossilError
         Where the file is damaged or nothing of it can be used. Single broken annotations are
-        told in the result instead.
+        listed in the result instead.
     """
     with Project.open(project_path) as project:
         project.require_writable()
         file = _opened(project, params)
         with project.ledger.recorded("import", params.model_dump(mode="json")) as summary:
             slices = job.tracked(file.traced_slices(), file.count, "Importing")
-            stored = _Stored(project, params)
+            importer = _Importer(project, params, file)
             for item in slices:
-                stored.add(item, file)
-            result = stored.result(file)
+                importer.add(item)
+            result = importer.result()
             summary.update(result.summary())
     return result
 
@@ -154,13 +140,13 @@ def _opened(project: Project, params: ImportParams) -> TracingFile:
     )
 
 
-class _Stored:
-    """Puts slices into the ledger and keeps count."""
+class _Importer:
+    """Stores the slices of a file in the ledger and keeps count."""
 
-    def __init__(self, project: Project, params: ImportParams) -> None:
-        self._project, self._params = project, params
+    def __init__(self, project: Project, params: ImportParams, file: TracingFile) -> None:
+        self._project, self._params, self._file = project, params, file
         self._before = project.ledger.done(ANNOTATIONS)
-        self._known = {
+        self._identified = {
             name: project.ledger.identified(ANNOTATIONS, name)
             for name in project.ledger.classes(ANNOTATIONS)
         }
@@ -169,49 +155,44 @@ class _Stored:
         self._slices: list[int] = []
         self._only_cavities = True
 
-    def add(self, item: TracedSlice, file: TracingFile) -> None:
+    def add(self, item: TracedSlice) -> None:
         """Store one slice."""
-        ledger, told = self._project.ledger, [self._told(i) for i in item.instances]
-        cavities = bool(told) and all(i.part is Part.CAVITY for i in told)
-        if cavities:
-            self._store_cavities(item.z, told, file)
+        ledger, name = self._project.ledger, self._params.class_name or None
+        instances = [
+            replace(
+                i,
+                texture=i.texture or self._params.texture,
+                unsure=i.unsure or self._params.unsure,
+            )
+            for i in item.instances
+        ]
+        if instances and all(i.part is Part.CAVITY for i in instances):
+            bodies = ledger.instances(ANNOTATIONS, slices=[item.z], part=Part.BODY)
+            cavities = nested(instances, bodies)
+            self._ids += ledger.store(
+                ANNOTATIONS, item.z, cavities, part=Part.CAVITY, class_name=name
+            )
+            for cavity in (c for c in cavities if c.parent is None):
+                where = f"cavity of specimen {cavity.specimen} in slice {item.z}"
+                self._file.problems.append(Problem(where, "it lies in no body; kept without one"))
         else:
-            name = self._params.class_name or None
-            self._ids += ledger.store(ANNOTATIONS, item.z, told, class_name=name)
+            self._ids += ledger.store(ANNOTATIONS, item.z, instances, class_name=name)
             self._only_cavities = False
             if item.traced:
                 ledger.set_traced(item.z, item.area)
-        self._classes.update(i.class_name for i in told)
+        self._classes.update(i.class_name for i in instances)
         self._slices.append(item.z)
 
-    def _store_cavities(self, z: int, told: list[Instance], file: TracingFile) -> None:
-        ledger = self._project.ledger
-        bodies = ledger.instances(ANNOTATIONS, slices=[z], part=Part.BODY)
-        found = nested(told, bodies)
-        name = self._params.class_name or None
-        self._ids += ledger.store(ANNOTATIONS, z, found, part=Part.CAVITY, class_name=name)
-        for item in found:
-            if item.parent is None:
-                where = f"cavity of specimen {item.specimen} in slice {z}"
-                file.problems.append(Problem(where, "it lies in no body; kept without one"))
-
-    def _told(self, item: Instance) -> Instance:
-        """Add what the user told about all instances."""
-        return replace(
-            item,
-            texture=item.texture or self._params.texture,
-            unsure=item.unsure or self._params.unsure,
-        )
-
-    def result(self, file: TracingFile) -> ImportResult:
-        """Finish, or raise where nothing could be used."""
+    def result(self) -> ImportResult:
+        """Return the result, or raise where nothing could be used."""
+        file = self._file
         if not self._ids and file.problems:
             raise FossilError(
                 f"Nothing in {file.path} can be imported",
                 found=f"{len(file.problems)} problems, the first: {file.problems[0]}",
             )
         if not self._only_cavities:
-            self._settle_identities(file)
+            self._settle_identities()
         return ImportResult(
             file=file.path,
             slices=tuple(self._slices),
@@ -222,33 +203,29 @@ class _Stored:
             warnings=tuple(self._warnings()),
         )
 
-    def _settle_identities(self, file: TracingFile) -> None:
-        """Specimens are known where this file and all that was there before tell them."""
-        ledger = self._project.ledger
+    def _settle_identities(self) -> None:
+        """Write whether this file and all that was there before say which specimen is which."""
+        ledger, file, name = self._project.ledger, self._file, self._params.class_name
         if isinstance(file, LabelImages) and not file.identified:
             ledger.set_specimens(ANNOTATIONS, dict.fromkeys(self._ids))
-        others = self._before - set(self._slices)
-        if self._params.class_name:
-            self._settle_class(file.identified, bool(others))
+        others = bool(self._before - set(self._slices))
+        if not name:
+            identified = file.identified and (not others or ledger.identified(ANNOTATIONS))
+            ledger.set_identified(ANNOTATIONS, identified)
             return
-        known = file.identified and (not others or ledger.identified(ANNOTATIONS))
-        ledger.set_identified(ANNOTATIONS, known)
-
-    def _settle_class(self, identified: bool, others: bool) -> None:
-        """Say what is known of the class that was imported; of other classes it stays as it is."""
-        ledger, name = self._project.ledger, self._params.class_name
-        before = self._known.get(name, True) or not others
-        known = self._known | {name: identified and before}
-        ledger.set_identified(ANNOTATIONS, any(known.values()))
-        for other in (c for c in known if not known[c]):
+        # Only one class was imported: of the others it stays as it is.
+        before = self._identified.get(name, True) or not others
+        identities = self._identified | {name: file.identified and before}
+        ledger.set_identified(ANNOTATIONS, any(identities.values()))
+        for other in (c for c in identities if not identities[c]):
             ledger.set_guessed(ANNOTATIONS, other)
 
     def _warnings(self) -> Iterator[str]:
-        wanted = self._project.settings.classes
-        if self._classes and not self._classes.keys() & set(wanted):
+        classes = self._project.settings.classes
+        if self._classes and not self._classes.keys() & set(classes):
             yield (
                 f"None of the imported classes ({', '.join(sorted(self._classes))}) is a class of "
-                f"the project ({', '.join(wanted)}); --class gives them another name."
+                f"the project ({', '.join(classes)}); --class gives them another name."
             )
         if not self._ids:
             yield "The file holds no instance for the chosen slices."
@@ -268,39 +245,28 @@ def export_annotations(
         Where there is nothing to write, or the file cannot be written.
     """
     with Project.open(project_path, read_only=True) as project:
-        source = find_source(project, params.source)
-        chosen = parse_slices(params.slices, project.shape[0])
-        slices = sorted(_known(project, source) & set(chosen))
+        ledger, source = project.ledger, find_source(project, params.source)
+        traced = ledger.traced() if source == ANNOTATIONS else {}
+        there = ledger.done(source) | traced.keys()
+        slices = sorted(there & set(parse_slices(params.slices, project.shape[0])))
         if not slices:
             raise FossilError(
                 f"{source} has nothing in the chosen slices of {project.path}",
-                expected=format_slices(sorted(_known(project, source))),
+                expected=format_slices(sorted(there)),
                 found=params.slices,
             )
-        items = (_exported(project, source, z, params) for z in slices)
+
+        def read(z: int) -> TracedSlice:
+            instances = project.instances(
+                source, z, class_name=params.class_name or None, min_score=params.score
+            )
+            return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
+
         written = write_coco(
             params.file,
-            job.tracked(items, len(slices), "Exporting"),
+            job.tracked(map(read, slices), len(slices), "Exporting"),
             project.names,
             project.slice_shape,
-            _classes(project, source),
+            list(dict.fromkeys([*project.settings.classes, *ledger.classes(source)])),
         )
     return ExportResult(params.file, source, tuple(slices), written)
-
-
-def _known(project: Project, source: str) -> set[int]:
-    """Slices of which a source says anything."""
-    traced = project.ledger.traced() if source == ANNOTATIONS else {}
-    return project.ledger.done(source) | traced.keys()
-
-
-def _classes(project: Project, source: str) -> list[str]:
-    return list(dict.fromkeys([*project.settings.classes, *project.ledger.classes(source)]))
-
-
-def _exported(project: Project, source: str, z: int, params: ExportParams) -> TracedSlice:
-    found = project.instances(
-        source, z, class_name=params.class_name or None, min_score=params.score
-    )
-    traced = project.ledger.traced() if source == ANNOTATIONS else {}
-    return TracedSlice(z, without_orphans(found), z in traced, traced.get(z))

@@ -14,7 +14,6 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
-    LinkResult,
     divided_identities,
     link,
     merged_identities,
@@ -27,7 +26,7 @@ Identities = dict[int, int | None]
 
 @dataclass(frozen=True)
 class LinkOutcome:
-    """What linking did.
+    """Counts and events of a linking.
 
     Attributes
     ----------
@@ -36,7 +35,7 @@ class LinkOutcome:
     specimens, instances, unlinked
         Number of specimens, of instances in them, and of instances in none.
     kept
-        Whether the identities that a file brought were kept, and nothing was linked.
+        True where the identities that a file brought were kept, and nothing was linked.
     events
         Splits and merges.
     merged, divided
@@ -54,7 +53,7 @@ class LinkOutcome:
     divided: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "source": self.source,
             "class_name": self.class_name,
@@ -87,109 +86,85 @@ def run(
         project.require_writable()
         params = with_class(project, params)
         with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
-            outcome = _run(project, params, job)
+            reader = _Reader(project, find_linkable(project, params.source), params, job)
+            keep = project.ledger.identified(reader.source, params.class_name)
+            outcome = _kept(reader) if keep and not params.relink else None
+            if outcome is None or outcome.specimens == 0:
+                outcome = _linked(reader)
+            linked = {"source": reader.source, "class_name": params.class_name}
+            project.ledger.set_meta(LINKED, linked)
             summary.update(outcome.summary())
     return outcome
 
 
-def _run(project: Project, params: LinkParams, job: Job) -> LinkOutcome:
-    source = find_linkable(project, params.source)
-    reader = _Reader(project, source, params, job)
-    keep = project.ledger.identified(source, params.class_name) and not params.relink
-    outcome = _kept(reader, params) if keep else None
-    if outcome is None or outcome.specimens == 0:
-        outcome = _linked(project, reader, params)
-    project.ledger.set_meta(LINKED, {"source": source, "class_name": params.class_name})
-    return outcome
-
-
 class _Reader:
-    """Reads a slice after the other and remembers the identities it meets."""
+    """Reads one slice after the other and collects the identities in them."""
 
-    def __init__(
-        self,
-        project: Project,
-        source: str,
-        params: LinkParams,
-        job: Job,
-    ) -> None:
-        self._project, self.source, self._params = project, source, params
+    def __init__(self, project: Project, source: str, params: LinkParams, job: Job) -> None:
+        self.project, self.source, self.params = project, source, params
         self._job = job
         self.identities: Identities = {}
-        self.classes: set[str] = set()
+        self._classes: set[str] = set()
 
     def slices(self) -> Iterator[Sequence[Instance]]:
         """Read the instances to be linked, slice by slice."""
-        chosen = slices_of(self._project, self.source)
-        message = "Linking slice"
-        for z in self._job.tracked(chosen, len(chosen), message):
-            yield self._read(z)
-
-    def _read(self, z: int) -> Sequence[Instance]:
-        if self.source == LABELS:
-            self._adopt(z)
-        found = self._project.instances(self.source, z)
-        self.classes.update(i.class_name for i in found)
-        ours = [i for i in found if i.class_name == self._params.class_name]
-        self.identities.update((i.id, i.specimen) for i in ours if i.id is not None)
-        return without_orphans([i for i in ours if i.score >= self._params.score])
-
-    def _adopt(self, z: int) -> None:
-        """Give rows to values that a person painted without asking for an id."""
-        project = self._project
-        values = project.labels.values(z)
-        if values:
-            project.ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
+        project, params = self.project, self.params
+        chosen = slices_of(project, self.source)
+        for z in self._job.tracked(chosen, len(chosen), "Linking slice"):
+            if self.source == LABELS and (values := project.labels.values(z)):
+                # A person may have painted values without asking for an id.
+                project.ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
+            instances = project.instances(self.source, z)
+            self._classes.update(i.class_name for i in instances)
+            ours = [i for i in instances if i.class_name == params.class_name]
+            self.identities.update((i.id, i.specimen) for i in ours if i.id is not None)
+            yield without_orphans([i for i in ours if i.score >= params.score])
+        if not self.identities:
+            raise FossilError(
+                f"{self.source} has nothing to link",
+                expected=f"instances of the class {params.class_name}",
+                found=", ".join(sorted(self._classes)) or "no instance",
+            )
 
 
-def _require_some(params: LinkParams, reader: _Reader) -> None:
-    if not reader.identities:
-        raise FossilError(
-            f"{reader.source} has nothing to link",
-            expected=f"instances of the class {params.class_name}",
-            found=", ".join(sorted(reader.classes)) or "no instance",
-        )
-
-
-def _kept(reader: _Reader, params: LinkParams) -> LinkOutcome:
+def _kept(reader: _Reader) -> LinkOutcome:
     """Count what the file brought."""
     for _ in reader.slices():
         pass
-    _require_some(params, reader)
-    known = [s for s in reader.identities.values() if s is not None]
-    unlinked = len(reader.identities) - len(known)
+    specimens = [s for s in reader.identities.values() if s is not None]
     return LinkOutcome(
-        reader.source, params.class_name, len(set(known)), len(known), unlinked, kept=True
+        reader.source,
+        reader.params.class_name,
+        specimens=len(set(specimens)),
+        instances=len(specimens),
+        unlinked=len(reader.identities) - len(specimens),
+        kept=True,
     )
 
 
-def _linked(project: Project, reader: _Reader, params: LinkParams) -> LinkOutcome:
-    """Link, write who belongs where, and compare with what was known before."""
+def _linked(reader: _Reader) -> LinkOutcome:
+    """Link, write who belongs where, and compare with the identities that there were."""
+    ledger, params = reader.project.ledger, reader.params
     result = link(
         reader.slices(),
         min_overlap=params.min_overlap,
         max_gap=params.max_gap,
         min_slices=params.min_slices,
     )
-    _require_some(params, reader)
-    told = project.ledger.identified(reader.source, params.class_name)
-    known = reader.identities if told else {}
-    _store(project, reader, params.class_name, result)
+    identified = ledger.identified(reader.source, params.class_name)
+    before = reader.identities if identified else {}
+    # Instances below the threshold lose what they had.
+    everyone: Identities = dict.fromkeys(reader.identities)
+    ledger.set_specimens(reader.source, everyone | result.specimens)
+    ledger.set_guessed(reader.source, params.class_name)
     members = sum(s is not None for s in result.specimens.values())
     return LinkOutcome(
         reader.source,
         params.class_name,
-        result.count,
-        members,
-        len(reader.identities) - members,
+        specimens=result.count,
+        instances=members,
+        unlinked=len(reader.identities) - members,
         events=result.events,
-        merged=merged_identities(result, known),
-        divided=divided_identities(result, known),
+        merged=merged_identities(result, before),
+        divided=divided_identities(result, before),
     )
-
-
-def _store(project: Project, reader: _Reader, class_name: str, result: LinkResult) -> None:
-    """Write the specimens; instances below the threshold lose what they had."""
-    everyone: Identities = dict.fromkeys(reader.identities)
-    project.ledger.set_specimens(reader.source, everyone | result.specimens)
-    project.ledger.set_guessed(reader.source, class_name)

@@ -35,7 +35,7 @@ class MeasureResult:
     warnings: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "file": str(self.file),
             "specimens": len(self.rows),
@@ -69,8 +69,8 @@ def run(
     rows: list[SpecimenRow] = []
     warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, job):
-            rows.append(measured(project, found))
-            warnings.extend(mesh_warnings(found))
+        for built in each_specimen(project, params, job):
+            rows.append(measured(project, built))
+            warnings.extend(mesh_warnings(built))
     write_table([row.record() for row in rows], out)
     return MeasureResult(out, tuple(rows), tuple(warnings))

@@ -14,7 +14,6 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
-    Reconstructed,
     SpecimenKey,
     each_specimen,
     measured,
@@ -24,6 +23,7 @@ from napari_fossiledit.workflows.shared.specimens import (
 SCENE = "reef.glb"
 """File with all specimens together."""
 
+# The scene is to be looked at: small meshes keep it, and the memory, small.
 _SCENE_FACES = 20_000
 
 
@@ -48,14 +48,24 @@ class MeshResult:
     warnings: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "folder": str(self.folder),
             "specimens": len(self.files),
             "closed": sum(row.mesh_closed for row in self.rows),
             "files": [file.name for file in self.files],
             "scene": self.scene.name,
-            "meshes": [_figures(row) for row in self.rows],
+            "meshes": [
+                {
+                    "specimen": row.specimen,
+                    "class_name": row.class_name,
+                    "closed": row.mesh_closed,
+                    "volume_um3": row.mesh_volume_um3,
+                    "contour_volume_um3": row.volume_um3 - row.cavity_volume_um3,
+                    "surface_um2": row.surface_um2,
+                }
+                for row in self.rows
+            ],
             "unit": "um",
             "warnings": list(self.warnings),
         }
@@ -70,7 +80,7 @@ class SpecimenModel:
     warnings: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {"specimens": len(self.meshes), "warnings": list(self.warnings)}
 
 
@@ -93,11 +103,21 @@ def run(
     """
     with explained(out_dir, "Making"):
         out_dir.mkdir(parents=True, exist_ok=True)
-    written = _Written(out_dir, params)
+    files: list[Path] = []
+    rows: list[SpecimenRow] = []
+    warnings: list[str] = []
+    simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, job):
-            written.add(project, found)
-    return written.finish()
+        for built in each_specimen(project, params, job):
+            surface = built.surface.in_rock(project.geometry.z_direction)
+            mesh = _named(built.key, surface)
+            files.append(out_dir / f"{mesh.name}.{params.format}")
+            write_mesh(mesh, files[-1], params.format)
+            simple.append(_named(built.key, simplified(surface, _SCENE_FACES)))
+            rows.append(measured(project, built))
+            warnings.extend(mesh_warnings(built))
+    write_scene(simple, out_dir / SCENE)
+    return MeshResult(out_dir, tuple(files), out_dir / SCENE, tuple(rows), tuple(warnings))
 
 
 def in_memory(
@@ -122,41 +142,11 @@ def in_memory(
     rows: list[SpecimenRow] = []
     warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for found in each_specimen(project, params, job):
-            meshes.append(_named(found.key, found.surface))
-            rows.append(measured(project, found))
-            warnings.extend(mesh_warnings(found))
+        for built in each_specimen(project, params, job):
+            meshes.append(_named(built.key, built.surface))
+            rows.append(measured(project, built))
+            warnings.extend(mesh_warnings(built))
     return SpecimenModel(tuple(meshes), tuple(rows), tuple(warnings))
-
-
-class _Written:
-    """Meshes on their way to a folder."""
-
-    def __init__(self, folder: Path, params: MeshParams) -> None:
-        self._folder, self._params = folder, params
-        self._files: list[Path] = []
-        self._rows: list[SpecimenRow] = []
-        self._warnings: list[str] = []
-        self._scene: list[SpecimenMesh] = []
-
-    def add(self, project: Project, found: Reconstructed) -> None:
-        """Write the mesh of one specimen."""
-        surface = found.surface.in_rock(project.geometry.z_direction)
-        mesh = _named(found.key, surface)
-        self._files.append(self._folder / f"{mesh.name}.{self._params.format}")
-        write_mesh(mesh, self._files[-1], self._params.format)
-        # The scene is to be looked at: small meshes keep it, and the memory, small.
-        self._scene.append(_named(found.key, simplified(surface, _SCENE_FACES)))
-        self._rows.append(measured(project, found))
-        self._warnings.extend(mesh_warnings(found))
-
-    def finish(self) -> MeshResult:
-        """Write the scene."""
-        scene = self._folder / SCENE
-        write_scene(self._scene, scene)
-        return MeshResult(
-            self._folder, tuple(self._files), scene, tuple(self._rows), tuple(self._warnings)
-        )
 
 
 def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:
@@ -164,14 +154,3 @@ def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:
     word = re.sub(r"[^\w-]+", "_", key.class_name).strip("_") or "specimen"
     name = f"{word}_{key.specimen:03d}"
     return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
-
-
-def _figures(row: SpecimenRow) -> dict[str, Any]:
-    return {
-        "specimen": row.specimen,
-        "class_name": row.class_name,
-        "closed": row.mesh_closed,
-        "volume_um3": row.mesh_volume_um3,
-        "contour_volume_um3": row.volume_um3 - row.cavity_volume_um3,
-        "surface_um2": row.surface_um2,
-    }

@@ -14,11 +14,11 @@ from napari_fossiledit.masks import Mask, Part
 from napari_fossiledit.params.reconstruct import MeshParams, PictureParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.reef import Surface
 from napari_fossiledit.workflows.shared.sources import find_source, with_class
 from napari_fossiledit.workflows.shared.specimens import each_specimen
 
 _SHOWN = 4
+# Enough for a drawing of a few hundred pixels; matplotlib draws each face as a polygon.
 _FACES = 3000
 
 
@@ -30,7 +30,7 @@ class PicturesResult:
     files: tuple[Path, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {"folder": str(self.folder), "files": [file.name for file in self.files]}
 
 
@@ -52,7 +52,11 @@ def run(
         out_dir.mkdir(parents=True, exist_ok=True)
     with Project.open(project_path, read_only=True) as project:
         params = with_class(project, params)
-        slices = _chosen(project, params)
+        count = project.shape[0]
+        step = max(1, count // _SHOWN)
+        slices = list(range(step // 2, count, step))[:_SHOWN]
+        if params.slices:
+            slices = parse_slices(params.slices, count)
         files = [
             _draw_slice(project, z, params, out_dir)
             for z in job.tracked(slices, len(slices), "Drawing slice")
@@ -62,22 +66,14 @@ def run(
     return PicturesResult(out_dir, tuple(files))
 
 
-def _chosen(project: Project, params: PictureParams) -> list[int]:
-    count = project.shape[0]
-    if params.slices:
-        return parse_slices(params.slices, count)
-    step = max(1, count // _SHOWN)
-    return list(range(step // 2, count, step))[:_SHOWN]
-
-
 def _draw_slice(project: Project, z: int, params: PictureParams, out_dir: Path) -> Path:
     """Draw one slice as it is, with its predictions, and with what was traced."""
     image = pictures.as_rgb(project.stack.read(z))
     width = max(1, round(max(image.shape[:2]) / params.longest * 1.5))
     panels = [image]
     if params.model:
-        found = _bodies(project, find_source(project, params.model), z, params, params.score)
-        panels.append(pictures.outline(image, found, pictures.PREDICTED, width))
+        predicted = _bodies(project, find_source(project, params.model), z, params, params.score)
+        panels.append(pictures.outline(image, predicted, pictures.PREDICTED, width))
     traced = _bodies(project, ANNOTATIONS, z, params, 0.0)
     if traced:
         panels.append(pictures.outline(image, traced, pictures.TRUE, width))
@@ -89,23 +85,18 @@ def _draw_slice(project: Project, z: int, params: PictureParams, out_dir: Path) 
 def _bodies(
     project: Project, source: str, z: int, params: PictureParams, score: float
 ) -> list[Mask]:
-    found = project.ledger.instances(
+    bodies = project.ledger.instances(
         source, slices=[z], class_name=params.class_name, part=Part.BODY, min_score=score
     )
-    return [instance.mask for instance in found]
+    return [body.mask for body in bodies]
 
 
-def _draw_specimens(
-    project: Project,
-    params: PictureParams,
-    out_dir: Path,
-    job: Job,
-) -> Path:
-    surfaces: list[Surface] = []
-    meshes = MeshParams(max_faces=_FACES)
-    for found in each_specimen(project, meshes, job):
-        if found.key.class_name == params.class_name:
-            surfaces.append(found.surface.in_rock(project.geometry.z_direction))
+def _draw_specimens(project: Project, params: PictureParams, out_dir: Path, job: Job) -> Path:
+    surfaces = [
+        built.surface.in_rock(project.geometry.z_direction)
+        for built in each_specimen(project, MeshParams(max_faces=_FACES), job)
+        if built.key.class_name == params.class_name
+    ]
     if not surfaces:
         raise FossilError(
             f"{project.path} has no specimen to draw",

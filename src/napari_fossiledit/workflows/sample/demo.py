@@ -29,14 +29,14 @@ MODEL = "reef-lite"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration made.
+    """Files and figures of the demonstration.
 
     Attributes
     ----------
     out, project
         Folder of the pictures, meshes and the table, and the project in it.
     results
-        What each step told, JSON-able, with its seconds.
+        Summary of each step, JSON-able, with its seconds.
     """
 
     out: Path
@@ -45,11 +45,11 @@ class DemoResult:
 
     @property
     def window_picture(self) -> Path:
-        """Where a picture of the window belongs."""
+        """Path for a picture of the window."""
         return self.out / "pictures" / "window.png"
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {"out": str(self.out), "project": str(self.project), **self.results}
 
 
@@ -67,36 +67,31 @@ def run(params: DemoParams, *, job: Job = QUIET) -> DemoResult:
     project = out / "reef.fossil"
     _sample(out / "sample", project, params, job)
     _project(project, out / "sample", job)
+    judged = EvaluateParams(model=MODEL, slices="all")
+    meshes = MeshParams(format=MeshFormat.PLY)
+    drawn = PictureParams(model=MODEL)
+    steps: dict[str, Callable[[], Any]] = {
+        "predict": lambda: predict.run(project, PredictParams(model=MODEL), job=job),
+        "evaluate": lambda: evaluate.run(project, judged, job=job),
+        "link": lambda: link.run(project, LinkParams(source=MODEL), job=job),
+        "mesh": lambda: mesh.run(project, out / "meshes", meshes, job=job),
+        "measure": lambda: measure.run(project, out / "specimens.csv", meshes, job=job),
+        "pictures": lambda: pictures.run(project, out / "pictures", drawn, job=job),
+    }
     results: dict[str, Any] = {}
-    for name, step in _steps(project, out, job).items():
+    for name, step in steps.items():
         start = time.monotonic()
         summary = step().summary()
         results[name] = {**summary, "seconds": round(time.monotonic() - start, 1)}
     return DemoResult(out, project, results)
 
 
-def _steps(project: Path, out: Path, job: Job) -> dict[str, Callable[[], Any]]:
-    """Tell what is done with the project, in this order."""
-    meshes = MeshParams(format=MeshFormat.PLY)
-    drawn = PictureParams(model=MODEL)
-    return {
-        "predict": lambda: predict.run(project, PredictParams(model=MODEL), job=job),
-        "evaluate": lambda: evaluate.run(
-            project, EvaluateParams(model=MODEL, slices="all"), job=job
-        ),
-        "link": lambda: link.run(project, LinkParams(source=MODEL), job=job),
-        "mesh": lambda: mesh.run(project, out / "meshes", meshes, job=job),
-        "measure": lambda: measure.run(project, out / "specimens.csv", meshes, job=job),
-        "pictures": lambda: pictures.run(project, out / "pictures", drawn, job=job),
-    }
-
-
 def _sample(folder: Path, project: Path, params: DemoParams, job: Job) -> None:
     """Write the sample reef, unless a complete one of the same parameters is there."""
     reef = ReefParams(slices=params.slices, size=params.size, seed=params.seed)
     truth = folder / "truth.json"
-    known = read_json(truth, "the truth of a sample reef") if truth.exists() else {}
-    if known.get("complete") and known.get("params") == reef.model_dump(mode="json"):
+    written = read_json(truth, "the truth of a sample reef") if truth.exists() else {}
+    if written.get("complete") and written.get("params") == reef.model_dump(mode="json"):
         return
     if project.exists():
         raise FossilError(
@@ -108,11 +103,11 @@ def _sample(folder: Path, project: Path, params: DemoParams, job: Job) -> None:
 
 
 def _project(project: Path, folder: Path, job: Job) -> None:
-    """Make the project with its truth, unless it is there; a killed run may have left half."""
+    """Make the project with its ground truth, unless it is there."""
     if not (project / SETTINGS_FILE).exists():
         new.run(project, folder / "images", NewParams(), job=job)
     with Project.open(project) as opened:
+        # A run that was killed may have left a project without its annotations.
         if any(run.kind == "import" and run.status == "done" for run in opened.ledger.runs()):
             return
-    truth = ImportParams(file=folder / "annotations.json")
-    import_annotations(project, truth, job=job)
+    import_annotations(project, ImportParams(file=folder / "annotations.json"), job=job)

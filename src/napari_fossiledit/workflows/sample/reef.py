@@ -15,7 +15,7 @@ from napari_fossiledit.samples.reef import Reef
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What was written.
+    """A sample reef that was written.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class SampleResult:
     content: Mapping[str, Any]
 
     def summary(self) -> Mapping[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return self.content
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from napari_fossiledit.workflows.shared.model_refs import find_model, prediction
 from napari_fossiledit.workflows.shared.sources import with_class
 
 if TYPE_CHECKING:
-    from napari_fossiledit.workflows.segment.predict import PredictResult
+    pass
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class EvaluateResult:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values; undefined figures are None."""
+        """Return the result as JSON-able values; undefined figures are None."""
         return {
             "model": self.model,
             "source": self.source,
@@ -88,22 +88,26 @@ def run(
         for z in slices:
             read_ground_truth(project, z, region)
         source, notes = _source(project, params, slices, job)
-        judged = _judged(project, params, source, slices, region)
+
+        def judged(z: int) -> JudgedSlice:
+            truth = read_ground_truth(project, z, region)
+            return judged_slice(project, truth, project.instances(source, z), params.class_name)
+
         figures = evaluate(
-            job.tracked(judged, len(slices), "Judging slice"),
+            job.tracked(map(judged, slices), len(slices), "Judging slice"),
             score=params.score,
             detection_score=params.detection_score,
         )
+        # The newest report of a source replaces the one before.
+        name = f"evaluate-{Source.parse(source).file_name}.json"
+        report = None if project.read_only else project.reports / name
         result = EvaluateResult(
-            params.model,
-            source,
-            params.class_name,
-            params.region,
-            figures,
-            _report(project, source),
-            notes,
+            params.model, source, params.class_name, params.region, figures, report, notes
         )
-        _record(project, params, result)
+        if report is not None:
+            write_json(report, result.summary())
+            with project.ledger.recorded("evaluate", params.model_dump(mode="json")) as summary:
+                summary.update(result.summary())
     return result
 
 
@@ -113,16 +117,23 @@ def _source(
     slices: Sequence[int],
     job: Job,
 ) -> tuple[str, tuple[str, ...]]:
-    """Name of the predictions in the ledger, and what to tell of them; missing ones are made.
+    """Return the predictions in the ledger, with notes on them; missing ones are made.
 
     A name of the ledger itself is taken as it is: its model may be gone.
     """
     if params.model not in {s.name for s in project.ledger.sources()}:
         from napari_fossiledit.workflows.segment.predict import predict_missing
 
-        wanted = _options(project, params)
-        done = predict_missing(project, wanted, slices, job=job)
-        return done.source, (*done.notes, *_not_judged(project, done))
+        done = predict_missing(project, _options(project, params), slices, job=job)
+        latest = project.ledger.latest(done.model)
+        if latest == done.source or latest not in {s.name for s in project.ledger.sources()}:
+            return done.source, done.notes
+        note = (
+            f"Judged was {done.source}: what {done.model} finds by the paper's protocol. Its latest"
+            f" predictions are others, made with other options or weights: to judge those, name"
+            f" {latest} as the model."
+        )
+        return done.source, (*done.notes, note)
     missing = set(slices) - project.ledger.done(params.model)
     if missing:
         raise FossilError(
@@ -133,20 +144,8 @@ def _source(
     return params.model, ()
 
 
-def _not_judged(project: Project, judged: PredictResult) -> tuple[str, ...]:
-    """Tell where the latest predictions of a model are others than those that are judged."""
-    latest = project.ledger.latest(judged.model)
-    if latest == judged.source or latest not in {s.name for s in project.ledger.sources()}:
-        return ()
-    return (
-        f"Judged was {judged.source}: what {judged.model} finds by the paper's protocol. Its latest"
-        f" predictions are others, made with other options or weights: to judge those, name"
-        f" {latest} as the model.",
-    )
-
-
 def _options(project: Project, params: EvaluateParams) -> PredictParams:
-    """Threshold and limit as the paper has them, tiles as the model was used last."""
+    """Return threshold and limit as in the paper, tiles as the model was used last."""
     ref = find_model(project, params.model)
     latest = project.ledger.latest(ref.name)
     plain, tiled = (
@@ -154,32 +153,3 @@ def _options(project: Project, params: EvaluateParams) -> PredictParams:
         for tiles in (False, True)
     )
     return tiled if latest == str(prediction_source(ref, ref.model_hash, tiled)) else plain
-
-
-def _judged(
-    project: Project,
-    params: EvaluateParams,
-    source: str,
-    slices: Sequence[int],
-    region: Region | None,
-) -> Iterator[JudgedSlice]:
-    """Read one slice after the other and reduce it to what counts."""
-    for z in slices:
-        truth = read_ground_truth(project, z, region)
-        yield judged_slice(project, truth, project.instances(source, z), params.class_name)
-
-
-def _report(project: Project, source: str) -> Path | None:
-    """Where the figures go; the newest of a source replaces the one before."""
-    if project.read_only:
-        return None
-    return project.reports / f"evaluate-{Source.parse(source).file_name}.json"
-
-
-def _record(project: Project, params: EvaluateParams, result: EvaluateResult) -> None:
-    """Write the report, and note the run with its figures in the ledger."""
-    if result.report is None:
-        return
-    write_json(result.report, result.summary())
-    with project.ledger.recorded("evaluate", params.model_dump(mode="json")) as summary:
-        summary.update(result.summary())

@@ -1,11 +1,11 @@
-"""Models in and out of a project: what there is, checkpoints of detectron2, and back to them."""
+"""Models of a project: list them, import checkpoints of detectron2, and export for it."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_model
 from napari_fossiledit.params.segment import Device, ExportModelParams, ImportModelParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, Project
+from napari_fossiledit.summary import Summary, plain
 from napari_fossiledit.workflows.shared.foreign_models import (
     proposed_name,
     read_foreign,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
 
 IMPORTED = "imported"
-"""Key of the record of a model under which it says which file it is from."""
+"""Key in the record of a model: the file it is from."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ListedModel:
     of
         What an edit was made from, or the file a model was imported from.
     problem
-        What is wrong with its files; empty: nothing that their records tell.
+        What is wrong with its files, as far as their records show; empty: nothing.
     """
 
     name: str
@@ -53,9 +54,8 @@ class ListedModel:
     problem: str = ""
 
     def summary(self) -> dict[str, Any]:
-        """Tell what is known, as JSON-able values."""
-        values = {**self.__dict__, "classes": list(self.classes)}
-        return {key: value for key, value in values.items() if value and key != "name"}
+        """Return what there is but the name, as JSON-able values."""
+        return {k: plain(v) for k, v in vars(self).items() if v and k != "name"}
 
 
 @dataclass(frozen=True)
@@ -66,65 +66,49 @@ class ModelList:
     in_use: str
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {"model_in_use": self.in_use, "models": {m.name: m.summary() for m in self.models}}
 
 
 @dataclass(frozen=True)
-class ImportedModel:
-    """A model that was brought in.
+class ImportedModel(Summary):
+    """A model that was imported.
 
     Attributes
     ----------
+    model
+        Its name.
     notes
         What was assumed, in sentences for the user.
     """
 
-    name: str
-    folder: Path
+    model: str
     architecture: str
     classes: tuple[str, ...]
+    folder: Path
     model_hash: str
     notes: tuple[str, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "model": self.name,
-            "architecture": self.architecture,
-            "classes": list(self.classes),
-            "folder": str(self.folder),
-            "model_hash": self.model_hash,
-            "notes": list(self.notes),
-        }
-
 
 @dataclass(frozen=True)
-class ExportedModel:
+class ExportedModel(Summary):
     """A model that was written for detectron2.
 
     Attributes
     ----------
+    model
+        Its name.
     notes
         What detectron2 does differently with it, in sentences for the user.
     """
 
-    name: str
+    model: str
     folder: Path
     files: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "model": self.name,
-            "folder": str(self.folder),
-            "files": list(self.files),
-            "notes": list(self.notes),
-        }
 
-
-# ------------------------------------------------------------------- looking
+# ------------------------------------------------------------------- listing
 
 
 def list_models(project_path: Path, *, job: Job = QUIET) -> ModelList:
@@ -134,7 +118,12 @@ def list_models(project_path: Path, *, job: Job = QUIET) -> ModelList:
     """
     with Project.open(project_path, read_only=True) as project:
         own = [_listed(name, project.model_folder(name)) for name in project.models()]
-        edits = [_listed_edit(name, project.edits.look(name)) for name in project.edits.names()]
+        edits = [
+            ListedModel(name, "edit", of=record.parent)
+            if isinstance(record := project.edits.look(name), EditRecord)
+            else ListedModel(name, "edit", problem=str(record))
+            for name in project.edits.names()
+        ]
         shipped = [_listed(n, SHIPPED / n) for n in shipped_models() if n not in project.models()]
         return ModelList((*own, *edits, *shipped), in_use(project))
 
@@ -160,17 +149,11 @@ def _listed(name: str, folder: Path) -> ListedModel:
 
 
 def _section(record: dict[str, Any], key: str) -> dict[str, Any]:
-    found = record.get(key)
-    return found if isinstance(found, dict) else {}
+    section = record.get(key)
+    return section if isinstance(section, dict) else {}
 
 
-def _listed_edit(name: str, found: EditRecord | FossilError) -> ListedModel:
-    if isinstance(found, FossilError):
-        return ListedModel(name, "edit", problem=str(found))
-    return ListedModel(name, "edit", of=found.parent)
-
-
-# ------------------------------------------------------------------ bringing in
+# ------------------------------------------------------------------- import
 
 
 def import_model(
@@ -198,8 +181,8 @@ def import_model(
         full = params.model_copy(update={"name": params.name or proposed_name(file)})
         project.model_folder(full.name)
         require_free_name(project, full.name)
-        asked = {"file": str(file.absolute()), **full.model_dump(mode="json")}
-        with project.ledger.recorded("models import", asked) as summary:
+        options = {"file": str(file.absolute()), **full.model_dump(mode="json")}
+        with project.ledger.recorded("models import", options) as summary:
             result = _imported(project, file, full, job)
             summary.update(result.summary())
     return result
@@ -213,7 +196,10 @@ def _imported(
 ) -> ImportedModel:
     clock = job.clock(3, "Reading the checkpoint")
     clock.tick(0)
-    found = read_foreign(
+    # Only now: the import of torch takes seconds.
+    from napari_fossiledit.models.files.registry import save_model
+
+    foreign = read_foreign(
         file,
         project.settings.classes,
         span=value_span(project),
@@ -222,16 +208,27 @@ def _imported(
     )
     job.check("The import")
     clock.tick(1, "Building the network")
-    segmenter, more = _built(found.model, params.scale, project.geometry.pixel_size_um)
-    notes = (*found.notes, *more)
+    segmenter, more = _built(foreign.model, params.scale, project.geometry.pixel_size_um)
+    notes = (*foreign.notes, *more)
     job.check("The import")
     clock.tick(2, "Saving the model")
     folder = project.model_folder(params.name)
-    _save(segmenter, folder, _origin(file, params, found.model, notes))
+    with explained(file, "Reading"), file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    origin = {
+        "file": str(file.absolute()),
+        "sha256": digest,
+        **params.model_dump(mode="json", exclude={"version", "name"}),
+        "score_threshold": foreign.model.score_threshold,
+        "max_detections": foreign.model.max_detections,
+        "notes": list(notes),
+    }
+    with _gone_on_failure(folder):
+        save_model(segmenter, folder, training={IMPORTED: origin})
     clock.tick(3, "Saved the model")
-    spec = found.model.spec
+    spec = foreign.model.spec
     return ImportedModel(
-        params.name, folder, str(spec.architecture), spec.classes, segmenter.model_hash, notes
+        params.name, str(spec.architecture), spec.classes, folder, segmenter.model_hash, notes
     )
 
 
@@ -252,31 +249,6 @@ def _built(
     return fixed.segmenter(Device.CPU), (note,)
 
 
-def _origin(
-    file: Path, params: ImportModelParams, model: Imported, notes: tuple[str, ...]
-) -> dict[str, Any]:
-    """Tell where a model is from, for its record."""
-    with explained(file, "Reading"), file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    told = {
-        "file": str(file.absolute()),
-        "sha256": digest,
-        **params.model_dump(mode="json", exclude={"version", "name"}),
-        "score_threshold": model.score_threshold,
-        "max_detections": model.max_detections,
-        "notes": list(notes),
-    }
-    return {IMPORTED: told}
-
-
-def _save(segmenter: Segmenter, folder: Path, training: dict[str, Any]) -> None:
-    """Save a model in a new folder, which does not stay where that fails."""
-    from napari_fossiledit.models.files.registry import save_model
-
-    with _gone_on_failure(folder):
-        save_model(segmenter, folder, training=training)
-
-
 @contextmanager
 def _gone_on_failure(folder: Path) -> Iterator[None]:
     """Remove a folder that is new or empty again where the block fails."""
@@ -290,7 +262,7 @@ def _gone_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-# ------------------------------------------------------------------ taking out
+# ------------------------------------------------------------------- export
 
 
 def export_model(
@@ -320,33 +292,26 @@ def export_model(
     with Project.open(project_path) as project:
         ref = find_model(project, name)
         require_empty(out, "a model")
-        asked = {"model": ref.name, "out": str(out.absolute()), **chosen.model_dump(mode="json")}
-        with _noted(project, "models export", asked) as summary:
+        options = {"model": ref.name, "out": str(out.absolute()), **chosen.model_dump(mode="json")}
+        # A project that is read-only can be exported from all the same.
+        recorded = (
+            nullcontext(dict[str, Any]())
+            if project.read_only
+            else project.ledger.recorded("models export", options)
+        )
+        with recorded as summary:
             clock = job.clock(2, "Loading the model")
             clock.tick(0)
+            from napari_fossiledit.models.detectron2.read import CONFIG
+            from napari_fossiledit.models.detectron2.write import CHECKPOINT, Cut, write_detectron2
+
             segmenter = ref.load(Device.CPU)
             job.check("The export")
             clock.tick(1, "Writing the checkpoint")
-            result = _exported(segmenter, ref.name, out, chosen)
+            cut = Cut(chosen.score, chosen.max_detections)
+            with _gone_on_failure(out):
+                notes = write_detectron2(segmenter, out, name=f"The model {ref.name!r}", cut=cut)
+            result = ExportedModel(ref.name, out, (CHECKPOINT, CONFIG), notes)
             clock.tick(2, "Wrote the checkpoint")
             summary.update(result.summary())
     return result
-
-
-def _noted(
-    project: Project, kind: str, asked: dict[str, Any]
-) -> AbstractContextManager[dict[str, Any]]:
-    """Note a run in the ledger; a project that is read-only can be exported from all the same."""
-    return nullcontext({}) if project.read_only else project.ledger.recorded(kind, asked)
-
-
-def _exported(
-    segmenter: Segmenter, name: str, out: Path, params: ExportModelParams
-) -> ExportedModel:
-    from napari_fossiledit.models.detectron2.read import CONFIG
-    from napari_fossiledit.models.detectron2.write import CHECKPOINT, Cut, write_detectron2
-
-    cut = Cut(params.score, params.max_detections)
-    with _gone_on_failure(out):
-        notes = write_detectron2(segmenter, out, name=f"The model {name!r}", cut=cut)
-    return ExportedModel(name, out, (CHECKPOINT, CONFIG), notes)

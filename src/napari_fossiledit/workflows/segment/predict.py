@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What a prediction did.
+    """Counts of a prediction.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class PredictResult:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "model": self.model,
             "source": self.source,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
@@ -14,15 +14,12 @@ from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
-from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model
-
-if TYPE_CHECKING:
-    from napari_fossiledit.models.training.train import TrainResult
+from napari_fossiledit.workflows.shared.model_refs import find_model
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a training gave; see `models.training.TrainResult`."""
+    """A trained model and how its training went; see `models.training.TrainResult`."""
 
     name: str
     folder: Path
@@ -35,7 +32,7 @@ class TrainOutcome:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         return {
             "model": self.name,
             "folder": str(self.folder),
@@ -69,8 +66,7 @@ def run(
         require_backend(full.backend, full.architecture)
         samples = _samples(project, full)
         folder = project.model_folder(full.name)
-        _refuse_finished(folder, full.name)
-        _refuse_edit(project, full.name)
+        _require_free(project, full.name)
         record = project.ledger.begin_run("train", full.model_dump(mode="json"))
         summary: dict[str, Any] = {}
         status = "failed"
@@ -92,7 +88,14 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
     if not params.classes:
         changes["classes"] = project.settings.classes
     if params.init and not Path(params.init).expanduser().exists():
-        changes["init"] = str(_start(project, params.init).folder)
+        ref = find_model(project, params.init)
+        if ref is not ref.root:
+            raise FossilError(
+                f"{params.init!r} is an edit, and a training starts from a model",
+                expected="a model or a checkpoint file",
+                advice=f"Export it first: 'fossiledit edits export PROJECT {params.init} FOLDER'.",
+            )
+        changes["init"] = str(ref.folder)
     if not params.slices:
         changes["slices"] = traced
     if not (params.slices or traced):
@@ -113,9 +116,11 @@ def _samples(project: Project, params: TrainParams) -> ProjectSamples:
     return ProjectSamples(project, chosen, validation, params.classes, region)
 
 
-def _refuse_finished(folder: Path, name: str) -> None:
+def _require_free(project: Project, name: str) -> None:
+    """Raise where a finished model or an edit has the name; models and edits share their names."""
     from napari_fossiledit.models.training.train import STATE
 
+    folder = project.model_folder(name)
     if (folder / RECORD).exists() and not (folder / STATE).exists():
         raise FossilError(
             f"The project has a model {name!r} already",
@@ -123,21 +128,6 @@ def _refuse_finished(folder: Path, name: str) -> None:
             found=name,
             advice="Choose another name; the old model stays as it is.",
         )
-
-
-def _start(project: Project, name: str) -> ModelRef:
-    ref = find_model(project, name)
-    if ref is not ref.root:
-        raise FossilError(
-            f"{name!r} is an edit, and a training starts from a model",
-            expected="a model or a checkpoint file",
-            advice=f"Export it first: 'fossiledit edits export PROJECT {name} FOLDER'.",
-        )
-    return ref
-
-
-def _refuse_edit(project: Project, name: str) -> None:
-    """Models and edits share one name space."""
     if name in project.edits.names():
         raise FossilError(
             f"The project has an edit {name!r} already",
@@ -153,7 +143,16 @@ def _train(
     folder: Path,
     job: Job,
 ) -> TrainOutcome:
-    result = _trained(samples, params, folder, job)
+    """Train with the trainer that was chosen."""
+    # Both import torch.
+    if params.backend is Backend.DETECTRON2:
+        from napari_fossiledit.models.native.training import train_native
+
+        result = train_native(samples, params, folder=folder, job=job)
+    else:
+        from napari_fossiledit.models.training.train import train
+
+        result = train(samples, params, folder=folder, resume=True, job=job)
     return TrainOutcome(
         name=params.name,
         folder=folder,
@@ -165,19 +164,3 @@ def _train(
         scale=result.segmenter.preprocessing.scale,
         notes=result.notes,
     )
-
-
-def _trained(
-    samples: ProjectSamples,
-    params: TrainParams,
-    folder: Path,
-    job: Job,
-) -> TrainResult:
-    """Train with the trainer that was chosen."""
-    if params.backend is Backend.DETECTRON2:
-        from napari_fossiledit.models.native.training import train_native
-
-        return train_native(samples, params, folder=folder, job=job)
-    from napari_fossiledit.models.training.train import train
-
-    return train(samples, params, folder=folder, resume=True, job=job)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.stack_convert import convert_stack
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.summary import Summary
 
 IMAGES = "images.zarr"
 
 
 @dataclass(frozen=True)
-class ConvertResult:
+class ConvertResult(Summary):
     """A finished conversion.
 
     Attributes
@@ -26,16 +26,12 @@ class ConvertResult:
     slices
         How many slices it holds.
     used
-        Whether the project reads its slices there from now on.
+        True where the project reads its slices there from now on.
     """
 
     path: Path
     slices: int
     used: bool
-
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {"path": str(self.path), "slices": self.slices, "used": self.used}
 
 
 def run(
@@ -59,18 +55,14 @@ def run(
     with Project.open(project_path) as project:
         project.require_writable()
         target = project.path / IMAGES
-        _require_photographs(project)
+        if project.stack.kind == "blank":
+            raise FossilError(
+                f"{project.path} has no photographs to convert",
+                expected="a stack of images",
+                found="tracings alone",
+            )
         if project.stack_path != target.resolve():
             convert_stack(project.stack, target, project.geometry, job=job)
         if use:
             project.set_stack_path(target)
         return ConvertResult(target, project.shape[0], use)
-
-
-def _require_photographs(project: Project) -> None:
-    if project.stack.kind == "blank":
-        raise FossilError(
-            f"{project.path} has no photographs to convert",
-            expected="a stack of images",
-            found="tracings alone",
-        )

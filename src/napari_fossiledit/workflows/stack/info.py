@@ -1,4 +1,4 @@
-"""Tell what a project holds."""
+"""List what a project holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
 
+# Enough to see the last days of work; the ledger keeps them all.
 _SHOWN_RUNS = 20
+_OF_EDIT = ("name", "parent", "state", "strength", "problem")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class InfoResult:
     content: dict[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """Tell the overview as JSON-able values."""
+        """Return the overview as JSON-able values."""
         return self.content
 
 
@@ -45,21 +46,39 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
         edits, the model in use, the last runs, and bytes on disk.
     """
     with Project.open(project_path, read_only=True) as project:
+        geometry, traced = project.geometry, project.ledger.traced()
+        edits = [entry.summary() for entry in history_of(project) if entry.is_edit]
         return InfoResult(
             {
                 "project": str(project.path),
                 "read_only": not os.access(project.path, os.W_OK),
                 "stack": _stack(project),
-                "geometry": _geometry(project),
+                "geometry": {
+                    "pixel_size_um": geometry.pixel_size_um,
+                    "slice_spacing_um": geometry.slice_spacing_um,
+                    "z_direction": str(geometry.z_direction),
+                },
                 "classes": list(project.settings.classes),
                 "pinned_slices": format_slices(project.settings.pinned_slices),
                 "mud_colour": project.settings.mud_colour,
                 "sources": [_source(project, s.name) for s in project.ledger.sources()],
-                "traced": _traced(project),
+                "traced": {
+                    "slices": format_slices(list(traced)),
+                    "partly": format_slices([z for z, area in traced.items() if area is not None]),
+                },
                 "models": project.models(),
-                "edits": [_edit(entry) for entry in history_of(project) if entry.is_edit],
+                "edits": [{key: edit[key] for key in _OF_EDIT} for edit in edits],
                 "model_in_use": in_use(project),
-                "runs": _runs(project),
+                "runs": [
+                    {
+                        "id": r.id,
+                        "kind": r.kind,
+                        "status": r.status,
+                        "started": r.started,
+                        "ended": r.ended,
+                    }
+                    for r in project.ledger.runs()[-_SHOWN_RUNS:]
+                ],
                 "bytes": _sizes(project.path),
             }
         )
@@ -68,26 +87,17 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
 def _stack(project: Project) -> dict[str, Any]:
     record = project.settings.stack
     try:
-        path, found = project.stack_path, project.stack_path.exists()
+        path, exists = project.stack_path, project.stack_path.exists()
     except FossilError:
-        path, found = record.path, False
+        path, exists = record.path, False
     return {
         "path": str(path),
-        "found": found or record.kind == "blank",
+        "found": exists or record.kind == "blank",
         "kind": record.kind,
         "slices": project.shape[0],
         "shape": list(record.shape),
         "dtype": record.dtype,
         "rgb": record.rgb,
-    }
-
-
-def _geometry(project: Project) -> dict[str, Any]:
-    geometry = project.geometry
-    return {
-        "pixel_size_um": geometry.pixel_size_um,
-        "slice_spacing_um": geometry.slice_spacing_um,
-        "z_direction": str(geometry.z_direction),
     }
 
 
@@ -103,33 +113,12 @@ def _source(project: Project, name: str) -> dict[str, Any]:
     }
 
 
-def _traced(project: Project) -> dict[str, Any]:
-    areas = project.ledger.traced()
-    return {
-        "slices": format_slices(list(areas)),
-        "partly": format_slices([z for z, area in areas.items() if area is not None]),
-    }
-
-
-def _edit(entry: HistoryEntry) -> dict[str, Any]:
-    told = entry.summary()
-    return {key: told[key] for key in ("name", "parent", "state", "strength", "problem")}
-
-
-def _runs(project: Project) -> list[dict[str, Any]]:
-    return [
-        {"id": r.id, "kind": r.kind, "status": r.status, "started": r.started, "ended": r.ended}
-        for r in project.ledger.runs()[-_SHOWN_RUNS:]
-    ]
-
-
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file and folder of the project."""
+    """Return the bytes of each file and folder of the project."""
     with explained(folder, "Reading"):
-        return {item.name: _bytes(item) for item in sorted(folder.iterdir())}
-
-
-def _bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return {
+            item.name: sum(
+                file.stat().st_size for file in (item, *item.rglob("*")) if file.is_file()
+            )
+            for item in sorted(folder.iterdir())
+        }

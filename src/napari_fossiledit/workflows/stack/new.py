@@ -1,10 +1,9 @@
-"""Make a project of a stack, and tell where a stack has been moved to."""
+"""Make a project of a stack, and write where a stack has been moved to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from napari_fossiledit.exchange.tracings.outlines import read_outlines
 from napari_fossiledit.params.stack import NewParams
@@ -12,13 +11,14 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import SectionStack, find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
+from napari_fossiledit.summary import Summary
 
-#: Share by which sizes may differ before the user is told.
+# Share by which sizes may differ before the user is warned.
 _TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class NewResult:
+class NewResult(Summary):
     """A project that was made or whose stack was found again.
 
     Attributes
@@ -40,16 +40,6 @@ class NewResult:
     kind: str
     voxel_size_um: tuple[float, float, float]
     warnings: tuple[str, ...] = ()
-
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {
-            "project": str(self.project),
-            "shape": list(self.shape),
-            "kind": self.kind,
-            "voxel_size_um": list(self.voxel_size_um),
-            "warnings": list(self.warnings),
-        }
 
 
 def run(
@@ -89,7 +79,7 @@ def move_stack(
     *,
     job: Job = QUIET,
 ) -> NewResult:
-    """Tell a project where its photographs have been moved to.
+    """Write where the photographs of a project have been moved to.
 
     Raises
     ------
@@ -113,26 +103,23 @@ def open_source(path: Path) -> SectionStack:
 
 
 def _result(project: Project, stack: SectionStack) -> NewResult:
+    """Return the result, with a warning where the files state another voxel size."""
+    warnings, geometry = [*find_warnings(stack)], project.geometry
+    stated = stack.suggested_geometry()
+    if stated is not None:
+        for what, theirs, ours in (
+            ("pixel size", stated.pixel_size_um, geometry.pixel_size_um),
+            ("slice spacing", stated.slice_spacing_um, geometry.slice_spacing_um),
+        ):
+            if theirs is not None and abs(theirs - ours) > _TOLERANCE * ours:
+                warnings.append(
+                    f"The project's {what} is {ours:g} um, but the files say {theirs:g} um"
+                    f" ({stated.origin})."
+                )
     return NewResult(
         project=project.path,
         shape=stack.shape,
         kind=stack.kind,
-        voxel_size_um=project.geometry.voxel_size.zyx,
-        warnings=(*find_warnings(stack), *_other_sizes(project, stack)),
+        voxel_size_um=geometry.voxel_size.zyx,
+        warnings=tuple(warnings),
     )
-
-
-def _other_sizes(project: Project, stack: SectionStack) -> list[str]:
-    """Tell where the files claim another voxel size than the user gave."""
-    claimed = stack.suggested_geometry()
-    if claimed is None:
-        return []
-    pairs = {
-        "pixel size": (claimed.pixel_size_um, project.geometry.pixel_size_um),
-        "slice spacing": (claimed.slice_spacing_um, project.geometry.slice_spacing_um),
-    }
-    return [
-        f"The project's {what} is {ours:g} um, but the files say {theirs:g} um ({claimed.origin})."
-        for what, (theirs, ours) in pairs.items()
-        if theirs is not None and abs(theirs - ours) > _TOLERANCE * ours
-    ]
