@@ -125,7 +125,7 @@ def test_the_content_is_as_high_as_the_tab_on_show(dock):
 def test_the_manifest_names_the_dock():
     from npe2 import PluginManifest
 
-    file = Path(__file__).parents[2] / "src" / "napari_fossiledit" / "napari.yaml"
+    file = Path(__file__).parents[3] / "src" / "napari_fossiledit" / "napari.yaml"
     manifest = PluginManifest.from_file(file)
     (widget,) = [w for w in manifest.contributions.widgets if w.display_name == TITLE]
     (command,) = [c for c in manifest.contributions.commands if c.id == widget.command]

@@ -1,4 +1,4 @@
-"""The backend detectron2 against the twin; run by test_models_native_backend.py.
+"""The backend detectron2 against the twin; run by test_backends.py.
 
 It is not collected by itself: detectron2 must be importable, which it never is in other tests.
 """

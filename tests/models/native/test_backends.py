@@ -20,7 +20,7 @@ from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.segment import Architecture, Backend
 
-CHECKS = Path(__file__).with_name("native_backend_checks.py")
+CHECKS = Path(__file__).with_name("backend_checks.py")
 SOURCE = Path(napari_fossiledit.__file__).parents[1]
 
 without = pytest.mark.skipif(has_detectron2(), reason="detectron2 is installed here")
