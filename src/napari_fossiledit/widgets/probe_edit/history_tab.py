@@ -92,7 +92,9 @@ class HistoryTab(QWidget):
             )
         )
         column.addStretch(1)
-        self.tree.currentItemChanged.connect(self._show_about)
+        self.tree.currentItemChanged.connect(
+            lambda item, _: self.about.setText("" if item is None else item.toolTip(0))
+        )
         self.tree.itemDoubleClicked.connect(self._on_double_click)
         session.edits_changed.connect(self.refresh)
         session.models_changed.connect(self.refresh)
@@ -215,10 +217,6 @@ class HistoryTab(QWidget):
     def _on_double_click(self) -> None:
         with errors_shown():
             self._look()
-
-    def _show_about(self) -> None:
-        item = self.tree.currentItem()
-        self.about.setText("" if item is None else item.toolTip(0))
 
 
 def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:

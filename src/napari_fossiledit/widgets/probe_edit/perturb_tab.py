@@ -143,7 +143,7 @@ class PerturbTab(QWidget):
 
     @property
     def is_custom(self) -> bool:
-        """Whether the steps of the table are the perturbation."""
+        """True where the steps of the table are the perturbation."""
         return bool(self.form.rows["preset"].value == Preset.CUSTOM)
 
     def values(self) -> dict[str, Any]:

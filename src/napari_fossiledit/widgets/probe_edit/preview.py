@@ -53,7 +53,7 @@ def move_perturbed(session: Session, z: int, *, beside: bool) -> None:
 
 
 def hide_perturbed(session: Session) -> None:
-    """Take the perturbed slice away."""
+    """Remove the layer of the perturbed slice."""
     remove(session.viewer, Role.PERTURBED)
 
 

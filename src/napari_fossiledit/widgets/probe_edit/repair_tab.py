@@ -45,7 +45,7 @@ _DEFAULT_SCORE = 0.5
 
 @dataclass(frozen=True)
 class RepairTarget:
-    """What is wrong: a mask that should not be there, or a fossil that was missed.
+    """The place to repair: a mask that should not be there, or a fossil that was missed.
 
     Attributes
     ----------
