@@ -1,10 +1,9 @@
-"""Instances of slices to specimens in 3D: linking, surfaces, measurements."""
+"""Specimens in 3D from instances of slices: linking, surfaces, measurements."""
 
 from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
 from napari_fossiledit.reef.measure import SpecimenRow, measure
 from napari_fossiledit.reef.sections import Section, sections_of
-from napari_fossiledit.reef.simplify import simplified
-from napari_fossiledit.reef.surface import Surface, build_surface
+from napari_fossiledit.reef.surface import Surface, build_surface, simplified
 
 __all__ = [
     "LinkEvent",

@@ -23,15 +23,15 @@ from scipy import ndimage
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 
-SMOOTHING = 1.0
+SMOOTHING_SIGMA = 1.0
 """Standard deviation in pixels of the Gaussian along the outline."""
 
-LEAST = 0.1
+LEAST_DISTANCE = 0.1
 """Least distance in pixels that is left of a pixel's own side."""
 
 
 def signed_distance(mask: BoolArray) -> FloatArray:
-    """Distance in pixels to the outline of a mask (y, x), positive inside.
+    """Compute the distance in pixels to the outline of a mask (y, x), positive inside.
 
     The outline runs half-way between the centres of inside and outside pixels. Minus infinity
     everywhere where the mask is empty, infinity where it is full.
@@ -45,7 +45,7 @@ def signed_distance(mask: BoolArray) -> FloatArray:
 
 
 def specimen_field(distances: Sequence[FloatArray], limit: float) -> FloatArray:
-    """Field of a specimen on the nodes of the slices.
+    """Compute the field of a specimen on the nodes of the slices.
 
     Parameters
     ----------
@@ -65,7 +65,11 @@ def specimen_field(distances: Sequence[FloatArray], limit: float) -> FloatArray:
     for k in range(len(field)):
         own = field[k].copy()
         after = field[k + 1] if k + 1 < len(field) else empty
-        field[k] = _smoothed(_capped(own, before, after))
+        values = _capped(own, before, after)
+        smooth = ndimage.gaussian_filter(values, SMOOTHING_SIGMA, mode="nearest")
+        # Inside stays inside, however thin it is.
+        outside = np.minimum(smooth, -LEAST_DISTANCE)
+        field[k] = np.where(values > 0, np.maximum(smooth, LEAST_DISTANCE), outside)
         before = own
     return field
 
@@ -89,11 +93,3 @@ def _ending(mask: BoolArray, neighbour: BoolArray) -> BoolArray:
     going_on[0] = True
     ending: BoolArray = ~going_on[components]
     return ending
-
-
-def _smoothed(values: FloatArray) -> FloatArray:
-    smooth = ndimage.gaussian_filter(values, SMOOTHING, mode="nearest")
-    kept: FloatArray = np.where(
-        values > 0, np.maximum(smooth, LEAST), np.minimum(smooth, -LEAST)
-    ).astype(np.float32)
-    return kept

@@ -29,20 +29,21 @@ from scipy.optimize import linear_sum_assignment
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections
+from napari_fossiledit.summary import Summary
 
 BRANCH_OVERLAP = 0.5
 """Share of the smaller section that must lie in the larger one for a split or a merge."""
 
 
 class LinkKind(StrEnum):
-    """How a link came about where it is not one section after the other."""
+    """Links that are not one section after the other."""
 
     SPLIT = "split"
     MERGE = "merge"
 
 
 @dataclass(frozen=True)
-class LinkEvent:
+class LinkEvent(Summary):
     """Two sections of one specimen that a one-to-one linking would have kept apart.
 
     Attributes
@@ -62,16 +63,6 @@ class LinkEvent:
     specimen: int | None
     before: int
     after: int
-
-    def summary(self) -> dict[str, object]:
-        """Values for JSON."""
-        return {
-            "kind": self.kind.value,
-            "slice": self.slice,
-            "specimen": self.specimen,
-            "before": self.before,
-            "after": self.after,
-        }
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ class _Section:
 
 @dataclass
 class _Chain:
-    """What has been linked so far; only the sections of the last slices are kept."""
+    """Links made so far; only the sections of the last slices are kept."""
 
     groups: DisjointSet = field(default_factory=DisjointSet)
     slices: dict[int, set[int]] = field(default_factory=dict)
@@ -130,7 +121,7 @@ class _Chain:
             self.events.append((kind, after.slice, before.id, after.id))
 
     def nested(self, section: _Section, other: _Section) -> bool:
-        """Whether a section is nested in the specimen that another one belongs to."""
+        """Return whether a section is nested in the specimen that another one belongs to."""
         return any(self.groups.connected(host, other.id) for host in section.hosts)
 
 
@@ -169,38 +160,29 @@ def link(
     for instances in slices:
         if not instances:
             continue
-        last = _checked_slice(instances, last)
-        _add_slice(chain, instances, min_overlap, max_gap, branch_overlap)
+        z = instances[0].slice
+        if z <= last or any(i.slice != z for i in instances):
+            raise FossilError(
+                "Slices cannot be linked", expected=f"one slice after {last}", found=f"slice {z}"
+            )
+        if any(i.id is None for i in instances):
+            raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
+        last = z
+        sections = _register(chain, instances, branch_overlap)
+        chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
+        fresh = sections
+        # Nearer slices first; a section that goes on in one of them cannot go on beyond a gap.
+        for back in range(1, max_gap + 2):
+            before = [
+                s for s in chain.open if z - s.slice == back and (back == 1 or not s.continued)
+            ]
+            fresh = _link_pair(chain, before, sections, fresh, (min_overlap, branch_overlap))
+        chain.open.extend(sections)
     return _numbered(chain, min_slices)
 
 
-def _checked_slice(instances: Sequence[Instance], last: int) -> int:
-    z = instances[0].slice
-    if z <= last or any(i.slice != z for i in instances):
-        raise FossilError(
-            "Slices cannot be linked", expected=f"one slice after {last}", found=f"slice {z}"
-        )
-    if any(i.id is None for i in instances):
-        raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
-    return z
-
-
-def _add_slice(
-    chain: _Chain, instances: Sequence[Instance], least: float, max_gap: int, branch: float
-) -> None:
-    """Link one slice with the ones before it."""
-    sections = _register(chain, instances, branch)
-    z = instances[0].slice
-    chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
-    fresh = sections
-    for back in range(1, max_gap + 2):
-        before = [s for s in chain.open if z - s.slice == back and (back == 1 or not s.continued)]
-        fresh = _link_pair(chain, before, sections, fresh, (least, branch))
-    chain.open.extend(sections)
-
-
 def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> list[_Section]:
-    """Note all instances of a slice; its bodies are returned in order of id."""
+    """Add all instances of a slice; its bodies are returned in order of id."""
     bodies = sorted((i for i in instances if i.part is Part.BODY), key=_id)
     for body in bodies:
         chain.groups.add(_id(body))
@@ -209,19 +191,15 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
         if cavity.part is Part.CAVITY:
             chain.parents[_id(cavity)] = _parent(cavity, bodies)
     drawn = [b for b in bodies if b.mask.area]
-    hosts = _hosts([b.mask for b in drawn], branch)
-    return [
-        _Section(_id(b), b.slice, b.mask, tuple(_id(drawn[n]) for n in found))
-        for b, found in zip(drawn, hosts, strict=True)
-    ]
-
-
-def _hosts(masks: Sequence[Mask], least: float) -> list[list[int]]:
-    """For each mask of a slice, the larger ones (by index) that hold this share of it."""
+    masks = [b.mask for b in drawn]
     areas = np.array([m.area for m in masks], dtype=np.int64)
     shared = intersections(masks, masks)
-    lies_in = (shared >= least * areas[:, None]) & (areas[:, None] < areas[None, :])
-    return [np.flatnonzero(row).tolist() for row in lies_in]
+    # A section is nested in the larger ones of its slice that hold this share of it.
+    nested = (shared >= branch * areas[:, None]) & (areas[:, None] < areas[None, :])
+    return [
+        _Section(_id(b), b.slice, b.mask, tuple(_id(drawn[n]) for n in np.flatnonzero(row)))
+        for b, row in zip(drawn, nested, strict=True)
+    ]
 
 
 def _id(instance: Instance) -> int:
@@ -247,33 +225,25 @@ def _link_pair(
     if not before or not sections:
         return list(fresh)
     least, branch = thresholds
-    share, iou = _overlaps(before, sections)
+    shared = intersections([s.mask for s in before], [s.mask for s in sections])
+    rows = np.array([s.mask.area for s in before], dtype=np.float64)[:, None]
+    columns = np.array([s.mask.area for s in sections], dtype=np.float64)[None, :]
+    share, iou = shared / np.minimum(rows, columns), shared / (rows + columns - shared)
     new = [n for n, s in enumerate(sections) if s in fresh]
-    found = _assigned(iou[:, new], share[:, new] >= least)
-    pairs = {new[column]: row for row, column in found}
+    allowed = share[:, new] >= least
+    # The one-to-one choice with the greatest sum of IoU.
+    chosen = linear_sum_assignment(np.where(allowed, iou[:, new], 0.0), maximize=True)
+    pairs = {
+        new[column]: row
+        for row, column in zip(*(side.tolist() for side in chosen), strict=True)
+        if allowed[row, column]
+    }
     for column, row in pairs.items():
         chain.join(before[row], sections[column])
     rest = [n for n in new if n not in pairs]
     branches = _branch(chain, before, sections, rest, share, branch)
     _fuse(chain, before, sections, share, branch)
     return [sections[n] for n in rest if n not in branches]
-
-
-def _overlaps(
-    before: Sequence[_Section], after: Sequence[_Section]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of the smaller section and IoU of each pair, arrays (before, after)."""
-    shared = intersections([s.mask for s in before], [s.mask for s in after])
-    rows = np.array([s.mask.area for s in before], dtype=np.float64)[:, None]
-    columns = np.array([s.mask.area for s in after], dtype=np.float64)[None, :]
-    return shared / np.minimum(rows, columns), shared / (rows + columns - shared)
-
-
-def _assigned(weight: NDArray[np.float64], allowed: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Pairs (row, column) of the one-to-one choice with the greatest sum of allowed weights."""
-    rows, columns = linear_sum_assignment(np.where(allowed, weight, 0.0), maximize=True)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [(row, column) for row, column in pairs if allowed[row, column]]
 
 
 def _branch(
@@ -285,16 +255,16 @@ def _branch(
     least: float,
 ) -> set[int]:
     """Give sections without a predecessor to the specimen they branch from; return these."""
-    found = set[int]()
-    # Large ones first: where a host branches, what is nested in it is to know.
+    joined = set[int]()
+    # Large ones first, so that a host is linked before what is nested in it.
     for column in sorted(columns, key=lambda n: -sections[n].mask.area):
         section = sections[column]
         free = np.array([not chain.nested(section, b) for b in before])
         row = int((share[:, column] * free).argmax())
         if free[row] and share[row, column] >= least:
             chain.join(before[row], section, LinkKind.SPLIT)
-            found.add(column)
-    return found
+            joined.add(column)
+    return joined
 
 
 def _fuse(
@@ -319,7 +289,7 @@ def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
     slices: dict[int, set[int]] = {}
     for i, root in roots.items():
         slices.setdefault(root, set()).update(chain.slices[i])
-    kept = [root for root, found in slices.items() if len(found) >= min_slices]
+    kept = [root for root, present in slices.items() if len(present) >= min_slices]
     numbers = {root: number for number, root in enumerate(kept, 1)}
     specimens = {i: numbers.get(root) for i, root in roots.items()}
     for cavity, parent in chain.parents.items():
@@ -331,7 +301,7 @@ def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
 def merged_identities(
     result: LinkResult, identities: dict[int, int | None]
 ) -> dict[int, tuple[int, ...]]:
-    """Which known identities a linking put into one specimen.
+    """Return the known identities that a linking put into one specimen.
 
     Parameters
     ----------
@@ -342,21 +312,21 @@ def merged_identities(
     -------
     dict of the known identities, two or more, by the specimen that holds them
     """
-    found: dict[int, set[int]] = {}
+    held: dict[int, set[int]] = {}
     for instance, specimen in result.specimens.items():
-        known = identities.get(instance)
-        if specimen is not None and known is not None:
-            found.setdefault(specimen, set()).add(known)
-    return {s: tuple(sorted(c)) for s, c in sorted(found.items()) if len(c) > 1}
+        identity = identities.get(instance)
+        if specimen is not None and identity is not None:
+            held.setdefault(specimen, set()).add(identity)
+    return {s: tuple(sorted(ids)) for s, ids in sorted(held.items()) if len(ids) > 1}
 
 
 def divided_identities(
     result: LinkResult, identities: dict[int, int | None]
 ) -> dict[int, tuple[int, ...]]:
-    """Which specimens a known identity was divided into, by identity; two or more only."""
-    found: dict[int, set[int]] = {}
-    for instance, known in identities.items():
+    """Return the specimens, two or more, that a known identity was divided into, by identity."""
+    parts: dict[int, set[int]] = {}
+    for instance, identity in identities.items():
         specimen = result.specimens.get(instance)
-        if specimen is not None and known is not None:
-            found.setdefault(known, set()).add(specimen)
-    return {k: tuple(sorted(s)) for k, s in sorted(found.items()) if len(s) > 1}
+        if specimen is not None and identity is not None:
+            parts.setdefault(identity, set()).add(specimen)
+    return {i: tuple(sorted(s)) for i, s in sorted(parts.items()) if len(s) > 1}

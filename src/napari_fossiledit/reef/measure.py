@@ -1,4 +1,4 @@
-"""What is measured of a specimen: one row of the table."""
+"""Measurements of a specimen: one row of the table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpecimenRow:
     mesh_volume_um3, surface_um2
         Volume and area of the closed mesh, cavities cut out where that was asked for.
     mesh_closed
-        Whether the mesh is closed.
+        True where the mesh is closed.
     centroid_um
         Centre of everything within the outer wall.
     box_low_um, box_high_um
@@ -63,7 +63,7 @@ class SpecimenRow:
     texture: str
 
     def record(self) -> dict[str, Any]:
-        """Flat values for a table, the unit in each name."""
+        """Return flat values for a table, the unit in each name."""
         values = dict(self.__dict__)
         for name in ("centroid_um", "box_low_um", "box_high_um"):
             triple = values.pop(name)
@@ -120,15 +120,13 @@ def _majority(instances: Sequence[Instance], name: str) -> str:
 
 
 def _centroid(sections: Sequence[Section], geometry: StackGeometry) -> Triple:
+    centres = []
+    for section in sections:
+        rows, columns = np.nonzero(section.body.crop())
+        y0, x0, _, _ = section.body.box
+        centres.append((section.slice, float(rows.mean()) + y0, float(columns.mean()) + x0))
     areas = np.array([s.body.area for s in sections], dtype=np.float64)
-    centres = np.array([(s.slice, *_centre(s)) for s in sections])
-    return _in_rock(np.average(centres, axis=0, weights=areas), geometry)
-
-
-def _centre(section: Section) -> tuple[float, float]:
-    """Mean row and column of the body."""
-    rows, columns = np.nonzero(section.body.crop())
-    return float(rows.mean()) + section.body.box[0], float(columns.mean()) + section.body.box[1]
+    return _in_rock(np.average(np.array(centres), axis=0, weights=areas), geometry)
 
 
 def _box(sections: Sequence[Section], geometry: StackGeometry) -> tuple[Triple, Triple]:

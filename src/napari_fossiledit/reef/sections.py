@@ -55,21 +55,20 @@ def sections_of(instances: Iterable[Instance]) -> list[Section]:
     slices: dict[int, list[Instance]] = {}
     for instance in instances:
         slices.setdefault(instance.slice, []).append(instance)
-    found = (_section(z, slices[z]) for z in sorted(slices))
-    return [section for section in found if section.body.area]
-
-
-def _section(z: int, instances: list[Instance]) -> Section:
-    shape = instances[0].mask.shape
-    bodies = [i.mask for i in instances if i.part is Part.BODY]
-    cavities = [i.mask for i in instances if i.part is Part.CAVITY]
-    body = union(bodies, shape)
-    cavity = union(cavities, shape) & body if cavities else None
-    return Section(z, body, cavity, len(bodies))
+    sections = []
+    for z, members in sorted(slices.items()):
+        shape = members[0].mask.shape
+        bodies = [i.mask for i in members if i.part is Part.BODY]
+        cavities = [i.mask for i in members if i.part is Part.CAVITY]
+        body = union(bodies, shape)
+        cavity = union(cavities, shape) & body if cavities else None
+        if body.area:
+            sections.append(Section(z, body, cavity, len(bodies)))
+    return sections
 
 
 def bounding_box(sections: Iterable[Section]) -> Box:
-    """Smallest box (y0, x0, y1, x1) in pixels around all bodies, half open."""
+    """Return the smallest box (y0, x0, y1, x1) in pixels around all bodies, half open."""
     boxes = np.array([s.body.box for s in sections])
     y0, x0 = boxes[:, :2].min(axis=0)
     y1, x1 = boxes[:, 2:].max(axis=0)
@@ -77,5 +76,5 @@ def bounding_box(sections: Iterable[Section]) -> Box:
 
 
 def volume_um3(areas: Iterable[int], geometry: StackGeometry) -> float:
-    """Volume of contour areas in pixels: a section stands for half a step on either side."""
+    """Compute the volume of areas in pixels: a section stands for half a step on either side."""
     return sum(areas) * geometry.voxel_size.volume_um3

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import fast_simplification
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
@@ -32,8 +33,12 @@ VOXEL_BUDGET = 24_000_000
 MOST_MOVE = 1.0
 """Farthest the surface is moved to keep its volume, in pixels."""
 
+#: Empty blocks around the specimen, so that its field is negative on its border.
 _MARGIN = 3
+#: Error of the enclosed volume that is left, as a share of it.
 _TOLERANCE = 1e-4
+#: How often the number of faces is doubled before a surface is left as it is.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Surface:
         return trimesh.Trimesh(self.vertices[:, ::-1], self.faces, process=False)
 
     def in_rock(self, direction: ZDirection) -> Surface:
-        """Mirror the surface along z where slices count out of the rock.
+        """Return the surface mirrored along z where slices count out of the rock.
 
         In the frame of the stack such a fossil is its own mirror image. Its faces are turned over,
         because a mirror turns them inward.
@@ -76,7 +81,7 @@ class Surface:
 
     @property
     def closed(self) -> bool:
-        """Whether each edge joins exactly two faces that agree on what is outside."""
+        """True where each edge joins exactly two faces that agree on which side is outside."""
         return bool(self.solid.is_watertight and self.solid.is_winding_consistent)
 
     @property
@@ -129,7 +134,7 @@ def build_surface(
 
 
 def reduction(sections: Sequence[Section], budget: int = VOXEL_BUDGET) -> int:
-    """Edge in pixels of the blocks that bring a specimen within the budget; 1 where it fits."""
+    """Return the edge in pixels of the blocks that bring a specimen within the budget, >= 1."""
     y0, x0, y1, x1 = bounding_box(sections)
     voxels = (y1 - y0) * (x1 - x0) * (sections[-1].slice - sections[0].slice + 3)
     return max(1, math.ceil(math.sqrt(voxels / budget)))
@@ -138,36 +143,29 @@ def reduction(sections: Sequence[Section], budget: int = VOXEL_BUDGET) -> int:
 def _distances(
     sections: Sequence[Section], box: Box, factor: int, *, cavities: bool
 ) -> list[FloatArray]:
-    """Signed distances of all slices from the first to the last section, margin added."""
+    """Signed distances of all slices from the first to the last section, margin added.
+
+    The unit is a block of `factor` pixels.
+    """
     by_slice = {s.slice: s for s in sections}
-    height, width = (_whole_blocks(box[n + 2] - box[n], factor) for n in (0, 1))
-    empty = np.full((height // factor, width // factor), -np.inf, dtype=np.float32)
-    slices = range(sections[0].slice, sections[-1].slice + 1)
-    return [
-        _distance(by_slice[z], box, (height, width), factor, cavities=cavities)
-        if z in by_slice
-        else empty
-        for z in slices
-    ]
-
-
-def _whole_blocks(length: int, factor: int) -> int:
-    return factor * (math.ceil(length / factor) + 2 * _MARGIN)
-
-
-def _distance(
-    section: Section, box: Box, shape: tuple[int, int], factor: int, *, cavities: bool
-) -> FloatArray:
-    """Signed distance in units of a block of `factor` pixels."""
-    mask = np.zeros(shape, dtype=np.bool_)
-    pixels = section.pixels(box, cavities=cavities)
     margin = factor * _MARGIN
-    mask[margin : margin + pixels.shape[0], margin : margin + pixels.shape[1]] = pixels
-    distance = signed_distance(mask)
-    if factor == 1:
-        return distance
-    reduced: FloatArray = block_reduce(distance, (factor, factor), np.mean) / np.float32(factor)
-    return reduced
+    height, width = (
+        factor * math.ceil((box[n + 2] - box[n]) / factor) + 2 * margin for n in (0, 1)
+    )
+    empty = np.full((height // factor, width // factor), -np.inf, dtype=np.float32)
+    distances = []
+    for z in range(sections[0].slice, sections[-1].slice + 1):
+        if z not in by_slice:
+            distances.append(empty)
+            continue
+        mask = np.zeros((height, width), dtype=np.bool_)
+        pixels = by_slice[z].pixels(box, cavities=cavities)
+        mask[margin : margin + pixels.shape[0], margin : margin + pixels.shape[1]] = pixels
+        distance = signed_distance(mask)
+        if factor > 1:
+            distance = block_reduce(distance, (factor, factor), np.mean) / np.float32(factor)
+        distances.append(distance)
+    return distances
 
 
 def _isosurface(
@@ -185,17 +183,13 @@ def _isosurface(
     placed[:, 0] += (first - 1) * geometry.voxel_size.z
     placed[:, 1] += (box[0] + inset) * pixel
     placed[:, 2] += (box[1] + inset) * pixel
-    return placed, _without_folds(faces.astype(np.int64))
-
-
-def _without_folds(faces: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Drop pairs of faces that lie on each other back to back.
-
-    Marching cubes puts them where a tunnel ends on the side of a cube; they enclose nothing and
-    leave edges with four faces.
-    """
-    pairs = trimesh.grouping.group_rows(np.sort(faces, axis=1), require_count=2)
-    return np.delete(faces, pairs.ravel(), axis=0) if len(pairs) else faces
+    triangles = faces.astype(np.int64)
+    # Where a tunnel ends on the side of a cube, marching cubes puts pairs of faces that lie on each
+    # other back to back; they enclose nothing and leave edges with four faces.
+    pairs = trimesh.grouping.group_rows(np.sort(triangles, axis=1), require_count=2)
+    if len(pairs):
+        triangles = np.delete(triangles, pairs.ravel(), axis=0)
+    return placed, triangles
 
 
 def _inflated(
@@ -210,7 +204,9 @@ def _inflated(
     normals = np.asarray(solid.vertex_normals)[:, ::-1]
 
     def missing(move: float) -> float:
-        return volume - _enclosed(vertices + move * normals, faces)
+        # The volume inside a closed mesh is the sum of its signed tetrahedra.
+        a, b, c = ((vertices + move * normals)[faces[:, n], ::-1] for n in range(3))
+        return volume - float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
 
     here = missing(0.0)
     if abs(here) <= _TOLERANCE * volume:
@@ -222,7 +218,25 @@ def _inflated(
     return vertices + float(move) * normals
 
 
-def _enclosed(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> float:
-    """Volume inside a closed mesh with vertices (z, y, x): the sum of its signed tetrahedra."""
-    a, b, c = (vertices[faces[:, n], ::-1] for n in range(3))
-    return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
+def simplified(surface: Surface, max_faces: int) -> Surface:
+    """Reduce a surface to about `max_faces` by quadric edge collapse (Garland, Heckbert 1997).
+
+    Collapsing edges can tear thin walls. A result that is not closed is thrown away and tried
+    again with twice the faces; where that never closes, the surface stays as it was.
+    """
+    count = max_faces
+    for _ in range(_ROUNDS):
+        if not 0 < count < len(surface.faces):
+            break
+        # Single precision inside the library: keep the numbers small.
+        origin = surface.vertices.mean(axis=0)
+        points, triangles = fast_simplification.simplify(
+            (surface.vertices - origin).astype(np.float32),
+            surface.faces.astype(np.int32),
+            target_count=count,
+        )
+        candidate = replace(surface, vertices=points + origin, faces=triangles.astype(np.int64))
+        if candidate.closed:
+            return candidate
+        count *= 2
+    return surface
