@@ -22,7 +22,7 @@ from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.editing.examples import Pair
 from napari_fossiledit.editing.solve import solve
 from napari_fossiledit.evaluation.compare import Comparison, compare
-from napari_fossiledit.evaluation.pixels import pixels
+from napari_fossiledit.evaluation.figures import pixels
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.models.inference.protocol import Segmenter

@@ -34,8 +34,8 @@ from paper_bench import CLASS, SHIPPED_SEED, Bench
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from napari_fossiledit.evaluation.compare import compared
-from napari_fossiledit.evaluation.detection import detection
+from napari_fossiledit.evaluation.compare import compare_results
+from napari_fossiledit.evaluation.figures import detection
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 from napari_fossiledit.geometry import format_slices
@@ -219,7 +219,7 @@ def rows(trials: Trials, budget: Budget) -> list[Row]:
 
 def row_of(result: ProtocolResult, others: dict[str, float], plain: ProtocolResult) -> Row:
     """Figures of one setting, and the differences to weight 0 with their 95 % intervals."""
-    deltas = compared(plain, result).deltas
+    deltas = compare_results(plain, result).deltas
     return {
         **{name: getattr(result, name).mean for name in MEANS},
         "matched": result.matched,

@@ -26,7 +26,7 @@ from typing import Any
 from paper_bench import Bench, Recipe, Stage, pooled
 from paper_tables import document
 
-from napari_fossiledit.evaluation.compare import Comparison, compared
+from napari_fossiledit.evaluation.compare import Comparison, compare_results
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 
 LETTERS = "ABCDEF"
@@ -153,7 +153,7 @@ def trade_off(plan: Plan, benches: Sequence[Bench]) -> list[Chosen]:
     for name, recipe in settings(plan).items():
         for strength in STRENGTHS:
             both = [
-                compared(
+                compare_results(
                     pooled([b.judged((), tuning=tuning) for b in benches]),
                     pooled([b.judged(recipe, strength, tuning=tuning) for b in benches]),
                 )
@@ -223,7 +223,7 @@ def run(plan: Plan) -> dict[str, Any]:
                 solved = with_solver(recipe, solver, plan.steps)
                 after = pooled([b.judged(solved) for b in benches])
                 rows.setdefault(table, {}).setdefault(row, {})[solver] = after
-                tell(f"table {table}, {row}, {solver}: {signs(compared(unedited, after))}")
+                tell(f"table {table}, {row}, {solver}: {signs(compare_results(unedited, after))}")
     found = trade_off(plan, benches)
     best = best_of(found)
     main = with_solver(one(MUD, "C"), "adam", plan.steps)

@@ -1,8 +1,8 @@
-"""The one error type that is meant for the user's eyes."""
+"""The error type whose text is shown to the user."""
 
 from __future__ import annotations
 
-from typing import Self
+from functools import partial
 
 
 class FossilError(Exception):
@@ -45,18 +45,9 @@ class FossilError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes with every field intact."""
-        return (_rebuild, (type(self), self.message, self.expected, self.found, self.advice))
-
-    @classmethod
-    def rebuild(cls, message: str, expected: object, found: object, advice: str) -> Self:
-        """Make the error again from its fields (the inverse of pickling)."""
-        return cls(message, expected=expected, found=found, advice=advice)
-
-
-def _rebuild(
-    kind: type[FossilError], message: str, expected: object, found: object, advice: str
-) -> FossilError:
-    return kind.rebuild(message, expected, found, advice)
+        # Exceptions are pickled by their args alone, which here are the whole text.
+        fields = {"expected": self.expected, "found": self.found, "advice": self.advice}
+        return (partial(type(self), **fields), (self.message,))
 
 
 class CancelledError(FossilError):

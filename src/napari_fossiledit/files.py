@@ -24,7 +24,7 @@ _ADVICE = {
 
 @contextmanager
 def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn an operating system error into a `FossilError` that names the file and the remedy."""
+    """Turn an operating system error into a `FossilError` that names the file and a remedy."""
     try:
         yield
     except OSError as error:
@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write `path` bit by bit; it takes the place of the old file at the end, or not at all.
+    """Write `path` in pieces; it takes the place of the old file at the end, or not at all.
 
     Raises
     ------
@@ -57,6 +57,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     with explained(path, "Writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder: only within a file system is a rename one step.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         try:
@@ -64,6 +65,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+            # mkstemp gives files to their owner alone.
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
@@ -77,7 +79,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read JSON, or say what is wrong with the file.
+    """Read JSON; a `FossilError` names the file and what is wrong with it.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Resolve `name` below `folder`, refusing to leave it.
+    """Resolve `name` below `folder`, checked not to lead out of it.
 
     Raises
     ------
@@ -101,6 +103,7 @@ def inside(folder: Path, name: str) -> Path:
         Where the name is empty, absolute, or leads out of the folder.
     """
     root = folder.resolve()
+    # pathlib raises ValueError for a NUL character.
     path = root if "\0" in name else (folder / name).resolve()
     if not name or path == root or not path.is_relative_to(root):
         raise FossilError(f"The name {name!r} leads out of {folder}", expected="a plain name")
@@ -117,7 +120,7 @@ def require_writable(path: Path, *, read_only: bool) -> None:
 
 
 def require_empty(folder: Path, what: str) -> None:
-    """Refuse a folder that holds something.
+    """Check that a folder is new or empty.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the voxels of a stack are in the rock: sizes in um, slice positions, handedness.
+"""Positions of the voxels of a stack in the rock: sizes in um, slice positions, handedness.
 
 Axis order is (z, y, x) everywhere: z counts slices, y points down and x right in a photograph.
 """
@@ -17,7 +17,7 @@ Box = tuple[int, int, int, int]
 
 
 class ZDirection(StrEnum):
-    """Which way the slice number counts.
+    """Direction in which the slice number counts.
 
     ``INTO``: each slice is ground deeper into the rock, away from the camera, as in grinding.
     With x right and y down, (x, y, z) is then a right-handed frame and meshes need no mirroring.

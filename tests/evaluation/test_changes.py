@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import Kind, changes, compare, judge, worse
 from napari_fossiledit.evaluation.changes import class_masks, ground_classes, matched_pairs
-from napari_fossiledit.evaluation.hallucinated import added, hallucinated
+from napari_fossiledit.evaluation.hallucinated import combined, hallucinated
 from napari_fossiledit.evaluation.protocol import protocol
-from napari_fossiledit.evaluation.weakness import Topic, evidence, findings, mistaken, verdict
+from napari_fossiledit.evaluation.weakness import (
+    Topic,
+    findings,
+    gather_evidence,
+    mistaken,
+    verdict,
+)
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.perturb import Preset
 
@@ -236,10 +242,10 @@ def test_overlapping_finds_on_the_fill_count_once_and_slices_add_up():
     finds = [box(10, 10, 40, 40, score=0.9), box(10, 10, 40, 50, score=0.8)]
     result = hallucinated(judged([fossil], finds), fossil.mask.to_array())
     assert result.framed == {"": 30 * 40}
-    twice = added([result, result])
+    twice = combined([result, result])
     assert (twice.area, twice.fossils, len(twice.instances)) == (2400, 3200, 4)
     assert twice.framed == {"": 2400}
-    assert added([]).ratio is None
+    assert combined([]).ratio is None
 
 
 # ------------------------------------------------------------------ weakness
@@ -252,7 +258,7 @@ def test_the_confusion_is_named_with_its_figure():
     hidden = hallucinated(
         judged(truths, [box(30, 30, 40, 70, score=0.9)]), truths[0].mask.to_array()
     )
-    found = findings(evidence(FOSSIL, [before], {}, hidden))
+    found = findings(gather_evidence(FOSSIL, [before], {}, hidden))
     assert (found[0].topic, found[0].about, found[0].cost) == (Topic.CLASSES, MICROBE, 1.0)
     assert verdict(found).startswith("The largest weakness is the confusion with calcimicrobe:")
     assert "100 % of their area" in verdict(found)
@@ -268,7 +274,7 @@ def test_a_texture_that_is_missed_is_named():
     before = judged(truths, [t for t in truths if t.texture == "pitted"])
     after = judged(truths, truths)
     tried = {Preset.FOSSILS_TO_TEXTURE: compare([before], [after])}
-    (first, *_) = findings(evidence(FOSSIL, [before], tried, None))
+    (first, *_) = findings(gather_evidence(FOSSIL, [before], tried, None))
     assert (first.topic, first.about, first.cost) == (Topic.TEXTURES, "mud_filled", 0.5)
     assert "0.000 for mud-filled and 1.000 for pitted" in first.words
     assert "rises from 0.500 to 1.000" in first.words
@@ -278,7 +284,7 @@ def test_fossils_that_go_with_their_surroundings_are_named():
     truths = [box(0, 20 * i, 10, 20 * i + 10, id=i) for i in range(4)]
     before, after = judged(truths, truths), judged(truths, truths[:1])
     tried = {Preset.BACKGROUND_TO_MUD: compare([before], [after])}
-    (first, *_) = findings(evidence(FOSSIL, [before], tried, None))
+    (first, *_) = findings(gather_evidence(FOSSIL, [before], tried, None))
     assert (first.topic, first.cost) == (Topic.SURROUNDINGS, 0.75)
     assert "lost together with their surroundings" in first.title
 
@@ -293,5 +299,5 @@ def test_a_perfect_model_has_no_weakness():
     truths = [box(0, 0, 20, 20, id=1), box(30, 30, 50, 70, class_name=MICROBE)]
     perfect = judged(truths, truths[:1])
     hidden = hallucinated(judged(truths, []), truths[0].mask.to_array())
-    found = findings(evidence(FOSSIL, [perfect], {}, hidden))
+    found = findings(gather_evidence(FOSSIL, [perfect], {}, hidden))
     assert verdict(found) == "No weakness stands out on these slices."

@@ -13,10 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from napari_fossiledit.evaluation import evaluate, judge, judged_area
-from napari_fossiledit.evaluation.ap import average_precision
-from napari_fossiledit.evaluation.detection import detection, greedy_pairs
+from napari_fossiledit.evaluation.figures import average_precision, detection, greedy_pairs, pixels
 from napari_fossiledit.evaluation.numbers import bootstrap, harmonic, spread
-from napari_fossiledit.evaluation.pixels import pixels
 from napari_fossiledit.evaluation.protocol import protocol
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask, Part

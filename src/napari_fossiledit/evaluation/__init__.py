@@ -2,8 +2,8 @@
 
 from napari_fossiledit.evaluation.changes import Change, Kind, changes
 from napari_fossiledit.evaluation.compare import Comparison, compare, worse
+from napari_fossiledit.evaluation.figures import Evaluation, evaluate
 from napari_fossiledit.evaluation.judged import JudgedSlice, judge, judged_area
-from napari_fossiledit.evaluation.report import Evaluation, evaluate
 
 __all__ = [
     "Change",

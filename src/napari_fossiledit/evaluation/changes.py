@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -14,15 +14,14 @@ from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections, iou_matrix, union
 
 BACKGROUND = ""
-"""What an instance sits on where nothing is annotated."""
-
+"""Name of what an instance sits on where nothing is annotated."""
 
 GROUND_SHARE = 0.5
 """A class that covers this share or more of every other one is the ground they lie in."""
 
 
 class Kind(StrEnum):
-    """What became of an instance."""
+    """Fate of an instance."""
 
     GAINED = "gained"
     LOST = "lost"
@@ -37,7 +36,7 @@ class Change:
     Attributes
     ----------
     kind
-        What became of it.
+        Its fate.
     before, after
         The instance; None where there was, or is, none.
     iou
@@ -76,7 +75,7 @@ class Change:
         return self.shown.mask.box
 
     def summary(self) -> dict[str, object]:
-        """Values for JSON; scores are None where there is no instance."""
+        """Return the values for JSON; scores are None where there is no instance."""
         return {
             "kind": str(self.kind),
             "slice": self.slice,
@@ -108,9 +107,9 @@ def changes(
     truths
         Annotated instances of the slice, all classes; see `ground_classes` for which are left out.
     same_iou
-        From here on a pair of the same class is the same.
+        A pair of the same class with this IoU or more counts as unchanged.
     match_iou
-        Below it two instances are not the same one (Hungarian matching, Kuhn 1955).
+        Least IoU of a pair (Hungarian matching, Kuhn 1955).
 
     Returns
     -------
@@ -122,24 +121,37 @@ def changes(
     pairs = matched_pairs(iou, match_iou)
     lone_old = sorted(set(range(len(old))) - {b for b, _ in pairs})
     lone_new = sorted(set(range(len(new))) - {a for _, a in pairs})
-    drafts = [(old[b], new[a], float(iou[b, a])) for b, a in pairs]
-    found = [_change(b, a, value, same_iou) for b, a, value in drafts]
-    found += [Change(Kind.LOST, old[b], None, 0.0, BACKGROUND, 0.0) for b in lone_old]
-    found += [Change(Kind.GAINED, None, new[a], 0.0, BACKGROUND, 0.0) for a in lone_new]
+    drafts = []
+    for b, a in pairs:
+        alike = iou[b, a] >= same_iou and old[b].class_name == new[a].class_name
+        kind = Kind.SAME if alike else Kind.CHANGED
+        drafts.append(Change(kind, old[b], new[a], float(iou[b, a]), BACKGROUND, 0.0))
+    drafts += [Change(Kind.LOST, old[b], None, 0.0, BACKGROUND, 0.0) for b in lone_old]
+    drafts += [Change(Kind.GAINED, None, new[a], 0.0, BACKGROUND, 0.0) for a in lone_new]
+    if not drafts:
+        return ()
     order = list(Kind)
-    found.sort(key=lambda c: (order.index(c.kind), -c.shown.mask.area))
-    return _placed(found, truths)
+    drafts.sort(key=lambda c: (order.index(c.kind), -c.shown.mask.area))
+    classes = class_masks(truths, drafts[0].shown.mask.shape)
+    # What is being found is never ground, however much of the slice it fills.
+    ground = ground_classes(classes) - {c.shown.class_name for c in drafts}
+    kept = {name: mask for name, mask in classes.items() if name not in ground}
+    placed = []
+    for change, shares in zip(drafts, shares_on([c.shown.mask for c in drafts], kept), strict=True):
+        name = max(shares, key=lambda n: shares[n])
+        placed.append(replace(change, sits_on=name, share_on=shares[name]))
+    return tuple(placed)
 
 
 def matched_pairs(iou: NDArray[np.float64], least_iou: float) -> list[tuple[int, int]]:
-    """Pairs (row, column) of the one-to-one matching of the highest sum of IoU.
+    """Return the pairs (row, column) of the one-to-one matching of the highest sum of IoU.
 
     Parameters
     ----------
     iou
         Array (before, after).
     least_iou
-        Pairs below it are no match and take nobody's partner.
+        Pairs below it do not enter the matching.
     """
     worth = np.where(iou >= max(least_iou, np.finfo(float).tiny), iou, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
@@ -148,7 +160,7 @@ def matched_pairs(iou: NDArray[np.float64], least_iou: float) -> list[tuple[int,
 
 
 def class_masks(truths: Sequence[Instance], shape: tuple[int, int]) -> dict[str, Mask]:
-    """Union of the annotated bodies of each class, by class, in a slice of `shape` (y, x)."""
+    """Return the union of the annotated bodies of each class in a slice of `shape` (y, x)."""
     groups: dict[str, list[Mask]] = {}
     for body in _bodies(truths):
         groups.setdefault(body.class_name, []).append(body.mask)
@@ -156,9 +168,9 @@ def class_masks(truths: Sequence[Instance], shape: tuple[int, int]) -> dict[str,
 
 
 def ground_classes(classes: Mapping[str, Mask]) -> set[str]:
-    """Classes that the others lie in, such as the rock face: to sit on them tells nothing.
+    """Return the classes that the others lie in, such as the rock face.
 
-    These cover half or more of every other annotated class.
+    These cover half or more of every other annotated class, so that everything sits on them.
     """
     areas = np.array([m.area for m in classes.values()])
     masks = list(classes.values())
@@ -166,32 +178,8 @@ def ground_classes(classes: Mapping[str, Mask]) -> set[str]:
     return {n for n, row in zip(classes, covered, strict=True) if row.all() and len(classes) > 1}
 
 
-def _change(before: Instance, after: Instance, iou: float, same_iou: float) -> Change:
-    alike = iou >= same_iou and before.class_name == after.class_name
-    kind = Kind.SAME if alike else Kind.CHANGED
-    return Change(kind, before, after, iou, BACKGROUND, 0.0)
-
-
-def _placed(found: Sequence[Change], truths: Sequence[Instance]) -> tuple[Change, ...]:
-    """Say of each change what it sits on."""
-    if not found:
-        return ()
-    shape = found[0].shown.mask.shape
-    classes = class_masks(truths, shape)
-    # What is being found is never ground, however much of the slice it fills.
-    ground = ground_classes(classes) - {c.shown.class_name for c in found}
-    kept = {name: mask for name, mask in classes.items() if name not in ground}
-    shares = shares_on([c.shown.mask for c in found], kept)
-    return tuple(_on(c, share) for c, share in zip(found, shares, strict=True))
-
-
-def _on(change: Change, shares: Mapping[str, float]) -> Change:
-    name = max(shares, key=lambda n: shares[n])
-    return Change(change.kind, change.before, change.after, change.iou, name, shares[name])
-
-
 def shares_on(masks: Sequence[Mask], classes: Mapping[str, Mask]) -> list[dict[str, float]]:
-    """Share of each mask's pixels on each class, and on none of them (`BACKGROUND`).
+    """Compute the share of each mask's pixels on each class and on none (`BACKGROUND`).
 
     Annotations of two classes may overlap, so the shares may add up to more than 1.
     """
@@ -199,13 +187,12 @@ def shares_on(masks: Sequence[Mask], classes: Mapping[str, Mask]) -> list[dict[s
     covers = list(classes.values())
     covers.append(union(covers, masks[0].shape) if covers else Mask.empty(masks[0].shape))
     shared = intersections(masks, covers).tolist()
-    return [_shares(row, mask.area, names) for row, mask in zip(shared, masks, strict=True)]
-
-
-def _shares(shared: Sequence[int], area: int, names: Sequence[str]) -> dict[str, float]:
-    whole = max(area, 1)
-    found = {name: count / whole for name, count in zip(names, shared, strict=False)}
-    return {**found, BACKGROUND: (area - shared[-1]) / whole}
+    shares = []
+    for mask, (*on, anywhere) in zip(masks, shared, strict=True):
+        whole = max(mask.area, 1)
+        of_mask = {name: count / whole for name, count in zip(names, on, strict=True)}
+        shares.append({**of_mask, BACKGROUND: (mask.area - anywhere) / whole})
+    return shares
 
 
 def _bodies(instances: Sequence[Instance]) -> list[Instance]:

@@ -1,4 +1,4 @@
-"""The same truths judged twice: what an edit or a perturbation gained and lost.
+"""The same truths judged twice: gains and losses by an edit or a perturbation.
 
 Each interval comes from a paired bootstrap over the true instances (Efron and Tibshirani 1993,
 chapter 8): one draw of truths serves before and after, so that hard and easy instances cancel.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.numbers import RESAMPLES, Spread
-from napari_fossiledit.evaluation.protocol import ProtocolResult, TruthScore, protocol
+from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 
 MEASURES = ("precision", "recall", "iou")
 """Figures of the paper's protocol."""
@@ -28,9 +28,12 @@ _WORDS = {
     "recall_all": "Recall over all truths",
     "iou_all": "IoU over all truths",
 }
+#: Means that fell by exactly the tolerance are not worse for the sake of rounding.
 _ROUNDING = 1e-9
 
 _Floats = NDArray[np.float64]
+#: A statistic takes the drawn truths, indices (draws, truths), and gives one value a draw, NaN
+#: where it is undefined.
 _Statistic = Callable[[NDArray[np.intp]], _Floats]
 
 
@@ -45,7 +48,7 @@ class Comparison:
     deltas
         After minus before: its value, its standard error (as ``std``) and its 95 % interval.
         ``precision``, ``recall``, ``iou``: of the means over matched instances, which the paper
-        tells, each over its own matched ones. ``precision_both``, ...: over those matched both
+        gives, each over its own matched ones. ``precision_both``, ...: over those matched both
         times. ``recall_all``, ``iou_all``: over all truths, a missed one counting 0.
         ``matched``: of the number matched.
     """
@@ -55,18 +58,18 @@ class Comparison:
     deltas: dict[str, Spread]
 
     def rose(self, name: str) -> bool:
-        """Whether the interval of a difference lies above 0."""
+        """Return whether the interval of a difference lies above 0."""
         interval = self.deltas[name].interval
         return interval is not None and interval[0] > 0
 
     def fell(self, name: str) -> bool:
-        """Whether the interval of a difference lies below 0."""
+        """Return whether the interval of a difference lies below 0."""
         interval = self.deltas[name].interval
         return interval is not None and interval[1] < 0
 
     def only(self, texture: str) -> Comparison:
         """Compare the truths of one texture."""
-        return compared(self.before.only(texture), self.after.only(texture))
+        return compare_results(self.before.only(texture), self.after.only(texture))
 
     @property
     def textures(self) -> dict[str, Comparison]:
@@ -75,7 +78,7 @@ class Comparison:
         return {} if names in ([], [""]) else {n or "unknown": self.only(n) for n in names}
 
     def summary(self) -> dict[str, object]:
-        """Figures for JSON; None where undefined."""
+        """Return the figures for JSON; None where undefined."""
         return {**self._figures(), "textures": {n: c._figures() for n, c in self.textures.items()}}
 
     def _figures(self) -> dict[str, object]:
@@ -108,13 +111,13 @@ def compare(
     FossilError
         Where the two do not judge the same truths.
     """
-    return compared(
+    return compare_results(
         protocol(before, score=score_before, seed=seed),
         protocol(after, score=score_after, seed=seed),
     )
 
 
-def compared(before: ProtocolResult, after: ProtocolResult) -> Comparison:
+def compare_results(before: ProtocolResult, after: ProtocolResult) -> Comparison:
     """Compare two results over the same truths, in the same order."""
     old, new = ([(t.slice, t.id, t.area) for t in r.truths] for r in (before, after))
     if old != new:
@@ -124,13 +127,30 @@ def compared(before: ProtocolResult, after: ProtocolResult) -> Comparison:
             found=f"{len(new)} of slices {sorted({t[0] for t in new})}",
             advice="Judge both on the same slices, area and class.",
         )
-    pair = _Pair(before, after)
+    names = (*MEASURES, "matched")
+    first, second = (
+        {name: np.array([float(getattr(t, name)) for t in r.truths]) for name in names}
+        for r in (before, after)
+    )
+    was, now = first["matched"], second["matched"]
+    every = np.ones(len(old))
+
+    def over_matched(name: str) -> _Statistic:
+        """Difference of the means over the instances matched before and over those after."""
+        a, b = first[name], second[name]
+        return lambda draw: _mean(b[draw], now[draw]) - _mean(a[draw], was[draw])
+
+    def over(weights: _Floats, name: str) -> _Statistic:
+        """Mean difference over the instances that have a weight."""
+        change = second[name] - first[name]
+        return lambda draw: _mean(change[draw], weights[draw])
+
     statistics: dict[str, _Statistic] = {
-        **{name: pair.of_matched(name) for name in MEASURES},
-        **{f"{name}_both": pair.of_both(name) for name in MEASURES},
-        "recall_all": pair.of_all("recall"),
-        "iou_all": pair.of_all("iou"),
-        "matched": pair.of_count(),
+        **{name: over_matched(name) for name in MEASURES},
+        **{f"{name}_both": over(was * now, name) for name in MEASURES},
+        "recall_all": over(every, "recall"),
+        "iou_all": over(every, "iou"),
+        "matched": lambda draw: (now - was)[draw].sum(axis=-1),
     }
     deltas = {n: _resampled(s, len(old), before.seed) for n, s in statistics.items()}
     return Comparison(before, after, deltas)
@@ -139,7 +159,7 @@ def compared(before: ProtocolResult, after: ProtocolResult) -> Comparison:
 def worse(
     comparison: Comparison, tolerance: float = 0.02, matched_share: float = 0.03
 ) -> list[str]:
-    """Say in words what got worse.
+    """Return sentences that name the figures which got worse.
 
     Parameters
     ----------
@@ -153,67 +173,25 @@ def worse(
     list of str
         One sentence each; empty where nothing got worse.
     """
-    found = [_fall(comparison, name, tolerance) for name in _WORDS]
+    sentences = []
+    for name, word in _WORDS.items():
+        delta = comparison.deltas[name]
+        old, new = (getattr(r, name).mean for r in (comparison.before, comparison.after))
+        if old is not None and new is None:
+            sentences.append(
+                f"{word} fell from {old:.3f} to nothing: no instance is matched any more."
+            )
+        elif delta.mean is not None and delta.mean < -tolerance - _ROUNDING:
+            fall = f"{word} fell from {old:.3f} to {new:.3f} ({delta.mean:+.3f}"
+            if delta.interval is not None:
+                low, high = delta.interval
+                fall += f", 95 % interval {low:+.3f} to {high:+.3f}"
+            sentences.append(f"{fall}).")
     before, after = comparison.before.matched, comparison.after.matched
     if before - after > matched_share * before + _ROUNDING:
         total = len(comparison.before.truths)
-        found.append(f"Matched instances fell from {before} to {after} of {total}.")
-    return [sentence for sentence in found if sentence]
-
-
-def _fall(comparison: Comparison, name: str, tolerance: float) -> str:
-    """Tell how far a mean fell; empty where it did not."""
-    delta = comparison.deltas[name]
-    old, new = (getattr(r, name).mean for r in (comparison.before, comparison.after))
-    if old is not None and new is None:
-        return f"{_WORDS[name]} fell from {old:.3f} to nothing: no instance is matched any more."
-    if delta.mean is None or delta.mean >= -tolerance - _ROUNDING:
-        return ""
-    told = f"{_WORDS[name]} fell from {old:.3f} to {new:.3f} ({delta.mean:+.3f}"
-    if delta.interval is None:
-        return f"{told})."
-    return f"{told}, 95 % interval {delta.interval[0]:+.3f} to {delta.interval[1]:+.3f})."
-
-
-class _Pair:
-    """Figures of the same truths before and after, and statistics of any draw of them.
-
-    A statistic takes the drawn truths, indices (draws, truths), and gives one value a draw,
-    NaN where it is undefined.
-    """
-
-    def __init__(self, before: ProtocolResult, after: ProtocolResult) -> None:
-        self._before, self._after = before.truths, after.truths
-        self._found = [_column(truths, "matched") for truths in (before.truths, after.truths)]
-
-    def of_matched(self, name: str) -> _Statistic:
-        """Difference of the means over the instances matched before and over those after."""
-        old, new = self._columns(name)
-        found_old, found_new = self._found
-        return lambda draw: _mean(new[draw], found_new[draw]) - _mean(old[draw], found_old[draw])
-
-    def of_both(self, name: str) -> _Statistic:
-        """Mean difference over the instances matched before and after."""
-        old, new = self._columns(name)
-        both = self._found[0] * self._found[1]
-        return lambda draw: _mean((new - old)[draw], both[draw])
-
-    def of_all(self, name: str) -> _Statistic:
-        """Mean difference over all truths."""
-        old, new = self._columns(name)
-        return lambda draw: _mean((new - old)[draw], np.ones(draw.shape))
-
-    def of_count(self) -> _Statistic:
-        """Difference of the numbers matched."""
-        change = self._found[1] - self._found[0]
-        return lambda draw: change[draw].sum(axis=-1)
-
-    def _columns(self, name: str) -> tuple[_Floats, _Floats]:
-        return _column(self._before, name), _column(self._after, name)
-
-
-def _column(truths: Sequence[TruthScore], name: str) -> _Floats:
-    return np.array([float(getattr(t, name)) for t in truths], dtype=np.float64)
+        sentences.append(f"Matched instances fell from {before} to {after} of {total}.")
+    return sentences
 
 
 def _mean(values: _Floats, weights: _Floats) -> _Floats:

@@ -1,4 +1,4 @@
-"""What a model still finds once every fossil is hidden, and what misled it there.
+"""Finds of a model where every fossil is hidden, and the classes that suggested them.
 
 A pixel that is found although nothing is there either lies on something else, or on the fill that
 hides a fossil. The fill itself shows nothing, so that a find on it was suggested by what frames it:
@@ -24,9 +24,9 @@ from napari_fossiledit.masks.rle import union
 FRAME_SHARE = 0.15
 """Width of the frame of an instance, in roots of its area."""
 
+#: Least width of the frame in pixels.
 _LEAST_FRAME = 3
 _Where = NDArray[np.bool_]
-_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -83,30 +83,30 @@ class Hallucinated:
         return ratio(classes.get(self.main, 0.0), sum(classes.values())) or 0.0
 
     def on_class(self, name: str) -> float:
-        """Area that comes from a class, relative to the area of the hidden fossils."""
+        """Return the area that comes from a class, relative to the area of the hidden fossils."""
         return ratio(self.on.get(name, 0) + self.framed.get(name, 0), self.fossils) or 0.0
 
     def summary(self) -> dict[str, object]:
-        """Figures for JSON; the background has the name ``"background"``."""
+        """Return the figures for JSON; the background has the name ``"background"``."""
         return {
             "instances": len(self.instances),
-            "instances_on": worded(self.counts),
+            "instances_on": with_background_named(self.counts),
             "area": self.area,
             "fossil_area": self.fossils,
             "area_per_fossil_area": self.ratio,
-            "shares": worded(self.shares),
-            "area_on": worded(self.on),
-            "area_on_fill_framed_by": worded(self.framed),
+            "shares": with_background_named(self.shares),
+            "area_on": with_background_named(self.on),
+            "area_on_fill_framed_by": with_background_named(self.framed),
         }
 
 
-def worded(parts: Mapping[str, float]) -> dict[str, float]:
-    """Give the background a name."""
+def with_background_named(parts: Mapping[str, float]) -> dict[str, float]:
+    """Return the parts with the name ``"background"`` for the background."""
     return {name or "background": value for name, value in parts.items()}
 
 
 def hallucinated(judged: JudgedSlice, filled: _Where, *, score: float = 0.5) -> Hallucinated:
-    """Tell what was found in one slice in which every fossil of the class is hidden.
+    """Find out what was found in one slice in which every fossil of the class is hidden.
 
     Parameters
     ----------
@@ -119,22 +119,23 @@ def hallucinated(judged: JudgedSlice, filled: _Where, *, score: float = 0.5) -> 
     """
     finds = judged.predictions[: judged.above(score)]
     others = {name: mask.to_array() for name, mask in judged.others.items()}
-    found = union((f.mask for f in finds), judged.shape).to_array()
-    bare = found & ~filled
+    covered = union((f.mask for f in finds), judged.shape).to_array()
+    bare = covered & ~filled
     on = {name: int((bare & other).sum()) for name, other in others.items()}
     on[BACKGROUND] = int((bare & ~_any(others, judged.shape)).sum())
     framed: Counter[str] = Counter()
     claimed = np.zeros(judged.shape, dtype=np.bool_)
     changes = []
     for find in finds:
-        look = _Look(find.mask, filled, others)
-        framed.update(look.framed(claimed))
-        changes.append(look.change(find))
-    area, fossils = int(found.sum()), judged.truth.area
-    return Hallucinated(area, fossils, _seen(on), _seen(framed), tuple(changes))
+        place = _Framed(find.mask, filled, others)
+        framed.update(place.framed(claimed))
+        changes.append(place.change(find))
+    area, fossils = int(covered.sum()), judged.truth.area
+    seen, around = ({n: c for n, c in counts.items() if c} for counts in (on, framed))
+    return Hallucinated(area, fossils, seen, around, tuple(changes))
 
 
-def added(parts: Iterable[Hallucinated]) -> Hallucinated:
+def combined(parts: Iterable[Hallucinated]) -> Hallucinated:
     """Add up several slices."""
     results = list(parts)
     on: Counter[str] = Counter()
@@ -147,32 +148,30 @@ def added(parts: Iterable[Hallucinated]) -> Hallucinated:
     return Hallucinated(area, fossils, dict(on), dict(framed), tuple(instances))
 
 
-def _seen(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}
-
-
-class _Look:
-    """One find with a frame around it: only its own box of the slice is looked at."""
+class _Framed:
+    """One find with a frame around it: only its own box of the slice is read."""
 
     def __init__(self, mask: Mask, filled: _Where, others: Mapping[str, _Where]) -> None:
         width = max(_LEAST_FRAME, round(FRAME_SHARE * mask.area**0.5))
-        self._box = _grown(mask.box, width, mask.shape)
-        self._index = np.s_[self._box[0] : self._box[2], self._box[1] : self._box[3]]
-        self._body = mask.crop(self._box)
+        y0, x0, y1, x1 = mask.box
+        y0, x0 = max(y0 - width, 0), max(x0 - width, 0)
+        y1, x1 = min(y1 + width, mask.shape[0]), min(x1 + width, mask.shape[1])
+        self._index = np.s_[y0:y1, x0:x1]
+        self._body = mask.crop((y0, x0, y1, x1))
         self._filled = filled[self._index]
         self._others = {name: other[self._index] for name, other in others.items()}
         around = ndimage.distance_transform_edt(~self._body) <= width
         self._frame = self._shares(around & ~self._body & ~self._filled)
 
     def framed(self, claimed: _Where) -> dict[str, int]:
-        """Take the pixels on a fill that no find before took, and share them among the frame."""
+        """Claim the pixels on a fill that are still free; they count for what frames the find."""
         mine = self._body & self._filled & ~claimed[self._index]
         claimed[self._index] |= mine
         count = int(mine.sum())
         return {name: round(count * share) for name, share in self._frame.items()}
 
     def change(self, find: Instance) -> Change:
-        """Tell what the find sits on: what frames it, where half of it or more is fill."""
+        """Return what the find sits on: what frames it, where half of it or more is fill."""
         filled = 2 * int((self._body & self._filled).sum()) >= find.mask.area
         shares = self._frame if filled else self._shares(self._body & ~self._filled)
         name = max(shares, key=lambda n: shares[n])
@@ -193,13 +192,3 @@ def _any(masks: Mapping[str, _Where], shape: tuple[int, ...]) -> _Where:
     for mask in masks.values():
         joined |= mask
     return joined
-
-
-def _grown(box: _Box, width: int, shape: tuple[int, int]) -> _Box:
-    y0, x0, y1, x1 = box
-    return (
-        max(y0 - width, 0),
-        max(x0 - width, 0),
-        min(y1 + width, shape[0]),
-        min(x1 + width, shape[1]),
-    )

@@ -1,4 +1,4 @@
-"""What counts in a slice: which truths, which predictions and which pixels are judged.
+"""Reduction of a slice to what counts: which truths, predictions and pixels are judged.
 
 The rules, in this order:
 
@@ -6,7 +6,7 @@ The rules, in this order:
 2. A truth that is marked unsure, or that lies outside that area with half its pixels or more, is
    left out. Other truths are cut to the area.
 3. The pixels of what was left out do not count, except where they also belong to a truth that
-   counts. Unsure instances of other classes are left out alike: what they are is not known.
+   counts. Unsure instances of other classes are left out alike: it is not known what they are.
 4. Of the predictions of all classes the best `max_detections` are kept, highest scores first; then
    those of the judged class.
 5. A prediction with half its pixels or more where nothing counts is left out; the others are cut
@@ -88,7 +88,7 @@ class JudgedSlice:
         return intersections(_masks(self.predictions), [self.truth])[:, 0]
 
     def above(self, score: float) -> int:
-        """Count the predictions from `score` up; they are the first ones."""
+        """Count the predictions of at least `score`; they are the first ones."""
         return sum(p.score >= score for p in self.predictions)
 
 
@@ -119,19 +119,25 @@ def judge(
     truths, dropped = _split(ours, area)
     ignored = [*dropped, *(b for b in bodies if b.unsure)]
     counted = _counted(shape, area, truths, ignored)
-    found, lost = _split(_best(predictions, max_detections, class_name), counted)
+    # The best of all classes first, as detectron2 does, then those of the class.
+    best = sorted((p for p in predictions if p.part is Part.BODY), key=lambda p: -p.score)
+    kept, lost = _split([p for p in best[:max_detections] if p.class_name == class_name], counted)
+    others: dict[str, list[Mask]] = {}
+    for body in bodies:
+        if body.class_name != class_name and not body.unsure:
+            others.setdefault(body.class_name, []).append(_cut(body, counted).mask)
     return JudgedSlice(
         z,
         shape,
         tuple(_cut(t, area) for t in truths),
-        tuple(_cut(p, counted) for p in found),
-        _others(bodies, class_name, counted, shape),
+        tuple(_cut(p, counted) for p in kept),
+        {name: union(others[name], shape) for name in sorted(others)},
         (len(dropped) + sum(b.unsure and b.class_name == class_name for b in bodies), len(lost)),
     )
 
 
 def judged_area(shape: tuple[int, int], traced: Mask | None, region: Region) -> Mask | None:
-    """Where both the traced area and the region are; None where that is the whole slice."""
+    """Return where traced area and region overlap; None where that is the whole slice."""
     if region == Region():
         return traced
     inside = np.zeros(shape, dtype=np.bool_)
@@ -161,27 +167,10 @@ def _counted(
     """Pixels that count; None where all do."""
     if not ignored:
         return area
-    # Truth wins where it overlaps an unsure mask: what is known is known.
+    # Where a truth that counts overlaps an unsure mask, its pixels do count.
     lost = union(_masks(ignored), shape).to_array() & ~union(_masks(truths), shape).to_array()
     inside = ~lost if area is None else area.to_array() & ~lost
     return Mask.from_array(inside)
-
-
-def _best(predictions: Sequence[Instance], most: int, class_name: str) -> list[Instance]:
-    """Best predictions of a slice, highest score first, then only those of the class."""
-    bodies = sorted((p for p in predictions if p.part is Part.BODY), key=lambda p: -p.score)
-    return [p for p in bodies[:most] if p.class_name == class_name]
-
-
-def _others(
-    bodies: Sequence[Instance], class_name: str, counted: Mask | None, shape: tuple[int, int]
-) -> dict[str, Mask]:
-    """Union of each other class, where it counts."""
-    groups: dict[str, list[Mask]] = {}
-    for body in bodies:
-        if body.class_name != class_name and not body.unsure:
-            groups.setdefault(body.class_name, []).append(_cut(body, counted).mask)
-    return {name: union(groups[name], shape) for name in sorted(groups)}
 
 
 def _cut(instance: Instance, counted: Mask | None) -> Instance:

@@ -20,13 +20,13 @@ class Spread:
     interval: tuple[float, float] | None = None
 
     def summary(self) -> dict[str, object]:
-        """Values for JSON."""
+        """Return the values for JSON."""
         bounds = None if self.interval is None else list(self.interval)
         return {"mean": self.mean, "std": self.std, "interval_95": bounds}
 
 
 def spread(values: Sequence[float], *, seed: int | None = None) -> Spread:
-    """Mean and population standard deviation of `values`, all None where there are none.
+    """Compute mean and population standard deviation of `values`, None where there are none.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ def spread(values: Sequence[float], *, seed: int | None = None) -> Spread:
 def bootstrap(
     values: Sequence[float], *, seed: int, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapter 13).
+    """Compute the percentile bootstrap interval of the mean (Efron, Tibshirani 1993, chapter 13).
 
     Values are drawn with replacement, as many as there are. None for less than two values,
-    which tell nothing of their spread.
+    which have no spread.
     """
     if len(values) < 2:
         return None
@@ -58,12 +58,12 @@ def bootstrap(
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """``part / whole``, None where the whole is 0."""
+    """Return ``part / whole``, None where the whole is 0."""
     return float(part / whole) if whole else None
 
 
 def harmonic(left: float | None, right: float | None) -> float | None:
-    """Harmonic mean of two shares (F1 of precision and recall); None where either is undefined."""
+    """Compute the harmonic mean of two shares (F1 of precision and recall) or None."""
     if left is None or right is None:
         return None
     return 2 * left * right / (left + right) if left + right else 0.0

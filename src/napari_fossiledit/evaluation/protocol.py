@@ -5,8 +5,8 @@ mask matches. With U the union of all truths of the class in the slice:
 
     recall = |p & g| / |g|      IoU = |p & g| / |p | g|      precision = |p & U| / |p|
 
-Mean and population standard deviation go over the instances with IoU > 0 only, so they do not
-tell how many were lost: the numbers matched and missed and the means over all truths (a missed
+Mean and population standard deviation go over the instances with IoU > 0 only, so they hide
+how many were lost: the numbers matched and missed and the means over all truths (a missed
 one counts 0) stand beside them. Precision uses U, as the authors' code does, because a mask that
 runs on into the next archaeocyathid adds no foreign pixel to the 3D model.
 """
@@ -14,7 +14,7 @@ runs on into the next archaeocyathid adds no foreign pixel to the 3D model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from napari_fossiledit.evaluation.numbers import Spread, spread
 
 @dataclass(frozen=True)
 class TruthScore:
-    """How one true instance was found.
+    """Agreement of one true instance with the predictions.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class TruthScore:
 
     @property
     def matched(self) -> bool:
-        """Whether any prediction overlaps the instance."""
+        """True where any prediction overlaps the instance."""
         return self.iou > 0
 
 
@@ -141,12 +141,11 @@ def protocol(slices: Iterable[JudgedSlice], *, score: float = 0.0, seed: int = 0
     score
         Predictions below it are ignored; the paper takes all (0).
     """
-    parts = [_slice_result(s, score) for s in slices]
-    return pooled(parts, seed=seed)
+    return pooled([_slice_result(s, score) for s in slices], seed=seed)
 
 
 def pooled(parts: Sequence[ProtocolResult], *, seed: int = 0) -> ProtocolResult:
-    """One result over the instances of several."""
+    """Join the results of several slices to one over all their instances."""
     return ProtocolResult(
         tuple(t for p in parts for t in p.truths),
         sum(p.predictions for p in parts),
@@ -155,30 +154,23 @@ def pooled(parts: Sequence[ProtocolResult], *, seed: int = 0) -> ProtocolResult:
     )
 
 
-def _slice_result(judged: JudgedSlice, score: float) -> ProtocolResult:
-    used = judged.above(score)
+def _slice_result(judged: JudgedSlice, least_score: float) -> ProtocolResult:
+    used = judged.above(least_score)
     iou = judged.iou[:used]
     best = iou.argmax(axis=0) if used else np.zeros(len(judged.truths), dtype=np.intp)
-    truths = tuple(_truth_score(judged, t, int(p), used) for t, p in enumerate(best))
+    truths = []
+    for index, (truth, row) in enumerate(zip(judged.truths, best.tolist(), strict=True)):
+        area = truth.mask.area
+        score = TruthScore(judged.slice, truth.id, truth.texture, area)
+        shared = int(judged.shared[row, index]) if used else 0
+        if shared:
+            score = replace(
+                score,
+                recall=shared / area,
+                iou=float(judged.iou[row, index]),
+                precision=float(judged.on_truth[row] / judged.areas[row]),
+                score=judged.predictions[row].score,
+            )
+        truths.append(score)
     spurious = int((judged.shared[:used].sum(axis=1) == 0).sum())
-    return ProtocolResult(truths, used, spurious)
-
-
-def _truth_score(judged: JudgedSlice, truth: int, prediction: int, used: int) -> TruthScore:
-    """Score one truth against its best prediction, of the first `used` ones."""
-    instance = judged.truths[truth]
-    area = instance.mask.area
-    missed = TruthScore(judged.slice, instance.id, instance.texture, area)
-    shared = int(judged.shared[prediction, truth]) if used else 0
-    if not shared:
-        return missed
-    return TruthScore(
-        judged.slice,
-        instance.id,
-        instance.texture,
-        area,
-        recall=shared / area,
-        iou=float(judged.iou[prediction, truth]),
-        precision=float(judged.on_truth[prediction] / judged.areas[prediction]),
-        score=judged.predictions[prediction].score,
-    )
+    return ProtocolResult(tuple(truths), used, spurious)

@@ -1,6 +1,6 @@
-"""Which weakness of a model costs most, and what to do about it, in words.
+"""The weaknesses of a model, what each costs and what to do about it, in words.
 
-Three kinds are told apart, as in the model-editing paper: confusion between classes (a
+Three kinds are distinguished, as in the model-editing paper: confusion between classes (a
 calcimicrobe taken for an archaeocyathid), variation within the class (one texture found less
 often than another), and the surroundings (finds on the background, fossils lost with what is
 around them). Each is weighed by what it costs: area found without reason, as a share of all that is
@@ -15,14 +15,14 @@ from enum import StrEnum
 
 from napari_fossiledit.evaluation.changes import BACKGROUND
 from napari_fossiledit.evaluation.compare import Comparison
+from napari_fossiledit.evaluation.figures import by_texture, pixels
 from napari_fossiledit.evaluation.hallucinated import Hallucinated
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.numbers import Spread, percent, ratio
-from napari_fossiledit.evaluation.pixels import pixels
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
-from napari_fossiledit.evaluation.report import by_texture
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.summary import Summary
 
 NOTEWORTHY = 0.01
 """A weakness that costs less than this share is none."""
@@ -30,6 +30,7 @@ NOTEWORTHY = 0.01
 LEAST_TRUTHS = 3
 """A texture with fewer true instances than this is not judged."""
 
+#: A prediction of which less than this share is true is a false find.
 _FALSE_SHARE = 0.5
 
 
@@ -42,7 +43,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Summary):
     """One weakness.
 
     Attributes
@@ -67,10 +68,6 @@ class Finding:
     words: str
     advice: str
 
-    def summary(self) -> dict[str, object]:
-        """Values for JSON."""
-        return {**vars(self), "topic": str(self.topic)}
-
 
 @dataclass(frozen=True)
 class Mistaken:
@@ -92,12 +89,12 @@ class Mistaken:
     background: int
 
     def share(self, name: str) -> float:
-        """Share of the predicted pixels that lie on a class, or on the background."""
+        """Return the share of the predicted pixels that lie on a class, or on the background."""
         pixels_on = self.background if name == BACKGROUND else self.on.get(name, 0)
         return ratio(pixels_on, self.predicted) or 0.0
 
     def summary(self) -> dict[str, object]:
-        """Values for JSON: shares of the predicted pixels."""
+        """Return the values for JSON: shares of the predicted pixels."""
         return {
             "predicted_area": self.predicted,
             "share_on": {name: self.share(name) for name in self.on},
@@ -107,7 +104,7 @@ class Mistaken:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What probing found out.
+    """Results of probing.
 
     Attributes
     ----------
@@ -120,7 +117,7 @@ class Evidence:
     comparisons
         Figures before and after each perturbation that leaves the fossils to be found.
     hidden
-        What was found with all fossils hidden; None where that was not tried.
+        Finds with all fossils hidden; None where that was not tried.
     """
 
     class_name: str
@@ -130,19 +127,19 @@ class Evidence:
     hidden: Hallucinated | None = None
 
     def delta(self, preset: Preset, name: str) -> Spread:
-        """Difference that a perturbation makes; undefined where it was not tried."""
+        """Return the difference that a perturbation makes; undefined where it was not tried."""
         tried = self.comparisons.get(preset)
         return Spread(None, None) if tried is None else tried.deltas[name]
 
 
 def mistaken(slices: Sequence[JudgedSlice], *, score: float = 0.5) -> Mistaken:
-    """Look where the predictions from `score` up are wrong."""
+    """Measure where the predictions of at least `score` are wrong."""
     figures = pixels(slices, score=score)
     background = sum(_false_background(s, score) for s in slices)
     return Mistaken(figures.predicted, dict(figures.invented_on), background)
 
 
-def evidence(
+def gather_evidence(
     class_name: str,
     slices: Sequence[JudgedSlice],
     comparisons: Mapping[Preset, Comparison],
@@ -151,7 +148,7 @@ def evidence(
     score: float = 0.5,
     seed: int = 0,
 ) -> Evidence:
-    """Gather what is known at one score threshold.
+    """Gather the results at one score threshold.
 
     Parameters
     ----------
@@ -164,17 +161,17 @@ def evidence(
     return Evidence(class_name, original, mistaken(slices, score=score), comparisons, hidden)
 
 
-def findings(known: Evidence) -> tuple[Finding, ...]:
-    """Tell all weaknesses, the costliest first."""
-    told = [_between_classes(known), _within_class(known), _surroundings(known)]
-    return tuple(sorted((f for f in told if f is not None), key=lambda f: -f.cost))
+def findings(evidence: Evidence) -> tuple[Finding, ...]:
+    """Return all weaknesses, the costliest first."""
+    kinds = [_between_classes(evidence), _within_class(evidence), _surroundings(evidence)]
+    return tuple(sorted((f for f in kinds if f is not None), key=lambda f: -f.cost))
 
 
-def verdict(found: Sequence[Finding]) -> str:
-    """Say which weakness is largest, and the figure that makes it so."""
-    if not found or found[0].cost < NOTEWORTHY:
+def verdict(ranked: Sequence[Finding]) -> str:
+    """Return a sentence that names the largest weakness, and the figure behind it."""
+    if not ranked or ranked[0].cost < NOTEWORTHY:
         return "No weakness stands out on these slices."
-    return f"The largest weakness is {found[0].title}: {found[0].reason}."
+    return f"The largest weakness is {ranked[0].title}: {ranked[0].reason}."
 
 
 def _false_background(judged: JudgedSlice, score: float) -> int:
@@ -183,21 +180,21 @@ def _false_background(judged: JudgedSlice, score: float) -> int:
     wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
     finds = zip(judged.predictions, wrong, strict=False)
     area = union((p.mask for p, w in finds if w), judged.shape)
-    known = union([judged.truth, *judged.others.values()], judged.shape)
-    return area.area - (area & known).area
+    annotated = union([judged.truth, *judged.others.values()], judged.shape)
+    return area.area - (area & annotated).area
 
 
-def _between_classes(known: Evidence) -> Finding | None:
-    hidden = known.hidden or Hallucinated()
-    names = (set(known.mistaken.on) | set(hidden.shares)) - {BACKGROUND, known.class_name}
+def _between_classes(evidence: Evidence) -> Finding | None:
+    hidden = evidence.hidden or Hallucinated()
+    names = (set(evidence.mistaken.on) | set(hidden.shares)) - {BACKGROUND, evidence.class_name}
     if not names:
         return None
-    name = max(sorted(names), key=lambda n: _invented(known, n)[0])
-    cost, reason = _invented(known, name)
+    name = max(sorted(names), key=lambda n: _invented(evidence, n)[0])
+    cost, reason = _invented(evidence, name)
     words = [
-        f"{percent(known.mistaken.share(name))} of the predicted area lies on {name}.",
-        _told_hidden(known, name),
-        _told_change(known, Preset.BACKGROUND_TO_MUD, "precision"),
+        f"{percent(evidence.mistaken.share(name))} of the predicted area lies on {name}.",
+        _hidden_words(evidence, name),
+        _change_words(evidence, Preset.BACKGROUND_TO_MUD, "precision"),
     ]
     advice = (
         f"Edit the model on a slice with much {name}, with background-to-mud or the steps"
@@ -208,17 +205,23 @@ def _between_classes(known: Evidence) -> Finding | None:
     return Finding(Topic.CLASSES, name, cost, title, reason, _joined(words), advice)
 
 
-def _within_class(known: Evidence) -> Finding | None:
+def _within_class(evidence: Evidence) -> Finding | None:
     parts = {
         name: part.recall_all.mean or 0.0
-        for name, part in by_texture(known.original).items()
+        for name, part in by_texture(evidence.original).items()
         if len(part.truths) >= LEAST_TRUTHS
     }
     if len(parts) < 2:
         return None
     worst, best = (pick(parts, key=lambda n: parts[n]) for pick in (min, max))
-    missing = parts[best] - (known.original.recall_all.mean or 0.0)
-    rise = _risen_with_texture(known, worst)
+    missing = parts[best] - (evidence.original.recall_all.mean or 0.0)
+    rise = 0.0
+    tried = evidence.comparisons.get(Preset.FOSSILS_TO_TEXTURE)
+    part = None if tried is None else tried.textures.get(worst)
+    if tried is not None and part is not None:
+        # Recall over all truths that is won where the pitted texture helps those of one texture.
+        share = len(part.before.truths) / len(tried.before.truths)
+        rise = share * (part.deltas["recall_all"].mean or 0.0)
     cost, reason = max(
         (
             missing,
@@ -229,7 +232,7 @@ def _within_class(known: Evidence) -> Finding | None:
     words = [
         f"Recall over all truths is {parts[worst]:.3f} for {_spoken(worst)} and"
         f" {parts[best]:.3f} for {_spoken(best)} ones.",
-        _told_change(known, Preset.FOSSILS_TO_TEXTURE, "recall_all"),
+        _change_words(evidence, Preset.FOSSILS_TO_TEXTURE, "recall_all"),
     ]
     advice = (
         f"Trace more {_spoken(worst)} fossils on further slices and train on them. Edits towards"
@@ -239,23 +242,15 @@ def _within_class(known: Evidence) -> Finding | None:
     return Finding(Topic.TEXTURES, worst, cost, title, reason, _joined(words), advice)
 
 
-def _risen_with_texture(known: Evidence, texture: str) -> float:
-    """Recall over all truths that is won where the pitted texture helps those of one texture."""
-    tried = known.comparisons.get(Preset.FOSSILS_TO_TEXTURE)
-    part = None if tried is None else tried.textures.get(texture)
-    if tried is None or part is None:
-        return 0.0
-    share = len(part.before.truths) / len(tried.before.truths)
-    return share * (part.deltas["recall_all"].mean or 0.0)
-
-
-def _surroundings(known: Evidence) -> Finding:
-    invented, lost = _invented(known, BACKGROUND), _lost_with_surroundings(known)
+def _surroundings(evidence: Evidence) -> Finding:
+    invented = _invented(evidence, BACKGROUND)
+    fall = -(evidence.delta(Preset.BACKGROUND_TO_MUD, "recall_all").mean or 0.0)
+    lost = fall, f"with everything else filled with mud recall is {fall:.3f} lower"
     words = [
-        f"{percent(known.mistaken.share(BACKGROUND))} of the predicted area are false finds on"
+        f"{percent(evidence.mistaken.share(BACKGROUND))} of the predicted area are false finds on"
         " nothing that is annotated.",
-        _told_hidden(known, BACKGROUND),
-        _told_change(known, Preset.BACKGROUND_TO_MUD, "recall_all"),
+        _hidden_words(evidence, BACKGROUND),
+        _change_words(evidence, Preset.BACKGROUND_TO_MUD, "recall_all"),
     ]
     if lost[0] > invented[0]:
         title = "that fossils are lost together with their surroundings"
@@ -273,14 +268,14 @@ def _surroundings(known: Evidence) -> Finding:
     return Finding(Topic.SURROUNDINGS, "", cost, title, reason, _joined(words), advice)
 
 
-def _invented(known: Evidence, name: str) -> tuple[float, str]:
-    """Tell what finds on a class, or on the background, cost: the larger of two figures."""
+def _invented(evidence: Evidence, name: str) -> tuple[float, str]:
+    """Cost of finds on a class, or on the background: the larger of two figures, in words too."""
     where = f"on {name}" if name else "on nothing annotated"
-    seen = known.mistaken.share(name)
+    seen = evidence.mistaken.share(name)
     wrong = seen, f"{percent(seen)} of the predicted area lies {where}"
-    if known.hidden is None:
+    if evidence.hidden is None:
         return wrong
-    share = known.hidden.on_class(name)
+    share = evidence.hidden.on_class(name)
     framed = f"{where} or framed by it" if name else where
     return max(
         wrong,
@@ -288,21 +283,16 @@ def _invented(known: Evidence, name: str) -> tuple[float, str]:
     )
 
 
-def _lost_with_surroundings(known: Evidence) -> tuple[float, str]:
-    lost = -(known.delta(Preset.BACKGROUND_TO_MUD, "recall_all").mean or 0.0)
-    return lost, f"with everything else filled with mud recall is {lost:.3f} lower"
-
-
-def _told_hidden(known: Evidence, name: str) -> str:
-    """Say what was found with the fossils hidden, and how much of it comes from a class."""
-    hidden = known.hidden
+def _hidden_words(evidence: Evidence, name: str) -> str:
+    """Write what was found with the fossils hidden, and how much of it comes from a class."""
+    hidden = evidence.hidden
     if hidden is None or not hidden.fossils:
         return ""
     if not hidden.area:
-        return f"With every {known.class_name} hidden under mud the model finds nothing."
+        return f"With every {evidence.class_name} hidden under mud the model finds nothing."
     where = f"lies on {name} or is framed by it" if name else "lies on nothing that is annotated"
     return (
-        f"With every {known.class_name} hidden under mud the model still finds"
+        f"With every {evidence.class_name} hidden under mud the model still finds"
         f" {len(hidden.instances)}, with {percent(hidden.ratio)} of the area of the hidden ones;"
         f" {percent(hidden.shares.get(name, 0.0))} of that {where}."
     )
@@ -315,20 +305,20 @@ _DONE = {
 _FIGURES = {"precision": "precision", "recall_all": "recall over all truths"}
 
 
-def _told_change(known: Evidence, preset: Preset, name: str) -> str:
-    """Say how a figure changes under a perturbation."""
-    tried = known.comparisons.get(preset)
+def _change_words(evidence: Evidence, preset: Preset, name: str) -> str:
+    """Write how a figure changes under a perturbation."""
+    tried = evidence.comparisons.get(preset)
     if tried is None:
         return ""
     old, new = (getattr(r, name).mean for r in (tried.before, tried.after))
     if old is None or new is None:
         return ""
     goes = "rises" if new > old else "falls"
-    told = f"{_DONE[preset]} {_FIGURES[name]} {goes} from {old:.3f} to {new:.3f}"
+    change = f"{_DONE[preset]} {_FIGURES[name]} {goes} from {old:.3f} to {new:.3f}"
     interval = tried.deltas[name].interval
     if interval is None:
-        return f"{told}."
-    return f"{told} ({new - old:+.3f}, 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})."
+        return f"{change}."
+    return f"{change} ({new - old:+.3f}, 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f})."
 
 
 def _spoken(word: str) -> str:

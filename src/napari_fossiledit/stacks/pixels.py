@@ -26,7 +26,7 @@ class Format:
     size
         Height and width (y, x) in pixels, after the camera's orientation was applied.
     rgb
-        Whether the slices have three colour channels.
+        True where the slices have three colour channels.
     dtype
         ``"uint8"`` or ``"uint16"``.
     """

@@ -37,7 +37,7 @@ class StackRecord(BaseModel):
     dtype
         ``"uint8"`` or ``"uint16"``.
     rgb
-        Whether slices have three colour channels.
+        True where slices have three colour channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +96,7 @@ class SectionStack(Protocol):
 
     @property
     def rgb(self) -> bool:
-        """Whether slices have three colour channels."""
+        """True where slices have three colour channels."""
 
     def __len__(self) -> int: ...
 
@@ -161,7 +161,7 @@ class LazyStack(ABC):
 
     @property
     def rgb(self) -> bool:
-        """Whether slices have three colour channels."""
+        """True where slices have three colour channels."""
         return self._record.rgb
 
     def __len__(self) -> int:

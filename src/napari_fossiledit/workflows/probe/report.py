@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_fossiledit.evaluation import Change, Comparison
-from napari_fossiledit.evaluation.hallucinated import Hallucinated, worded
+from napari_fossiledit.evaluation.hallucinated import Hallucinated, with_background_named
 from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 from napari_fossiledit.exchange.pages import pictures
@@ -140,7 +140,7 @@ def _hidden(hidden: Hallucinated) -> dict[str, Any]:
         "area": hidden.area,
         "count": len(hidden.instances),
         "ratio": hidden.ratio,
-        "shares": worded(hidden.shares),
+        "shares": with_background_named(hidden.shares),
         "classes": Table(
             ("Sits on", "Instances", "Pixels on it", "Pixels on fill framed by it", "Share"),
             classes,

@@ -15,8 +15,8 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Change, JudgedSlice, changes
 from napari_fossiledit.evaluation.changes import Kind
 from napari_fossiledit.evaluation.compare import compare
-from napari_fossiledit.evaluation.hallucinated import Hallucinated, added, hallucinated
-from napari_fossiledit.evaluation.weakness import evidence, findings
+from napari_fossiledit.evaluation.hallucinated import Hallucinated, combined, hallucinated
+from napari_fossiledit.evaluation.weakness import findings, gather_evidence
 from napari_fossiledit.files import inside, write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.perturb import Preset
@@ -140,7 +140,7 @@ class _Trial:
             share=sum(self.shares) / len(self.shares),
             protocol=protocol,
             found=detected,
-            hidden=added(self.hidden) if hides else None,
+            hidden=combined(self.hidden) if hides else None,
             changes=tuple(self.changes),
             overlays=tuple(self.overlays),
         )
@@ -235,7 +235,7 @@ def _concluded(
     tried = tuple(t.result(params) for t in trials)
     compared = {t.preset: t.found for t in tried if t.found is not None}
     hidden = next((t.hidden for t in tried if t.hidden is not None), None)
-    known = evidence(params.class_name, judged, compared, hidden, score=params.detection_score)
+    known = gather_evidence(params.class_name, judged, compared, hidden, score=params.detection_score)
     return ProbeResult(
         model=model,
         class_name=params.class_name,
