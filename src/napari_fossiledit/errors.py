@@ -46,8 +46,8 @@ class FossilError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Travel between processes with every field intact."""
         # Exceptions are pickled by their args alone, which here are the whole text.
-        fields = {"expected": self.expected, "found": self.found, "advice": self.advice}
-        return (partial(type(self), **fields), (self.message,))
+        rebuild = partial(type(self), expected=self.expected, found=self.found, advice=self.advice)
+        return (rebuild, (self.message,))
 
 
 class CancelledError(FossilError):
