@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_fossiledit.stacks.pixels import Pixels
-from napari_fossiledit.stacks.section import LazyStack, StackRecord
+from napari_fossiledit.stacks.section import SectionStack, StackRecord
 
 KIND = "blank"
 
 
-class BlankStack(LazyStack):
+class BlankStack(SectionStack):
     """Black grey slices of a known size, so that tracings have a stack to lie on."""
 
     @classmethod

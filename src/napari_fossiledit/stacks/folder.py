@@ -21,7 +21,7 @@ from napari_fossiledit.stacks.decode import (
 )
 from napari_fossiledit.stacks.pixels import Pixels
 from napari_fossiledit.stacks.section import (
-    LazyStack,
+    SectionStack,
     StackRecord,
     SuggestedGeometry,
 )
@@ -33,7 +33,7 @@ _THREADS = 8
 _SHOWN_GAPS = 5
 
 
-class FolderStack(LazyStack):
+class FolderStack(SectionStack):
     """A stack of one image file per slice, or of a single image."""
 
     @classmethod

@@ -12,7 +12,7 @@ from napari_fossiledit.stacks.cache import SliceCache
 from napari_fossiledit.stacks.decode import DECODER_ERRORS
 from napari_fossiledit.stacks.pixels import Pixels, check_dtype
 from napari_fossiledit.stacks.section import (
-    LazyStack,
+    SectionStack,
     StackRecord,
     SuggestedGeometry,
     named,
@@ -60,7 +60,7 @@ class Pyramid(NamedTuple):
         return "".join(axis.name for axis in self.axes)
 
 
-class ZarrStack(LazyStack):
+class ZarrStack(SectionStack):
     """The finest resolution of an OME-Zarr image."""
 
     def __init__(self, record: StackRecord, cache: SliceCache | None = None) -> None:

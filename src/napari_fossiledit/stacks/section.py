@@ -1,4 +1,4 @@
-"""The interface of a stack of serial sections, and the base of all kinds of stacks."""
+"""A stack of serial sections: what all kinds of stacks share."""
 
 from __future__ import annotations
 
@@ -71,56 +71,10 @@ class SuggestedGeometry(NamedTuple):
     origin: str
 
 
-class SectionStack(Protocol):
-    """A stack of equally sized slices, read one at a time; the terms are those of `StackRecord`."""
+class SectionStack(ABC):
+    """A stack of equally sized slices, read one at a time: a record, a cache and a decoder.
 
-    @property
-    def kind(self) -> str:
-        """How the stack is stored, see `open_stack`."""
-
-    @property
-    def path(self) -> Path:
-        """Folder or file the stack was opened from."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name per slice."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(z, y, x) or (z, y, x, 3)."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Data type of a pixel, uint8 or uint16."""
-
-    @property
-    def rgb(self) -> bool:
-        """True where slices have three colour channels."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, z: int) -> Pixels:
-        """Return the pixels (y, x) or (y, x, 3) of slice `z`, read-only because they are shared."""
-
-    def lazy(self) -> da.Array:
-        """Wrap the stack (z, y, x[, 3]) in a dask array of one chunk a slice."""
-
-    def levels(self) -> list[da.Array]:
-        """Return the resolutions that are stored, finest first, each (z, y, x[, 3])."""
-
-    def record(self) -> StackRecord:
-        """Return what opens the stack again without reading its slices."""
-
-    def suggested_geometry(self) -> SuggestedGeometry | None:
-        """Return the voxel size that the files state, None where they state none."""
-
-    def close(self) -> None:
-        """Close files and forget cached slices; a later `read` opens them again."""
-
-
-class LazyStack(ABC):
-    """Base of all stacks: a record, a cache and a way to decode one slice.
+    The terms are those of `StackRecord`.
 
     Parameters
     ----------
@@ -136,7 +90,7 @@ class LazyStack(ABC):
 
     @property
     def kind(self) -> str:
-        """How the stack is stored."""
+        """How the stack is stored, see `open_stack`."""
         return self._record.kind
 
     @property
@@ -212,7 +166,7 @@ class LazyStack(ABC):
         return None
 
     def close(self) -> None:
-        """Forget the cached slices."""
+        """Close files and forget cached slices; a later `read` opens them again."""
         self.cache.clear()
 
     @abstractmethod

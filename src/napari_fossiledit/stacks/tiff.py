@@ -23,7 +23,7 @@ from napari_fossiledit.stacks.decode import (
 )
 from napari_fossiledit.stacks.pixels import Pixels, oriented_size
 from napari_fossiledit.stacks.section import (
-    LazyStack,
+    SectionStack,
     StackRecord,
     SuggestedGeometry,
     named,
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
         return [z * self.channels + c for c in range(self.channels)]
 
 
-class TiffStack(LazyStack):
+class TiffStack(SectionStack):
     """A multi-page TIFF; the file stays open and is read one page at a time."""
 
     def __init__(self, record: StackRecord, cache: SliceCache | None = None) -> None:
