@@ -235,7 +235,9 @@ def _concluded(
     tried = tuple(t.result(params) for t in trials)
     compared = {t.preset: t.found for t in tried if t.found is not None}
     hidden = next((t.hidden for t in tried if t.hidden is not None), None)
-    known = gather_evidence(params.class_name, judged, compared, hidden, score=params.detection_score)
+    known = gather_evidence(
+        params.class_name, judged, compared, hidden, score=params.detection_score
+    )
     return ProbeResult(
         model=model,
         class_name=params.class_name,
