@@ -394,7 +394,7 @@ def test_editing_takes_the_perturbation_and_shows_what_came_of_it(
     dock.perturb.form.fill(mud="10,20,30")
     tab.form.fill(slices="1", name="mine")
     calls.result = SimpleNamespace(
-        name="to-mud", verdict="Keep it.", page=Path("page.html"), summary=dict
+        name="to-mud", verdict="Keep it.", report=Path("report.html"), summary=dict
     )
     press(tab, "Edit the model")
     (name, (_, params)) = calls.made[-1]
@@ -414,7 +414,7 @@ def test_editing_takes_the_perturbation_and_shows_what_came_of_it(
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     press(tab, "Open the report")
-    assert opened == ["page.html"]
+    assert opened == ["report.html"]
     assert tab.verdict.strength.strength.value() == 0.5
     assert len(tab.verdict.strength.plot.curves) == 4
 
@@ -623,7 +623,7 @@ def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
     calls.result = SimpleNamespace(
         verdict="Keep it.",
         misled_by="Its colour.",
-        page=tmp_path / "page.html",
+        report=tmp_path / "report.html",
         edit="to-mud",
         summary=dict,
     )

@@ -145,15 +145,15 @@ def test_progress_tells_what_is_done_and_how_far(done):
 
 def test_the_page_holds_everything(done):
     path, result, _ = done
-    page = result.page.read_text()
-    assert result.page.parent == path / "reports" / "edit-mud"
+    page = result.report.read_text()
+    assert result.report.parent == path / "reports" / "edit-mud"
     assert result.verdict in page
     assert f"fossiledit edits apply {path} mud" in page
     for heading in ("Before and after", "Trade-off", "What changed", "How it was solved"):
         assert heading in page
     # Two charts and one pinned slice.
     assert page.count("data:image/png;base64,") == 3
-    assert [f.name for f in (result.page.parent / "overlays").iterdir()] == ["slice_0002.png"]
+    assert [f.name for f in (result.report.parent / "overlays").iterdir()] == ["slice_0002.png"]
     assert not list((path / "reports").glob(".*"))
 
 
@@ -422,7 +422,7 @@ def test_a_run_that_cannot_judge_says_so(project_path):
     assert "not judged" in result.verdict
     assert any("No traced slice is left to choose the strength" in w for w in result.warnings)
     assert any("The edit was not judged: no traced slice" in w for w in result.warnings)
-    page = result.page.read_text()
+    page = result.report.read_text()
     assert "was not judged" in page
     with Project.open(project_path, read_only=True) as project:
         record = project.edits.read("mud")

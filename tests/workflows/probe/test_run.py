@@ -71,7 +71,7 @@ def test_all_perturbations_tell_what_the_model_takes_for_fossils(reef_project, n
     assert [t.preset for t in result.tried] == list(PROBED)
     assert all(t.slices == (1, 3) for t in result.tried)
     assert result.skipped == ()
-    assert result.known.hidden.main == MICROBE
+    assert result.evidence.hidden.main == MICROBE
     assert MICROBE in result.weakness
     assert pickle.loads(pickle.dumps(result)).weakness == result.weakness
 
@@ -91,7 +91,7 @@ def test_shares_are_those_of_the_truth(reef_project, tiny_reef, naive):
             area += found.sum()
             on += (found & microbes[z] & ~fossils[z]).sum()
             elsewhere += (found & ~microbes[z] & ~shells[z] & ~fossils[z]).sum()
-    hidden = result.known.hidden
+    hidden = result.evidence.hidden
     assert (hidden.area, hidden.on[MICROBE], hidden.on.get("", 0)) == (area, on, elsewhere)
     assert hidden.fossils == fossils[[1, 3]].sum()
     figures = json.loads((result.report.parent / "probe.json").read_text())
@@ -248,5 +248,5 @@ def test_a_model_that_finds_nothing_still_gets_its_page(reef_project, monkeypatc
 
     monkeypatch.setattr(ModelRef, "load", lambda *_: Blind())
     result = probe.run(reef_project, params(blank_model))
-    assert result.known.hidden.area == 0
+    assert result.evidence.hidden.area == 0
     assert "the model finds no fossil where there is none" in result.report.read_text()

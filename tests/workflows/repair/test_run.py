@@ -117,8 +117,8 @@ def test_a_wrong_mask_is_explained_mended_and_judged(wrong):
 
 def test_the_page_tells_all_of_it(wrong):
     result = repair.run(wrong.path, wrong.params())
-    page = result.page.read_text()
-    assert result.page.parent == wrong.path / "reports" / "repair-mended"
+    page = result.report.read_text()
+    assert result.report.parent == wrong.path / "reports" / "repair-mended"
     for text in (
         result.verdict,
         "What misled the model",
@@ -127,7 +127,7 @@ def test_the_page_tells_all_of_it(wrong):
         f"fossiledit edits rollback {wrong.path} mended",
     ):
         assert text in page
-    overlays = {f.name for f in (result.page.parent / "overlays").iterdir()}
+    overlays = {f.name for f in (result.report.parent / "overlays").iterdir()}
     assert overlays == {f"repaired_{Z:04d}.png", "slice_0002.png"}
     assert not list((wrong.path / "reports").glob(".*"))
 
@@ -255,7 +255,7 @@ def test_a_cancelled_judging_leaves_a_proposed_edit(wrong):
     )
     assert result.comparison is None
     assert any("judging was cancelled" in w for w in result.warnings)
-    assert result.page.is_file()
+    assert result.report.is_file()
 
 
 def test_the_command_repairs_and_prints_json(wrong):

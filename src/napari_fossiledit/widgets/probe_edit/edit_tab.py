@@ -131,7 +131,7 @@ class EditTab(QWidget):
         self.session.predictions_changed.emit()
         self.show_edit(result.name)
         self.outcome.setText(f"<b>{result.verdict}</b>")
-        self.report.take(result.page)
+        self.report.take(result.report)
 
 
 def level_of(layer: str) -> str:

@@ -210,7 +210,7 @@ class RepairTab(QWidget):
 
     def _show(self, result: RepairResult) -> None:
         self.cause.setText(f"<b>{result.verdict}</b><br>{result.misled_by}")
-        self.report.take(result.page)
+        self.report.take(result.report)
         self.result.show()
         show_done(result.verdict)
         self.session.models_changed.emit()

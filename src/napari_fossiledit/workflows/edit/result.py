@@ -40,7 +40,7 @@ class EditResult:
         Whether it was broken off and is not complete.
     judged
         Before and after on the pinned slices; None where it was not judged.
-    page
+    report
         The report; None where none was written.
     """
 
@@ -58,7 +58,7 @@ class EditResult:
     seconds: float
     cancelled: bool = False
     judged: Judgement | None = None
-    page: Path | None = None
+    report: Path | None = None
 
     @property
     def comparison(self) -> Comparison | None:
@@ -104,7 +104,7 @@ class EditResult:
                 "edit": self.name,
                 "verdict": self.verdict,
                 "folder": self.folder,
-                "page": self.page,
+                "page": self.report,
                 "parent": self.parent,
                 "slices": self.slices,
                 "strength": self.strength,

@@ -96,7 +96,7 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
             tradeoff = tried(plan, segmenter, solution, job)
             result = saved(plan, solution, tradeoff, chosen(plan, tradeoff))
             result = judged(plan, result, job)
-            result = replace(result, page=write_report(project, result))
+            result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
     return result
 

@@ -86,7 +86,7 @@ def write_report(result: ProbeResult, project: Project, params: ProbeParams, fol
         figures=figures,
         differences=differences,
         confusion=result.confusion,
-        hidden=None if result.known.hidden is None else _hidden(result.known.hidden),
+        hidden=None if result.evidence.hidden is None else _hidden(result.evidence.hidden),
         textures=_textures(result),
         changes=Table(
             ("Perturbation", *CHANGES_HEAD),
@@ -150,7 +150,9 @@ def _hidden(hidden: Hallucinated) -> dict[str, Any]:
 
 def _textures(result: ProbeResult) -> Table:
     """Return the recall of each texture and the gap between them; no rows where none is known."""
-    compared = [(str(t.preset), t.found.textures) for t in result.tried if t.found is not None]
+    compared = [
+        (str(t.preset), t.detected.textures) for t in result.tried if t.detected is not None
+    ]
     first: Mapping[str, Comparison] = compared[0][1] if compared else {}
     rows: list[list[Value]] = []
     if first:

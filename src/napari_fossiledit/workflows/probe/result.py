@@ -30,7 +30,7 @@ class Tried:
         Slices it was tried on.
     share
         Mean share of a slice that was filled.
-    protocol, found
+    protocol, detected
         Before and after by the paper's protocol, at the two score thresholds of the parameters;
         None where the fossils were hidden.
     hidden
@@ -46,7 +46,7 @@ class Tried:
     slices: tuple[int, ...]
     share: float
     protocol: Comparison | None
-    found: Comparison | None
+    detected: Comparison | None
     hidden: Hallucinated | None
     changes: tuple[Change, ...]
     overlays: tuple[str, ...]
@@ -59,7 +59,7 @@ class Tried:
                 "slices": self.slices,
                 "share_filled": self.share,
                 "protocol": self.protocol,
-                "at_detection_score": self.found,
+                "at_detection_score": self.detected,
                 "hidden": self.hidden,
                 "changes": self.changes,
                 "overlays": self.overlays,
@@ -76,7 +76,7 @@ class ProbeResult:
     ----------
     model, class_name, slices
         What was probed.
-    known
+    evidence
         All evidence, at the detection score.
     findings
         Weaknesses, the costliest first.
@@ -85,13 +85,13 @@ class ProbeResult:
     skipped
         Perturbations that do not suit a slice, and why.
     report
-        The page; ``probe.json`` and the overlays lie beside it.
+        The HTML report; ``probe.json`` and the overlays lie beside it.
     """
 
     model: str
     class_name: str
     slices: tuple[int, ...]
-    known: Evidence
+    evidence: Evidence
     findings: tuple[Finding, ...]
     tried: tuple[Tried, ...]
     skipped: tuple[str, ...]
@@ -107,7 +107,7 @@ class ProbeResult:
     @property
     def confusion(self) -> str:
         """Which other class is taken for fossils most, in words; empty where hardly any is."""
-        hidden = self.known.hidden
+        hidden = self.evidence.hidden
         if hidden is None or not hidden.main or hidden.on_class(hidden.main) < NOTEWORTHY:
             return ""
         return (
@@ -129,7 +129,7 @@ class ProbeResult:
 
     def summary(self) -> dict[str, Any]:
         """Return the result in short as JSON-able values."""
-        hidden = self.known.hidden
+        hidden = self.evidence.hidden
         values: dict[str, Any] = plain(
             {
                 "model": self.model,
@@ -152,7 +152,7 @@ class ProbeResult:
         """Return everything as JSON-able values."""
         return {
             **self.summary(),
-            "original": self.known.original.summary(),
-            "mistaken": self.known.mistaken.summary(),
+            "original": self.evidence.original.summary(),
+            "mistaken": self.evidence.mistaken.summary(),
             "perturbations": {str(t.preset): t.summary() for t in self.tried},
         }

@@ -139,7 +139,7 @@ class _Trial:
             slices=tuple(j.slice for j in self.after),
             share=sum(self.shares) / len(self.shares),
             protocol=protocol,
-            found=detected,
+            detected=detected,
             hidden=combined(self.hidden) if hides else None,
             changes=tuple(self.changes),
             overlays=tuple(self.overlays),
@@ -233,17 +233,17 @@ def _concluded(
 ) -> ProbeResult:
     """Weigh the evidence."""
     tried = tuple(t.result(params) for t in trials)
-    compared = {t.preset: t.found for t in tried if t.found is not None}
+    compared = {t.preset: t.detected for t in tried if t.detected is not None}
     hidden = next((t.hidden for t in tried if t.hidden is not None), None)
-    known = gather_evidence(
+    evidence = gather_evidence(
         params.class_name, judged, compared, hidden, score=params.detection_score
     )
     return ProbeResult(
         model=model,
         class_name=params.class_name,
         slices=tuple(j.slice for j in judged),
-        known=known,
-        findings=findings(known),
+        evidence=evidence,
+        findings=findings(evidence),
         tried=tried,
         skipped=tuple(skipped),
         report=report,

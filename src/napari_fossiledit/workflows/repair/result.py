@@ -36,7 +36,7 @@ class RepairResult:
         What changed on the slice itself.
     skipped
         What could not be tried or done, in words.
-    page
+    report
         The report.
     """
 
@@ -49,7 +49,7 @@ class RepairResult:
     edited: EditResult
     changes: tuple[Change, ...]
     skipped: tuple[str, ...]
-    page: Path | None = None
+    report: Path | None = None
 
     @property
     def edit(self) -> str:
@@ -114,7 +114,7 @@ class RepairResult:
                 "verdict": self.verdict,
                 "misled_by": self.misled_by,
                 "at_place": self.at_place,
-                "page": self.page,
+                "page": self.report,
                 "repaired": self.repaired,
                 "place": {
                     "slice": self.place.slice,

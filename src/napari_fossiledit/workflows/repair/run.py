@@ -86,7 +86,7 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
             case = find_case(project, params, ref.name, source)
             plan = _planned(project, params, ref, case)
             result = _repaired(plan, case, job)
-            result = replace(result, page=write_report(project, result))
+            result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
     return result
 
