@@ -47,16 +47,16 @@ class Edit:
         return segmenter.edited(self.deltas, strength)
 
     def require_fitting(self, segmenter: Segmenter) -> None:
-        """Refuse a model that lacks a layer of the edit or has it in another shape."""
+        """Raise where a model lacks a layer of the edit or has it in another shape."""
         layers = _layers(segmenter)
         for name, delta in self.deltas.items():
             layer = layers.get(name)
-            found = None if layer is None else tuple(layer.weight.shape)
-            if found != tuple(delta.shape):
+            shape = None if layer is None else tuple(layer.weight.shape)
+            if shape != tuple(delta.shape):
                 raise FossilError(
                     f"The edit does not fit the model: {name}.weight",
                     expected=f"shape {tuple(delta.shape)}",
-                    found="no such layer" if found is None else f"shape {found}",
+                    found="no such layer" if shape is None else f"shape {shape}",
                     advice="Apply an edit to the model it was made for.",
                 )
 
@@ -82,7 +82,7 @@ class Edit:
         return Edit(both)
 
     def drift(self, segmenter: Segmenter) -> dict[str, float]:
-        """Tell |dW| / |W| of each layer (Frobenius norms)."""
+        """Compute |dW| / |W| of each layer (Frobenius norms)."""
         layers = _layers(segmenter)
         return {
             name: float(delta.norm() / layers[name].weight.detach().cpu().norm())
@@ -112,19 +112,14 @@ class Edit:
                 found=f"{len(data)} bytes: {error}",
                 advice="Take another copy of it, or make the edit again.",
             ) from error
-        _require_deltas(tensors, place)
+        if not tensors:
+            raise FossilError(f"{place} holds no edit", expected="one layer or more", found="none")
+        for name, delta in tensors.items():
+            shaped = delta.ndim == 4 and delta.shape[2:] == (3, 3)
+            if not (shaped and delta.is_floating_point() and bool(delta.isfinite().all())):
+                raise FossilError(
+                    f"{place} holds no edit: {name}",
+                    expected="finite weights (out, in, 3, 3)",
+                    found=f"{delta.dtype} of shape {tuple(delta.shape)}",
+                )
         return cls({name: delta.float() for name, delta in tensors.items()})
-
-
-def _require_deltas(tensors: Mapping[str, Tensor], place: str) -> None:
-    if not tensors:
-        raise FossilError(f"{place} holds no edit", expected="one layer or more", found="none")
-    for name, delta in tensors.items():
-        shaped = delta.ndim == 4 and delta.shape[2:] == (3, 3)
-        sound = shaped and delta.is_floating_point() and bool(delta.isfinite().all())
-        if not sound:
-            raise FossilError(
-                f"{place} holds no edit: {name}",
-                expected="finite weights (out, in, 3, 3)",
-                found=f"{delta.dtype} of shape {tuple(delta.shape)}",
-            )

@@ -57,7 +57,7 @@ class Example:
 
     @property
     def residual(self) -> Tensor:
-        """What an edit has to add to the output."""
+        """Output that an edit has to add."""
         return self.target - self.value
 
     @property
@@ -67,7 +67,7 @@ class Example:
 
 
 def residual_alone(example: Example) -> Example:
-    """Forget what the output was, and ask for its change alone: half the memory."""
+    """Return an example that asks for the change of the output alone: half the memory."""
     nothing = example.target.new_zeros(()).expand(example.target.shape)
     return replace(example, value=nothing, target=example.residual)
 
@@ -103,7 +103,7 @@ def examples_of(
 
 
 def require_finite(name: str, *tensors: Tensor) -> None:
-    """Refuse keys or values that are not numbers."""
+    """Raise where keys or values are not numbers."""
     if not all(bool(torch.isfinite(t).all()) for t in tensors):
         raise FossilError(
             f"The keys of {name} cannot be used",
@@ -137,7 +137,7 @@ def _require_alike(pair: Pair) -> None:
 
 
 def _position_weight(pair: Pair) -> NDArray[np.float32] | None:
-    """Weight and mask as one array."""
+    """Return weight and mask as one array; None where all positions count alike."""
     if pair.weight is None and pair.mask is None:
         return None
     weight = np.ones(pair.original.shape[:2], np.float32) if pair.weight is None else pair.weight
@@ -158,7 +158,7 @@ def _position_weight(pair: Pair) -> NDArray[np.float32] | None:
 
 
 def _at_level(weight: NDArray[np.float32], level: Captured) -> Tensor:
-    """Mean weight below each position, 0 where the map lies outside the slice; mean 1."""
+    """Average the weights below each position, 0 where the map lies off the slice; scale to 1."""
     height, width = level.key.shape[-2:]
     source = torch.from_numpy(np.ascontiguousarray(weight))[None, None]
     small = functional.interpolate(source, size=level.inside, mode="area")

@@ -1,11 +1,10 @@
-"""Solving for an edit: pairs of slices in, weights to add out."""
+"""Solve for an edit: pairs of slices in, weights to add out."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +19,7 @@ from napari_fossiledit.editing.examples import (
     require_finite,
     residual_alone,
 )
-from napari_fossiledit.editing.level import Curve, Solved, solve_level
+from napari_fossiledit.editing.level import Curve, solve_level
 from napari_fossiledit.editing.memory import is_out_of_memory, ran_out, require_memory
 from napari_fossiledit.editing.system import System, flattened
 from napari_fossiledit.errors import CancelledError, FossilError
@@ -31,10 +30,10 @@ from napari_fossiledit.params.editing import Pull, Scope, SolveParams, Solver
 from napari_fossiledit.progress import QUIET, Job, Progress
 
 _SHARES = 1000
-"""Units of work that progress is told in."""
+"""Units of work that progress is reported in."""
 
 _PAUSE_S = 0.1
-"""Progress is not told more often: thousands of steps of Adam would drown a window."""
+"""Progress is not reported more often: thousands of steps of Adam would drown a window."""
 
 
 @dataclass
@@ -103,19 +102,12 @@ def solve(
     CancelledError
         Where it is cancelled and ``keep_partial`` is off, or before there is anything to keep.
     """
-    with _memory_watched():
-        solving = _Solving(segmenter, params, pixel_size_um, job)
-        return solving.run(pairs, preserve)
-
-
-@contextmanager
-def _memory_watched() -> Iterator[None]:
-    """Tell in words where memory runs out and no smaller block can help."""
     try:
-        yield
+        return _Solving(segmenter, params, pixel_size_um, job).run(pairs, preserve)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        # Where smaller blocks help they were tried already.
         raise ran_out("this edit") from error
 
 
@@ -129,28 +121,37 @@ class _Solving:
         pixel_size_um: float | None,
         job: Job,
     ) -> None:
-        self.segmenter, self.params, self.pixel_size = segmenter, params, pixel_size_um
+        self.segmenter, self.params, self.job = segmenter, params, job
+        self.pixel_size = pixel_size_um
         layers = segmenter.layers(params.scope)
         self.names, self.layers = tuple(layers), list(layers.values())
-        self.levels = _chosen_levels(params.levels, len(self.names))
-        self.job = job
+        try:
+            self.levels = parse_slices(params.levels, len(self.names))
+        except FossilError as error:
+            raise FossilError(
+                "The levels of the edit cannot be read",
+                expected=f"levels of the pyramid from 0 to {len(self.names) - 1}, such as 0-3 or"
+                " 1,2",
+                found=repr(params.levels),
+            ) from error
+        self.holds_output = params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
         self._began = time.monotonic()
 
     def run(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> Solution:
         self._require(pairs, preserve)
         examples = self._captured(pairs)
-        kept = self._kept(preserve) if self._holds_output else {}
-        result = self._solved(examples, kept)
-        result.drift = result.edit.drift(self.segmenter)
-        if not result.cancelled:
-            self._judge_preservation(result, preserve, kept)
-        result.seconds = time.monotonic() - self._began
-        return result
-
-    @property
-    def _holds_output(self) -> bool:
-        params = self.params
-        return params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
+        kept = self._kept(preserve) if self.holds_output else {}
+        solution = self._solved(examples, kept)
+        solution.drift = solution.edit.drift(self.segmenter)
+        if not solution.cancelled:
+            try:
+                solution.preservation = self._preservation(solution.edit, preserve, kept)
+            except CancelledError:
+                if not self.params.keep_partial:
+                    raise
+                solution.cancelled = True
+        solution.seconds = time.monotonic() - self._began
+        return solution
 
     def _require(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> None:
         if self.params.scope is Scope.MASKS and Scope.MASKS not in self.segmenter.scopes:
@@ -162,7 +163,7 @@ class _Solving:
             )
         if not pairs:
             raise FossilError("No slice to edit with was chosen", expected="one slice or more")
-        if self._holds_output and self.params.pull > 0 and not preserve:
+        if self.holds_output and self.params.pull > 0 and not preserve:
             raise FossilError(
                 "There is no slice whose output could be preserved",
                 expected="one preserved slice or more",
@@ -170,42 +171,45 @@ class _Solving:
             )
 
     def _captured(self, pairs: Sequence[Pair]) -> dict[int, list[Example]]:
-        """Keys and values of all pairs, by level."""
-        found: dict[int, list[Example]] = {n: [] for n in self.levels}
+        """Capture keys and values of all pairs, by level."""
+        examples: dict[int, list[Example]] = {n: [] for n in self.levels}
         for count, pair in enumerate(pairs):
-            self._tell(f"Capturing slice {count + 1} of {len(pairs)}")
+            self.job.report(0, _SHARES, f"Capturing slice {count + 1} of {len(pairs)}")
             self.job.check("The edit")
             levels = examples_of(self.segmenter, pair, self.pixel_size, self.params.scope)
             if count == 0:
                 self._estimate(levels, len(pairs))
             for n in self.levels:
+                # Adam needs the output itself, for it starts from the weights that there are.
                 alone = self.params.solver is not Solver.ADAM
-                found[n].append(residual_alone(levels[n]) if alone else levels[n])
-        return found
+                examples[n].append(residual_alone(levels[n]) if alone else levels[n])
+        return examples
 
     def _estimate(self, levels: Sequence[Example], pairs: int) -> None:
-        """Refuse what would not fit into memory, and say how much it takes."""
+        """Raise where it would not fit into memory; report how much it takes."""
         sizes = [e.key.numel() + 2 * e.value.numel() for e in (levels[n] for n in self.levels)]
         largest = max(levels[n].value.numel() for n in self.levels)
         matrices = (12 + 2 * len(sizes)) * (9 * levels[0].key.shape[1]) ** 2
         floats = pairs * (sum(sizes) + 4 * largest) + matrices
         need = require_memory(4 * floats, f"an edit of {pairs} slices", levels[0].key.device)
-        self._tell(f"The edit takes about {need / 2**30:.1f} GB of memory")
+        text = f"The edit takes about {need / 2**30:.1f} GB of memory"
+        self.job.report(0, _SHARES, text)
 
     def _kept(self, preserve: Sequence[Image]) -> dict[int, _Kept]:
         """Sum over the keys of the preserved slices, by level; one slice is held at a time."""
-        found: dict[int, _Kept] = {}
+        sums: dict[int, _Kept] = {}
         for count, image in enumerate(preserve):
-            self._tell(f"Summing preserved slice {count + 1} of {len(preserve)}")
+            text = f"Summing preserved slice {count + 1} of {len(preserve)}"
+            self.job.report(0, _SHARES, text)
             for n, example in self._unchanged(image):
                 shape = self.layers[n].weight.shape
-                kept = found.setdefault(n, _Kept(System.empty(shape[1], shape[0])))
+                kept = sums.setdefault(n, _Kept(System.empty(shape[1], shape[0])))
                 kept.system.add(example, self.params.block, self.job.cancelled)
                 kept.energy += _energy(example.value)
-        return found
+        return sums
 
     def _unchanged(self, image: Image) -> Iterator[tuple[int, Example]]:
-        """Keys of a slice that asks for no change, by level."""
+        """Capture a slice that asks for no change, by level."""
         self.job.check("The edit")
         levels = self.segmenter.capture(
             image, pixel_size_um=self.pixel_size, scope=self.params.scope
@@ -217,99 +221,68 @@ class _Solving:
 
     def _solved(self, examples: dict[int, list[Example]], kept: dict[int, _Kept]) -> Solution:
         """Solve the levels; a level that was broken off ends them."""
-        sizes = {n: sum(e.positions for e in found) for n, found in examples.items()}
-        work = _Work(sizes, self.job)
-        result, deltas = Solution(Edit()), dict[str, Tensor]()
+        progress = _LevelProgress(
+            {n: sum(e.positions for e in pairs) for n, pairs in examples.items()}, self.job
+        )
+        solution, deltas = Solution(Edit()), dict[str, Tensor]()
         for n in self.levels:
-            name, job = self.names[n], work.level(n, self.names[n])
+            name, job = self.names[n], progress.level(n, self.names[n])
             keep = kept[n].system.gram if n in kept else None
             try:
+                # Taken out of the dictionary: the maps of a level are freed once it is solved.
                 solved = solve_level(self.layers[n], examples.pop(n), keep, self.params, job)
             except CancelledError:
                 if not (self.params.keep_partial and deltas):
                     raise
-                result.cancelled = True
+                solution.cancelled = True
                 break
-            _require_solved(name, solved)
+            if not bool(solved.delta.isfinite().all()):
+                # A too large step of adam does that.
+                raise FossilError(
+                    f"Solving {name} diverged",
+                    expected="finite weights",
+                    found="NaN or infinity",
+                    advice="Take a smaller learning rate, or another solver.",
+                )
             deltas[name] = solved.delta
-            _note(result, name, solved)
-            work.finish(n)
+            solution.before[name], solution.after[name] = solved.before, solved.after
+            solution.curves[name] = solved.curve
+            solution.cancelled |= solved.cancelled
+            progress.finish(n)
             if solved.cancelled:
                 break
-        result.edit = Edit(deltas)
-        return result
+        solution.edit = Edit(deltas)
+        return solution
 
-    def _judge_preservation(
-        self, result: Solution, preserve: Sequence[Image], kept: dict[int, _Kept]
-    ) -> None:
-        """Tell how much the edit changes what it should not."""
-        try:
-            if kept:
-                result.preservation = {
-                    self.names[n]: found.change(result.edit.deltas[self.names[n]])
-                    for n, found in kept.items()
-                }
-            else:
-                result.preservation = self.preserved(result.edit, preserve)
-        except CancelledError:
-            if not self.params.keep_partial:
-                raise
-            result.cancelled = True
-
-    def preserved(self, edit: Edit, preserve: Sequence[Image]) -> dict[str, float]:
-        """Tell the change of the output on preserved slices, see `Solution.preservation`."""
+    def _preservation(
+        self, edit: Edit, preserve: Sequence[Image], kept: dict[int, _Kept]
+    ) -> dict[str, float]:
+        """Compute how much the edit changes what it should not, see `Solution.preservation`."""
+        if kept:
+            # From the sums: nothing has to be captured again.
+            return {self.names[n]: k.change(edit.deltas[self.names[n]]) for n, k in kept.items()}
         changed, whole = dict.fromkeys(self.levels, 0.0), dict.fromkeys(self.levels, 0.0)
         for count, image in enumerate(preserve):
-            self._tell(f"Judging preserved slice {count + 1} of {len(preserve)}", _SHARES)
+            text = f"Judging preserved slice {count + 1} of {len(preserve)}"
+            self.job.report(_SHARES, _SHARES, text)
             for n, example in self._unchanged(image):
                 delta = edit.deltas[self.names[n]].to(example.key.device)
                 changed[n] += _energy(functional.conv2d(example.key, delta, padding=1))
                 whole[n] += _energy(example.value)
         return {self.names[n]: _share(changed[n], whole[n]) for n in self.levels if preserve}
 
-    def _tell(self, message: str, done: int = 0) -> None:
-        self.job.report(done, _SHARES, message)
-
-
-def _chosen_levels(text: str, count: int) -> list[int]:
-    try:
-        return parse_slices(text, count)
-    except FossilError as error:
-        raise FossilError(
-            "The levels of the edit cannot be read",
-            expected=f"levels of the pyramid from 0 to {count - 1}, such as 0-3 or 1,2",
-            found=repr(text),
-        ) from error
-
-
-def _require_solved(name: str, solved: Solved) -> None:
-    """Refuse weights that ran away; a too large step of adam does that."""
-    if not bool(solved.delta.isfinite().all()):
-        raise FossilError(
-            f"Solving {name} diverged",
-            expected="finite weights",
-            found="NaN or infinity",
-            advice="Take a smaller learning rate, or another solver.",
-        )
-
-
-def _note(result: Solution, name: str, solved: Solved) -> None:
-    result.before[name], result.after[name] = solved.before, solved.after
-    result.curves[name] = solved.curve
-    result.cancelled |= solved.cancelled
-
 
 @dataclass
 class _Kept:
-    """What must not change at one level: the keys' Gram matrix and the output's sum of squares."""
+    """Sums of what must not change at one level: the keys' Gram matrix, the output's squares."""
 
     system: System
     energy: float = 0.0
 
     def change(self, delta: Tensor) -> float:
-        """Root mean square change by an edit, as share of the output's: tr(D' C D) is its square.
+        """Compute the root mean square change by an edit, as share of the output's.
 
-        Nothing has to be captured again for it.
+        tr(D' C D) is its square.
         """
         flat = flattened(delta.double().cpu())
         return _share(float((flat * (self.system.gram @ flat)).sum()), self.energy)
@@ -323,33 +296,32 @@ def _share(changed: float, whole: float) -> float:
     return float((max(changed, 0.0) / whole) ** 0.5) if whole else 0.0
 
 
-class _Work:
+class _LevelProgress:
     """Progress over levels, each weighed by its positions: fine levels take longest."""
 
     def __init__(self, positions: dict[int, int], job: Job) -> None:
         self._sizes, self._job = positions, job
         self._done, self._whole = 0, sum(positions.values())
-        self._began, self._told = time.monotonic(), 0.0
+        self._began = time.monotonic()
 
     def level(self, n: int, name: str) -> Job:
-        """Report and cancel of level `n`."""
-        self._told = -math.inf
+        """Return the job of level `n`, whose reports become shares of the whole."""
+        reported = -math.inf
 
         def report(progress: Progress) -> None:
+            nonlocal reported
             now = time.monotonic()
-            if now - self._told >= _PAUSE_S or progress.done == progress.total:
-                self._told = now
-                self._job.on_progress(self._put(n, name, progress, now - self._began))
+            if now - reported < _PAUSE_S and progress.done != progress.total:
+                return
+            reported = now
+            share = (self._done + self._sizes[n] * progress.done / progress.total) / self._whole
+            values = {**progress.values, "level": float(n), "step": float(progress.done)}
+            message = f"Editing {name}: step {progress.done} of {progress.total}"
+            eta = (now - self._began) / share * (1 - share)
+            done = int(_SHARES * share)
+            self._job.on_progress(Progress(done, _SHARES, message, eta, values))
 
         return Job(report, self._job.cancelled)
-
-    def _put(self, n: int, name: str, progress: Progress, elapsed: float) -> Progress:
-        """Put the progress of a level into that of all."""
-        share = (self._done + self._sizes[n] * progress.done / progress.total) / self._whole
-        values = {**progress.values, "level": float(n), "step": float(progress.done)}
-        message = f"Editing {name}: step {progress.done} of {progress.total}"
-        eta = elapsed / share * (1 - share)
-        return Progress(int(_SHARES * share), _SHARES, message, eta, values)
 
     def finish(self, n: int) -> None:
         """Count a level that was solved."""
