@@ -1,8 +1,9 @@
 """The project folder: crash-safe writes, one truth for each fact."""
 
+from napari_fossiledit.project.actions import Action, PastAction, Undone
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import Ledger, SourceInfo
+from napari_fossiledit.project.ledger import UNCHANGED, Ledger, SourceInfo
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import Run
 from napari_fossiledit.project.settings import ProjectSettings
@@ -12,14 +13,18 @@ __all__ = [
     "ANNOTATIONS",
     "LABELS",
     "PASS",
+    "UNCHANGED",
+    "Action",
     "EditRecord",
     "EditState",
     "EditStore",
     "LabelVolume",
     "Ledger",
+    "PastAction",
     "Project",
     "ProjectSettings",
     "Run",
     "Source",
     "SourceInfo",
+    "Undone",
 ]

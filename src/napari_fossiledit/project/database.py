@@ -14,7 +14,7 @@ import psutil
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import require_writable
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
 
 # `instances.id` is AUTOINCREMENT: a value that was once painted into labels.zarr never means
 # another instance. Rows of the source "labels" carry no geometry: labels.zarr does.
@@ -78,6 +78,22 @@ CREATE TABLE IF NOT EXISTS overwritten (
     states BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS overwritten_by_change ON overwritten (change);
+CREATE TABLE IF NOT EXISTS actions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    what TEXT NOT NULL,
+    made TEXT NOT NULL,
+    undone INTEGER NOT NULL DEFAULT 0
+);
+-- What a slice held before and after an action, where they differ: zlib of JSON (`actions.py`). No
+-- slice: facts of the whole project.
+CREATE TABLE IF NOT EXISTS action_slices (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action INTEGER NOT NULL REFERENCES actions (id) ON DELETE CASCADE,
+    z INTEGER,
+    before BLOB NOT NULL,
+    after BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS action_slices_by_action ON action_slices (action);
 PRAGMA user_version = {LEDGER_VERSION};
 COMMIT;
 """
@@ -146,7 +162,8 @@ class Database:
                 found=version,
                 advice="Update napari-fossiledit.",
             )
-        if version == 0:
+        if version < LEDGER_VERSION and not self.read_only:
+            # Tables are only added: what is there stays as it is.
             self._connection.executescript(SCHEMA)
 
     @contextmanager

@@ -8,12 +8,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.project.actions import (
+    STATE_COLUMNS,
+    Action,
+    Actions,
+    PastAction,
+    Undone,
+)
 from napari_fossiledit.project.database import Database
 from napari_fossiledit.project.journal import Journal
 from napari_fossiledit.project.runs import RunBook
@@ -27,8 +36,20 @@ COLUMNS = (
     "specimen, parent"
 )
 _PLACES = ", ".join("?" * len(COLUMNS.split(",")))
+_UPSERT = (
+    f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES}) ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{c.strip()} = excluded.{c.strip()}" for c in COLUMNS.split(",")[1:])
+)
 
 Row = tuple[Any, ...]
+
+
+class _Unchanged(Enum):
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = _Unchanged.UNCHANGED
+"""Stands for a traced area that stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,7 @@ class Ledger(RunBook):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(Database(path, read_only=read_only))
         self.journal = Journal(self._database)
+        self._actions = Actions(self._database)
 
     @property
     def path(self) -> Path:
@@ -92,8 +114,11 @@ class Ledger(RunBook):
         replace: bool = True,
         part: Part | None = None,
         class_name: str | None = None,
+        action: Action | None = None,
     ) -> list[int]:
         """Store the instances of slice `z` and mark it finished, in one transaction.
+
+        Predictions never change. A change of the user's set can be undone.
 
         Parameters
         ----------
@@ -104,20 +129,22 @@ class Ledger(RunBook):
             Forget what the source had there before.
         part, class_name
             With `replace`, forget only bodies or only cavities, only one class; None: all.
+        action
+            Action of the user's set that this is a part of, from `begin`; None: one of its own.
 
         Returns
         -------
         list of int
             New ids in the order of `instances`, never used before.
         """
-        with self._database.writing() as db:
+        with self._writing(source, [z], action or Action("store")) as db:
             if replace:
                 db.execute(
                     "DELETE FROM instances WHERE source = ? AND z = ? "
                     "AND part = ifnull(?, part) AND class = ifnull(?, class)",
                     (source, z, part and str(part), class_name),
                 )
-            rows = _to_rows(source, z, instances, _next_id(db))
+            rows = _to_rows(source, z, instances, _new_ids(db, len(instances)))
             db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
         return [row[0] for row in rows]
@@ -204,19 +231,19 @@ class Ledger(RunBook):
 
     def forget(self, source: str, slices: Iterable[int] | None = None) -> None:
         """Remove the instances of a source, everywhere or in some slices; their ids stay used."""
-        with self._database.writing() as db:
-            if slices is None:
-                for table in ("instances", "done"):
-                    db.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
-                return
-            pairs = [(source, int(z)) for z in slices]
+        slices = self.counts(source) if slices is None else list(slices)
+        pairs = [(source, int(z)) for z in slices]
+        with self._writing(source, slices, Action("forget")) as db:
             for table in ("instances", "done"):
                 db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
 
-    def set_specimens(self, source: str, specimens: Mapping[int, int | None]) -> None:
+    def set_specimens(
+        self, source: str, specimens: Mapping[int, int | None], action: Action | None = None
+    ) -> None:
         """Write which specimen instances belong to, by instance id, in one transaction."""
         rows = [(who, id_, source) for id_, who in specimens.items()]
-        with self._database.writing() as db:
+        slices = self._slices_of(specimens) if source == ANNOTATIONS else ()
+        with self._writing(source, slices, action or Action("link"), ("specimen",)) as db:
             db.executemany("UPDATE instances SET specimen = ? WHERE id = ? AND source = ?", rows)
 
     def describe(
@@ -229,24 +256,130 @@ class Ledger(RunBook):
     ) -> None:
         """Change properties of instances; None leaves a property as it is."""
         changes = {"unsure": unsure, "texture": texture, "class": class_name}
-        given = {k: v for k, v in changes.items() if v is not None}
-        if not given:
-            return
-        columns = ", ".join(f"{column} = ?" for column in given)
-        rows = [(*given.values(), int(id_)) for id_ in ids]
-        with self._database.writing() as db:
-            db.executemany(f"UPDATE instances SET {columns} WHERE id = ?", rows)
+        self._update(ids, {k: v for k, v in changes.items() if v is not None}, Action("describe"))
 
     def set_review(self, ids: Iterable[int], state: str) -> None:
         """Write what a person decided about instances, e.g. ``"accepted"``; empty takes it back."""
-        rows = [(state, int(id_)) for id_ in ids]
-        with self._database.writing() as db:
-            db.executemany("UPDATE instances SET review = ? WHERE id = ?", rows)
+        self._update(ids, {"review": state}, Action("review"))
+
+    def _update(self, ids: Iterable[int], values: Mapping[str, Any], action: Action) -> None:
+        if not values:
+            return
+        ids = [int(id_) for id_ in ids]
+        columns = ", ".join(f"{column} = ?" for column in values)
+        rows = [(*values.values(), id_) for id_ in ids]
+        with self._writing(ANNOTATIONS, self._slices_of(ids), action, tuple(values)) as db:
+            db.executemany(f"UPDATE instances SET {columns} WHERE id = ?", rows)
+
+    def _slices_of(self, ids: Iterable[int]) -> list[int]:
+        """Return the slices in which the user's set holds some of the instances."""
+        query = (
+            "SELECT DISTINCT z FROM instances "
+            "WHERE +source = ? AND id IN (SELECT value FROM json_each(?))"
+        )
+        listed = json.dumps([int(id_) for id_ in ids])
+        return [z for (z,) in self._rows(query, ANNOTATIONS, listed)]
+
+    def _writing(
+        self,
+        source: str,
+        slices: Iterable[int],
+        action: Action,
+        columns: Sequence[str] = STATE_COLUMNS,
+    ) -> AbstractContextManager[sqlite3.Connection]:
+        """Return one transaction, which the journal keeps where it changes the user's set."""
+        if source == ANNOTATIONS:
+            return self._actions.noting(slices, action, columns)
+        return self._database.writing()
 
     def reviews(self, source: str) -> dict[int, str]:
         """Return the decisions about instances of a source, by id, where there is one."""
         query = "SELECT id, review FROM instances WHERE source = ? AND review <> ''"
         return dict(self._rows(query, source))
+
+    # ---------------------------------------------------------- the user's set
+
+    def begin(self, what: str) -> Action:
+        """Return an action that several changes can be a part of, to be undone as one.
+
+        Nothing is written before something changes.
+        """
+        return Action(what)
+
+    def reserve_id(self) -> int:
+        """Return an id that no instance ever had and that nobody else is given; makes no row."""
+        with self._database.writing() as db:
+            new = _next_id(db)
+            _use_id(db, new)
+        return new
+
+    def edit(
+        self,
+        z: int,
+        *,
+        put: Sequence[Instance] = (),
+        remove: Iterable[int] = (),
+        what: str = "edit",
+        action: Action | None = None,
+        traced: Mask | Literal[_Unchanged.UNCHANGED] | None = UNCHANGED,
+        clear_traced: bool = False,
+    ) -> list[int]:
+        """Change the user's set of slice `z` in one transaction that can be undone.
+
+        Parameters
+        ----------
+        put
+            Instances. One with the id of an instance of the set takes its place and keeps its
+            review. One with an id from `reserve_id` is new and keeps that id. Any other id is
+            provisional, as in `store`: the instance gets a new one.
+        remove
+            Ids of instances of the set; their cavities go with them.
+        what
+            What the user did, where no `action` is given.
+        action
+            Action that this is a part of, from `begin`.
+        traced
+            Part of the slice that is annotated completely; None: all of it.
+        clear_traced
+            Remove the traced area.
+
+        Returns
+        -------
+        list of int
+            Ids in the order of `put`.
+
+        Raises
+        ------
+        FossilError
+            Where an instance belongs to another slice, or the ledger cannot be written.
+        """
+        with self._actions.noting([z], action or Action(what)) as db:
+            query = "SELECT id FROM instances WHERE source = ? AND z = ?"
+            stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
+            gone = [(int(id_),) for id_ in set(remove) & stored]
+            db.executemany("DELETE FROM instances WHERE id = ?", gone)
+            ids = _ids_of(db, [i.id for i in put], stored - {id_ for (id_,) in gone})
+            rows = _to_rows(ANNOTATIONS, z, put, ids)
+            # Not REPLACE: that would delete the row, and its cavities with it.
+            db.executemany(_UPSERT, rows)
+            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
+            if clear_traced:
+                db.execute("DELETE FROM traced WHERE z = ?", (z,))
+            elif traced is not UNCHANGED:
+                _set_traced(db, z, traced)
+        return ids
+
+    def undo(self) -> Undone | None:
+        """Undo the newest action of the user's set; None where there is none left."""
+        return self._actions.undo()
+
+    def redo(self) -> Undone | None:
+        """Redo the action that was undone last; None where something was done since then."""
+        return self._actions.redo()
+
+    def history(self, limit: int = 20) -> list[PastAction]:
+        """Return the newest actions of the user's set, newest first."""
+        return self._actions.history(limit)
 
     # ---------------------------------------------------------------- labels
 
@@ -279,7 +412,7 @@ class Ledger(RunBook):
                 advice="Paint that label with another value.",
             )
         blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
-        rows = [_to_rows(LABELS, z, [blank], value)[0] for value in painted]
+        rows = _to_rows(LABELS, z, [blank] * len(painted), painted)
         with self._database.writing() as db:
             db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (LABELS, z))
@@ -301,29 +434,28 @@ class Ledger(RunBook):
 
     # ---------------------------------------------------------- traced areas
 
-    def set_traced(self, z: int, area: Mask | None) -> None:
+    def set_traced(self, z: int, area: Mask | None, action: Action | None = None) -> None:
         """Write which part of slice `z` is annotated completely; None: all of it."""
-        code = (None, None, None) if area is None else (*area.shape, area.counts)
-        with self._database.writing() as db:
-            db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
+        self.edit(z, traced=area, what="trace", action=action)
 
-    def add_traced(self, z: int, area: Mask | None) -> None:
+    def add_traced(self, z: int, area: Mask | None, action: Action | None = None) -> None:
         """Add to the completely annotated part of slice `z`."""
-        before = self.traced()
-        if area is None or z not in before:
-            self.set_traced(z, area)
-        elif (old := before[z]) is not None:
-            self.set_traced(z, old | area)
+        with self._actions.noting([z], action or Action("trace")) as db:
+            query = "SELECT height, width, counts FROM traced WHERE z = ?"
+            row = db.execute(query, (z,)).fetchone()
+            if row is not None and area is not None:
+                area = None if row[2] is None else Mask((row[0], row[1]), row[2]) | area
+            _set_traced(db, z, area)
+            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
 
     def traced(self) -> dict[int, Mask | None]:
         """Return the completely annotated part of each traced slice; None: all of it."""
         rows = self._rows("SELECT z, height, width, counts FROM traced ORDER BY z")
         return {z: None if c is None else Mask((h, w), c) for z, h, w, c in rows}
 
-    def unset_traced(self, z: int) -> None:
-        """Remove the traced area of slice `z`."""
-        with self._database.writing() as db:
-            db.execute("DELETE FROM traced WHERE z = ?", (z,))
+    def unset_traced(self, z: int, action: Action | None = None) -> None:
+        """Remove the traced area of slice `z`; its instances stay."""
+        self.edit(z, clear_traced=True, what="untrace", action=action)
 
     def annotated(self) -> list[int]:
         """Return the slices that are traced, wholly or in part, or hold imported instances."""
@@ -339,15 +471,20 @@ class Ledger(RunBook):
         identified = bool(self.get_meta(f"identified:{source}", False))
         return identified and class_name not in self.get_meta(f"guessed:{source}", [])
 
-    def set_identified(self, source: str, identified: bool) -> None:
+    def set_identified(self, source: str, identified: bool, action: Action | None = None) -> None:
         """Write whether the specimens of a source came with a file."""
-        self.set_meta(f"guessed:{source}", [])
-        self.set_meta(f"identified:{source}", identified)
+        facts = {f"guessed:{source}": [], f"identified:{source}": identified}
+        self._set_facts(source, facts, action)
 
-    def set_guessed(self, source: str, class_name: str) -> None:
+    def set_guessed(self, source: str, class_name: str, action: Action | None = None) -> None:
         """Write that linking gave the specimens of one class; other classes stay as they are."""
         guessed = {*self.get_meta(f"guessed:{source}", []), class_name}
-        self.set_meta(f"guessed:{source}", sorted(guessed))
+        self._set_facts(source, {f"guessed:{source}": sorted(guessed)}, action)
+
+    def _set_facts(self, source: str, facts: Mapping[str, Any], action: Action | None) -> None:
+        rows = [(key, json.dumps(value)) for key, value in facts.items()]
+        with self._writing(source, (), action or Action("link")) as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -369,17 +506,53 @@ def _next_id(db: sqlite3.Connection) -> int:
     return int(first)
 
 
-def _to_rows(source: str, z: int, instances: Sequence[Instance], first_id: int) -> list[Row]:
-    """Return rows of `instances` with ids counted from `first_id`.
+def _new_ids(db: sqlite3.Connection, count: int) -> list[int]:
+    first = _next_id(db)
+    return list(range(first, first + count))
+
+
+def _use_id(db: sqlite3.Connection, id_: int) -> None:
+    """Let no row get an id up to `id_` by itself any more."""
+    query = "UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'"
+    if not db.execute(query, (id_,)).rowcount:
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('instances', ?)", (id_,))
+
+
+def _ids_of(db: sqlite3.Connection, given: Sequence[int | None], stored: set[int]) -> list[int]:
+    """Return the ids that instances of a slice get, see `Ledger.edit`.
+
+    Parameters
+    ----------
+    stored
+        Ids that the user's set has in the slice.
+    """
+    listed = json.dumps([id_ for id_ in given if id_ is not None])
+    query = "SELECT id FROM instances WHERE id IN (SELECT value FROM json_each(?))"
+    taken = {id_ for (id_,) in db.execute(query, (listed,))} - stored
+    first = _next_id(db)
+    fresh = iter(range(first, first + len(given)))
+    return [
+        id_ if id_ is not None and 0 < id_ < first and id_ not in taken else next(fresh)
+        for id_ in given
+    ]
+
+
+def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:
+    code = (None, None, None) if area is None else (*area.shape, area.counts)
+    db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
+
+
+def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[int]) -> list[Row]:
+    """Return rows of `instances` with their new ids.
 
     A parent among the inputs is replaced by its new id; any other is taken for a stored row.
     """
     given = [i.id for i in instances if i.id is not None]
     if len(set(given)) != len(given):
         raise FossilError(f"Two instances of slice {z} ({source}) have the same id")
-    new_ids = {i.id: new for new, i in enumerate(instances, first_id) if i.id is not None}
+    new_ids = {i.id: new for new, i in zip(ids, instances, strict=True) if i.id is not None}
     rows: list[Row] = []
-    for new, item in enumerate(instances, first_id):
+    for new, item in zip(ids, instances, strict=True):
         if item.slice != z:
             raise FossilError(
                 f"An instance of {source} belongs to another slice", expected=z, found=item.slice
