@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import imagecodecs
@@ -12,7 +14,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.stacks.decode import read_header, read_image
+from napari_fossiledit.stacks.decode import read_header, read_image, read_stored
 from napari_fossiledit.stacks.pixels import area_mean, format_of
 
 RNG = np.random.default_rng(0)
@@ -102,7 +104,8 @@ def test_planar_tiff_becomes_interleaved(tmp_path: Path) -> None:
 def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, RGB, photometric="rgb", compression=compression)
-    check(path, tifffile.imread(path))
+    with Image.open(path) as image:
+        check(path, np.asarray(image))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -123,6 +126,101 @@ def test_large_slices_pass_pillows_limit(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     path = saved(tmp_path / "a.png", Image.fromarray(RGB).quantize(16))
     assert read_image(path).shape == (13, 17, 3)
+
+
+def packed(path: Path, values: np.ndarray, bits: int, photometric: int) -> None:
+    """A TIFF of values with less bits than a byte or two, which tifffile does not write."""
+    rows = ["".join(f"{v:0{bits}b}" for v in row) for row in values]
+    data = b"".join(int(row, 2).to_bytes(len(row) // 8, "big") for row in rows)
+    height, width = values.shape
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    tags += [(273, 4, 122), (277, 3, 1), (278, 4, height), (279, 4, len(data))]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    path.write_bytes(head + entries + b"\0" * 4 + data)
+
+
+BITS = [(2, "u1"), (4, "u1"), (10, "u2"), (12, "u2"), (14, "u2")]
+
+
+@pytest.mark.parametrize(("bits", "dtype"), BITS)
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_bits_below_the_type_span_it(
+    tmp_path: Path, bits: int, dtype: str, white_is_zero: bool
+) -> None:
+    values = RNG.integers(0, 2**bits, (8, 8))
+    values[0, :2] = 0, 2**bits - 1
+    packed(tmp_path / "a.tif", values, bits, 0 if white_is_zero else 1)
+    shown = 2**bits - 1 - values if white_is_zero else values
+    factor = np.iinfo(dtype).max / (2**bits - 1)
+    check(tmp_path / "a.tif", np.rint(shown * factor).astype(dtype))
+    assert f"values of {bits} bits are scaled" in " ".join(read_header(tmp_path / "a.tif").notes)
+
+
+def test_a_palette_of_8_bit_colours(tmp_path: Path) -> None:
+    colours = RNG.integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="palette", colormap=colours)
+    check(tmp_path / "a.tif", np.moveaxis(colours[:, GREY], 0, -1).astype(np.uint8))
+
+
+def test_ycbcr_becomes_rgb(tmp_path: Path) -> None:
+    image = Image.fromarray(RGB).convert("YCbCr")
+    path = saved(tmp_path / "a.tif", image, compression="tiff_lzw")
+    check(path, np.asarray(image.convert("RGB")))
+
+
+def test_a_preview_as_second_page_is_left_out(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(RGB, photometric="rgb", metadata=None)
+        writer.write(RGB[::4, ::4], photometric="rgb", metadata=None)
+    check(tmp_path / "a.tif", RGB)
+    assert "page 1 (5 x 4) is taken for a small copy" in read_header(tmp_path / "a.tif").notes[0]
+
+
+def test_stored_values_are_neither_scaled_nor_looked_up(tmp_path: Path) -> None:
+    image = Image.fromarray(GREY // 16)
+    image.putpalette(bytes(range(48)))
+    path = saved(tmp_path / "a.png", image, bits=4)
+    np.testing.assert_array_equal(read_stored(path), GREY // 16)
+    path.write_bytes(imagecodecs.png_encode(RGB16))
+    np.testing.assert_array_equal(read_stored(path), RGB16)
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = saved(path, Image.fromarray(GREY), exif=exif)
+    np.testing.assert_array_equal(read_stored(turned), np.rot90(GREY, -1))
+    with pytest.raises(FossilError, match=r"holds no labels.*JPEG"):
+        read_stored(saved(tmp_path / "b.png", Image.fromarray(GREY), format="JPEG"))
+
+
+def grey_of_2_bits(path: Path, values: np.ndarray) -> None:
+    """A PNG as optimisers of file sizes write it; Pillow does not."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    bits = ["".join(f"{v:02b}" for v in row) for row in values]
+    rows = b"".join(b"\0" + int(row, 2).to_bytes(len(row) // 8, "big") for row in bits)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 2, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_png_of_2_bits(tmp_path: Path) -> None:
+    values = RNG.integers(0, 4, (4, 8))
+    grey_of_2_bits(tmp_path / "a.png", values)
+    check(tmp_path / "a.png", (values * 85).astype(np.uint8))
+    np.testing.assert_array_equal(read_stored(tmp_path / "a.png"), values)
+
+
+def test_a_file_without_its_end_is_told_by_the_header(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[270] = "\xff\xd9 is no end of the image, it lies in its head"
+    for name in ("a.jpg", "a.png"):
+        path = saved(tmp_path / name, Image.fromarray(np.tile(RGB, (9, 9, 1))), exif=exif)
+        assert read_header(path).notes == ()
+        path.write_bytes(path.read_bytes()[:-9])
+        assert read_header(path).notes == ("it is cut off and cannot be read",)
 
 
 def text_named_tif(path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.stacks import find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.stacks.folder import gap_warnings, in_order
+from napari_fossiledit.stacks.listing import doubled, gap_warnings, in_order
 
 
 def write(path: Path, value: int = 0, size: tuple[int, int] = (8, 6), mode: str = "RGB") -> None:
@@ -42,13 +42,18 @@ def test_slices_come_in_natural_order(folder: Path) -> None:
     assert [int(stack.read(z)[0, 0, 0]) for z in range(len(stack))] == [1, 2, 9, 10, 11]
 
 
-def test_suffixes_mix_and_everything_else_is_ignored(folder: Path) -> None:
+def test_suffixes_mix_and_what_is_left_out_is_told(folder: Path) -> None:
     write(folder / "s12.TIFF", 12)
     write(folder / "s13.jpeg", 13)
     write(folder / ".s14.png")
     (folder / "notes.txt").write_text("ground on Monday")
     (folder / "s15.png").mkdir()
-    assert open_stack(folder).names[-2:] == ("s12.TIFF", "s13.jpeg")
+    (folder / "Thumbs.db").write_bytes(b"")
+    stack = open_stack(folder)
+    assert stack.names[-2:] == ("s12.TIFF", "s13.jpeg")
+    assert find_warnings(stack)[0] == (
+        "Left out of rock: 1 x .txt, 1 x folder, 1 hidden (.s14.png)."
+    )
 
 
 def test_one_image_is_a_stack_of_one_slice(folder: Path) -> None:
@@ -94,6 +99,7 @@ def test_a_truncated_slice_spoils_only_itself(tmp_path: Path) -> None:
     middle = tmp_path / "1.jpg"
     middle.write_bytes(middle.read_bytes()[:3000])
     stack = open_stack(tmp_path)
+    assert find_warnings(stack) == ["1.jpg: it is cut off and cannot be read."]
     with pytest.raises(FossilError, match=r"1\.jpg cannot be read") as caught:
         stack.lazy()[1].compute()
     assert caught.value.expected == "a complete image"
@@ -220,3 +226,55 @@ def test_many_gaps_are_summed_up() -> None:
 
 def test_order_ignores_case_and_leading_zeros() -> None:
     assert in_order(["S010.png", "s2.PNG", "s001.png"]) == ["s001.png", "s2.PNG", "S010.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img.png", "img1.png", "img2.png", "img10.png"],
+        ["Mask_1.tif", "mask_2.tif", "Mask_3.tif"],
+        ["z0.5mm.png", "z1mm.png", "z1.25mm.png", "z1.5mm.png", "z10mm.png"],
+        ["z0,5 mm.png", "z1 mm.png", "z1,25 mm.png", "z1,5 mm.png"],
+        ["d9.png", "d9.05.png", "d9.5.png", "d10.png"],
+        ["plate1.8.png", "plate1.9.png", "plate1.10.png", "plate1.11.png"],
+        ["2024.05.01_3.png", "2024.05.01_10.png", "2024.10.02_1.png"],
+        ["s.ome.tif", "s1.ome.tif", "s10.ome.tif"],
+    ],
+    ids=lambda names: names[0],
+)
+def test_order_is_that_of_people(names: list[str]) -> None:
+    assert in_order(sorted(names)) == names
+    assert in_order(names[::-1]) == names
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["s1.png", "s2 (1).png", "s2.png", "s3.png"], [["s2 (1).png", "s2.png"]]),
+        (["a - Copy.png", "a.png", "b.png"], [["a - Copy.png", "a.png"]]),
+        (["a copy 2.png", "a.png", "b.png"], [["a copy 2.png", "a.png"]]),
+        (["S1.png", "s1.png", "s2.png"], [["S1.png", "s1.png"]]),
+        (["s1.jpg", "s1.tif", "s2.tif"], [["s1.jpg", "s1.tif"]]),
+        (["slice (1).png", "slice (2).png", "slice (3).png"], []),
+        (["slice.png", "slice (1).png"], []),
+        (["photocopy.png", "photo.png"], []),
+    ],
+)
+def test_a_slice_that_is_there_twice(names: list[str], told: list[list[str]]) -> None:
+    assert doubled(names) == told
+
+
+def test_a_doubled_slice_is_told_and_hides_no_gap(folder: Path) -> None:
+    write(folder / "s2 copy.png", 2)
+    assert find_warnings(open_stack(folder)) == [
+        "s2.png and s2 copy.png look like the same slice; each counts as a slice of its own.",
+        "The numbering jumps from s2.png to s9.png: 6 slices may be missing.",
+    ]
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", dpi=(1200, 600))
+    stack = open_stack(tmp_path)
+    assert stack.suggested_geometry() is None
+    (told,) = find_warnings(stack)
+    assert told.startswith("Pixels are not square: 21.16")

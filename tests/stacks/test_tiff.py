@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import tifffile
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.stacks import open_stack
+from napari_fossiledit.stacks import find_warnings, open_stack
+from napari_fossiledit.stacks.units import in_um
 
 RNG = np.random.default_rng(1)
 GREY = RNG.integers(0, 256, (5, 7, 9), dtype=np.uint8)
@@ -123,6 +125,130 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
         open_stack(tmp_path / "f.tif")
 
 
+def test_two_axes_of_one_name_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "q.tif", np.zeros((2, 3, 7, 9), np.uint8), photometric="minisblack")
+    with pytest.raises(FossilError, match=r"Q \(2\), Q \(3\)"):
+        open_stack(tmp_path / "q.tif")
+
+
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_channels_are_no_depth(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
+    options = {"photometric": "minisblack", "metadata": {"axes": "CYX", "mode": "composite"}}
+    tifffile.imwrite(path, PLANES[0], **options, **{kind: True})
+    stack = open_stack(path)
+    assert (stack.shape, stack.rgb) == ((1, 7, 9, 3), True)
+    np.testing.assert_array_equal(stack.read(0), RGB[0])
+    assert find_warnings(stack) == [f"{path.name}: 3 channels are taken for red, green and blue."]
+    stack.close()
+    tifffile.imwrite(path, GREY, **options, **{kind: True})
+    with pytest.raises(FossilError, match=r"found C \(5\), Y \(7\)"):
+        open_stack(path)
+
+
+def test_grey_channels_of_imagej_are_slices_and_told(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY, imagej=True)
+    stack = open_stack(tmp_path / "a.tif")
+    assert stack.shape == GREY.shape
+    assert find_warnings(stack) == ["a.tif: its 5 grey channels are taken for slices."]
+
+
+def test_pages_of_another_compression_are_slices(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for page, compression in zip(GREY, (None, "zlib", None, "lzw", None), strict=True):
+            writer.write(page, compression=compression, contiguous=False, metadata=None)
+    stack = open_stack(path)
+    np.testing.assert_array_equal(stack.lazy().compute(), GREY)
+    np.testing.assert_array_equal(open_stack(path, expected=stack.record()).read(3), GREY[3])
+
+
+def test_a_small_second_page_is_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for page in (GREY[0], GREY[0, ::2, ::3][:3], *GREY[1:]):
+            writer.write(page, contiguous=False, metadata=None)
+    stack = open_stack(path)
+    np.testing.assert_array_equal(stack.lazy().compute(), GREY)
+    assert find_warnings(stack) == [
+        "a.tif: page 1 (3 x 3) is taken for a small copy of the image and left out."
+    ]
+
+
+def test_stale_metadata_hide_no_page(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY, imagej=True, metadata={"axes": "ZYX"})
+    data = (tmp_path / "a.tif").read_bytes()
+    told = data.replace(b"images=5", b"images=3").replace(b"slices=5", b"slices=3")
+    (tmp_path / "a.tif").write_bytes(told)
+    stack = open_stack(tmp_path / "a.tif")
+    np.testing.assert_array_equal(stack.lazy().compute(), GREY)
+    assert find_warnings(stack) == ["a.tif: its metadata tell of 3 images, but 5 are read."]
+
+
+def cut_imagej(path: Path) -> None:
+    tifffile.imwrite(path, GREY16, imagej=True, truncate=True, metadata={"axes": "ZYX"})
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def cut_shaped(path: Path) -> None:
+    tifffile.imwrite(path, GREY16, photometric="minisblack", truncate=True)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def cut_last_page(path: Path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        for page in GREY16:
+            writer.write(page, contiguous=False, metadata=None, compression="zlib")
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def cut_description(path: Path) -> None:
+    tifffile.imwrite(path, GREY, ome=True, metadata={"axes": "ZYX"})
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def ome_of_six(path: Path) -> None:
+    tifffile.imwrite(path, GREY, ome=True, metadata={"axes": "ZYX"}, compression="zlib")
+    path.write_bytes(path.read_bytes().replace(b'SizeZ="5"', b'SizeZ="6"'))
+
+
+def ome_set(path: Path) -> None:
+    """Two slices in a file each, of which the second file is missing."""
+    one = (
+        '<TiffData FirstZ="{0}" PlaneCount="1"><UUID FileName="{1}">urn:uuid:{0}</UUID></TiffData>'
+    )
+    planes = one.format(0, path.name) + one.format(1, "other.ome.tif")
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME UUID="urn:uuid:0" xmlns='
+        '"http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID='
+        '"Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9" SizeY="7" SizeZ="2" SizeC="1" '
+        f'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(path, GREY[0], description=text, metadata=None)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "expected", "found"),
+    [
+        (cut_imagej, "a.tif", "5 images", "1"),
+        (cut_shaped, "a.tif", "630 bytes of pixels", "bytes"),
+        (cut_last_page, "a.tif", "page 4 to end at", "bytes"),
+        (cut_description, "a.ome.tif", "a description of its axes", "none"),
+        (ome_of_six, "a.ome.tif", "6 images", "5"),
+        (ome_set, "a.ome.tif", "2 files beside it", "no other.ome.tif"),
+    ],
+)
+def test_what_is_not_complete_is_refused_at_opening(
+    tmp_path: Path, make: Callable[[Path], None], name: str, expected: str, found: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(FossilError, match=r"tif (is cut off|belongs)") as caught:
+        open_stack(path)
+    assert expected in (caught.value.expected or "")
+    assert found in (caught.value.found or "")
+
+
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_a_file_that_lost_its_end_names_the_slice(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "cut.tif"
@@ -167,6 +293,42 @@ def test_imagej_says_the_size_of_a_voxel(tmp_path: Path) -> None:
     assert found is not None
     assert (found.pixel_size_um, found.slice_spacing_um) == pytest.approx((100, 500))
     assert "ImageJ" in found.origin
+
+
+UNITS = {
+    **dict.fromkeys(("um", "micron", "microns", "micrometer", "micrometers", "micrometres"), 1),
+    **dict.fromkeys(("\\u00B5m", "µm"), 1),
+    **dict.fromkeys(("mm", "millimeter", "millimetres"), 1000),
+    **dict.fromkeys(("inch", "inches", "in"), 25400),
+    **dict.fromkeys(("cm", "centimeters"), 10000),
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_of_imagej(unit: str) -> None:
+    assert in_um("2", unit) == pytest.approx(2 * UNITS[unit])
+
+
+def test_an_unknown_unit_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "ZYX", "spacing": 5, "unit": "furlong"}
+    tifffile.imwrite(path, GREY, imagej=True, resolution=(0.5, 0.5), metadata=metadata)
+    stack = open_stack(path)
+    assert stack.suggested_geometry() is None
+    assert find_warnings(stack) == [
+        "The unit 'furlong' of lengths is not known; sizes in it are not used."
+    ]
+
+
+def test_voxels_that_are_not_square_keep_their_depth(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    sizes = {"PhysicalSizeX": 1.0, "PhysicalSizeY": 2.0, "PhysicalSizeZ": 5.0}
+    tifffile.imwrite(path, GREY, metadata={"axes": "ZYX", **sizes})
+    stack = open_stack(path)
+    found = stack.suggested_geometry()
+    assert found is not None
+    assert (found.pixel_size_um, found.slice_spacing_um) == (None, 5.0)
+    assert "Pixels are not square: 1 um along x, 2 um along y" in find_warnings(stack)[0]
 
 
 def test_ome_says_the_size_of_a_voxel(tmp_path: Path) -> None:

@@ -1,40 +1,36 @@
-"""Stacks of one image file per slice, and single images; the order that file names give."""
+"""Stacks of one image file per slice, and single images."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from natsort import natsorted, ns
-
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.stacks.decode import (
-    SUFFIXES,
-    read_header,
-    read_image,
-    transparent_share,
-)
-from napari_fossiledit.stacks.pixels import Pixels
+from napari_fossiledit.stacks.cache import SliceCache
+from napari_fossiledit.stacks.decode import read_header, read_image, transparent_share
+from napari_fossiledit.stacks.listing import enumerated, list_images, name_warnings
+from napari_fossiledit.stacks.pixels import Header, Pixels
 from napari_fossiledit.stacks.section import (
     SectionStack,
     StackRecord,
     SuggestedGeometry,
 )
-from napari_fossiledit.stacks.units import UM_PER_INCH, believable_dpi
+from napari_fossiledit.stacks.units import resolution
 
 # Reading headers waits for the disk or the network, not for the processor.
 _THREADS = 8
-#: Places in the numbering that a warning lists.
-_SHOWN_GAPS = 5
 
 
 class FolderStack(SectionStack):
     """A stack of one image file per slice, or of a single image."""
+
+    def __init__(self, record: StackRecord, cache: SliceCache | None = None) -> None:
+        super().__init__(record, cache)
+        # Of all slices where they were checked, else of the first one.
+        self._headers: list[Header] | None = None
 
     @classmethod
     def open(cls, path: Path, *, check: bool = True) -> Self:
@@ -50,11 +46,11 @@ class FolderStack(SectionStack):
         FossilError
             Where there is no image, or one differs from the others in size, colour or depth.
         """
-        names = image_names(path) if path.is_dir() else [path.name]
+        names = list_images(path).names if path.is_dir() else [path.name]
         folder = path if path.is_dir() else path.parent
-        first = read_header(folder / names[0])
-        if check:
-            _check_alike(folder, names)
+        headers = _headers(folder, names if check else names[:1])
+        first = headers[0]
+        _check_alike(folder, names, headers)
         record = StackRecord(
             kind="folder" if path.is_dir() else "image",
             path=path,
@@ -63,21 +59,37 @@ class FolderStack(SectionStack):
             dtype=first.format.dtype,
             rgb=first.format.rgb,
         )
-        return cls(record)
+        stack = cls(record)
+        stack._headers = headers
+        return stack
+
+    @property
+    def headers(self) -> list[Header]:
+        """Headers of all slices where they were checked, else of the first one alone."""
+        if self._headers is None:
+            self._headers = [read_header(self._file(0))]
+        return self._headers
 
     def suggested_geometry(self) -> SuggestedGeometry | None:
         """Return the pixel size by the resolution that the first file states."""
-        dpi = read_header(self._file(0)).dpi
-        if not believable_dpi(dpi):
-            return None
-        return SuggestedGeometry(
-            UM_PER_INCH / dpi, None, f"{dpi:g} pixels per inch in {self.names[0]}"
+        pixel = resolution(self.headers[0].dpi).um
+        return (
+            SuggestedGeometry(pixel, None, f"the resolution in {self.names[0]}") if pixel else None
         )
 
     def warnings(self) -> list[str]:
-        """Return warnings of gaps in the numbering, and of transparency that is left out."""
-        warnings = gap_warnings(self.names)
-        if read_header(self._file(0)).alpha and (share := transparent_share(self._file(0))):
+        """Return what is odd about names, files and pixels, and how those are interpreted."""
+        left_out = list_images(self.path).left_out if self.kind == "folder" else ""
+        warnings = [f"Left out of {self.path.name}: {left_out}."] if left_out else []
+        warnings += name_warnings(self.names)
+        noted: dict[str, list[str]] = {}
+        for name, header in zip(self.names, self.headers, strict=False):
+            for note in header.notes:
+                noted.setdefault(note, []).append(name)
+        warnings += [f"{enumerated(names)}: {note}." for note, names in noted.items()]
+        if odd := resolution(self.headers[0].dpi).warning:
+            warnings.append(odd)
+        if self.headers[0].alpha and (share := transparent_share(self._file(0))):
             warnings.append(
                 f"{self.names[0]} is transparent in {share:.1%} of its pixels; the colours stored "
                 "beneath are used."
@@ -91,77 +103,13 @@ class FolderStack(SectionStack):
         return read_image(self._file(z))
 
 
-def image_names(folder: Path) -> list[str]:
-    """List the images of a folder in natural order; hidden files and other files are left out.
-
-    Raises
-    ------
-    FossilError
-        Where there is none.
-    """
-    files = [p.name for p in folder.iterdir() if is_image_name(p.name) and not p.is_dir()]
-    if not files:
-        others = Counter(p.suffix or p.name for p in folder.iterdir()).most_common(3)
-        raise FossilError(
-            f"The folder {folder} holds no images",
-            expected="PNG, JPEG or TIFF files, one per slice",
-            found=", ".join(f"{n} x {s}" for s, n in others) or "an empty folder",
-            advice="Choose the folder that the photographs are in.",
-        )
-    return in_order(files)
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether a file name looks like a visible PNG, JPEG or TIFF."""
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def in_order(names: Sequence[str]) -> list[str]:
-    """Sort file names as people do: slice_2 comes before slice_10, case does not matter."""
-    return natsorted(names, alg=ns.PATH | ns.IGNORECASE)
-
-
-def gap_warnings(names: Sequence[str]) -> list[str]:
-    """Return a warning for each place where sorted names skip numbers or repeat them.
-
-    The usual step is the most common one (a stack may have every tenth number). Names whose
-    numbers follow no step, such as times, give no warning.
-    """
-    numbers = _numbers(names)
-    if len(numbers) < 3:
-        return []
-    steps = [b - a for a, b in pairwise(numbers)]
-    usual, count = Counter(steps).most_common(1)[0]
-    if usual <= 0 or count * 2 < len(steps):
-        return []
-    warnings = []
-    for name, following, step in zip(names, names[1:], steps, strict=False):
-        if step == 0:
-            warnings.append(f"{name} and {following} carry the same number.")
-        elif step != usual:
-            missing = step // usual - 1
-            plural = "s" if missing > 1 else ""
-            lost = f": {missing} slice{plural} may be missing" if missing > 0 else ""
-            warnings.append(f"The numbering jumps from {name} to {following}{lost}.")
-    hidden = len(warnings) - _SHOWN_GAPS
-    more = [f"... and {hidden} more such places."] if hidden > 0 else []
-    return warnings[:_SHOWN_GAPS] + more
-
-
-def _numbers(names: Sequence[str]) -> list[int]:
-    """Return the number that counts the slices: the last one that differs between the names."""
-    fields = [[int(n) for n in re.findall(r"\d+", Path(name).stem)] for name in names]
-    if len({len(f) for f in fields}) != 1:
-        return []
-    columns = list(zip(*fields, strict=True))
-    varying = [list(column) for column in columns if len(set(column)) > 1]
-    return varying[-1] if varying else []
-
-
-def _check_alike(folder: Path, names: Sequence[str]) -> None:
-    """Raise an error that names the first file that differs from what most files are."""
+def _headers(folder: Path, names: Sequence[str]) -> list[Header]:
     with ThreadPoolExecutor(_THREADS) as pool:
-        headers = list(pool.map(lambda name: read_header(folder / name), names))
+        return list(pool.map(lambda name: read_header(folder / name), names))
+
+
+def _check_alike(folder: Path, names: Sequence[str], headers: Sequence[Header]) -> None:
+    """Raise an error that names the first file that differs from what most files are."""
     formats = [header.format for header in headers]
     usual = Counter(formats).most_common(1)[0][0]
     odd = [i for i, format_ in enumerate(formats) if format_ != usual]

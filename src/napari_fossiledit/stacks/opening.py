@@ -8,11 +8,11 @@ from pathlib import Path
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.stacks.decode import is_tiff
 from napari_fossiledit.stacks.folder import FolderStack
 from napari_fossiledit.stacks.ome_zarr import ZarrStack, is_zarr
 from napari_fossiledit.stacks.section import SectionStack, StackRecord
-from napari_fossiledit.stacks.tiff import TiffStack
+from napari_fossiledit.stacks.tiff import is_tiff
+from napari_fossiledit.stacks.tiff_stack import TiffStack
 
 #: Pixels of a slice from which on the user is warned of the memory that reading one takes.
 _HUGE_PIXELS = 2 * 10**9
@@ -57,12 +57,12 @@ def open_stack(
         with path.open("rb") as stream:
             start = stream.read(4)
         stack = TiffStack.open(path) if is_tiff(start) else None
-        return stack if stack is not None and len(stack) > 1 else FolderStack.open(path)
+        return stack if stack is not None and stack.planes > 1 else FolderStack.open(path)
 
 
 def find_warnings(stack: SectionStack) -> list[str]:
-    """Return what is odd but usable about a stack: numbers left out, transparency, sheer size."""
-    warnings = stack.warnings() if isinstance(stack, FolderStack) else []
+    """Return what is odd but usable about a stack, how it is interpreted, and its sheer size."""
+    warnings = stack.warnings()
     pixels = stack.shape[1] * stack.shape[2]
     if pixels > _HUGE_PIXELS:
         warnings.append(

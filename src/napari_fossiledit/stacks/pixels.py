@@ -45,6 +45,31 @@ class Format:
         return f"{self.size[1]} x {self.size[0]} pixels, {colour}, {self.dtype}"
 
 
+@dataclass(frozen=True)
+class Header:
+    """Size, colours and resolution that an image file states.
+
+    Attributes
+    ----------
+    format
+        Size after orientation, colour and bit depth.
+    alpha
+        True where there is a transparency channel, which is left out.
+    orientation
+        EXIF/TIFF tag 274, 1 where the file has none.
+    dpi
+        Pixels per inch along x and y, None where the file states none.
+    notes
+        How the file is interpreted, and what is odd about it, for the user.
+    """
+
+    format: Format
+    alpha: bool = False
+    orientation: int = 1
+    dpi: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
 def format_of(pixels: NDArray[Any]) -> Format:
     """Return the format of a decoded slice (y, x) or (y, x, 3)."""
     return Format((pixels.shape[0], pixels.shape[1]), pixels.ndim == 3, pixels.dtype.name)
@@ -81,6 +106,13 @@ def oriented(pixels: NDArray[Any], orientation: int) -> Pixels:
 def oriented_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Return the size (y, x) of an image after `oriented`."""
     return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
+
+
+def without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the colour channels of an image (y, x, channels), grey (y, x) where there is one."""
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if pixels.shape[2] <= 2 else pixels[..., :3]
 
 
 def area_mean(pixels: Pixels, factor: int) -> Pixels:

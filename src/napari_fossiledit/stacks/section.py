@@ -165,6 +165,10 @@ class SectionStack(ABC):
         """Return the voxel size that the files state, None where they state none."""
         return None
 
+    def warnings(self) -> list[str]:
+        """Return how files are interpreted, what is left out, and what is odd about them."""
+        return []
+
     def close(self) -> None:
         """Close files and forget cached slices; a later `read` opens them again."""
         self.cache.clear()

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
 UM_PER_INCH = 25400.0
 
 #: What cameras and programs write where they know nothing.
 _MEANINGLESS_DPI = (72, 96)
+# Edges of a pixel may differ by that share before it is not square: resolutions are rounded.
+_SQUARE = 0.005
+_PREFIXES = {"": 1e6, "deci": 1e5, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3}
 # Keys are lower case; ImageJ escapes the micro sign, and there are two such signs in Unicode.
 _UM = {
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "um": 1.0,
-    "µm": 1.0,
-    "μm": 1.0,
-    "\\u00b5m": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "m": 1e6,
-    "meter": 1e6,
-    "inch": UM_PER_INCH,
+    **{
+        f"{p}{m}{s}": f for p, f in _PREFIXES.items() for m in ("meter", "metre") for s in ("", "s")
+    },
+    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "micron", "microns", "µ", "μ"), 1.0),
+    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "å": 1e-4, "angstrom": 1e-4},
+    **dict.fromkeys(("inch", "inches", "in", '"'), UM_PER_INCH),
+    **{"mil": UM_PER_INCH / 1000, "thou": UM_PER_INCH / 1000},
 }
+# Words for no unit at all.
+_NONE = ("", "pixel", "pixels", "voxel", "voxels", "px", "none", "null", "index", "no unit")
 
 
 def in_um(value: Any, unit: str | None) -> float | None:
@@ -40,7 +36,35 @@ def in_um(value: Any, unit: str | None) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
-def believable_dpi(dpi: float | None) -> TypeGuard[float]:
-    """Return whether a resolution is likely to have been measured rather than made up."""
+class Pitch(NamedTuple):
+    """Edge of a square pixel in um, None where there is none; and what is odd, for the user."""
+
+    um: float | None
+    warning: str = ""
+
+
+def pitch(x: Any, y: Any, unit: str | None) -> Pitch:
+    """Return the pixel size by its edges along x and y; a pixel that is not square has none."""
+    across, down = in_um(x, unit), in_um(y, unit)
+    if across is None or down is None:
+        word = (unit or "").strip()
+        unknown = word.lower() not in (*_NONE, *_UM)
+        return Pitch(
+            across or down,
+            f"The unit {word!r} of lengths is not known; sizes in it are not used." * unknown,
+        )
+    if abs(across - down) <= _SQUARE * across:
+        return Pitch(across)
+    return Pitch(
+        None,
+        f"Pixels are not square: {across:.6g} um along x, {down:.6g} um along y. They are taken "
+        "as square; resample the images, or volumes and shapes are wrong.",
+    )
+
+
+def resolution(dpi: tuple[float, float] | None) -> Pitch:
+    """Return the pixel size by a resolution along x and y that was measured, not made up."""
     # PNG keeps whole pixels per metre, so 72 comes back as 72.009.
-    return dpi is not None and round(dpi) not in _MEANINGLESS_DPI
+    if dpi is None or min(dpi) <= 1 or all(round(n) in _MEANINGLESS_DPI for n in dpi):
+        return Pitch(None)
+    return pitch(UM_PER_INCH / dpi[0], UM_PER_INCH / dpi[1], "um")

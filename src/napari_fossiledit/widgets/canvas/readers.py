@@ -17,7 +17,7 @@ import numpy as np
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import VoxelSize
 from napari_fossiledit.stacks import SectionStack, open_stack
-from napari_fossiledit.stacks.folder import is_image_name
+from napari_fossiledit.stacks.listing import is_image_name
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.stacks.reduce import display_levels
 from napari_fossiledit.widgets.canvas.flat import ArrayLike, FlatArray
@@ -244,7 +244,7 @@ def _target(file: Path) -> Target:
     from napari_fossiledit.exchange.tracings.coco import entries
     from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
     from napari_fossiledit.files import read_json
-    from napari_fossiledit.stacks.folder import in_order
+    from napari_fossiledit.stacks.listing import in_order
 
     images = entries(file, read_json(file, "a COCO annotation file"), "images")
     described = [entry for entry in images if isinstance(entry, dict)]
