@@ -31,7 +31,7 @@ _WITHOUT_FILES = ("blank",)
 def open_stack(
     path: Path, *, check: bool = True, expected: StackRecord | None = None
 ) -> SectionStack:
-    """Open a folder of images, an image, a multi-page TIFF or an OME-Zarr folder, lazily.
+    """Open a folder of images, an image, a multi-page TIFF or an OME-Zarr, lazily.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ def open_stack(
             return _reopened(path, expected)
         if path.is_dir():
             return ZarrStack.open(path) if is_zarr(path) else FolderStack.open(path, check=check)
+        if is_zarr(path):
+            return ZarrStack.open(path)
         with path.open("rb") as stream:
             start = stream.read(4)
         stack = TiffStack.open(path) if is_tiff(start) else None
