@@ -235,7 +235,10 @@ def test_a_ledger_of_the_first_version_gets_a_journal(tmp_path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.store(ANNOTATIONS, 0, [body()])
     old = sqlite3.connect(path)
-    old.executescript("DROP TABLE action_slices; DROP TABLE actions; PRAGMA user_version = 1;")
+    old.executescript(
+        "DROP TABLE action_slices; DROP TABLE actions; PRAGMA user_version = 1;"
+        "ALTER TABLE instances DROP COLUMN guessed;"
+    )
     old.close()
     with Ledger(path, read_only=True) as reader:
         assert reader.history() == []

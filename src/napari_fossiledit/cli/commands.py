@@ -14,7 +14,14 @@ import typer
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command
-from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
+from napari_fossiledit.params.annotations import (
+    ExportParams,
+    FillParams,
+    HistoryParams,
+    ImportParams,
+    TraceParams,
+    UntraceParams,
+)
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.perturb import PerturbParams
@@ -35,7 +42,7 @@ from napari_fossiledit.progress import Job
 OPTION_NAMES = {"class_name": "class"}
 
 GROUPS = {
-    "annotations": "Import and export traced slices.",
+    "annotations": "Import, export and correct traced slices.",
     "models": "List models, import those of detectron2, export to it.",
     "sample": "Make sample data with exact truth.",
     "edits": "List edits of models, keep them, roll them back, combine them.",
@@ -151,15 +158,37 @@ COMMANDS = (
     ),
     Command(
         "annotations fill",
-        "annotate.corrections:fill_labels",
-        "Copy predictions or traced slices into the labels that are corrected by hand.",
+        "annotate.corrections:fill",
+        "Copy predictions into the annotations of slices that have none, to be corrected there.",
         params=FillParams,
     ),
     Command(
         "annotations trace",
-        "annotate.corrections:trace_slice",
-        "Take corrected labels over as traced slices, complete within the region.",
+        "annotate.corrections:trace",
+        "Mark slices, or a region of them, as completely annotated.",
         params=TraceParams,
+    ),
+    Command(
+        "annotations untrace",
+        "annotate.corrections:untrace",
+        "Take the mark from slices that they are completely annotated; instances stay.",
+        params=UntraceParams,
+    ),
+    Command(
+        "annotations undo",
+        "annotate.corrections:undo",
+        "Undo the newest change of the annotations, made here or in the window.",
+    ),
+    Command(
+        "annotations redo",
+        "annotate.corrections:redo",
+        "Redo the change of the annotations that was undone last.",
+    ),
+    Command(
+        "annotations history",
+        "annotate.corrections:history",
+        "List the changes of the annotations that can be undone, newest first.",
+        params=HistoryParams,
     ),
     Command(
         "train",

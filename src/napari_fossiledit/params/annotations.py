@@ -50,17 +50,33 @@ class ExportParams(Params):
 
 
 class FillParams(Params):
-    """Which instances are painted into the labels that are corrected by hand."""
+    """Which instances are copied into the user's set, to be corrected there."""
 
-    source: str = Field("annotations", description="annotations, or the source of predictions.")
-    slices: str = Field("all", description="Slices to fill, e.g. 0,2,4-9.")
-    class_name: str = Field("", description="Fill in only this class; empty: all.")
+    source: str = Field(
+        "", description="Source, or name of a model; empty: predictions of the model in use."
+    )
+    slices: str = Field("all", description="Slices to take over, e.g. 0,2,4-9.")
+    class_name: str = Field("", description="Take over only this class; empty: all.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
-    overwrite: bool = Field(False, description="Fill slices again that already hold labels.")
+    overwrite: bool = Field(
+        False, description="Replace what the slices hold; they are then not traced any more."
+    )
 
 
 class TraceParams(Params):
-    """Which corrected slices become annotations."""
+    """Which slices or parts of them are annotated completely."""
 
     slices: str = Field("", description="Slices that are completely traced, e.g. 0,2,4-9.")
     region: str = Field("", description="Part that is completely traced, x0:x1,y0:y1; empty: all.")
+
+
+class UntraceParams(Params):
+    """Which slices are not annotated completely after all."""
+
+    slices: str = Field("", description="Slices that are not traced, e.g. 0,2,4-9.")
+
+
+class HistoryParams(Params):
+    """How much of the history of the annotations is listed."""
+
+    limit: int = Field(20, ge=1, le=10_000, description="Most actions to list, newest first.")

@@ -38,6 +38,7 @@ STATE_COLUMNS = (
     "specimen",
     "parent",
     "review",
+    "guessed",
 )
 #: Facts that say whose the specimens of the user's set are; they change with an import.
 _FACTS = (f"identified:{ANNOTATIONS}", f"guessed:{ANNOTATIONS}")

@@ -19,7 +19,6 @@ LEDGER_VERSION = 2
 # `instances.id` is AUTOINCREMENT: a value that was once painted into labels.zarr never means
 # another instance. Rows of the source "labels" carry no geometry: labels.zarr does.
 SCHEMA = f"""
-BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS instances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     source TEXT NOT NULL,
@@ -35,7 +34,8 @@ CREATE TABLE IF NOT EXISTS instances (
     origin TEXT NOT NULL,
     specimen INTEGER,
     parent INTEGER REFERENCES instances (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
-    review TEXT NOT NULL DEFAULT ''
+    review TEXT NOT NULL DEFAULT '',
+    guessed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
 CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
@@ -95,7 +95,6 @@ CREATE TABLE IF NOT EXISTS action_slices (
 );
 CREATE INDEX IF NOT EXISTS action_slices_by_action ON action_slices (action);
 PRAGMA user_version = {LEDGER_VERSION};
-COMMIT;
 """
 
 _BUSY_S = 30.0
@@ -163,8 +162,17 @@ class Database:
                 advice="Update napari-fossiledit.",
             )
         if version < LEDGER_VERSION and not self.read_only:
-            # Tables are only added: what is there stays as it is.
-            self._connection.executescript(SCHEMA)
+            with self.writing() as db:
+                self._upgrade(db)
+
+    def _upgrade(self, db: sqlite3.Connection) -> None:
+        """Bring an older file to this version; another program may just have done so."""
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 1:
+            # Whether linking wrote the specimen, or a file or a person told it.
+            db.execute("ALTER TABLE instances ADD COLUMN guessed INTEGER NOT NULL DEFAULT 0")
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            db.execute(statement)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

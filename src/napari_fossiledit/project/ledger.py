@@ -74,6 +74,25 @@ class SourceInfo:
         return Source.parse(self.name)
 
 
+@dataclass(frozen=True)
+class TakenOver:
+    """What `Ledger.take_over` did to a slice.
+
+    Attributes
+    ----------
+    ids
+        Of the new instances.
+    replaced
+        How many instances of the user's set they replaced.
+    untraced
+        Whether the slice was traced before, wholly or in part.
+    """
+
+    ids: list[int]
+    replaced: int
+    untraced: bool
+
+
 class Ledger(RunBook):
     """Instances, traced areas, runs and the journal of bulk changes.
 
@@ -139,15 +158,8 @@ class Ledger(RunBook):
         """
         with self._writing(source, [z], action or Action("store")) as db:
             if replace:
-                db.execute(
-                    "DELETE FROM instances WHERE source = ? AND z = ? "
-                    "AND part = ifnull(?, part) AND class = ifnull(?, class)",
-                    (source, z, part and str(part), class_name),
-                )
-            rows = _to_rows(source, z, instances, _new_ids(db, len(instances)))
-            db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
-            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
-        return [row[0] for row in rows]
+                _remove(db, source, z, part, class_name)
+            return _add(db, source, z, instances)
 
     def instances(
         self,
@@ -238,13 +250,36 @@ class Ledger(RunBook):
                 db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
 
     def set_specimens(
-        self, source: str, specimens: Mapping[int, int | None], action: Action | None = None
+        self,
+        source: str,
+        specimens: Mapping[int, int | None],
+        *,
+        guessed: bool = False,
+        action: Action | None = None,
     ) -> None:
-        """Write which specimen instances belong to, by instance id, in one transaction."""
-        rows = [(who, id_, source) for id_, who in specimens.items()]
+        """Write which specimen instances belong to, by instance id, in one transaction.
+
+        Parameters
+        ----------
+        guessed
+            True where linking found out, and may find out something else the next time.
+        """
+        rows = [(who, int(guessed), id_, source) for id_, who in specimens.items()]
         slices = self._slices_of(specimens) if source == ANNOTATIONS else ()
-        with self._writing(source, slices, action or Action("link"), ("specimen",)) as db:
-            db.executemany("UPDATE instances SET specimen = ? WHERE id = ? AND source = ?", rows)
+        columns = ("specimen", "guessed")
+        with self._writing(source, slices, action or Action("link"), columns) as db:
+            query = "UPDATE instances SET specimen = ?, guessed = ? WHERE id = ? AND source = ?"
+            db.executemany(query, rows)
+
+    def known_specimens(self, source: str, class_name: str) -> dict[int, int]:
+        """Return the specimens of a class that a file told and linking must keep, by instance."""
+        if not self.identified(source, class_name):
+            return {}
+        query = (
+            "SELECT id, specimen FROM instances "
+            "WHERE source = ? AND class = ? AND specimen IS NOT NULL AND NOT guessed"
+        )
+        return dict(self._rows(query, source, class_name))
 
     def describe(
         self,
@@ -368,6 +403,47 @@ class Ledger(RunBook):
             elif traced is not UNCHANGED:
                 _set_traced(db, z, traced)
         return ids
+
+    def take_over(
+        self,
+        z: int,
+        instances: Sequence[Instance],
+        *,
+        class_name: str | None = None,
+        overwrite: bool = False,
+        action: Action | None = None,
+    ) -> TakenOver | None:
+        """Copy instances into the user's set of slice `z`, which then waits to be checked.
+
+        Looking and writing are one transaction, so that two programs never do it twice.
+
+        Parameters
+        ----------
+        instances
+            With provisional ids, as in `store`.
+        class_name
+            The only class that is taken over; None: all.
+        overwrite
+            Take the place of what the set holds of the class. The slice is then not traced any
+            more: nobody has looked at it as it is.
+
+        Returns
+        -------
+        TakenOver or None
+            None where the slice was kept: it is traced, or the set holds instances of the class.
+        """
+        with self._actions.noting([z], action or Action("take over")) as db:
+            query = (
+                "SELECT count(*) FROM instances "
+                "WHERE source = ? AND z = ? AND class = ifnull(?, class)"
+            )
+            (there,) = db.execute(query, (ANNOTATIONS, z, class_name)).fetchone()
+            (traced,) = db.execute("SELECT count(*) FROM traced WHERE z = ?", (z,)).fetchone()
+            if (there or traced) and not overwrite:
+                return None
+            _remove(db, ANNOTATIONS, z, None, class_name)
+            db.execute("DELETE FROM traced WHERE z = ?", (z,))
+            return TakenOver(_add(db, ANNOTATIONS, z, instances), there, bool(traced))
 
     def undo(self) -> Undone | None:
         """Undo the newest action of the user's set; None where there is none left."""
@@ -535,6 +611,25 @@ def _ids_of(db: sqlite3.Connection, given: Sequence[int | None], stored: set[int
         id_ if id_ is not None and 0 < id_ < first and id_ not in taken else next(fresh)
         for id_ in given
     ]
+
+
+def _remove(
+    db: sqlite3.Connection, source: str, z: int, part: Part | None, class_name: str | None
+) -> None:
+    """Remove the instances of a source in a slice; None: of every part, of every class."""
+    db.execute(
+        "DELETE FROM instances WHERE source = ? AND z = ? "
+        "AND part = ifnull(?, part) AND class = ifnull(?, class)",
+        (source, z, part and str(part), class_name),
+    )
+
+
+def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instance]) -> list[int]:
+    """Add instances with new ids and mark the slice finished."""
+    rows = _to_rows(source, z, instances, _new_ids(db, len(instances)))
+    db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
+    db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
+    return [row[0] for row in rows]
 
 
 def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,28 @@ from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
-from napari_fossiledit.params.annotations import ExportParams, FillParams, ImportParams, TraceParams
+from napari_fossiledit.params.annotations import (
+    ExportParams,
+    FillParams,
+    HistoryParams,
+    ImportParams,
+    TraceParams,
+    UntraceParams,
+)
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
-from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
+from napari_fossiledit.workflows.annotate.corrections import (
+    fill,
+    history,
+    redo,
+    trace,
+    undo,
+    untrace,
+)
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
+from napari_fossiledit.workflows.shared.model_refs import set_in_use
 
 SHAPE = (40, 50)
 MODEL = "model:reef:0123456789ab"
@@ -272,78 +288,150 @@ def test_a_source_that_is_not_there_is_told(path: Path, tmp_path: Path) -> None:
         export_annotations(path, params.model_copy(update={"source": MODEL, "slices": "2-3"}))
 
 
-# ---------------------------------------------------------- labels and tracing
+# ------------------------------------------------------- taking over and tracing
 
 
-def test_predictions_become_labels_and_then_annotations(path: Path) -> None:
+def whole(path: Path) -> tuple:
+    """All of the user's set."""
+    with Project.open(path, read_only=True) as project:
+        ledger = project.ledger
+        return stored(path), ledger.traced(), ledger.done(ANNOTATIONS)
+
+
+def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     body = Instance(1, "archaeocyathid", disc(20, 20, 9), 0.9, specimen=2, id=-1)
     body = replace(body, origin=Origin.MODEL, texture="pitted")
-    cavity = replace(body, mask=disc(20, 20, 4), score=0.3, part=Part.CAVITY, parent=-1, id=-9)
+    cavity = replace(body, mask=disc(20, 20, 4), score=0.6, part=Part.CAVITY, parent=-1, id=-9)
     weak = replace(body, id=-2, mask=disc(5, 5, 3), score=0.2)
-    store(path, MODEL, 1, body, replace(cavity, score=0.6), weak)
-    result = fill_labels(path, FillParams(source="reef", score=0.5))
-    assert (result.source, result.slices, result.instances) == (MODEL, (1,), 2)
-    with Project.open(path) as project:
-        outer, inner = project.labels.values(1)
-        labels = project.labels.read(1)
-        assert (labels == outer).sum() == body.mask.area - cavity.mask.area
-        assert (labels == inner).sum() == cavity.mask.area
-        project.labels.array[1, 0:4, 0:4] = inner + 1000
-    assert trace_slice(path, TraceParams(slices="1")).instances == 3
+    store(path, MODEL, 1, body, cavity, weak)
+    result = fill(path, FillParams(score=0.5))
+    assert result.summary() == {
+        "source": MODEL, "slices": "1", "kept": "", "instances": 2, "replaced": 0, "untraced": "",
+    }  # fmt: skip
     found = stored(path)
-    assert essence(found) == essence(
-        [
-            replace(body, score=1.0),
-            replace(cavity, score=1.0),
-            Instance(1, "archaeocyathid", Mask.from_crop(np.ones((4, 4), bool), (0, 0), SHAPE)),
-        ]
-    )
-    assert {i.origin for i in found} == {Origin.HUMAN}
-    with Project.open(path) as project:
-        assert project.ledger.traced() == {1: None}
+    assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])
+    assert {i.origin for i in found} == {Origin.MODEL}
+    assert [i.parent for i in found if i.parent] == [i.id for i in found if not i.parent]
+    assert whole(path)[1:] == ({}, {1})
+    assert trace(path, TraceParams(slices="1")).instances == 2
+    assert (stored(path), whole(path)[1]) == (found, {1: None})
 
 
-def test_corrected_slices_are_not_filled_again(path: Path) -> None:
-    for z in (0, 1):
-        store(path, MODEL, z, Instance(z, "archaeocyathid", disc(20, 20, 9)))
-    with Project.open(path) as project:
-        project.labels.array[0, 3, 3] = 77
-    result = fill_labels(path, FillParams(source=MODEL))
-    assert result.summary() == {"source": MODEL, "slices": "1", "kept": "0", "instances": 1}
-    assert fill_labels(path, FillParams(source=MODEL, overwrite=True)).slices == (0, 1)
-    with Project.open(path) as project:
-        assert project.labels.undo_last() == [0, 1]
-        assert project.labels.values(0) == [77]
-        (value,) = project.labels.values(1)
-        assert [i.id for i in project.instances(LABELS, 1)] == [value]
+def test_slices_with_annotations_or_a_mark_are_kept(path: Path) -> None:
+    for z in range(4):
+        store(path, MODEL, z, Instance(z, "archaeocyathid", disc(20, 20, 9), 0.9))
+    drawn = Instance(0, "archaeocyathid", disc(9, 9, 3))
+    store(path, ANNOTATIONS, 0, drawn, drawn)
+    trace(path, TraceParams(slices="1"))
+    store(path, ANNOTATIONS, 2, Instance(2, "shell", disc(9, 9, 3)))
+    before = whole(path)
+    result = fill(path, FillParams(source="reef", class_name="archaeocyathid"))
+    assert (result.slices, result.kept) == ((2, 3), (0, 1))
+    assert {i.class_name for i in stored(path) if i.slice == 2} == {"archaeocyathid", "shell"}
+    replaced = fill(path, FillParams(slices="0-1", overwrite=True))
+    assert (replaced.slices, replaced.replaced, replaced.untraced) == ((0, 1), 2, (1,))
+    assert whole(path)[1] == {}
+    assert undo(path).summary() == {"what": f"take over {MODEL}", "slices": "0-1"}
+    undo(path)
+    assert whole(path) == before
 
 
-def test_labels_are_no_source_of_labels(path: Path) -> None:
-    with Project.open(path) as project:
-        project.ledger.new_instance(0, "a", SHAPE)
-    with pytest.raises(FossilError, match="filled from themselves"):
-        fill_labels(path, FillParams(source=LABELS))
-
-
-def test_a_region_is_traced(path: Path) -> None:
-    store(path, ANNOTATIONS, 0, Instance(0, "archaeocyathid", disc(20, 20, 9)))
-    trace_slice(path, TraceParams(slices="0", region=":25"))
-    trace_slice(path, TraceParams(slices="0", region="30:40,10:20"))
-    with Project.open(path) as project:
-        area = project.ledger.traced()[0].to_array()
-        assert len(project.ledger.instances(ANNOTATIONS)) == 1
+def test_tracing_a_region_or_a_class_destroys_nothing(path: Path) -> None:
+    """A region, or a class, was named: all else stays, and so do the slice's other marks."""
+    store(path, MODEL, 0, Instance(0, "archaeocyathid", disc(30, 20, 4), 0.9))
+    store(path, ANNOTATIONS, 0, Instance(0, "shell", disc(20, 20, 9)))
+    fill(path, FillParams(class_name="archaeocyathid"))
+    before = stored(path)
+    trace(path, TraceParams(slices="0", region=":25"))
+    trace(path, TraceParams(slices="0", region="30:40,10:20"))
+    assert stored(path) == before
+    assert {i.class_name for i in before} == {"archaeocyathid", "shell"}
     expected = np.zeros(SHAPE, dtype=bool)
     expected[:, :25] = True
     expected[10:20, 30:40] = True
-    assert (area == expected).all()
+    area = whole(path)[1][0]
+    assert area is not None
+    assert (area.to_array() == expected).all()
+    trace(path, TraceParams(slices="0"))
+    trace(path, TraceParams(slices="0", region=":25"))
+    assert whole(path)[1] == {0: None}
     with pytest.raises(FossilError, match="outside the slice; expected within 50 x 40"):
-        trace_slice(path, TraceParams(slices="0", region="900:"))
+        trace(path, TraceParams(slices="0", region="900:"))
+
+
+def test_a_traced_slice_of_an_import_keeps_its_instances(path: Path, tmp_path: Path) -> None:
+    import_annotations(path, ImportParams(file=write_labels(tmp_path, volume())))
+    before = whole(path)
+    with Project.open(path) as project:
+        drawn = Instance(2, "archaeocyathid", disc(34, 5, 3))
+        (new,) = project.ledger.edit(2, put=[drawn], what="draw")
+    trace(path, TraceParams(slices="2"))
+    assert [i for i in stored(path) if i.id != new] == before[0]
+    assert untrace(path, UntraceParams(slices="1-2")).summary() == {"slices": "1-2", "instances": 5}
+    assert whole(path)[1] == {0: None, 3: None}
+    actions = history(path, HistoryParams()).summary()["actions"]
+    # The slice was traced already: marking it again is no change.
+    assert [(a["what"], a["slices"]) for a in actions] == [
+        ("untrace", "1-2"), ("draw", "2"), ("import", "0-3"),
+    ]  # fmt: skip
+    undo(path), undo(path)
+    assert whole(path) == before
+    undo(path)
+    assert whole(path) == ([], {}, set())
+    with pytest.raises(FossilError, match="nothing to undo"):
+        undo(path)
+    for _ in range(3):
+        redo(path)
+    with pytest.raises(FossilError, match="nothing to redo"):
+        redo(path)
+    assert whole(path)[1] == {0: None, 3: None}
+
+
+def test_annotations_are_no_source_of_themselves(path: Path) -> None:
+    store(path, ANNOTATIONS, 0, Instance(0, "a", disc(9, 9, 3)))
+    with pytest.raises(FossilError, match="into themselves"):
+        fill(path, FillParams(source=ANNOTATIONS))
+
+
+def test_the_model_in_use_is_taken_over(path: Path) -> None:
+    with pytest.raises(FossilError, match="no predictions"):
+        fill(path, FillParams())
+    for name in ("one", "two"):
+        store(path, f"model:{name}:0123456789ab", 0, Instance(0, name, disc(9, 9, 3)))
+    with pytest.raises(FossilError, match=r"none of them is in use; expected.*one, two"):
+        fill(path, FillParams())
+    with Project.open(path) as project:
+        set_in_use(project, "two")
+    fill(path, FillParams())
+    assert [i.class_name for i in stored(path)] == ["two"]
+
+
+def test_two_programs_take_over_once(path: Path) -> None:
+    for z in range(4):
+        store(path, MODEL, z, Instance(z, "archaeocyathid", disc(20, 20, 9), 0.9))
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(fill, path, FillParams()) for _ in range(4)]
+    done = [z for result in results for z in result.result().slices]
+    assert sorted(done) == [0, 1, 2, 3]
+    assert len(stored(path)) == 4
+
+
+def test_what_was_taken_over_before_a_kill_stays_and_the_rest_follows(path: Path) -> None:
+    for z in range(4):
+        store(path, MODEL, z, *[Instance(z, "archaeocyathid", disc(20, 20, 9), 0.9)] * 3)
+    asked = iter([False, False, True])
+    with pytest.raises(CancelledError):
+        fill(path, FillParams(), job=Job(cancelled=lambda: next(asked)))
+    assert fill(path, FillParams()).kept == (0, 1)
+    assert len(stored(path)) == 12
 
 
 @pytest.mark.parametrize("slices", ["", "9", "x"])
 def test_slices_must_be_in_the_stack(path: Path, slices: str) -> None:
-    with pytest.raises(FossilError, match="expected"):
-        trace_slice(path, TraceParams(slices=slices))
+    for call in (lambda: trace(path, TraceParams(slices=slices)),
+                 lambda: untrace(path, UntraceParams(slices=slices))):  # fmt: skip
+        with pytest.raises(FossilError, match="expected"):
+            call()
 
 
 @pytest.mark.real_data

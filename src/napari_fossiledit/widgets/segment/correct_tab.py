@@ -14,7 +14,7 @@ from napari_fossiledit.widgets.common.notices import errors_shown, show_done, su
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
-from napari_fossiledit.workflows.annotate.corrections import fill_labels, trace_slice
+from napari_fossiledit.workflows.annotate.corrections import fill, trace
 
 HELP = (
     "Copy the predictions that are right into the labels and paint what is missing. Painting is "
@@ -123,12 +123,12 @@ class CorrectTab(QWidget):
             # One slice is replaced as the user sees it; on all slices no labels may get lost.
             overwrite=slices != "all",
         )
-        self._run("Taking over", fill_labels, params, self._on_filled)
+        self._run("Taking over", fill, params, self._on_filled)
 
     def trace(self) -> None:
         """Make annotations of the labels of the shown slice."""
         params = TraceParams(slices=str(self.session.slice))
-        self._run("Keeping the slice", trace_slice, params, self._on_traced)
+        self._run("Keeping the slice", trace, params, self._on_traced)
 
     def _run(
         self,

@@ -1,8 +1,10 @@
-"""Correct by hand: paint instances into labels, and take labels over as annotations."""
+"""The user's set of instances: take predictions over, mark slices as traced, undo and redo."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,53 +12,59 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Mask, Origin, Part
-from napari_fossiledit.masks.labels import paint_labels
-from napari_fossiledit.params.annotations import FillParams, TraceParams
+from napari_fossiledit.masks import Mask
+from napari_fossiledit.params.annotations import (
+    FillParams,
+    HistoryParams,
+    TraceParams,
+    UntraceParams,
+)
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Ledger, PastAction, Project, Undone
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
+from napari_fossiledit.workflows.shared.sources import (
+    find_source,
+    predictions_in_use,
+    without_orphans,
+)
 
 
 @dataclass(frozen=True)
 class FillResult(Summary):
-    """Instances that were painted into the labels.
+    """Instances that were taken over.
 
     Attributes
     ----------
     source
         Where the instances are from.
     slices
-        Slices that were filled.
+        Slices that got instances.
     kept
-        Slices that held labels already and were left alone.
+        Slices that were left alone: they are traced, or hold instances already.
     instances
-        How many were painted.
+        How many were taken over.
+    replaced
+        How many instances of the user's set they replaced.
+    untraced
+        Slices that were traced, and are not any more.
     """
 
     source: str
     slices: tuple[int, ...]
     kept: tuple[int, ...]
     instances: int
+    replaced: int
+    untraced: tuple[int, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
-        slices = {"slices": format_slices(self.slices), "kept": format_slices(self.kept)}
-        return super().summary() | slices
+        listed = {n: format_slices(getattr(self, n)) for n in ("slices", "kept", "untraced")}
+        return super().summary() | listed
 
 
 @dataclass(frozen=True)
 class TraceResult(Summary):
-    """Labels that became annotations.
-
-    Attributes
-    ----------
-    slices
-        Slices that are traced now, wholly or in the region.
-    instances
-        How many instances the labels showed in them.
-    """
+    """Slices whose mark changed, and how many instances the user's set holds in them."""
 
     slices: tuple[int, ...]
     instances: int
@@ -66,63 +74,93 @@ class TraceResult(Summary):
         return super().summary() | {"slices": format_slices(self.slices)}
 
 
-def fill_labels(
+@dataclass(frozen=True)
+class MoveResult(Summary):
+    """What was undone or redone, and the slices that changed by it."""
+
+    what: str
+    slices: tuple[int, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return super().summary() | {"slices": format_slices(self.slices)}
+
+
+@dataclass(frozen=True)
+class HistoryResult:
+    """Changes of the user's set, newest first."""
+
+    actions: tuple[PastAction, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return {
+            "actions": [
+                {**action.__dict__, "slices": format_slices(action.slices)}
+                for action in self.actions
+            ]
+        }
+
+
+def fill(
     project_path: Path,
     params: FillParams,
     *,
     job: Job = QUIET,
 ) -> FillResult:
-    """Paint predictions or annotations into ``labels.zarr`` to be corrected there.
+    """Copy instances of a source into the user's set, where they can be corrected.
 
-    The instances get rows, and so ids, of their own in the source ``"labels"``. All slices
-    together are one change that `LabelVolume.undo_last` takes back.
+    Each slice is one transaction, all slices together are one action of the journal. A slice that
+    is traced or holds instances already is kept, unless `params.overwrite`.
 
     Raises
     ------
     FossilError
-        Where there are no such instances, or the labels cannot be written.
+        Where there are no such instances, or the ledger cannot be written.
     """
     with Project.open(project_path) as project:
         project.require_writable()
-        source = find_source(project, params.source)
-        if source == LABELS:
-            raise FossilError("The labels cannot be filled from themselves", found=LABELS)
+        ledger = project.ledger
+        source = (
+            find_source(project, params.source) if params.source else predictions_in_use(project)
+        )
+        if source == ANNOTATIONS:
+            raise FossilError(
+                "The annotations cannot be taken over into themselves",
+                expected="predictions",
+                found=ANNOTATIONS,
+            )
         chosen = set(parse_slices(params.slices, project.shape[0]))
-        there = sorted(project.ledger.done(source) & chosen)
-        kept = [] if params.overwrite else [z for z in there if project.labels.read(z).any()]
-        slices = [z for z in there if z not in kept]
-        change = project.labels.begin(f"fill from {source}") if slices else None
-        painted = 0
-        for z in job.tracked(slices, len(slices), "Filling labels"):
-            painted += _fill(project, source, z, params, change)
-    return FillResult(source, tuple(slices), tuple(kept), painted)
-
-
-def _fill(project: Project, source: str, z: int, params: FillParams, change: int | None) -> int:
-    instances = without_orphans(
-        project.instances(source, z, class_name=params.class_name or None, min_score=params.score)
+        there = sorted(ledger.done(source) & chosen)
+        action, name = ledger.begin(f"take over {source}"), params.class_name or None
+        done = {}
+        for z in job.tracked(there, len(there), "Taking over"):
+            found = project.instances(source, z, class_name=name, min_score=params.score)
+            # A prediction's number of a specimen means nothing among those of the user's set.
+            new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
+            done[z] = ledger.take_over(
+                z, new, class_name=name, overwrite=params.overwrite, action=action
+            )
+    taken = {z: result for z, result in done.items() if result is not None}
+    return FillResult(
+        source,
+        tuple(taken),
+        tuple(z for z in done if z not in taken),
+        sum(len(t.ids) for t in taken.values()),
+        sum(t.replaced for t in taken.values()),
+        tuple(z for z, t in taken.items() if t.untraced),
     )
-    blank = Mask.empty(project.slice_shape)
-    # Rows that are painted over stay: taking the change back brings their values back.
-    rows = [replace(i, mask=blank) for i in instances]
-    ids = project.ledger.store(LABELS, z, rows, replace=False)
-    # A cavity gets the score of its body, so that it stays visible on it.
-    scores = {i.id: i.score for i in instances}
-    nested = [i if i.parent is None else replace(i, score=scores[i.parent]) for i in instances]
-    project.labels.write(z, paint_labels(nested, ids, project.slice_shape), change)
-    return len(instances)
 
 
-def trace_slice(
+def trace(
     project_path: Path,
     params: TraceParams,
     *,
     job: Job = QUIET,
 ) -> TraceResult:
-    """Take what the labels show over as annotations, and mark it as completely traced.
+    """Mark slices, or a region of them, as annotated completely; nothing else changes.
 
-    The annotations of the slice are replaced by what its labels show. A slice without labels
-    keeps its annotations and is only marked: that nothing is there is a finding, too.
+    That nothing is there is a finding, too: a slice without instances can be marked.
 
     Raises
     ------
@@ -130,13 +168,80 @@ def trace_slice(
         Where slices or region cannot be read, or the project cannot be written.
     """
     with Project.open(project_path) as project:
-        project.require_writable()
-        slices = parse_slices(params.slices, project.shape[0])
         area = _area(params.region, project.slice_shape) if params.region else None
-        traced = 0
-        for z in job.tracked(slices, len(slices), "Tracing"):
-            traced += _trace(project, z, area)
-    return TraceResult(tuple(slices), traced)
+        mark = partial(project.ledger.add_traced, area=area)
+        return _mark(project, params.slices, job, "trace", mark)
+
+
+def untrace(
+    project_path: Path,
+    params: UntraceParams,
+    *,
+    job: Job = QUIET,
+) -> TraceResult:
+    """Take the mark from slices that they are annotated completely; their instances stay.
+
+    Raises
+    ------
+    FossilError
+        Where the slices cannot be read, or the project cannot be written.
+    """
+    with Project.open(project_path) as project:
+        return _mark(project, params.slices, job, "untrace", project.ledger.unset_traced)
+
+
+def _mark(
+    project: Project, text: str, job: Job, what: str, change: Callable[..., None]
+) -> TraceResult:
+    project.require_writable()
+    slices = parse_slices(text, project.shape[0])
+    action = project.ledger.begin(what)
+    for z in job.tracked(slices, len(slices), "Marking slices"):
+        change(z, action=action)
+    counts = project.ledger.counts(ANNOTATIONS)
+    return TraceResult(tuple(slices), sum(counts.get(z, 0) for z in slices))
+
+
+def undo(project_path: Path, *, job: Job = QUIET) -> MoveResult:
+    """Undo the newest change of the user's set.
+
+    Raises
+    ------
+    FossilError
+        Where there is none, or the project cannot be written.
+    """
+    return _moved(project_path, Ledger.undo, "undo")
+
+
+def redo(project_path: Path, *, job: Job = QUIET) -> MoveResult:
+    """Redo the change that was undone last.
+
+    Raises
+    ------
+    FossilError
+        Where there is none, or something was changed since then.
+    """
+    return _moved(project_path, Ledger.redo, "redo")
+
+
+def _moved(path: Path, move: Callable[[Ledger], Undone | None], word: str) -> MoveResult:
+    with Project.open(path) as project:
+        project.require_writable()
+        moved = move(project.ledger)
+    if moved is None:
+        raise FossilError(f"There is nothing to {word} in the annotations of {path}")
+    return MoveResult(moved.what, moved.slices)
+
+
+def history(
+    project_path: Path,
+    params: HistoryParams,
+    *,
+    job: Job = QUIET,
+) -> HistoryResult:
+    """List the changes of the user's set that can be undone or redone, newest first."""
+    with Project.open(project_path, read_only=True) as project:
+        return HistoryResult(tuple(project.ledger.history(params.limit)))
 
 
 def _area(region: str, shape: tuple[int, int]) -> Mask:
@@ -150,16 +255,3 @@ def _area(region: str, shape: tuple[int, int]) -> Mask:
             found=region,
         )
     return Mask.from_crop(crop, (rows.start, columns.start), shape)
-
-
-def _trace(project: Project, z: int, area: Mask | None) -> int:
-    ledger, values = project.ledger, project.labels.values(z)
-    if values:
-        ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
-    shown = [replace(i, origin=Origin.HUMAN, score=1.0) for i in project.instances(LABELS, z)]
-    if shown:
-        ledger.store(ANNOTATIONS, z, shown)
-        if any(i.specimen is None and i.part is Part.BODY for i in shown):
-            ledger.set_identified(ANNOTATIONS, False)
-    ledger.add_traced(z, area)
-    return len(shown)

@@ -145,6 +145,7 @@ class _Importer:
 
     def __init__(self, project: Project, params: ImportParams, file: TracingFile) -> None:
         self._project, self._params, self._file = project, params, file
+        self._action = project.ledger.begin("import")
         self._before = project.ledger.done(ANNOTATIONS)
         self._identified = {
             name: project.ledger.identified(ANNOTATIONS, name)
@@ -170,16 +171,23 @@ class _Importer:
             bodies = ledger.instances(ANNOTATIONS, slices=[item.z], part=Part.BODY)
             cavities = nested(instances, bodies)
             self._ids += ledger.store(
-                ANNOTATIONS, item.z, cavities, part=Part.CAVITY, class_name=name
+                ANNOTATIONS,
+                item.z,
+                cavities,
+                part=Part.CAVITY,
+                class_name=name,
+                action=self._action,
             )
             for cavity in (c for c in cavities if c.parent is None):
                 where = f"cavity of specimen {cavity.specimen} in slice {item.z}"
                 self._file.problems.append(Problem(where, "it lies in no body; kept without one"))
         else:
-            self._ids += ledger.store(ANNOTATIONS, item.z, instances, class_name=name)
+            self._ids += ledger.store(
+                ANNOTATIONS, item.z, instances, class_name=name, action=self._action
+            )
             self._only_cavities = False
             if item.traced:
-                ledger.set_traced(item.z, item.area)
+                ledger.set_traced(item.z, item.area, self._action)
         self._classes.update(i.class_name for i in instances)
         self._slices.append(item.z)
 
@@ -207,18 +215,18 @@ class _Importer:
         """Write whether this file and all that was there before say which specimen is which."""
         ledger, file, name = self._project.ledger, self._file, self._params.class_name
         if isinstance(file, LabelImages) and not file.identified:
-            ledger.set_specimens(ANNOTATIONS, dict.fromkeys(self._ids))
+            ledger.set_specimens(ANNOTATIONS, dict.fromkeys(self._ids), action=self._action)
         others = bool(self._before - set(self._slices))
         if not name:
             identified = file.identified and (not others or ledger.identified(ANNOTATIONS))
-            ledger.set_identified(ANNOTATIONS, identified)
+            ledger.set_identified(ANNOTATIONS, identified, self._action)
             return
         # Only one class was imported: of the others it stays as it is.
         before = self._identified.get(name, True) or not others
         identities = self._identified | {name: file.identified and before}
-        ledger.set_identified(ANNOTATIONS, any(identities.values()))
+        ledger.set_identified(ANNOTATIONS, any(identities.values()), self._action)
         for other in (c for c in identities if not identities[c]):
-            ledger.set_guessed(ANNOTATIONS, other)
+            ledger.set_guessed(ANNOTATIONS, other, self._action)
 
     def _warnings(self) -> Iterator[str]:
         classes = self._project.settings.classes

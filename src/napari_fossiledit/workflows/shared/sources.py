@@ -12,6 +12,7 @@ from napari_fossiledit.params.reconstruct import LinkParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.project import LABELS, Project
 from napari_fossiledit.workflows.shared.foreign_models import checkpoint_name, is_checkpoint
+from napari_fossiledit.workflows.shared.model_refs import in_use
 
 
 def find_source(project: Project, text: str) -> str:
@@ -38,6 +39,29 @@ def find_source(project: Project, text: str) -> str:
         else f"{project.path} has several predictions of {text!r}",
         expected=f"one of {', '.join(meant or names) or 'none yet'}",
         advice="Import annotations or predict first." if not names else "",
+    )
+
+
+def predictions_in_use(project: Project) -> str:
+    """Return the predictions of the model in use, or of the only model that has predicted.
+
+    Raises
+    ------
+    FossilError
+        Where there are none, or those of several models and none of them is in use.
+    """
+    models = sorted({s.source.model for s in project.ledger.predictions()})
+    chosen = [m for m in models if m == in_use(project)] or models
+    if len(chosen) == 1:
+        return find_source(project, chosen[0])
+    if not models:
+        raise FossilError(
+            f"{project.path} has no predictions", advice="Predict first, or name a source."
+        )
+    raise FossilError(
+        f"Several models have predicted in {project.path}, and none of them is in use",
+        expected=f"the name of one: {', '.join(models)}",
+        advice="Name it with --source.",
     )
 
 
