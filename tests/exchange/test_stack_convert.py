@@ -108,8 +108,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     target = tmp_path / "images.zarr"
     original = zarr.Array.__setitem__
 
-    def full(self: zarr.Array, z: object, value: object) -> None:
-        if z == 3:
+    def full(self: zarr.Array, z: tuple, value: object) -> None:
+        if z[0] == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         original(self, z, value)
 
@@ -139,6 +139,16 @@ def test_the_estimate_is_near_the_truth(stack: SectionStack, tmp_path: Path) -> 
     convert_stack(stack, target, GEOMETRY)
     written = sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
     assert 0.5 * written < plan.needed_bytes < 2 * written
+
+
+def test_a_very_large_slice_is_written_in_bands(
+    stack: SectionStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_convert, "_SHARD_BYTES", 1)
+    monkeypatch.setattr(stack_convert, "_SAMPLE_BYTES", 1000)
+    target = convert_stack(stack, tmp_path / "bands.zarr", GEOMETRY)
+    check_same(stack, target)
+    assert len(list((target / "0" / "c" / "0").iterdir())) > 1
 
 
 def test_other_folders_are_left_alone(stack: SectionStack, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from napari_fossiledit.errors import CancelledError
+from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.exchange.stack_convert import plan_conversion
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import StackRecord, find_warnings, open_stack
+from napari_fossiledit.stacks import pixels as pixels_module
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.stacks.cache import SliceCache
 from napari_fossiledit.stacks.folder import FolderStack
@@ -137,8 +139,25 @@ def test_small_stacks_are_shown_as_they_are() -> None:
 
 
 def test_gigantic_slices_are_told() -> None:
-    assert "2.5 thousand million pixels" in find_warnings(huge((1, 50_000, 50_000)))[0]
+    (told,) = find_warnings(huge((1, 20_000, 20_000)))
+    assert told == "A slice has 400 megapixels; reading one takes about 0.8 GB of memory."
     assert find_warnings(huge((1, 5000, 5000))) == []
+
+
+def test_a_slice_that_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
+    huge_stack = huge((1, 3_000_000, 3_000_000))
+    with pytest.raises(FossilError, match=r"memory does not suffice for slice 0") as caught:
+        huge_stack.read(0)
+    assert caught.value.expected == "about 18000.0 GB free"
+    with pytest.raises(FossilError, match=r"memory does not suffice for converting"):
+        plan_conversion(huge_stack, tmp_path / "a.zarr")
+
+
+def test_reducing_in_strips_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 21, 3), dtype=np.uint8)
+    whole = area_mean(pixels, 3)
+    monkeypatch.setattr(pixels_module, "_STRIP_PIXELS", 200)
+    np.testing.assert_array_equal(area_mean(pixels, 3), whole)
 
 
 def test_record_says_what_slices_look_like() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from napari_fossiledit.stacks.tiff import is_tiff
 from napari_fossiledit.stacks.tiff_stack import TiffStack
 
 #: Pixels of a slice from which on the user is warned of the memory that reading one takes.
-_HUGE_PIXELS = 2 * 10**9
+_HUGE_PIXELS = 200 * 10**6
 
 #: How each kind of stack is opened again by its record, without looking at the slices.
 KINDS: dict[str, Callable[[StackRecord], SectionStack]] = {
@@ -65,11 +66,11 @@ def open_stack(
 def find_warnings(stack: SectionStack) -> list[str]:
     """Return what is odd but usable about a stack, how it is interpreted, and its sheer size."""
     warnings = stack.warnings()
-    pixels = stack.shape[1] * stack.shape[2]
+    pixels = math.prod(stack.shape[1:3])
     if pixels > _HUGE_PIXELS:
         warnings.append(
-            f"A slice has {pixels / 1e9:.1f} thousand million pixels; reading one takes "
-            f"{pixels * (3 if stack.rgb else 1) * stack.dtype.itemsize / 1e9:.0f} GB of memory."
+            f"A slice has {pixels / 1e6:.0f} megapixels; reading one takes about "
+            f"{2 * stack.slice_bytes / 1e9:.1f} GB of memory."
         )
     return warnings
 

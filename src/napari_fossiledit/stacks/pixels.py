@@ -15,6 +15,8 @@ from napari_fossiledit.errors import FossilError
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _ALLOWED_DTYPES = ("uint8", "uint16")
+#: Pixels that are reduced at a time.
+_STRIP_PIXELS = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,14 @@ def area_mean(pixels: Pixels, factor: int) -> Pixels:
     """
     if factor == 1:
         return pixels
+    # Pillow copies what it reduces, with four bytes a pixel: strips keep that copy small.
+    rows = max(1, _STRIP_PIXELS // (pixels.shape[1] * factor)) * factor
+    starts = range(0, pixels.shape[0], rows)
+    strips: list[NDArray[Any]] = [_reduced(pixels[y : y + rows], factor) for y in starts]
+    return np.concatenate(strips)
+
+
+def _reduced(pixels: Pixels, factor: int) -> Pixels:
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).reduce(factor))
     # Pillow averages 16 bit only as floating point, one channel at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +21,12 @@ from napari_fossiledit.stacks.pixels import Format, Pixels, format_of
 
 if TYPE_CHECKING:
     import dask.array as da
+
+
+#: From that size on free memory is looked at before a slice is decoded.
+_LARGE_BYTES = 256 * 2**20
+# The pixels, and the file or an upright copy beside them.
+_DECODING = 2
 
 
 class StackRecord(BaseModel):
@@ -121,6 +129,11 @@ class SectionStack(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of a slice in memory."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
     def record(self) -> StackRecord:
         """Return what opens the stack again without reading its slices."""
         return self._record
@@ -141,6 +154,8 @@ class SectionStack(ABC):
         check_slice(z, len(self), str(self.path))
         pixels = self.cache.get(z)
         if pixels is None:
+            if self.slice_bytes > _LARGE_BYTES:
+                require_memory(_DECODING * self.slice_bytes, f"slice {z} of {self.path}")
             pixels = self._decode(z)
             if format_of(pixels) != self._record.format:
                 raise FossilError(
@@ -217,6 +232,32 @@ class _Sliceable:
             # A chunk is one slice, so a new axis will do and nothing is copied.
             return self._source.read(z.indices(self.shape[0])[0])[rest][np.newaxis]
         return self._source.read(int(z))[rest]
+
+
+def require_memory(need: float, what: str) -> None:
+    """Raise where something takes more memory than the computer has left.
+
+    Parameters
+    ----------
+    need
+        Bytes.
+    what
+        What takes them, for the message.
+
+    Raises
+    ------
+    FossilError
+        With both figures.
+    """
+    free = psutil.virtual_memory().available
+    if need > free:
+        raise FossilError(
+            f"The memory does not suffice for {what}",
+            expected=f"about {need / 1e9:.1f} GB free",
+            found=f"{free / 1e9:.1f} GB",
+            advice="Close other programs, or make the images smaller: slices are read whole, and "
+            "half the edge takes a quarter of the memory.",
+        )
 
 
 @contextmanager
