@@ -61,6 +61,7 @@ def test_set_operations(left: np.ndarray, right: np.ndarray) -> None:
     a, b = Mask.from_array(left), Mask.from_array(right)
     assert ((a | b).to_array() == (left | right)).all()
     assert ((a & b).to_array() == (left & right)).all()
+    assert ((a - b).to_array() == (left & ~right)).all()
     assert intersections([a], [b])[0, 0] == (left & right).sum()
     both = (left | right).sum()
     assert iou_matrix([a], [b])[0, 0] == pytest.approx((left & right).sum() / both if both else 0)

@@ -16,6 +16,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.progress import Cancel, Progress
 
 _QUIET_S = 5.0
+#: A longer text in a list is a sentence.
+_LONGEST_WORD = 40
 
 
 class ProgressPrinter:
@@ -106,8 +108,13 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
 def _is_nested(item: Any) -> bool:
     if isinstance(item, Mapping):
         return bool(item)
-    is_list = isinstance(item, Sequence) and not isinstance(item, str)
-    return is_list and any(isinstance(v, Mapping | list | tuple) for v in item)
+    if not isinstance(item, Sequence) or isinstance(item, str):
+        return False
+    # Sentences have commas of their own: each on a line.
+    return any(
+        isinstance(v, Mapping | list | tuple) or (isinstance(v, str) and len(v) > _LONGEST_WORD)
+        for v in item
+    )
 
 
 def _text(item: Any) -> str:

@@ -135,6 +135,11 @@ class Mask:
         merged = coco.merge([self.coco, other.coco], intersect=True)
         return Mask(self.shape, merged["counts"])
 
+    def __sub__(self, other: Mask) -> Mask:
+        runs = run_lengths(other.counts).tolist()
+        rest = runs[1:] if runs[0] == 0 else [0, *runs]
+        return self & Mask.from_counts(rest, self.shape)
+
 
 def run_lengths(counts: bytes) -> Runs:
     """Decode a compressed run-length code to its run lengths, background first.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_fossiledit.params.base import Params
 
@@ -18,6 +19,20 @@ class OutlinePart(StrEnum):
     CAVITY = "cavity"
 
 
+class Crowd(StrEnum):
+    """What an annotation of a COCO file with ``iscrowd`` 1 is."""
+
+    INSTANCES = "instances"
+    UNSURE = "unsure"
+
+
+class Holes(StrEnum):
+    """What a polygon inside another one of the same annotation is; ``auto``: a hole."""
+
+    AUTO = "auto"
+    FILL = "fill"
+
+
 class ImportParams(Params):
     """How a file with traced slices is read."""
 
@@ -26,7 +41,8 @@ class ImportParams(Params):
     )
     class_name: str = Field(
         "",
-        description="Import only this class; where the file has no class of that name, assign it.",
+        description="Import only this class, or assign it where the file has a single other one; "
+        "NEW=OLD imports the class OLD of the file as NEW.",
     )
     slices: str = Field(
         "",
@@ -35,6 +51,35 @@ class ImportParams(Params):
     texture: str = Field("", description="Texture of the instances where the file tells none.")
     unsure: bool = Field(False, description="Mark all as unsure: they count for nothing.")
     part: OutlinePart = Field(OutlinePart.AUTO, description="What the masks of the file cover.")
+    crowd: Crowd = Field(
+        Crowd.INSTANCES,
+        description="What COCO annotations with iscrowd 1 are: single instances, as CVAT writes "
+        "painted masks, or crowds, which become unsure.",
+    )
+    holes: Holes = Field(
+        Holes.AUTO,
+        description="Polygons inside another one of their annotation: auto cuts holes, fill fills "
+        "them.",
+    )
+
+    @field_validator("class_name")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        """Return the text in the Unicode form of classes read from files."""
+        new, equals, old = value.partition("=")
+        if equals and not (new.strip() and old.strip()):
+            raise ValueError("a class, or NEW=OLD")
+        return unicodedata.normalize("NFC", value)
+
+    @property
+    def new_class(self) -> str:
+        """The class that instances get, empty where the file decides."""
+        return self.class_name.partition("=")[0].strip()
+
+    @property
+    def old_class(self) -> str:
+        """The class of the file that is read under another name, empty for none."""
+        return self.class_name.partition("=")[2].strip()
 
 
 class ExportParams(Params):

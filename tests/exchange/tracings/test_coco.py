@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pycocotools.coco import COCO
 from skimage.draw import polygon2mask
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.tracings.coco import CocoFile
+from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.tracing_file import Target, TracedSlice
 from napari_fossiledit.masks import Instance, Mask, Part
@@ -59,11 +60,11 @@ def content(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def read(
-    tmp_path: Path, value: Any, target: Target = TARGET, name: str = ""
+    tmp_path: Path, value: Any, target: Target = TARGET, name: str = "", **reading: Any
 ) -> tuple[list[TracedSlice], CocoFile]:
     path = tmp_path / "traced.json"
     path.write_text(json.dumps(value))
-    file = CocoFile(path, target, name)
+    file = CocoFile(path, target, CocoReading(name, **reading))
     return list(file.traced_slices()), file
 
 
@@ -75,6 +76,12 @@ def only(tmp_path: Path, annotation: dict[str, Any]) -> Instance:
 
 def reasons(file: CocoFile) -> str:
     return "\n".join(str(p) for p in file.problems)
+
+
+def squares(*sides: int) -> list[list[int]]:
+    """Make squares around the same centre."""
+    ends = [(25 - s // 2, 25 + s // 2, 20 - s // 2, 20 + s // 2) for s in sides]
+    return [[left, top, right, top, right, foot, left, foot] for left, right, top, foot in ends]
 
 
 # ------------------------------------------------------------------------ masks
@@ -108,10 +115,48 @@ def test_several_polygons_are_parts_of_one_instance(tmp_path: Path) -> None:
     assert mask.area == 200
 
 
+@pytest.mark.parametrize(
+    ("parts", "area", "holes"),
+    [
+        (squares(20, 10), 300, 1),
+        (squares(10, 20), 300, 1),
+        # An island in the hole, and a second part with a hole of its own.
+        (squares(20, 10, 4), 316, 1),
+        ([*squares(20, 10), [1, 1, 9, 1, 9, 9, 1, 9], [3, 3, 5, 3, 5, 5, 3, 5]], 360, 2),
+        # The same outline twice, and once more a little smaller.
+        (squares(20, 20), 400, 0),
+        ([squares(30)[0], [10, 5, 40, 5, 40, 34.5, 10, 34.5]], 900, 0),
+        # Halves that overlap are parts.
+        ([SQUARE, [15, 5, 25, 5, 25, 15, 15, 15]], 150, 0),
+    ],
+    ids=str,
+)
+def test_a_polygon_in_another_is_a_hole(
+    tmp_path: Path, parts: list[Any], area: int, holes: int
+) -> None:
+    slices, file = read(tmp_path, content({"segmentation": parts}))
+    assert slices[0].instances[0].mask.area == area
+    assert file.assumptions == (
+        [
+            "polygons inside another one of their annotation taken for holes (--holes fill "
+            f"fills them): {holes}"
+        ]
+        if holes
+        else []
+    )
+
+
+def test_holes_are_filled_where_asked(tmp_path: Path) -> None:
+    slices, file = read(tmp_path, content({"segmentation": squares(20, 10)}), fill_holes=True)
+    assert (slices[0].instances[0].mask.area, file.assumptions) == (400, [])
+
+
 def test_what_lies_outside_the_slice_is_cut_off(tmp_path: Path) -> None:
     mask = only(tmp_path, {"segmentation": [[-20, -20, 8, -20, 8, 6, -20, 6]]}).mask
     assert mask.box == (0, 0, 6, 8)
     assert mask.area == 48
+    _, file = read(tmp_path, content({"segmentation": [[-20, -20, 8, -20, 8, 6, -20, 6]]}))
+    assert file.assumptions == ["annotations that reach out of the slice, cut off: 1"]
 
 
 BROKEN = [
@@ -125,7 +170,7 @@ BROKEN = [
     ([[200, 200, 230, 200, 230, 230]], "far beyond"),
     ([[60, 60, 70, 60, 70, 70]], "no pixel"),
     ([], "no polygon"),
-    (None, "expected polygons or run lengths; found NoneType"),
+    (None, "expected polygons or run lengths; found nothing"),
     ("abc", "found str"),
     ({"size": [3, 3], "counts": "abc"}, "expected 50 x 40 pixels; found 3 x 3 pixels"),
     ({"counts": "abc"}, "found None"),
@@ -225,15 +270,57 @@ def test_what_belongs_to_no_slice_is_told(tmp_path: Path) -> None:
 
 
 def test_an_image_of_another_size_is_left_out(tmp_path: Path) -> None:
-    value = content({}, {"image_id": 2})
+    value = content({"segmentation": [SQUARE]}, {"segmentation": [SQUARE], "image_id": 2})
     value["images"][1]["width"] = 99
     slices, file = read(tmp_path, value)
     assert [s.z for s in slices] == [0]
-    assert "expected 50 x 40 pixels, found 99 x 40 pixels" in reasons(file)
+    told = "image Slice_01.png: it is of another size; expected 50 x 40 pixels, found 99 x 40"
+    assert reasons(file) == told + " pixels (annotations left out with it: 1)"
     for image in value["images"]:
         image["width"] = 99
     with pytest.raises(FossilError, match=r"traced\.json.*expected 50 x 40.*found 99 x 40"):
         read(tmp_path, value)
+    for image in value["images"]:
+        image |= {"height": SHAPE[1], "width": SHAPE[0]}
+    with pytest.raises(FossilError, match=r"found 40 x 50 pixels\. .*turned.*EXIF.*upright"):
+        read(tmp_path, value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "code", "told"),
+    [
+        (
+            (50, 40),
+            compressed(ring()),
+            "their annotations fit the photographs: slices 0",
+        ),
+        (
+            (20, 25),
+            compressed(ring()),
+            "their annotations fit the photographs: slices 0",
+        ),
+        # The ring reaches to column 40 of 50: too far for a slice that is 30 wide.
+        (
+            (40, 30),
+            [[10, 5, 40, 5, 40, 15]],
+            "their annotations fit the photographs: slices 0",
+        ),
+        ((0, 0), [SQUARE], "that the file does not tell: slices 0"),
+        ((None, "wide"), [SQUARE], "that the file does not tell: slices 0"),
+        (("40", 50.0), [SQUARE], ""),
+    ],
+    ids=str,
+)
+def test_a_size_that_the_annotations_disprove_is_not_believed(
+    tmp_path: Path, stated: tuple[Any, Any], code: Any, told: str
+) -> None:
+    value = content({"segmentation": code})
+    value["images"][0] |= {"height": stated[0], "width": stated[1]}
+    slices, file = read(tmp_path, value)
+    assert len(slices[0].instances) == 1
+    assert file.problems == []
+    assert told in "".join(file.assumptions)
+    assert bool(told) == bool(file.assumptions)
 
 
 # --------------------------------------------------------------------- classes
@@ -256,7 +343,114 @@ def test_a_single_category_takes_the_given_class(tmp_path: Path, categories: lis
     assert slices[0].instances[0].class_name == "shell"
 
 
+def test_a_category_that_nothing_belongs_to_does_not_count(tmp_path: Path) -> None:
+    root = [{"id": 0, "name": "fossils", "supercategory": "none"}, {"id": 1, "name": "archaeo"}]
+    value = content({}, categories=root)
+    slices, file = read(tmp_path, value, name="archaeocyathid")
+    assert slices[0].instances[0].class_name == "archaeocyathid"
+    assert file.assumptions == ["the category archaeo of the file is the class archaeocyathid"]
+    # A class that the file knows is never another one.
+    assert read(tmp_path, value, name="fossils")[0] == [TracedSlice(0, [])]
+
+
+def test_a_category_is_read_under_another_name(tmp_path: Path) -> None:
+    value = content({}, {"category_id": 2, "segmentation": [SQUARE]})
+    slices, _ = read(tmp_path, value, name="crust", renamed="calcimicrobe")
+    assert [(i.class_name, i.mask.area) for i in slices[0].instances] == [("crust", 100)]
+    advice = "--class shell=archaeocyathid"
+    with pytest.raises(FossilError, match=f"expected one of archaeocyathid, calc.*{advice}"):
+        read(tmp_path, value, name="shell")
+    with pytest.raises(FossilError, match="no class 'worm'; expected one of archaeocyathid"):
+        read(tmp_path, value, name="shell", renamed="worm")
+
+
+def test_classes_are_the_same_in_every_unicode_form(tmp_path: Path) -> None:
+    forms = [unicodedata.normalize(form, "Röhre") for form in ("NFC", "NFD")]
+    value = content({}, {"category_id": 2, "segmentation": [SQUARE]})
+    value["categories"] = [{"id": n, "name": name} for n, name in enumerate(forms, 1)]
+    assert [i.class_name for i in read(tmp_path, value)[0][0].instances] == [forms[0]] * 2
+
+
+# ------------------------------------------------------------------------- ids
+
+
+@pytest.mark.parametrize("write", [str, float, lambda n: f"{n}.0", lambda n: f" {n} "])
+@pytest.mark.parametrize("where", ["images", "annotations", "categories"])
+def test_ids_are_the_same_as_text_and_as_numbers(tmp_path: Path, write: Any, where: str) -> None:
+    value = content({"image_id": 2, "category_id": 2}, {"image_id": 3})
+    for entry in value[where]:
+        entry |= {key: write(entry[key]) for key in entry if key == "id" or key.endswith("_id")}
+    slices, file = read(tmp_path, value)
+    assert [(s.z, s.instances[0].class_name) for s in slices] == [
+        (1, "calcimicrobe"),
+        (2, "archaeocyathid"),
+    ]
+    assert file.problems == []
+
+
+def test_ids_that_are_words(tmp_path: Path) -> None:
+    value = content({"image_id": "007"}, {"image_id": "7", "segmentation": [SQUARE]})
+    value["images"][0]["id"], value["images"][1]["id"] = "7", "007"
+    slices, _ = read(tmp_path, value)
+    assert [(s.z, s.instances[0].mask.area) for s in slices] == [(0, 100), (1, ring().sum())]
+
+
+def test_an_id_of_several_images_is_refused(tmp_path: Path) -> None:
+    value = content({}, {})
+    for image in value["images"]:
+        image["id"] = 1
+    expected = r"id 1 to several images.*expected an id for each.*Slice_00\.png, .*Slice_02\.png"
+    with pytest.raises(FossilError, match=expected):
+        read(tmp_path, value)
+    # Nobody asks for it: no harm.
+    value["images"][0]["id"] = "first"
+    value["annotations"] = [a | {"image_id": "first"} for a in value["annotations"]]
+    assert [s.z for s in read(tmp_path, value)[0]] == [0]
+
+
+def test_an_id_of_several_categories_is_refused(tmp_path: Path) -> None:
+    value = content({"category_id": 2})
+    value["categories"][0]["id"] = "2"
+    with pytest.raises(FossilError, match=r"id 2 to several categ.*found archaeocyathid, calcimi"):
+        read(tmp_path, value)
+
+
+def test_an_image_that_is_listed_twice_is_one(tmp_path: Path) -> None:
+    value = content({}, {"image_id": 4, "segmentation": [SQUARE]}, {"image_id": 4})
+    value["images"].append(value["images"][0] | {"id": 4})
+    slices, file = read(tmp_path, value)
+    assert [i.mask.area for i in slices[0].instances] == [ring().sum(), 100]
+    assert (file.duplicates, file.problems) == (1, [])
+    assert file.assumptions == ["image Slice_00.png listed 2 times is one image"]
+
+
 # ------------------------------------------------------------------ attributes
+
+
+@pytest.mark.parametrize("crowd", [1, True, 1.0, "1"])
+def test_a_painted_mask_is_an_instance(tmp_path: Path, crowd: Any) -> None:
+    value = content({"iscrowd": crowd, "segmentation": uncompressed(ring())})
+    slices, file = read(tmp_path, value)
+    assert not slices[0].instances[0].unsure
+    assert file.assumptions == [
+        "annotations with iscrowd 1 taken for one instance each, as CVAT writes painted masks "
+        "(--crowd unsure marks them unsure): 1"
+    ]
+    slices, file = read(tmp_path, value, crowds_unsure=True)
+    assert slices[0].instances[0].unsure
+    assert file.assumptions == []
+
+
+def test_everything_twice_is_there_once(tmp_path: Path) -> None:
+    body = {"segmentation": squares(30), "attributes": {"specimen": None}}
+    cavity = {"segmentation": squares(10), "attributes": {"part": "cavity", "parent": 1}}
+    far = {"segmentation": [[1, 1, 5, 1, 5, 5]]}
+    value = content(body, cavity, far, body | {"attributes": {"specimen": 8}}, cavity, far)
+    for annotation, again in zip(value["annotations"][:3], value["annotations"][3:], strict=True):
+        again["id"] = annotation["id"]
+    slices, file = read(tmp_path, value)
+    outer, inner, _ = slices[0].instances
+    assert (file.duplicates, outer.specimen, inner.parent) == (3, 8, outer.id)
 
 
 def test_attributes(tmp_path: Path) -> None:
@@ -269,7 +463,8 @@ def test_attributes(tmp_path: Path) -> None:
     assert only(tmp_path, {"attributes": {"track_id": 4}}).specimen == 4
     assert only(tmp_path, {"attributes": {"specimen": -1}}).specimen is None
     assert only(tmp_path, {"attributes": {"specimen": 2**70}}).specimen is None
-    assert only(tmp_path, {"iscrowd": 1}).unsure
+    assert only(tmp_path, {"track_id": "5"}).specimen == 5
+    assert only(tmp_path, {"track_id": 6.0}).specimen == 6
 
 
 def test_cavities_find_their_bodies(tmp_path: Path) -> None:
@@ -287,8 +482,9 @@ def test_cavities_find_their_bodies(tmp_path: Path) -> None:
 
 def test_identities_are_known_where_every_body_has_one(tmp_path: Path) -> None:
     named = {"attributes": {"specimen": 1}}
-    assert read(tmp_path, content(named, named))[1].identified
-    assert not read(tmp_path, content(named, {}))[1].identified
+    other = {"segmentation": [SQUARE]}
+    assert read(tmp_path, content(named, named | other))[1].identified
+    assert not read(tmp_path, content(named, other))[1].identified
     assert not read(tmp_path, content())[1].identified
 
 
@@ -303,7 +499,75 @@ def test_traced_areas(tmp_path: Path) -> None:
     assert (two.traced, three.traced, three.instances) == (False, True, [])
 
 
+BROKEN_CODE = {"size": [3, 3], "counts": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "box"),
+    [
+        # y0, x0, y1, x1 of what is no part of the traced area; None: the slice is not traced.
+        ({"segmentation": BROKEN_CODE, "bbox": [5, 6, 10.2, 4]}, (6, 5, 10, 16)),
+        ({"segmentation": [], "bbox": [5, 6, 10.2, 4]}, (6, 5, 10, 16)),
+        ({"segmentation": BROKEN_CODE, "bbox": [45, 30, 90, 90]}, (30, 45, 40, 50)),
+        ({"category_id": 9, "segmentation": [SQUARE]}, (5, 10, 15, 20)),
+        ({"segmentation": [[1, 2, 7, 9]]}, (2, 1, 9, 7)),
+        ({"segmentation": [SQUARE, "?"], "bbox": [10, 5, 30, 10]}, (5, 10, 15, 40)),
+        ({"segmentation": [SQUARE, "?"]}, None),
+        ({"segmentation": BROKEN_CODE}, None),
+        ({"segmentation": BROKEN_CODE, "bbox": [5, 6, 0, 0]}, None),
+        ({"segmentation": BROKEN_CODE, "bbox": [float("nan"), 6, 9, 9]}, None),
+    ],
+    ids=str,
+)
+def test_a_slice_is_not_traced_where_an_annotation_is_left_out(
+    tmp_path: Path, broken: dict[str, Any], box: tuple[int, int, int, int] | None
+) -> None:
+    value = content({"segmentation": squares(4)}, broken | {"id": 7})
+    (found,), file = read(tmp_path, value)
+    assert len(file.problems) == 1
+    if box is None:
+        assert not found.traced
+        assert file.assumptions[0].startswith("not completely traced, ")
+        return
+    expected = np.ones(SHAPE, bool)
+    expected[box[0] : box[2], box[1] : box[3]] = False
+    assert found.traced
+    assert (found.area.to_array() == expected).all()
+    assert file.assumptions[0].startswith("completely traced but for the boxes")
+    value["images"][0]["traced"] = compressed(ring())
+    ((found,), _) = read(tmp_path, value)
+    assert (found.area.to_array() == expected & ring()).all()
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"segmentation": {"size": list(SHAPE), "counts": [2000]}},
+        {"segmentation": [[60, 60, 70, 60, 70, 70]]},
+        {"segmentation": [SQUARE, [1, 1, 5, 5]]},
+        {"segmentation": [SQUARE, [1, 1, 1, 5, 1, 9]]},
+    ],
+    ids=str,
+)
+def test_what_has_no_area_leaves_the_slice_traced(tmp_path: Path, harmless: Any) -> None:
+    (found,), file = read(tmp_path, content({}, harmless))
+    assert (len(file.problems), found.traced, found.area) == (1, True, None)
+
+
 # ------------------------------------------------------------------- structure
+
+
+def test_a_box_alone_is_no_outline(tmp_path: Path) -> None:
+    _, file = read(tmp_path, content({}, {"segmentation": [], "bbox": [1, 2, 3, 4]}))
+    assert reasons(file) == (
+        "annotation 2: It has a box only, which is no outline; expected polygons or run lengths."
+    )
+
+
+def test_a_list_of_results_is_refused(tmp_path: Path) -> None:
+    result = {"image_id": 1, "category_id": 1, "segmentation": compressed(ring()), "score": 0.9}
+    with pytest.raises(FossilError, match=r"list of results.*found a list.*list 'annotations'"):
+        read(tmp_path, [result])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 
@@ -31,6 +34,48 @@ def test_names_that_fit_several_slices_fit_none() -> None:
         None,
         3,
     ]
+
+
+def test_names_in_another_form_are_the_same() -> None:
+    composed, parts = (unicodedata.normalize(form, "Höhe 1.png") for form in ("NFC", "NFD"))
+    for name, other in ((composed, parts), (parts, composed)):
+        assert NameIndex([name, "x.png"]).find(other) == 0
+        assert NameIndex([name, "x.png"]).find("photos/" + quote(other)) == 0
+    assert NameIndex(["50%.png", "a%20b.png"]).find("a b.png") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images\\cb0618f6-s1.png",
+        "/data/local-files/?d=rock/s1.png",
+        "/data/local-files/?d=s1.png",
+        "task_3/S1.JPG",
+        "s1_png.rf.6b1f0a0c.jpg",
+        "rock-s1.png",
+    ],
+)
+def test_names_that_tools_change(name: str) -> None:
+    assert NameIndex(["s0.png", "s1.png", "s11.png", "1.png"]).find(name) == 1
+
+
+def test_the_longest_end_of_a_name_decides() -> None:
+    index = NameIndex(["1.png", "b-1.png", "c-1.png", "c-1.tif"])
+    assert index.find("x-b-1.png") == 1
+    assert index.find("x-1.png") == 0
+    assert index.find("xb-1.png") == 0
+    assert index.find("x-c-1.png") is None
+    assert index.find("x1.png") is None
+
+
+def test_matching_all_images() -> None:
+    index = NameIndex(["0.png", "1.png", "2.png", "3.png"])
+    names = ["0.png", "old-0.png", "a-1.png", "a/2.png", "b/2.png", "3.png", "3.png", None]
+    slices, clashes, by_end = index.match(names)
+    # Two names that fit slice 2 equally well mean none, the very same name twice is one image.
+    assert slices == {0: 0, 2: 1, 5: 3, 6: 3}
+    assert clashes == {1: 0, 3: 2, 4: 2}
+    assert by_end == [2]
 
 
 def test_order() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pydantic import ValidationError
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
@@ -99,10 +100,13 @@ def test_labels_come_in_with_their_identities(path: Path, tmp_path: Path) -> Non
         "file": str(file),
         "slices": "0-3",
         "instances": 8,
+        "unsure": 0,
+        "duplicates": 0,
         "classes": {"archaeocyathid": 8},
         "identified": True,
         "left_out": 0,
         "problems": [],
+        "assumptions": [],
         "warnings": [],
     }
     assert {(i.specimen, i.texture, i.origin) for i in stored(path)} == {
@@ -193,6 +197,97 @@ def test_files_that_are_nothing(path: Path, tmp_path: Path, name: str, found: st
         import_annotations(path, ImportParams(file=tmp_path / name))
 
 
+def write_coco(tmp_path: Path, *annotations: dict, **changes: object) -> Path:
+    """Write a COCO file whose annotations are of the first slice and the first class."""
+    basis = {"image_id": 1, "category_id": 1, "segmentation": [[5, 5, 15, 5, 15, 15, 5, 15]]}
+    content = {
+        "images": [{"id": z + 1, "file_name": f"{z:02d}.png"} for z in range(4)],
+        "categories": [{"id": 1, "name": "archaeo"}, {"id": 2, "name": "calcimicrobe"}],
+        "annotations": [basis | {"id": n} | a for n, a in enumerate(annotations, 1)],
+    }
+    (tmp_path / "traced.json").write_text(json.dumps(content | changes))
+    return tmp_path / "traced.json"
+
+
+BOX_ONLY = {"segmentation": [], "bbox": [20, 20, 5, 5]}
+
+
+def test_an_import_gives_account(path: Path, tmp_path: Path) -> None:
+    ring = [[20, 5, 40, 5, 40, 25, 20, 25], [25, 10, 35, 10, 35, 20, 25, 20]]
+    other = {"segmentation": ring, "iscrowd": 1}
+    boxes = [BOX_ONLY | {"bbox": [n, 30, 5, 5]} for n in range(7)]
+    file = write_coco(tmp_path, {}, {}, other, *boxes)
+    summary = import_annotations(path, ImportParams(file=file, crowd="unsure")).summary()
+    assert [summary[k] for k in ("instances", "unsure", "duplicates", "left_out")] == [2, 1, 1, 7]
+    assert summary["problems"] == [
+        "annotation 4, annotation 5, annotation 6, annotation 7, annotation 8 and 2 more: It has a "
+        "box only, which is no outline; expected polygons or run lengths."
+    ]
+    assert [text.split(":")[0] for text in summary["assumptions"]] == [
+        "the size of the images that the file does not tell",
+        "polygons inside another one of their annotation taken for holes (--holes fill fills them)",
+        "completely traced but for the boxes of annotations that were left out",
+    ]
+    assert sorted(i.mask.area for i in stored(path)) == [100, 300]
+    result = import_annotations(path, ImportParams(file=file, holes="fill"))
+    assert sorted(i.mask.area for i in stored(path)) == [100, 400]
+    assert not any(i.unsure for i in stored(path))
+    assert set(summary["problems"]) < set(result.notes)
+
+
+def test_the_advised_class_is_taken(path: Path, tmp_path: Path) -> None:
+    file = write_coco(tmp_path, {})
+    advised = "--class archaeocyathid=archaeo imports archaeo as one"
+    assert advised in import_annotations(path, ImportParams(file=file)).warnings[0]
+    for name in ("archaeocyathid=archaeo", "archaeocyathid"):
+        result = import_annotations(path, ImportParams(file=file, class_name=name))
+        assert (result.classes, result.warnings) == ({"archaeocyathid": 1}, ())
+    with pytest.raises(ValidationError, match="NEW=OLD"):
+        ImportParams(file=file, class_name="archaeocyathid=")
+    labels = write_labels(tmp_path, volume())
+    with pytest.raises(FossilError, match=r"no classes that could be renamed.*--class a$"):
+        import_annotations(path, ImportParams(file=labels, class_name="a=b"))
+
+
+def traced(path: Path) -> dict[int, int | None]:
+    """Return the pixels of the traced areas."""
+    with Project.open(path, read_only=True) as project:
+        return {z: a if a is None else a.area for z, a in project.ledger.traced().items()}
+
+
+def test_a_slice_does_not_stay_traced_where_something_is_missing(
+    path: Path, tmp_path: Path
+) -> None:
+    whole = SHAPE[0] * SHAPE[1]
+    import_annotations(path, ImportParams(file=write_coco(tmp_path, {})))
+    assert traced(path) == {0: None}
+    import_annotations(path, ImportParams(file=write_coco(tmp_path, {}, BOX_ONLY)))
+    assert traced(path) == {0: whole - 25}
+    file = write_coco(tmp_path, {}, {"segmentation": None})
+    result = import_annotations(path, ImportParams(file=file))
+    assert traced(path) == {}
+    assert result.warnings[-1] == "Completely traced before and not any more: slices 0."
+
+
+def test_a_class_does_not_complete_the_others(path: Path, tmp_path: Path) -> None:
+    microbe = {"category_id": 2, "segmentation": [[30, 5, 40, 5, 40, 15, 30, 15]]}
+    whole = SHAPE[0] * SHAPE[1]
+
+    def bring(name: str, *annotations: dict) -> tuple[str, ...]:
+        file = write_coco(tmp_path, *annotations)
+        return import_annotations(path, ImportParams(file=file, class_name=name)).warnings
+
+    bring("calcimicrobe", microbe, BOX_ONLY | {"category_id": 2})
+    assert traced(path) == {0: whole - 25}
+    bring("archaeo", {}, microbe)
+    assert traced(path) == {0: whole - 25}
+    bring("archaeo", {}, microbe, {"segmentation": None})
+    assert traced(path) == {}
+    told = bring("calcimicrobe", microbe)
+    assert traced(path) == {}
+    assert told[-1] == "Not completely traced, because other classes there are not: slices 0."
+
+
 def test_a_cancelled_import_keeps_the_finished_slices(path: Path, tmp_path: Path) -> None:
     asked = iter([False, False, True])
     params = ImportParams(file=write_labels(tmp_path, volume()))
@@ -216,8 +311,9 @@ def test_cavities_are_added_to_the_bodies(path: Path, tmp_path: Path) -> None:
     assert result.identified
     by_id = {i.id: i for i in stored(path)}
     assert all(by_id[c.parent].specimen == 3 for c in cavities if c.specimen == 3)
-    assert result.problems == (
-        "cavity of specimen 5 in slice 0: it lies in no body; kept without one",
+    assert result.problems == ()
+    assert result.warnings == (
+        "Cavities that lie in no body, kept without one: specimen 5 in slice 0.",
     )
 
 
@@ -252,6 +348,15 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
     assert [i.parent for i in stored(path) if i.part is Part.CAVITY] == [outer.id]
     with Project.open(path) as project:
         assert project.ledger.traced() == traced
+
+
+@pytest.mark.parametrize("name", ["mine.tif", "mine", "mine.json.gz"])
+def test_an_export_writes_only_what_the_name_says(path: Path, tmp_path: Path, name: str) -> None:
+    store(path, ANNOTATIONS, 0, Instance(0, "a", disc(20, 20, 5)))
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(FossilError, match=rf"{name} cannot be written; expected .*\.json"):
+        export_annotations(path, ExportParams(file=tmp_path / name))
+    assert (tmp_path / name).read_bytes() == b"precious"
 
 
 def test_predictions_are_exported_by_the_models_name(path: Path, tmp_path: Path) -> None:

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+import shlex
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-from pycocotools import mask as coco
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.tracings.coco_images import (
+    Entry,
+    SliceEntries,
+    annotation_text,
+    find_images,
+    number_of,
+    whole,
+)
+from napari_fossiledit.exchange.tracings.coco_masks import Box, place_of, read_segmentation
 from napari_fossiledit.exchange.tracings.tracing_file import (
     LARGEST_SPECIMEN,
-    NameIndex,
     ProblemList,
     Target,
     TracedSlice,
-    by_order,
     nested,
-    size_text,
 )
 from napari_fossiledit.files import read_json
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
-from napari_fossiledit.masks.rle import run_lengths
 
-Entry = Mapping[str, Any]
 
-_NAMES_IN_MESSAGE = 4
+@dataclass(frozen=True)
+class CocoReading:
+    """How what COCO leaves open is read.
+
+    Attributes
+    ----------
+    class_name
+        Read only this class. Where annotations are of a single category of another name, or of
+        none, they get this class.
+    renamed
+        With `class_name`: read only this category of the file, as that class.
+    crowds_unsure
+        Mark annotations with ``iscrowd`` 1 as unsure. COCO means a crowd of objects by it, CVAT
+        writes it for every mask that was painted.
+    fill_holes
+        Add up all polygons of an annotation, also those inside another one.
+    """
+
+    class_name: str = ""
+    renamed: str = ""
+    crowds_unsure: bool = False
+    fill_holes: bool = False
 
 
 class CocoFile(ProblemList):
@@ -41,26 +68,30 @@ class CocoFile(ProblemList):
     target
         The stack. Images are matched by file name (see `NameIndex`), by the fields ``slice`` or
         ``slice_index``, or, where nothing matches, by `Target.slices` in order.
-    class_name
-        Read only this class. Where the file has a single category of another name, or none,
-        its instances get this class.
+    reading
+        How what COCO leaves open is read.
 
     Raises
     ------
     FossilError
-        Where the file is no COCO file, or none of its images is a slice of the stack. What is
-        wrong with single images and annotations is listed in `problems` instead.
+        Where the file is no COCO file, none of its images is a slice of the stack, or ids that
+        are used are not unique. What is wrong with single images and annotations is listed in
+        `problems` instead.
     """
 
-    def __init__(self, path: Path, target: Target, class_name: str = "") -> None:
+    def __init__(self, path: Path, target: Target, reading: CocoReading = CocoReading()) -> None:
         super().__init__(path)
-        self._shape = target.shape
+        self._shape, self._reading = target.shape, reading
         content = read_json(path, "a COCO annotation file")
         images, annotations = (entries(path, content, key) for key in ("images", "annotations"))
         categories = entries(path, content, "categories", needed=False)
-        self._classes = _Classes(self, categories, class_name)
-        self._images = _find_images(self, images, annotations, target)
+        self._classes = _Classes(self, categories, annotations, reading)
+        self._images = find_images(self, images, annotations, target)
         self._bodies, self._anonymous = Counter[str](), Counter[str]()
+        self._crowds = self._holes = self._cut = 0
+        # Slices that are not traced, or less than the file says, because something is missing.
+        self._untraced: list[int] = []
+        self._reduced: list[int] = []
 
     @property
     def count(self) -> int:
@@ -76,40 +107,104 @@ class CocoFile(ProblemList):
     def traced_slices(self) -> Iterator[TracedSlice]:
         """Read the slices in stack order, one at a time.
 
-        Slices with annotations none of which can be read are left out.
+        Slices with annotations none of which can be read are left out. Where some cannot be read,
+        their boxes are no part of the traced area; where a box is unknown too, nothing is.
         """
         for image in self._images:
             before = len(self.problems)
-            read = [self._read(image.z, index, entry) for index, entry in image.annotations]
-            instances = _with_parents([pair for pair in read if pair is not None])
+            # Boxes of what is missing, None where it may be anywhere.
+            missing: list[Box | None] = []
+            read = [self._read(image.z, *pair, missing) for pair in image.annotations]
+            instances = self.unique(_with_parents([pair for pair in read if pair is not None]))
             if not instances and len(self.problems) > before:
                 continue
             bodies = [i for i in instances if i.part is Part.BODY]
             self._bodies.update(i.class_name for i in bodies)
             self._anonymous.update(i.class_name for i in bodies if i.specimen is None)
-            traced = image.entry.get("traced", bool(image.annotations))
-            area = None
-            if isinstance(traced, dict):
-                try:
-                    area = read_segmentation(traced, self._shape)[0]
-                except FossilError as error:
-                    self.leave_out(f"the traced area of slice {image.z}", error)
-                    area = Mask.empty(self._shape)
-            yield TracedSlice(image.z, instances, bool(traced), area)
+            yield self._traced(image, instances, missing)
+        self._tell_assumptions()
 
-    def _read(self, z: int, index: int, entry: Entry) -> tuple[Entry, Instance] | None:
-        """Read one annotation; None where it is broken or of a class that is not read."""
-        where = _annotation_text(index, entry)
+    def _traced(
+        self, image: SliceEntries, instances: list[Instance], missing: list[Box | None]
+    ) -> TracedSlice:
+        told = (entry["traced"] for entry in image.images if "traced" in entry)
+        traced = next(told, bool(image.annotations))
+        area = None
+        if isinstance(traced, dict):
+            try:
+                area = read_segmentation(traced, self._shape).mask
+            except FossilError as error:
+                self.leave_out(f"the traced area of slice {image.z}", error)
+                area = Mask.empty(self._shape)
+        boxes = [box for box in missing if box is not None]
+        if traced and len(boxes) < len(missing):
+            self._untraced.append(image.z)
+            return TracedSlice(image.z, instances, traced=False)
+        if traced and boxes:
+            self._reduced.append(image.z)
+            pixels = np.ones(self._shape, np.bool_) if area is None else area.to_array()
+            for y0, x0, y1, x1 in boxes:
+                pixels[y0:y1, x0:x1] = False
+            area = Mask.from_array(pixels)
+        return TracedSlice(image.z, instances, bool(traced), area)
+
+    def _tell_assumptions(self) -> None:
+        if self._crowds and not self._reading.crowds_unsure:
+            self.assume(
+                "annotations with iscrowd 1 taken for one instance each, as CVAT writes painted "
+                f"masks (--crowd unsure marks them unsure): {self._crowds}"
+            )
+        if self._holes:
+            self.assume(
+                "polygons inside another one of their annotation taken for holes (--holes fill "
+                f"fills them): {self._holes}"
+            )
+        if self._cut:
+            self.assume(f"annotations that reach out of the slice, cut off: {self._cut}")
+        if self._reduced:
+            self.assume(
+                "completely traced but for the boxes of annotations that were left out: slices "
+                + format_slices(self._reduced)
+            )
+        if self._untraced:
+            self.assume(
+                "not completely traced, because annotations were left out that may lie anywhere: "
+                "slices " + format_slices(self._untraced)
+            )
+
+    def _read(
+        self, z: int, index: int, entry: dict[str, Any], missing: list[Box | None]
+    ) -> tuple[Entry, Instance] | None:
+        """Read one annotation; None where it is broken or of a class that is not read.
+
+        The place of what is broken is added to `missing`.
+        """
+        where = annotation_text(index, entry)
+        code = entry.get("segmentation")
         try:
             name = self._classes.of(entry)
             if name is None:
                 return None
-            mask, notes = read_segmentation(entry.get("segmentation"), self._shape)
+            if not code and entry.get("bbox"):
+                raise FossilError(
+                    "It has a box only, which is no outline", expected="polygons or run lengths"
+                )
+            decoded = read_segmentation(code, self._shape, fill_holes=self._reading.fill_holes)
         except FossilError as error:
             self.leave_out(where, error)
+            missing.append(place_of(entry, self._shape))
             return None
-        for note in notes:
+        for note in decoded.notes:
             self.leave_out(where, note)
+        if not decoded.complete:
+            missing.append(place_of(entry, self._shape))
+        if decoded.mask.area == 0:
+            self.leave_out(where, "The mask has no pixel in the slice")
+            return None
+        crowd = entry.get("iscrowd") is True or whole(entry.get("iscrowd")) == 1
+        self._crowds += crowd
+        self._holes += decoded.holes
+        self._cut += decoded.cut
         attributes = _attributes(entry)
         score: Any = entry.get("score")
         # Where this program and common tracing tools write which individual it is.
@@ -119,15 +214,15 @@ class CocoFile(ProblemList):
             (entry, "track_id"),
             (entry, "specimen"),
         )
-        numbers = (_whole_number(holder.get(key)) for holder, key in places)
+        numbers = (whole(holder.get(key)) for holder, key in places)
         return entry, Instance(
             slice=z,
             class_name=name,
-            mask=mask,
+            mask=decoded.mask,
             score=float(score) if type(score) in (int, float) and 0 <= score <= 1 else 1.0,
             part=Part.CAVITY if attributes.get("part") == Part.CAVITY else Part.BODY,
             texture=texture if _is_word(texture := attributes.get("texture")) else "",
-            unsure=entry.get("iscrowd") == 1
+            unsure=(crowd and self._reading.crowds_unsure)
             or attributes.get("confidence") == "unsure"
             or attributes.get("unsure") is True,
             origin=Origin.IMPORTED,
@@ -147,6 +242,14 @@ def entries(path: Path, content: Any, key: str, *, needed: bool = True) -> list[
     value = content.get(key, None if needed else []) if isinstance(content, dict) else None
     if isinstance(value, list):
         return value
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        raise FossilError(
+            f"{path} is a list of results, without the images and categories they belong to",
+            expected="a COCO annotation file",
+            found="a list",
+            advice="Make it the list 'annotations' of the file with the images and categories that "
+            "it was predicted for, and import that.",
+        )
     what = "nothing" if value is None else type(value).__name__
     raise FossilError(f"{path} is no COCO annotation file", expected=f"a list {key!r}", found=what)
 
@@ -159,19 +262,18 @@ def _attributes(entry: Entry) -> dict[str, Any]:
 
 def _with_parents(read: Sequence[tuple[Entry, Instance]]) -> list[Instance]:
     """Give cavities the provisional id of the body they lie in."""
-    ids = {repr(entry.get("id")): item.id for entry, item in read if item.part is Part.BODY}
-    instances = [
-        replace(item, parent=ids.get(repr(_attributes(entry).get("parent"))))
-        if item.part is Part.CAVITY
-        else item
-        for entry, item in read
-    ]
+    ids: dict[int | str | None, dict[tuple[str, Mask], int | None]] = {}
+    for entry, item in read:
+        if item.part is Part.BODY:
+            own = ids.setdefault(number_of(entry.get("id")), {})
+            own.setdefault((item.class_name, item.mask), item.id)
+    instances = []
+    for entry, item in read:
+        told = ids.get(number_of(_attributes(entry).get("parent")), {})
+        # An id that several bodies have tells nothing: the place decides.
+        known = item.part is Part.CAVITY and len(told) == 1
+        instances.append(replace(item, parent=next(iter(told.values()))) if known else item)
     return nested(instances, [item for item in instances if item.part is Part.BODY])
-
-
-def _whole_number(value: Any) -> int:
-    """Return `value` where it is a whole number, else -1; JSON's ``true`` is none."""
-    return value if type(value) is int else -1
 
 
 def _is_word(value: Any) -> TypeGuard[str]:
@@ -179,7 +281,7 @@ def _is_word(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and value.isprintable() and value != ""
 
 
-# --------------------------------------------------------------- classes and images
+# ------------------------------------------------------------------------- classes
 
 
 class _Classes:
@@ -189,27 +291,65 @@ class _Classes:
     ----------
     file
         Collects the problems.
-    categories
-        Its entries ``categories``.
-    class_name
-        Read only this class; where there is one category of another name, or none, assign it.
+    categories, annotations
+        Its entries.
+    reading
+        Which class to read, or to assign.
     """
 
-    def __init__(self, file: ProblemList, categories: Sequence[Any], class_name: str) -> None:
-        self._names: dict[int, str] = {}
+    def __init__(
+        self,
+        file: ProblemList,
+        categories: Sequence[Any],
+        annotations: Sequence[Any],
+        reading: CocoReading,
+    ) -> None:
+        named: dict[int | str, set[str]] = {}
         for n, entry in enumerate(categories):
             name = entry.get("name") if isinstance(entry, dict) else None
-            if _is_word(name) and type(entry.get("id")) is int:
-                self._names[entry["id"]] = name
+            number = number_of(entry.get("id")) if isinstance(entry, dict) else None
+            if _is_word(name) and number is not None:
+                named.setdefault(number, set()).add(unicodedata.normalize("NFC", name))
             else:
                 file.leave_out(f"category {n}", "it has no name or no id")
-        names = sorted(set(self._names.values()))
-        self._class_name = class_name
-        self._assigned = bool(class_name) and class_name not in names
-        if self._assigned and len(names) > 1:
-            raise FossilError(
-                f"{file.path} has no class {class_name!r}", expected=f"one of {', '.join(names)}"
-            )
+        numbers = {number_of(e.get("category_id")) for e in annotations if isinstance(e, dict)}
+        # Some tools write a root category that nothing belongs to.
+        used = {number: named[number] for number in named if number in numbers}
+        for number, names in used.items():
+            if len(names) > 1:
+                raise FossilError(
+                    f"{file.path} gives the id {number} to several categories, so that nobody can "
+                    "tell the class of an annotation",
+                    expected="an id for each category",
+                    found=", ".join(sorted(names)),
+                    advice="Files that were joined have to be numbered anew: export them once "
+                    "more, or import one file after the other.",
+                )
+        self._names = {number: min(names) for number, names in named.items()}
+        self._used = sorted({min(names) for names in used.values()})
+        self._file, self._reading = file, reading
+        self._assigned = reading.class_name if self._is_assigned() else ""
+
+    def _is_assigned(self) -> bool:
+        """Return whether all annotations get the class to read, whatever their category."""
+        wanted, renamed = self._reading.class_name, self._reading.renamed
+        looked_for = renamed or wanted
+        if not looked_for or looked_for in self._names.values():
+            return False
+        if not renamed and len(self._used) <= 1:
+            for name in self._used:
+                self._file.assume(f"the category {name} of the file is the class {wanted}")
+            return True
+        known = self._used or sorted(set(self._names.values()))
+        example = shlex.quote(f"{wanted}={known[0]}") if known else ""
+        raise FossilError(
+            f"{self._file.path} has no class {looked_for!r}",
+            expected=f"one of {', '.join(known) or 'none'}",
+            found=looked_for,
+            advice=f"To read one of them under the name {wanted}: --class {example}"
+            if known
+            else "The file has no classes: choose --class without an equals sign.",
+        )
 
     def of(self, entry: Entry) -> str | None:
         """Return the class of an annotation, None where it is not the one to read.
@@ -219,197 +359,16 @@ class _Classes:
         FossilError
             Where its category is not in the file.
         """
-        if self._assigned:
-            return self._class_name
-        name = self._names.get(_whole_number(entry.get("category_id")))
+        number = number_of(entry.get("category_id"))
+        name = None if number is None else self._names.get(number)
+        if self._assigned and (name is not None or not self._used):
+            return self._assigned
         if name is None:
             raise FossilError(
                 "The category of the annotation is missing in the file",
-                expected=f"one of {sorted(self._names)}",
+                expected=f"one of {', '.join(map(str, self._names)) or 'none'}",
                 found=entry.get("category_id"),
             )
-        return name if self._class_name in ("", name) else None
-
-
-@dataclass(frozen=True)
-class _Image:
-    """An image of the file that is slice `z`, with position and entry of its annotations."""
-
-    z: int
-    entry: Entry
-    annotations: tuple[tuple[int, Entry], ...]
-
-
-def _find_images(
-    file: ProblemList, images: Sequence[Any], annotations: Sequence[Any], target: Target
-) -> list[_Image]:
-    """Match images to slices and give them their annotations, in stack order."""
-    slices = _right_sized(file, images, _matched(file, images, target), target)
-    # Compared as text: some tools write numbers as ids of images, some write text.
-    places = {repr(e.get("id")): n for n, e in enumerate(images) if isinstance(e, dict)}
-    grouped: dict[int, list[tuple[int, Entry]]] = {n: [] for n in slices}
-    for index, entry in enumerate(annotations):
-        is_entry = isinstance(entry, dict)
-        n = places.get(repr(entry.get("image_id"))) if is_entry else None
-        if n is None:
-            reason = "its image is not in the file" if is_entry else "it is no annotation"
-            file.leave_out(_annotation_text(index, entry), reason)
-        elif n in grouped:
-            grouped[n].append((index, entry))
-    kept = [_Image(z, images[n], tuple(grouped[n])) for n, z in slices.items()]
-    return sorted((i for i in kept if i.annotations or "traced" in i.entry), key=lambda i: i.z)
-
-
-def _matched(file: ProblemList, images: Sequence[Any], target: Target) -> dict[int, int]:
-    """Return the slices of images by their positions in the file, chosen slices only."""
-    index, count = NameIndex(target.names), len(target.names)
-    slices: dict[int, int] = {}
-    for n, entry in enumerate(images):
-        if isinstance(entry, dict):
-            name = entry.get("file_name")
-            candidates = [
-                index.find(name) if isinstance(name, str) else None,
-                *(_whole_number(entry.get(key)) for key in ("slice", "slice_index")),
-            ]
-            z = next((z for z in candidates if z is not None and 0 <= z < count), None)
-            if z is not None and z not in slices.values():
-                slices[n] = z
-    if not slices and target.slices is not None and images:
-        ordered = enumerate(by_order(len(images), target, str(file.path)))
-        slices = {n: z for n, z in ordered if isinstance(images[n], dict)}
-    elif not slices:
-        raise FossilError(
-            f"No image of {file.path} is a slice of the stack",
-            expected=_listed(target.names),
-            found=_listed([_image_text(n, e) for n, e in enumerate(images)]),
-            advice="Choose the slices they belong to with --slices, one for each image.",
-        )
-    for n in range(len(images)):
-        if n not in slices:
-            file.leave_out(_image_text(n, images[n]), "it is no slice of the stack, or one twice")
-    return {n: z for n, z in slices.items() if target.slices is None or z in target.slices}
-
-
-def _right_sized(
-    file: ProblemList, images: Sequence[Any], slices: dict[int, int], target: Target
-) -> dict[int, int]:
-    """Leave out images of another size than the slices."""
-    wrong = {}
-    for n in slices:
-        size = (images[n].get("height"), images[n].get("width"))
-        if size not in (target.shape, (None, None)):
-            wrong[n] = size_text(size)
-            reason = f"it is of another size; expected {target.size}, found {wrong[n]}"
-            file.leave_out(_image_text(n, images[n]), reason)
-    if wrong and len(wrong) == len(slices):
-        raise FossilError(
-            f"The images of {file.path} are of another size than the slices",
-            expected=target.size,
-            found=next(iter(wrong.values())),
-        )
-    return {n: z for n, z in slices.items() if n not in wrong}
-
-
-def _annotation_text(index: int, entry: Any) -> str:
-    number = entry.get("id") if isinstance(entry, dict) else None
-    return f"annotation at position {index}" if number is None else f"annotation {number}"
-
-
-def _image_text(n: int, entry: Any) -> str:
-    name = entry.get("file_name") if isinstance(entry, dict) else None
-    return f"image {n}" if name is None else f"image {name}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMES_IN_MESSAGE
-    more = f" and {rest} more" if rest > 0 else ""
-    return (", ".join(names[:_NAMES_IN_MESSAGE]) + more) or "no image"
-
-
-# --------------------------------------------------------------------------- masks
-
-
-def read_segmentation(code: Any, shape: tuple[int, int]) -> tuple[Mask, list[str]]:
-    """Decode a mask: compressed or uncompressed run lengths, or polygons.
-
-    Parameters
-    ----------
-    code
-        The value of ``segmentation``.
-    shape
-        Rows and columns (y, x) of the slice.
-
-    Returns
-    -------
-    mask, notes
-        What of a polygon lies outside the slice is cut off. Notes name polygons that were left
-        out of an otherwise good mask.
-
-    Raises
-    ------
-    FossilError
-        Where nothing is left, or the code is broken or of another size.
-    """
-    notes: list[str] = []
-    if isinstance(code, dict):
-        mask = _from_runs(code, shape)
-    elif isinstance(code, list):
-        mask, notes = _from_polygons(code, shape)
-    else:
-        raise FossilError(
-            "The segmentation cannot be read",
-            expected="polygons or run lengths",
-            found=type(code).__name__,
-        )
-    if mask.area == 0:
-        raise FossilError("The mask has no pixel in the slice")
-    return mask, notes
-
-
-def _from_runs(code: dict[str, Any], shape: tuple[int, int]) -> Mask:
-    size, counts = code.get("size"), code.get("counts")
-    if size != list(shape):
-        raise FossilError(
-            "The run-length code is of another size",
-            expected=size_text(shape),
-            found=size_text(tuple(size))
-            if isinstance(size, list) and len(size) == 2
-            else repr(size)[:60],
-        )
-    if isinstance(counts, str):
-        return Mask.from_counts(run_lengths(counts.encode(errors="surrogatepass")).tolist(), shape)
-    if isinstance(counts, list) and all(type(c) is int for c in counts):
-        return Mask.from_counts(counts, shape)
-    raise FossilError(
-        "The run-length code cannot be read",
-        expected="counts as text or as whole numbers",
-        found=type(counts).__name__,
-    )
-
-
-def _from_polygons(code: list[Any], shape: tuple[int, int]) -> tuple[Mask, list[str]]:
-    """Rasterise polygons as COCO means them.
-
-    Pixel 0 reaches from 0 to 1, and several polygons are several parts of one instance.
-    """
-    parts = [code] if code and not isinstance(code[0], list) else code
-    faults = [_fault(part, shape) for part in parts]
-    good = [part for part, fault in zip(parts, faults, strict=True) if not fault]
-    notes = [f"polygon {n} {fault}" for n, fault in enumerate(faults, 1) if fault]
-    if not good:
-        raise FossilError("; ".join(notes) or "There is no polygon", expected="a closed outline")
-    merged = coco.merge(coco.frPyObjects(good, *shape))
-    return Mask(shape, merged["counts"]), notes
-
-
-def _fault(part: Any, shape: tuple[int, int]) -> str:
-    """Return what is wrong with one polygon, empty where nothing is."""
-    if not isinstance(part, list) or not all(type(v) in (int, float) for v in part):
-        return "is no list of numbers"
-    if len(part) % 2 or len(part) < 6:
-        return f"has {len(part) / 2:g} points, expected three or more"
-    # pycocotools holds points along each edge, five a pixel: an edge to far away takes all memory.
-    reach = 2 * max(shape)
-    if not all(-reach <= v <= 2 * reach for v in part):
-        return "reaches far beyond the slice"
-    return "" if np.ptp(part[::2]) and np.ptp(part[1::2]) else "encloses nothing"
+        if self._reading.renamed:
+            return self._reading.class_name if name == self._reading.renamed else None
+        return name if self._reading.class_name in ("", name) else None

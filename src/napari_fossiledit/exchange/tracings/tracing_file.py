@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
@@ -45,6 +48,12 @@ class Target:
 def size_text(shape: tuple[int, ...]) -> str:
     """Return the size of an image (y, x) as people write it, width first."""
     return f"{shape[1]} x {shape[0]} pixels"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names for a message, and how many there are more."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,15 @@ class TracingFile(Protocol):
     ----------
     path
         The file or folder.
-    problems
-        What had to be left out; complete after `traced_slices` has run through.
+    problems, duplicates, assumptions
+        What had to be left out, how many instances were there twice, and what was taken for given
+        though the file does not say it; complete after `traced_slices` has run through.
     """
 
     path: Path
     problems: list[Problem]
+    duplicates: int
+    assumptions: list[str]
 
     @property
     def count(self) -> int:
@@ -119,41 +131,125 @@ class TracingFile(Protocol):
 
 @dataclass
 class ProblemList:
-    """Base of files that collect problems."""
+    """Base of files that keep account of what was left out and what was assumed."""
 
     path: Path
     problems: list[Problem] = field(default_factory=list)
+    duplicates: int = 0
+    assumptions: list[str] = field(default_factory=list)
 
     def leave_out(self, where: str, reason: object) -> None:
         """Note that something cannot be used."""
         self.problems.append(Problem(where, str(reason)))
 
+    def assume(self, what: str) -> None:
+        """Note what was taken for given though the file does not say it."""
+        if what not in self.assumptions:
+            self.assumptions.append(what)
+
+    def unique(self, instances: Sequence[Instance]) -> list[Instance]:
+        """Return the instances of a slice without those that are there before, and count these.
+
+        Instances of the same class and part with the very same pixels are one: files that were
+        joined, or exported twice into one, hold everything twice. The first one stays, gets the
+        specimen of another where it has none, and the cavities of all.
+        """
+        kept: dict[tuple[str, Part, Mask], Instance] = {}
+        ids: dict[int | None, int | None] = {}
+        for item in instances:
+            key = (item.class_name, item.part, item.mask)
+            first = kept.setdefault(key, item)
+            ids[item.id] = first.id
+            if first.specimen is None:
+                kept[key] = replace(first, specimen=item.specimen)
+        self.duplicates += len(instances) - len(kept)
+        return [replace(i, parent=ids.get(i.parent, i.parent)) for i in kept.values()]
+
 
 # ----------------------------------------------------------- images and slices
+
+
+#: What Roboflow makes of "s0.png": "s0_png.rf.0a1b2c.jpg".
+_ROBOFLOW = re.compile(r"_[a-z]{3,4}\.rf\.[0-9a-z]+$", re.IGNORECASE)
+
+
+class Matching(NamedTuple):
+    """Which images are which slices.
+
+    Attributes
+    ----------
+    slices
+        Slices by positions of images; an image that is listed twice has both positions.
+    clashes
+        By positions of images that have no slice for it: the slice that several of them fit.
+    by_end
+        Positions of those of which only the end of the name is that of a slice.
+    """
+
+    slices: dict[int, int]
+    clashes: dict[int, int]
+    by_end: list[int]
 
 
 class NameIndex:
     """Slices by the names of images.
 
-    Tried in turn: the same name; the same without folders and extension; that without regard
-    to case. A name that several slices share means none.
+    Tried in turn: the same name; the same file name, in whatever Unicode form, with or without
+    percent signs for other characters; that without extension; that without regard to case; the
+    end of a name, where the sign before it is no letter or digit, because Label Studio and others
+    put something in front. A name that several slices share means none.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._tables: list[dict[str, int | None]] = [{}, {}, {}]
+        self._tables: list[dict[str, int | None]] = [{}, {}, {}, {}]
         for z, name in enumerate(names):
             for table, key in zip(self._tables, self._keys(name), strict=True):
                 table[key] = None if key in table else z
 
     @staticmethod
-    def _keys(name: str) -> tuple[str, str, str]:
-        stem = PurePosixPath(name.replace("\\", "/")).stem
-        return name, stem, stem.lower()
+    def _keys(name: str) -> tuple[str, str, str, str]:
+        path = PurePosixPath(unicodedata.normalize("NFC", unquote(name)).replace("\\", "/"))
+        stem = _ROBOFLOW.sub("", path.stem)
+        return name, path.name, stem, stem.casefold()
 
     def find(self, name: str) -> int | None:
         """Return the index of the slice, None where no or several slices fit."""
-        candidates = (t.get(key) for t, key in zip(self._tables, self._keys(name), strict=True))
-        return next((z for z in candidates if z is not None), None)
+        found = self._ranked(name)
+        return None if found is None else found[1]
+
+    def _ranked(self, name: str) -> tuple[int, int] | None:
+        """Return how a name fits (0: exactly, 4: by its end) and the slice."""
+        keys = self._keys(name)
+        for rank, (table, key) in enumerate(zip(self._tables, keys, strict=True)):
+            if (z := table.get(key)) is not None:
+                return rank, z
+        folded, table, rank = keys[-1], self._tables[-1], len(keys)
+        ends = (folded[n:] for n in range(1, len(folded)) if not folded[n - 1].isalnum())
+        # The longest end decides, also where it is that of several slices.
+        end = next((e for e in ends if e in table), None)
+        return None if end is None or (z := table[end]) is None else (rank, z)
+
+    def match(self, names: Sequence[str | None]) -> Matching:
+        """Match all images of a file (None: without a name) to slices.
+
+        Of several images that fit one slice the best one gets it, or all of the very same name;
+        where other names fit as well, none does.
+        """
+        fits: dict[int, list[tuple[int, int]]] = {}
+        for n, name in enumerate(names):
+            if name is not None and (found := self._ranked(name)) is not None:
+                fits.setdefault(found[1], []).append((found[0], n))
+        slices: dict[int, int] = {}
+        clashes: dict[int, int] = {}
+        by_end: list[int] = []
+        for z, ranked in fits.items():
+            best = min(ranked)[0]
+            chosen = [n for rank, n in ranked if rank == best]
+            alone = len({unicodedata.normalize("NFC", str(names[n])) for n in chosen}) == 1
+            slices.update(dict.fromkeys(chosen if alone else [], z))
+            clashes.update((n, z) for _, n in ranked if not (alone and n in chosen))
+            by_end += chosen if alone and best == len(self._tables) else []
+        return Matching(slices, clashes, sorted(by_end))
 
 
 def by_order(count: int, target: Target, where: str) -> list[int]:

@@ -118,7 +118,7 @@ class StackDock(Dock):
             "annotation file", Pick.OPEN_FILE, "COCO, label image or outlines.", _FILES
         )
         self.importing = ParamsForm(
-            ImportParams, hidden=("file",), advanced=("texture", "unsure", "part")
+            ImportParams, hidden=("file",), advanced=("texture", "unsure", "part", "crowd", "holes")
         )
         inside.addWidget(self.file)
         inside.addWidget(self.importing)
@@ -227,7 +227,8 @@ class StackDock(Dock):
         )
 
     def _imported(self, result: object) -> None:
-        show_done(summary_text("Imported", result))
+        account = [summary_text("Imported", result), *getattr(result, "notes", ())]
+        show_done("\n".join(account))
         self.session.annotations_changed.emit()
 
     def _export(self) -> None:

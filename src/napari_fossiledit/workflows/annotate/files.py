@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.tracings.coco import CocoFile
+from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.label_images import LabelImages
 from napari_fossiledit.exchange.tracings.outlines import OutlineFile
@@ -18,22 +21,29 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     Target,
     TracedSlice,
     TracingFile,
+    listed,
     nested,
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.masks import Part
-from napari_fossiledit.params.annotations import ExportParams, ImportParams, OutlinePart
+from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.params.annotations import (
+    Crowd,
+    ExportParams,
+    Holes,
+    ImportParams,
+    OutlinePart,
+)
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
 
-_SHOWN_PROBLEMS = 50
+_SHOWN_REASONS, _SHOWN_PLACES = 20, 5
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Instances that an import brought.
+    """Account of an import.
 
     Attributes
     ----------
@@ -41,14 +51,18 @@ class ImportResult:
         What was read.
     slices
         Slices that got instances.
-    instances
-        How many.
+    instances, unsure
+        How many came in, and how many of them are unsure.
+    duplicates
+        How many were left out because they were there before with the same pixels.
     classes
         How many of each class.
     identified
         True where the file says which specimen each body belongs to.
     problems
-        What had to be left out, and why.
+        What else was left out, and why.
+    assumptions
+        What was taken for given though the file does not say it.
     warnings
         What is odd.
     """
@@ -56,10 +70,28 @@ class ImportResult:
     file: Path
     slices: tuple[int, ...]
     instances: int
+    unsure: int
+    duplicates: int
     classes: dict[str, int]
     identified: bool
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to know beside the figures."""
+        return (*self.warnings, *self._reasons(), *self.assumptions)
+
+    def _reasons(self) -> list[str]:
+        """Return what was left out, those with the same reason together."""
+        by_reason: dict[str, list[str]] = {}
+        for problem in self.problems:
+            by_reason.setdefault(problem.reason, []).append(problem.where)
+        shown = [f"{listed(where, _SHOWN_PLACES)}: {why}" for why, where in by_reason.items()]
+        rest = len(shown) - _SHOWN_REASONS
+        more = [f"{rest} more reasons" if rest > 1 else shown[-1]] if rest > 0 else []
+        return shown[:_SHOWN_REASONS] + more
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values, with the first of many problems."""
@@ -67,10 +99,13 @@ class ImportResult:
             "file": str(self.file),
             "slices": format_slices(self.slices),
             "instances": self.instances,
+            "unsure": self.unsure,
+            "duplicates": self.duplicates,
             "classes": self.classes,
             "identified": self.identified,
             "left_out": len(self.problems),
-            "problems": list(self.problems[:_SHOWN_PROBLEMS]),
+            "problems": self._reasons(),
+            "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
         }
 
@@ -126,9 +161,22 @@ def _opened(project: Project, params: ImportParams) -> TracingFile:
     chosen = tuple(parse_slices(params.slices, project.shape[0])) if params.slices else None
     target = Target(project.names, project.slice_shape, chosen)
     part = None if params.part is OutlinePart.AUTO else Part(params.part.value)
-    name = params.class_name or project.settings.classes[0]
+    name = params.new_class or project.settings.classes[0]
     if suffix == ".json":
-        return CocoFile(path, target, params.class_name)
+        reading = CocoReading(
+            params.new_class,
+            params.old_class,
+            crowds_unsure=params.crowd is Crowd.UNSURE,
+            fill_holes=params.holes is Holes.FILL,
+        )
+        return CocoFile(path, target, reading)
+    if params.old_class:
+        raise FossilError(
+            f"{path} has no classes that could be renamed",
+            expected="--class NEW=OLD for COCO files only",
+            found=params.class_name,
+            advice=f"Give the class alone: --class {params.new_class}",
+        )
     if suffix == ".mat":
         return OutlineFile(path, target=target, class_name=name, part=part)
     if path.is_dir() or suffix in (".png", ".tif", ".tiff"):
@@ -151,14 +199,19 @@ class _Importer:
             name: project.ledger.identified(ANNOTATIONS, name)
             for name in project.ledger.classes(ANNOTATIONS)
         }
+        self._traced_before = project.ledger.traced()
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
+        self._unsure = 0
         self._slices: list[int] = []
+        self._lone: list[str] = []
+        self._untraced: list[int] = []
+        self._kept_untraced: list[int] = []
         self._only_cavities = True
 
     def add(self, item: TracedSlice) -> None:
         """Store one slice."""
-        ledger, name = self._project.ledger, self._params.class_name or None
+        ledger, name = self._project.ledger, self._params.new_class or None
         instances = [
             replace(
                 i,
@@ -178,18 +231,39 @@ class _Importer:
                 class_name=name,
                 action=self._action,
             )
-            for cavity in (c for c in cavities if c.parent is None):
-                where = f"cavity of specimen {cavity.specimen} in slice {item.z}"
-                self._file.problems.append(Problem(where, "it lies in no body; kept without one"))
+            self._lone += [
+                f"specimen {c.specimen} in slice {c.slice}" for c in cavities if c.parent is None
+            ]
         else:
+            traced, area = self._traced(item)
+            if not traced and item.z in self._traced_before:
+                # Before the instances: killed in between, the slice must not count as traced.
+                ledger.unset_traced(item.z, self._action)
+                self._untraced.append(item.z)
             self._ids += ledger.store(
                 ANNOTATIONS, item.z, instances, class_name=name, action=self._action
             )
             self._only_cavities = False
-            if item.traced:
-                ledger.set_traced(item.z, item.area, self._action)
+            if traced:
+                ledger.set_traced(item.z, area, self._action)
         self._classes.update(i.class_name for i in instances)
+        self._unsure += sum(i.unsure for i in instances)
         self._slices.append(item.z)
+
+    def _traced(self, item: TracedSlice) -> tuple[bool, Mask | None]:
+        """Return whether a slice is traced completely with what stays there, and where."""
+        name, before = self._params.new_class, self._traced_before
+        if not item.traced or not name:
+            return item.traced, item.area
+        stored = self._project.ledger.instances(ANNOTATIONS, slices=[item.z])
+        if all(i.class_name == name for i in stored):
+            return True, item.area
+        # Instances of other classes stay, and the slice is as complete as theirs are.
+        if item.z not in before:
+            self._kept_untraced.append(item.z)
+            return False, None
+        areas = [a for a in (item.area, before[item.z]) if a is not None]
+        return True, reduce(and_, areas) if areas else None
 
     def result(self) -> ImportResult:
         """Return the result, or raise where nothing could be used."""
@@ -205,15 +279,18 @@ class _Importer:
             file=file.path,
             slices=tuple(self._slices),
             instances=len(self._ids),
+            unsure=self._unsure,
+            duplicates=file.duplicates,
             classes=dict(sorted(self._classes.items())),
             identified=self._project.ledger.identified(ANNOTATIONS),
-            problems=tuple(str(p) for p in file.problems),
+            problems=tuple(file.problems),
+            assumptions=tuple(file.assumptions),
             warnings=tuple(self._warnings()),
         )
 
     def _settle_identities(self) -> None:
         """Write whether this file and all that was there before say which specimen is which."""
-        ledger, file, name = self._project.ledger, self._file, self._params.class_name
+        ledger, file, name = self._project.ledger, self._file, self._params.new_class
         if isinstance(file, LabelImages) and not file.identified:
             ledger.set_specimens(ANNOTATIONS, dict.fromkeys(self._ids), action=self._action)
         others = bool(self._before - set(self._slices))
@@ -231,9 +308,28 @@ class _Importer:
     def _warnings(self) -> Iterator[str]:
         classes = self._project.settings.classes
         if self._classes and not self._classes.keys() & set(classes):
+            names = sorted(self._classes)
+            renamed = shlex.quote(f"{classes[0]}={names[0]}")
+            given = isinstance(self._file, CocoFile) and not self._params.class_name
             yield (
-                f"None of the imported classes ({', '.join(sorted(self._classes))}) is a class of "
-                f"the project ({', '.join(classes)}); --class gives them another name."
+                f"None of the imported classes ({', '.join(names)}) is a class of the project "
+                f"({', '.join(classes)}); --class {renamed if given else classes[0]} imports "
+                f"{names[0]} as one."
+            )
+        if self._lone:
+            yield (
+                "Cavities that lie in no body, kept without one: "
+                f"{listed(self._lone, _SHOWN_PLACES)}."
+            )
+        if self._untraced:
+            yield (
+                "Completely traced before and not any more: slices "
+                f"{format_slices(self._untraced)}."
+            )
+        if self._kept_untraced:
+            yield (
+                "Not completely traced, because other classes there are not: slices "
+                f"{format_slices(self._kept_untraced)}."
             )
         if not self._ids:
             yield "The file holds no instance for the chosen slices."
@@ -250,8 +346,15 @@ def export_annotations(
     Raises
     ------
     FossilError
-        Where there is nothing to write, or the file cannot be written.
+        Where there is nothing to write, the file cannot be written, or is no .json.
     """
+    if params.file.suffix.lower() != ".json":
+        raise FossilError(
+            f"{params.file} cannot be written",
+            expected="a COCO file (.json)",
+            found=params.file.suffix or "no extension",
+            advice="Give the file a name that ends in .json.",
+        )
     with Project.open(project_path, read_only=True) as project:
         ledger, source = project.ledger, find_source(project, params.source)
         traced = ledger.traced() if source == ANNOTATIONS else {}
