@@ -231,6 +231,43 @@ def test_nameless_images_are_laid_on_the_chosen_slices(tmp_path: Path) -> None:
         read(tmp_path, value)
 
 
+def test_what_is_assumed_of_images_is_told(tmp_path: Path) -> None:
+    size = {"height": SHAPE[0], "width": SHAPE[1]}
+    images = [
+        {"id": 1, "file_name": "images\\cb0618f6-Slice_00.png", "slice": 0},
+        {"id": 2, "file_name": "other.png", "slice": "1"},
+        {"id": 3, "file_name": "Slice_02.png", "slice": 7, "slice_index": 0},
+    ]
+    value = content(*({"image_id": n} for n in (1, 2, 3)), images=[i | size for i in images])
+    slices, file = read(tmp_path, value)
+    assert [s.z for s in slices] == [0, 1, 2]
+    assert file.assumptions == [
+        r"images matched by the end of their names: 1, e.g. images\cb0618f6-Slice_00.png to slice 0"
+        " (Slice_00.png)",
+        "images matched by the number of the slice they tell: 1",
+        "images that tell another slice than their names, which were followed: 1, e.g."
+        " Slice_02.png slice 0 instead of 2",
+    ]
+
+
+def test_images_that_tell_the_same_slice_are_left_out(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"x{n}.png", "slice": max(n, 2)} for n in (1, 2, 3)]
+    value = content(*({"image_id": n} for n in (1, 2, 3)), images=images)
+    target = replace(TARGET, names=("a", "b", "c", "d"))
+    slices, file = read(tmp_path, value, target)
+    assert [s.z for s in slices] == [3]
+    why = "another image or several fit slice 2 (annotations left out with it: 1)"
+    assert reasons(file) == f"image x1.png: {why}\nimage x2.png: {why}"
+
+
+def test_chosen_slices_get_the_images_in_the_order_of_their_names(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"img{n}.png"} for n in (1, 10, 2)]
+    value = content(*({"image_id": n, "track_id": n} for n in (1, 10, 2)), images=images)
+    slices, file = read(tmp_path, value, replace(TARGET, slices=(0, 1, 2)))
+    assert [(s.z, s.instances[0].specimen) for s in slices] == [(0, 1), (1, 2), (2, 10)]
+    assert file.assumptions[0].endswith("in the order of their names, from img1.png to img10.png")
+
+
 def test_an_image_that_is_no_entry_is_told(tmp_path: Path) -> None:
     value = content({"image_id": 6}, images=["x", {"id": 6}])
     slices, file = read(tmp_path, value, replace(TARGET, slices=(0, 2)))
@@ -421,7 +458,9 @@ def test_an_image_that_is_listed_twice_is_one(tmp_path: Path) -> None:
     slices, file = read(tmp_path, value)
     assert [i.mask.area for i in slices[0].instances] == [ring().sum(), 100]
     assert (file.duplicates, file.problems) == (1, [])
-    assert file.assumptions == ["image Slice_00.png listed 2 times is one image"]
+    assert file.assumptions == [
+        "images listed several times taken for one: 1, e.g. image Slice_00.png"
+    ]
 
 
 # ------------------------------------------------------------------ attributes

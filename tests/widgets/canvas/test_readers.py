@@ -187,6 +187,28 @@ def test_a_file_that_is_not_there_is_left_to_others(tmp_path: Path) -> None:
     assert get_reader(str(tmp_path / "gone.json")) is None
 
 
+def test_coco_with_everything_twice_is_shown_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("napari.utils.notifications.show_info", told.append)
+    path = write_coco(tmp_path / "t.json", [(40, 60)] * 3)
+    content = json.loads(path.read_text())
+    broken = {"image_id": 1, "category_id": 1, "segmentation": None}
+    twice = {key: content[key] * 2 for key in ("images", "annotations")}
+    twice["annotations"].append(broken)
+    path.write_text(json.dumps(content | twice))
+    layers = shown(read_coco(str(path)))
+    assert layers[1].data.shape == (3, 40, 60)
+    assert np.unique(displayed(layers[1])).tolist() == [0, 1]
+    assert told == [
+        "t.json: annotation at position 4: The segmentation cannot be read; expected polygons or "
+        "run lengths; found nothing.",
+        "t.json: images listed several times taken for one: 3, e.g. image s0.png",
+        "t.json: there twice, shown once: 2",
+    ]
+
+
 def test_coco_becomes_a_layer_per_class_large_ones_below(tmp_path: Path) -> None:
     layers = shown(read_coco(str(write_coco(tmp_path / "t.coco.json", [(40, 60)] * 3))))
     assert [layer.name for layer in layers] == ["t: rock_face", "t: archaeocyathid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     size_text,
 )
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.stacks.folder import in_order
+from napari_fossiledit.stacks.listing import in_order
 
 Entry = Mapping[str, Any]
 Grouped = dict[int, list[tuple[int, dict[str, Any]]]]
@@ -74,16 +75,18 @@ def find_images(
         _leave_out(file, images, grouped, n, reason)
     chosen = {n: z for n, z in matched.items() if target.slices is None or z in target.slices}
     sized = _right_sized(file, images, chosen, grouped, target)
-    found = []
-    for z in sorted(set(sized.values())):
-        own = [n for n in sized if sized[n] == z]
+    by_slice: dict[int, list[int]] = {}
+    for n, z in sized.items():
+        by_slice.setdefault(z, []).append(n)
+    found, repeated = [], []
+    for z, own in sorted(by_slice.items()):
         entries = tuple(pair for n in own for pair in grouped.get(n, []))
-        if len(own) > 1:
-            file.assume(
-                f"{_image_text(own[0], images[own[0]])} listed {len(own)} times is one image"
-            )
+        repeated += own[1:2]
         if entries or any("traced" in images[n] for n in own):
             found.append(SliceEntries(z, tuple(images[n] for n in own), entries))
+    if repeated:
+        name = _image_text(repeated[0], images[repeated[0]])
+        file.assume(f"images listed several times taken for one: {len(repeated)}, e.g. {name}")
     return found
 
 
@@ -104,13 +107,9 @@ def _matched(
     names = [e.get("file_name") if isinstance(e, dict) else None for e in images]
     by_name = NameIndex(target.names).match([n if isinstance(n, str) else None for n in names])
     told = _told_slices(images, count)
-    slices = by_name.slices | {
-        n: z
-        for n, z in told.items()
-        if n not in by_name.slices
-        and z not in by_name.slices.values()
-        and list(told.values()).count(z) == 1
-    }
+    taken = Counter(told.values()) + Counter(set(by_name.slices.values()))
+    free = {n: z for n, z in told.items() if n not in by_name.slices and taken[z] == 1}
+    slices = by_name.slices | free
     if not slices and target.slices is not None and images:
         order = _ordered(file, names)
         placed = by_order(len(images), target, str(file.path))
@@ -128,8 +127,8 @@ def _matched(
             f"images matched by the end of their names: {len(by_name.by_end)}, e.g. {names[n]} to "
             f"slice {slices[n]} ({target.names[slices[n]]})"
         )
-    if numbered := [n for n in told if slices.get(n) == told[n] and n not in by_name.slices]:
-        file.assume(f"images matched by the number of the slice they tell: {len(numbered)}")
+    if free:
+        file.assume(f"images matched by the number of the slice they tell: {len(free)}")
     if other := [n for n in by_name.slices if told.get(n, slices[n]) != slices[n]]:
         n = other[0]
         file.assume(

@@ -17,6 +17,8 @@ from napari_fossiledit.masks.rle import intersections
 LARGEST_SPECIMEN = 2**31 - 1
 """The ledger keeps ids up to this."""
 
+_SHOWN_REASONS, _SHOWN_PLACES = 20, 5
+
 _LEAST_SHARE_INSIDE = 0.5
 """Share of a cavity that must lie in a body; hand-clicked inner walls stray out a little."""
 
@@ -73,6 +75,16 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+def reasons(problems: Sequence[Problem]) -> list[str]:
+    """Return what was left out as lines, problems with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for problem in problems:
+        by_reason.setdefault(problem.reason, []).append(problem.where)
+    shown = [f"{listed(where, _SHOWN_PLACES)}: {why}" for why, where in by_reason.items()]
+    rest = shown[_SHOWN_REASONS:]
+    return shown[:_SHOWN_REASONS] + ([f"{len(rest)} more reasons"] if rest else [])
 
 
 @dataclass(frozen=True)

@@ -216,18 +216,25 @@ def read_coco(path: str | Sequence[str]) -> list[LayerTuple]:
     FossilError
         Where the file is broken, or its images differ in size.
     """
+    from napari.utils.notifications import show_info
+
     from napari_fossiledit.exchange.tracings.coco import CocoFile
+    from napari_fossiledit.exchange.tracings.tracing_file import reasons
 
     file = _only(path)
     target = _target(file)
     shape = (len(target.names), *target.shape)
     by_class: dict[str, dict[int, list[Instance]]] = {}
     area: Counter[str] = Counter()
-    instances = (i for traced in CocoFile(file, target).traced_slices() for i in traced.instances)
+    coco = CocoFile(file, target)
+    instances = (i for traced in coco.traced_slices() for i in traced.instances)
     for number, instance in enumerate(instances, 1):
         slices = by_class.setdefault(instance.class_name, {})
         slices.setdefault(instance.slice, []).append(replace(instance, id=number))
         area[instance.class_name] += instance.mask.area
+    twice = [f"there twice, shown once: {coco.duplicates}"] if coco.duplicates else []
+    for note in (*reasons(coco.problems), *coco.assumptions, *twice):
+        show_info(f"{file.name}: {note}")
     title, layers = file.stem.removesuffix(".coco"), []
     # Large things such as the rock face go below what lies on them.
     for name in sorted(by_class, key=lambda name: -area[name]):
@@ -242,6 +249,7 @@ def read_coco(path: str | Sequence[str]) -> list[LayerTuple]:
 def _target(file: Path) -> Target:
     """Return the stack that a COCO file describes by itself: names and size of its images."""
     from napari_fossiledit.exchange.tracings.coco import entries
+    from napari_fossiledit.exchange.tracings.coco_images import whole
     from napari_fossiledit.exchange.tracings.tracing_file import Target, size_text
     from napari_fossiledit.files import read_json
     from napari_fossiledit.stacks.listing import in_order
@@ -249,17 +257,16 @@ def _target(file: Path) -> Target:
     images = entries(file, read_json(file, "a COCO annotation file"), "images")
     described = [entry for entry in images if isinstance(entry, dict)]
 
-    def length(entry: dict[str, Any], key: str) -> int:
-        value = entry.get(key)
-        return value if type(value) is int and value > 0 else 0
-
-    sizes = {(length(entry, "height"), length(entry, "width")) for entry in described}
-    if len(sizes) != 1 or 0 in min(sizes):
+    sizes = {(whole(entry.get("height")), whole(entry.get("width"))) for entry in described}
+    if len(sizes) != 1 or min(min(sizes)) <= 0:
         raise FossilError(
             f"The images of {file} are not the slices of a stack",
             expected="one height and width",
             found=", ".join(map(size_text, sorted(sizes)[:3])) or "no images",
             advice="Make a project of the photographs and import the file there.",
         )
-    names = in_order([str(entry.get("file_name")) for entry in described])
-    return Target(tuple(names), min(sizes))
+    # An image that is listed twice is one slice.
+    names = [entry.get("file_name") for entry in described]
+    named = dict.fromkeys(name for name in names if isinstance(name, str))
+    nameless = [str(name) for name in names if not isinstance(name, str)]
+    return Target(tuple(in_order([*named, *nameless])), min(sizes))

@@ -23,6 +23,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     TracingFile,
     listed,
     nested,
+    reasons,
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Mask, Part
@@ -38,7 +39,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
 
-_SHOWN_REASONS, _SHOWN_PLACES = 20, 5
+_SHOWN_CAVITIES = 5
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,7 @@ class ImportResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user has to know beside the figures."""
-        return (*self.warnings, *self._reasons(), *self.assumptions)
-
-    def _reasons(self) -> list[str]:
-        """Return what was left out, those with the same reason together."""
-        by_reason: dict[str, list[str]] = {}
-        for problem in self.problems:
-            by_reason.setdefault(problem.reason, []).append(problem.where)
-        shown = [f"{listed(where, _SHOWN_PLACES)}: {why}" for why, where in by_reason.items()]
-        rest = len(shown) - _SHOWN_REASONS
-        more = [f"{rest} more reasons" if rest > 1 else shown[-1]] if rest > 0 else []
-        return shown[:_SHOWN_REASONS] + more
+        return (*self.warnings, *reasons(self.problems), *self.assumptions)
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values, with the first of many problems."""
@@ -104,7 +95,7 @@ class ImportResult:
             "classes": self.classes,
             "identified": self.identified,
             "left_out": len(self.problems),
-            "problems": self._reasons(),
+            "problems": reasons(self.problems),
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
         }
@@ -319,7 +310,7 @@ class _Importer:
         if self._lone:
             yield (
                 "Cavities that lie in no body, kept without one: "
-                f"{listed(self._lone, _SHOWN_PLACES)}."
+                f"{listed(self._lone, _SHOWN_CAVITIES)}."
             )
         if self._untraced:
             yield (
