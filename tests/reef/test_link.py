@@ -191,3 +191,30 @@ def test_archaeocyaths_that_grow_together_are_listed_against_the_file(shared_dat
     # Individual 3 runs into individual 2 with 99 % of its last section.
     assert (2, 3) in merged.values()
     assert [(e.kind, e.slice) for e in result.events] == [(LinkKind.MERGE, 89)]
+
+
+def test_known_specimens_stay_what_they_are():
+    """Sections of one are linked however far apart, those of two never, others follow them."""
+    place = (0, 0, 10, 10)
+    slices = [
+        [box(0, 1, *place)],
+        [box(1, 2, *place)],
+        [box(2, 3, *place)],
+        [box(9, 4, 30, 30, 40, 40), box(9, 5, *place)],
+    ]
+    known = {1: 40, 3: 12, 4: 40}
+    assert link(slices, known=known, min_slices=3).specimens == {
+        1: 40,
+        2: 40,
+        3: 12,
+        4: 40,
+        5: None,
+    }
+    assert link(slices, known=known).specimens[5] == 41
+
+
+def test_a_section_over_two_known_specimens_goes_to_the_better_overlap():
+    slices = [[box(0, 1, 0, 0, 10, 10), box(0, 2, 0, 12, 10, 22)], [box(1, 3, 0, 2, 10, 20)]]
+    result = link(slices, known={1: 0, 2: 6})
+    assert (result.specimens, result.events) == ({1: 0, 2: 6, 3: 0}, ())
+    assert link(slices).count == 1

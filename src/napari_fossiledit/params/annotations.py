@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.reconstruct import BEST_KNOWN
 
 
 class OutlinePart(StrEnum):
@@ -87,7 +88,9 @@ class ExportParams(Params):
 
     file: Path = Field(description="COCO file to write.")
     source: str = Field(
-        "annotations", description="annotations, labels, or the name of a prediction's source."
+        BEST_KNOWN,
+        description="best-known (annotations where a slice has any, predictions of the model in"
+        " use elsewhere), annotations, or the name of a model.",
     )
     slices: str = Field("all", description="Slices to export, e.g. 0,2,4-9.")
     class_name: str = Field("", description="Export only this class; empty: all.")

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from napari_fossiledit.params.base import Params
 
+BEST_KNOWN = "best-known"
+"""Stands for the user's instances where a slice has any, and predictions elsewhere."""
+
 
 class MeshFormat(StrEnum):
     """File formats of a mesh."""
@@ -21,7 +24,11 @@ class MeshFormat(StrEnum):
 class LinkParams(Params):
     """How instances of neighbouring slices become specimens."""
 
-    source: str = Field("annotations", description="annotations, labels, or the name of a model.")
+    source: str = Field(
+        BEST_KNOWN,
+        description="best-known (annotations where a slice has any, predictions of the model in"
+        " use elsewhere), annotations, or the name of a model.",
+    )
     relink: bool = Field(False, description="Forget identities that an imported file brought.")
     class_name: str = Field("", description="Class to link; empty: the project's first.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")

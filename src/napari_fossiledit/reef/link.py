@@ -13,11 +13,14 @@ and grow together, so what that leaves over may still belong to a neighbour:
 that they can be looked at. A section that lies in another one of its own slice is nested: it is
 neither a branch of that specimen nor grown together with it. A specimen may be missing in up to
 `max_gap` slices; nearer slices are linked first. Cavities follow the body they lie in.
+
+Where it is known which specimen some sections belong to, they stay what they are: sections of one
+specimen are linked however far apart they are, and those of two never are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -112,17 +115,53 @@ class _Chain:
     parents: dict[int, int | None] = field(default_factory=dict)
     events: list[tuple[LinkKind, int, int, int]] = field(default_factory=list)
     open: list[_Section] = field(default_factory=list)
+    known: Mapping[int, int] = field(default_factory=dict)
+    #: Known specimen by the root of its group, and the first of its sections.
+    named: dict[int, int] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
 
-    def join(self, before: _Section, after: _Section, kind: LinkKind | None = None) -> None:
-        """Put two sections into one specimen; `kind` lists it where they were apart."""
+    def add(self, body: Instance) -> None:
+        """Add a body, to those of its specimen where that is known."""
+        id_ = _id(body)
+        self.groups.add(id_)
+        self.slices.setdefault(id_, set()).add(body.slice)
+        if (specimen := self.known.get(id_)) is not None:
+            self.groups.merge(self.first.setdefault(specimen, id_), id_)
+            self.named[self.groups[id_]] = specimen
+
+    def specimen(self, id_: int) -> int | None:
+        """Return the known specimen that a section belongs to, by itself or by its links."""
+        return self.named.get(self.groups[id_])
+
+    def agree(self, before: _Section, after: _Section) -> bool:
+        """Return whether two sections are not known to be of two specimens."""
+        one, other = self.specimen(before.id), self.specimen(after.id)
+        return one is None or other is None or one == other
+
+    def join(self, before: _Section, after: _Section, kind: LinkKind | None = None) -> bool:
+        """Put two sections into one specimen, unless they are known to be of two.
+
+        Parameters
+        ----------
+        kind
+            Lists the link as an event, where the sections were apart.
+        """
+        if not self.agree(before, after):
+            return False
+        names = (self.specimen(before.id), self.specimen(after.id))
         apart = self.groups.merge(before.id, after.id)
+        for name in names:
+            if name is not None:
+                self.named[self.groups[after.id]] = name
         before.continued = True
         if kind is not None and apart:
             self.events.append((kind, after.slice, before.id, after.id))
+        return True
 
-    def nested(self, section: _Section, other: _Section) -> bool:
-        """Return whether a section is nested in the specimen that another one belongs to."""
-        return any(self.groups.connected(host, other.id) for host in section.hosts)
+    def may_join(self, section: _Section, other: _Section) -> bool:
+        """Return whether a section may be of the specimen of another, in which it is not nested."""
+        nested = any(self.groups.connected(host, other.id) for host in section.hosts)
+        return not nested and self.agree(section, other)
 
 
 def link(
@@ -132,6 +171,7 @@ def link(
     max_gap: int = 1,
     min_slices: int = 1,
     branch_overlap: float = BRANCH_OVERLAP,
+    known: Mapping[int, int] | None = None,
 ) -> LinkResult:
     """Link the instances of one class through the stack.
 
@@ -149,13 +189,16 @@ def link(
     branch_overlap
         Least shared area for a split or a merge, as share of the smaller section; more than 1
         links strictly one to one.
+    known
+        Specimens that are known, by instance id: they keep their numbers, whatever `min_slices`
+        is; others are numbered above them.
 
     Raises
     ------
     FossilError
         Where an instance has no id, or the slices do not rise.
     """
-    chain = _Chain()
+    chain = _Chain(known=known or {})
     last = -1
     for instances in slices:
         if not instances:
@@ -185,8 +228,7 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
     """Add all instances of a slice; its bodies are returned in order of id."""
     bodies = sorted((i for i in instances if i.part is Part.BODY), key=_id)
     for body in bodies:
-        chain.groups.add(_id(body))
-        chain.slices.setdefault(_id(body), set()).add(body.slice)
+        chain.add(body)
     for cavity in instances:
         if cavity.part is Part.CAVITY:
             chain.parents[_id(cavity)] = _parent(cavity, bodies)
@@ -231,6 +273,9 @@ def _link_pair(
     share, iou = shared / np.minimum(rows, columns), shared / (rows + columns - shared)
     new = [n for n, s in enumerate(sections) if s in fresh]
     allowed = share[:, new] >= least
+    if chain.known:
+        agree = [[chain.agree(b, sections[n]) for n in new] for b in before]
+        allowed &= np.array(agree, dtype=np.bool_)
     # The one-to-one choice with the greatest sum of IoU.
     chosen = linear_sum_assignment(np.where(allowed, iou[:, new], 0.0), maximize=True)
     pairs = {
@@ -238,9 +283,10 @@ def _link_pair(
         for row, column in zip(*(side.tolist() for side in chosen), strict=True)
         if allowed[row, column]
     }
-    for column, row in pairs.items():
-        chain.join(before[row], sections[column])
-    rest = [n for n in new if n not in pairs]
+    # Two links may together bring two known specimens into one: the better overlap wins.
+    best = sorted(pairs.items(), key=lambda pair: -iou[pair[1], pair[0]])
+    linked = {column for column, row in best if chain.join(before[row], sections[column])}
+    rest = [n for n in new if n not in linked]
     branches = _branch(chain, before, sections, rest, share, branch)
     _fuse(chain, before, sections, share, branch)
     return [sections[n] for n in rest if n not in branches]
@@ -259,7 +305,7 @@ def _branch(
     # Large ones first, so that a host is linked before what is nested in it.
     for column in sorted(columns, key=lambda n: -sections[n].mask.area):
         section = sections[column]
-        free = np.array([not chain.nested(section, b) for b in before])
+        free = np.array([chain.may_join(section, b) for b in before])
         row = int((share[:, column] * free).argmax())
         if free[row] and share[row, column] >= least:
             chain.join(before[row], section, LinkKind.SPLIT)
@@ -276,7 +322,7 @@ def _fuse(
 ) -> None:
     """Give sections without a successor to the specimen they grow together with."""
     for row, section in enumerate(before):
-        free = np.array([not chain.nested(section, s) for s in sections])
+        free = np.array([chain.may_join(section, s) for s in sections])
         column = int((share[row] * free).argmax())
         if not section.continued and free[column] and share[row, column] >= least:
             chain.join(section, sections[column], LinkKind.MERGE)
@@ -286,11 +332,12 @@ def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
     """Give the specimens numbers from 1, in order of first slice and first id."""
     order = sorted(chain.slices, key=lambda i: (min(chain.slices[i]), i))
     roots = {i: chain.groups[i] for i in order}
+    named = {root: name for i, root in roots.items() if (name := chain.specimen(i)) is not None}
     slices: dict[int, set[int]] = {}
     for i, root in roots.items():
         slices.setdefault(root, set()).update(chain.slices[i])
-    kept = [root for root, present in slices.items() if len(present) >= min_slices]
-    numbers = {root: number for number, root in enumerate(kept, 1)}
+    kept = [r for r, present in slices.items() if len(present) >= min_slices and r not in named]
+    numbers = named | {r: n for n, r in enumerate(kept, 1 + max(named.values(), default=0))}
     specimens = {i: numbers.get(root) for i, root in roots.items()}
     for cavity, parent in chain.parents.items():
         specimens[cavity] = None if parent is None else specimens[parent]
@@ -299,7 +346,7 @@ def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
 
 
 def merged_identities(
-    result: LinkResult, identities: dict[int, int | None]
+    result: LinkResult, identities: Mapping[int, int | None]
 ) -> dict[int, tuple[int, ...]]:
     """Return the known identities that a linking put into one specimen.
 
@@ -321,7 +368,7 @@ def merged_identities(
 
 
 def divided_identities(
-    result: LinkResult, identities: dict[int, int | None]
+    result: LinkResult, identities: Mapping[int, int | None]
 ) -> dict[int, tuple[int, ...]]:
     """Return the specimens, two or more, that a known identity was divided into, by identity."""
     parts: dict[int, set[int]] = {}

@@ -44,6 +44,8 @@ class SpecimenRow:
         Corners of the box around its voxels.
     texture
         Texture of most of its area; empty where unknown.
+
+    Volumes and surface are None where slices between the first and the last were never looked at.
     """
 
     specimen: int
@@ -52,11 +54,11 @@ class SpecimenRow:
     first_slice: int
     last_slice: int
     sections: int
-    volume_um3: float
-    cavity_volume_um3: float
-    mesh_volume_um3: float
-    surface_um2: float
-    mesh_closed: bool
+    volume_um3: float | None
+    cavity_volume_um3: float | None
+    mesh_volume_um3: float | None
+    surface_um2: float | None
+    mesh_closed: bool | None
     centroid_um: Triple
     box_low_um: Triple
     box_high_um: Triple
@@ -76,7 +78,7 @@ def measure(
     specimen: int,
     instances: Sequence[Instance],
     geometry: StackGeometry,
-    surface: Surface,
+    surface: Surface | None,
 ) -> SpecimenRow:
     """Measure one specimen.
 
@@ -85,10 +87,15 @@ def measure(
     instances
         All bodies and cavities of the specimen.
     surface
-        Its surface (see `build_surface`).
+        Its surface (see `build_surface`); None where slices between its sections were never looked
+        at, and it has no volume that is known.
     """
     sections = sections_of(instances)
     low, high = _box(sections, geometry)
+    volume = cavities = None
+    if surface is not None:
+        volume = volume_um3((s.body.area for s in sections), geometry)
+        cavities = volume_um3((s.cavity_area for s in sections), geometry)
     return SpecimenRow(
         specimen=specimen,
         class_name=_majority(instances, "class_name"),
@@ -96,11 +103,11 @@ def measure(
         first_slice=sections[0].slice,
         last_slice=sections[-1].slice,
         sections=sum(s.parts for s in sections),
-        volume_um3=volume_um3((s.body.area for s in sections), geometry),
-        cavity_volume_um3=volume_um3((s.cavity_area for s in sections), geometry),
-        mesh_volume_um3=surface.volume_um3,
-        surface_um2=surface.area_um2,
-        mesh_closed=surface.closed,
+        volume_um3=volume,
+        cavity_volume_um3=cavities,
+        mesh_volume_um3=None if surface is None else surface.volume_um3,
+        surface_um2=None if surface is None else surface.area_um2,
+        mesh_closed=None if surface is None else surface.closed,
         centroid_um=_centroid(sections, geometry),
         box_low_um=low,
         box_high_um=high,

@@ -337,6 +337,7 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
         "source": ANNOTATIONS,
         "slices": "0,2-3",
         "instances": 3,
+        "sources": {ANNOTATIONS: "0,2-3"},
     }
     with Project.open(path) as project:
         project.ledger.forget(ANNOTATIONS)
@@ -369,6 +370,20 @@ def test_predictions_are_exported_by_the_models_name(path: Path, tmp_path: Path)
     content = json.loads(file.read_text())
     assert [a["score"] for a in content["annotations"]] == [0.8]
     assert content["images"][0]["traced"] is False
+
+
+def test_what_is_best_known_is_exported(path: Path, tmp_path: Path) -> None:
+    for z in range(3):
+        store(path, MODEL, z, *[Instance(z, "archaeocyathid", disc(20, 20, 9), score=0.7)] * 2)
+    store(path, ANNOTATIONS, 1, Instance(1, "archaeocyathid", disc(20, 20, 9)))
+    trace(path, TraceParams(slices="1"))
+    file = tmp_path / "out.json"
+    result = export_annotations(path, ExportParams(file=file))
+    assert (result.source, result.sources) == ("best-known", {ANNOTATIONS: "1", MODEL: "0,2"})
+    content = json.loads(file.read_text())
+    assert [a["image_id"] for a in content["annotations"]].count(2) == 1
+    assert len(content["annotations"]) == 5
+    assert [i["traced"] for i in content["images"]] == [False, True, False]
 
 
 def test_predictions_are_found_by_the_models_folder_and_file(path: Path, tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def test_linking_one_class_leaves_the_identities_of_another_alone(folder):
     assert kept.kept
     assert set(specimens(folder).values()) == {1, 40, 41}
     with Project.open(folder) as project:
+        told = project.ledger.instances(ANNOTATIONS, class_name="calcimicrobe")
+        project.ledger.set_specimens(ANNOTATIONS, {i.id: i.specimen for i in told})
         project.ledger.set_identified(ANNOTATIONS, True)
     assert link.run(folder, microbes).kept
 
@@ -117,16 +119,87 @@ def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
     assert sorted(map(str, specimens(folder, MODEL).values())) == ["1"] * 4 + ["None"] * 4
 
 
-def test_labels_painted_by_hand_are_linked(folder):
+def sparse(folder, slices, **fields):
+    """Keep one body in some slices of the user's set, and nothing elsewhere."""
     with Project.open(folder) as project:
-        for z in range(3):
-            painted = np.zeros(SHAPE[1:], dtype=np.uint32)
-            painted[5:25, 5:25], painted[30:50, 40:60] = 1001 + 2 * z, 1002 + 2 * z
-            project.labels.write(z, painted)
-    result = link.run(folder, LinkParams(source="labels"))
-    assert (result.specimens, result.instances) == (2, 6)
+        project.ledger.forget(ANNOTATIONS)
+        for z in range(SHAPE[0]):
+            project.ledger.unset_traced(z)
+        project.ledger.forget(ANNOTATIONS)
+        for z in slices:
+            project.ledger.store(ANNOTATIONS, z, [box(z, 10, 10, 30, 40, **fields)])
+
+
+def test_predictions_stand_in_where_nobody_has_annotated(folder):
+    sparse(folder, (0, 3, 5), specimen=7)
+    with Project.open(folder) as project:
+        project.ledger.set_identified(ANNOTATIONS, True)
+        for z in range(SHAPE[0]):
+            found = [box(z, 12, 12, 30, 40, score=0.9), box(z, 40, 60, 50, 70, score=0.8)]
+            project.ledger.store(MODEL, z, found)
+    outcome = link.run(folder, LinkParams())
+    assert (outcome.source, outcome.parts) == ("best-known", {ANNOTATIONS: "0,3,5", MODEL: "1-2,4"})
+    assert (outcome.kept, outcome.specimens, outcome.warnings) == (True, 2, ())
+    assert set(specimens(folder).values()) == {7}
+    with Project.open(folder) as project:
+        told = {(i.slice, i.specimen) for i in project.ledger.instances(MODEL)}
+        shape = {i.slice: i.mask.area for i in project.ledger.instances(ANNOTATIONS)}
+    # The other one is predicted in the slices between only: where it was annotated it is absent.
+    assert told == {(1, 7), (1, 8), (2, 7), (2, 8), (4, 7), (4, 8), *((z, None) for z in (0, 3, 5))}
+    seven, eight = mesh.in_memory(folder, MeshParams()).rows
+    assert (seven.specimen, seven.slices, eight.first_slice, eight.last_slice) == (7, 6, 1, 4)
+    assert seven.volume_um3 == (3 * shape[0] + 3 * 18 * 28) * 100 * 30
+
+
+def test_annotating_after_linking_is_told(folder):
+    sparse(folder, (0, 1))
+    predict(folder, [0, 1, 2, 3])
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        project.ledger.edit(2, put=[box(2, 10, 10, 30, 40)])
     model = mesh.in_memory(folder, MeshParams())
-    assert [m.name for m in model.meshes] == ["archaeocyathid_001", "archaeocyathid_002"]
+    assert [r.last_slice for r in model.rows] == [3, 3]
+    assert "Slices 2 were annotated or predicted since linking" in model.warnings[0]
+    link.run(folder, LinkParams())
+    assert mesh.in_memory(folder, MeshParams()).warnings == ()
+
+
+def test_numbers_of_two_linkings_are_not_mixed(folder, tmp_path):
+    sparse(folder, (0, 1))
+    predict(folder, [0, 1, 2, 3])
+    for source in ("m", ANNOTATIONS):
+        link.run(folder, LinkParams(source=source))
+    with pytest.raises(FossilError, match=r"no specimens in best-known.*--source best-known"):
+        mesh.run(folder, tmp_path, MeshParams(source="best-known"))
+
+
+def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_path):
+    sparse(folder, (0, 3, 5), specimen=7)
+    with Project.open(folder) as project:
+        project.ledger.set_identified(ANNOTATIONS, True)
+    outcome = link.run(folder, LinkParams())
+    assert (outcome.source, outcome.kept, outcome.specimens) == (ANNOTATIONS, True, 1)
+    assert (
+        "3 of the 6 slices from 0 to 5 are neither annotated nor predicted (1-2,4)"
+        in (outcome.warnings[0])
+    )
+    measured = measure.run(folder, tmp_path / "reef.csv")
+    (row,) = measured.rows
+    assert (row.specimen, row.slices, row.volume_um3, row.surface_um2) == (7, 3, None, None)
+    assert measured.warnings == (
+        "1 specimens (archaeocyathid 7) have no volume and no mesh: 3 slices in their midst (1-2,4)"
+        " are neither annotated nor predicted. Predict them and link again.",
+    )
+    with (tmp_path / "reef.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["volume_um3"] == ""
+    meshes = mesh.run(folder, tmp_path / "meshes", MeshParams())
+    assert (meshes.files, meshes.scene, meshes.warnings) == ((), None, measured.warnings)
+    assert list((tmp_path / "meshes").iterdir()) == []
+    with Project.open(folder) as project:
+        # Now somebody has looked, and it is not there.
+        for z in (1, 2, 4):
+            project.ledger.set_traced(z, None)
+    assert measure.run(folder, tmp_path / "reef.csv").rows[0].volume_um3 == 600 * 3 * 100 * 30
 
 
 @pytest.mark.parametrize(

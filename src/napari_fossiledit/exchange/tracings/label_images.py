@@ -86,7 +86,8 @@ class LabelImages(ProblemList):
     def identified(self) -> bool:
         """True where values mean the same specimen in every slice.
 
-        Judged by the values that neighbouring slices share: nearly all of them must overlap.
+        Judged by the values that a slice shares with the last one that has any: nearly all of them
+        must overlap.
         """
         return self._shared > 0 and self._overlapping >= _LEAST_AGREEMENT * self._shared
 
@@ -98,7 +99,8 @@ class LabelImages(ProblemList):
             for value in before.keys() & masks.keys():
                 self._shared += 1
                 self._overlapping += bool(intersections([before[value]], [masks[value]])[0, 0])
-            before = masks
+            # An image without a label was not traced: nothing is known to end there.
+            before = masks or before
             instances = [
                 Instance(
                     slice=z,

@@ -9,8 +9,8 @@ from typing import Any
 import napari
 from qtpy.QtWidgets import QVBoxLayout
 
-from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
-from napari_fossiledit.project import ANNOTATIONS, LABELS
+from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, MeshParams
+from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_scene
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
@@ -97,10 +97,10 @@ class ReefDock(Dock):
         )
 
     def _sources(self) -> list[str]:
-        """Return the sources to link, those that hold instances first."""
+        """Return the sources to link, what is best known first."""
         project = self.session.project
         sources = shown_sources(project) if project is not None else []
-        return list(dict.fromkeys([*sources, ANNOTATIONS, LABELS]))
+        return list(dict.fromkeys([BEST_KNOWN, *sources, ANNOTATIONS]))
 
     def refresh(self) -> None:
         """Clear the table of the previous project."""

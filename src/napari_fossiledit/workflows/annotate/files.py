@@ -37,7 +37,7 @@ from napari_fossiledit.params.annotations import (
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.sources import find_source, without_orphans
+from napari_fossiledit.workflows.shared.sources import choose, without_orphans
 
 _SHOWN_CAVITIES = 5
 
@@ -103,12 +103,16 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class ExportResult(Summary):
-    """The file that an export wrote, its slices, and how many instances are in it."""
+    """The file that an export wrote, its slices, and how many instances are in it.
+
+    Where several sources were asked, `sources` are the slices of each.
+    """
 
     file: Path
     source: str
     slices: tuple[int, ...]
     instances: int
+    sources: dict[str, str]
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -347,28 +351,30 @@ def export_annotations(
             advice="Give the file a name that ends in .json.",
         )
     with Project.open(project_path, read_only=True) as project:
-        ledger, source = project.ledger, find_source(project, params.source)
-        traced = ledger.traced() if source == ANNOTATIONS else {}
-        there = ledger.done(source) | traced.keys()
-        slices = sorted(there & set(parse_slices(params.slices, project.shape[0])))
+        ledger, choice = project.ledger, choose(project, params.source)
+        own = choice.parts.get(ANNOTATIONS, ())
+        traced = {z: area for z, area in ledger.traced().items() if z in own}
+        there = choice.slices
+        slices = sorted(set(there) & set(parse_slices(params.slices, project.shape[0])))
         if not slices:
             raise FossilError(
-                f"{source} has nothing in the chosen slices of {project.path}",
-                expected=format_slices(sorted(there)),
+                f"{choice.name} has nothing in the chosen slices of {project.path}",
+                expected=format_slices(there),
                 found=params.slices,
             )
 
         def read(z: int) -> TracedSlice:
             instances = project.instances(
-                source, z, class_name=params.class_name or None, min_score=params.score
+                choice.source_of(z), z, class_name=params.class_name or None, min_score=params.score
             )
             return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
 
+        classes = (name for source in choice.parts for name in ledger.classes(source))
         written = write_coco(
             params.file,
             job.tracked(map(read, slices), len(slices), "Exporting"),
             project.names,
             project.slice_shape,
-            list(dict.fromkeys([*project.settings.classes, *ledger.classes(source)])),
+            list(dict.fromkeys([*project.settings.classes, *classes])),
         )
-    return ExportResult(params.file, source, tuple(slices), written)
+    return ExportResult(params.file, choice.name, tuple(slices), written, choice.record())

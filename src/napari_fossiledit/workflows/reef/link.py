@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
     divided_identities,
     link,
     merged_identities,
 )
-from napari_fossiledit.workflows.shared.sources import with_class, without_orphans
-from napari_fossiledit.workflows.shared.specimens import LINKED, find_linkable, slices_of
+from napari_fossiledit.workflows.shared.sources import Choice, choose, with_class, without_orphans
+from napari_fossiledit.workflows.shared.specimens import note_linked
 
 Identities = dict[int, int | None]
 
@@ -35,11 +36,15 @@ class LinkOutcome:
     specimens, instances, unlinked
         Number of specimens, of instances in them, and of instances in none.
     kept
-        True where the identities that a file brought were kept, and nothing was linked.
+        True where the identities that a file brought were kept.
     events
         Splits and merges.
     merged, divided
         Known identities that are one specimen now, and specimens that one identity became.
+    parts
+        Slices that each source was asked for.
+    warnings
+        What the user should know.
     """
 
     source: str
@@ -51,11 +56,14 @@ class LinkOutcome:
     events: tuple[LinkEvent, ...] = ()
     merged: dict[int, tuple[int, ...]] = field(default_factory=dict)
     divided: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
         return {
             "source": self.source,
+            "sources": self.parts,
             "class_name": self.class_name,
             "specimens": self.specimens,
             "instances": self.instances,
@@ -64,6 +72,7 @@ class LinkOutcome:
             "events": [event.summary() for event in self.events],
             "merged_identities": {str(k): list(v) for k, v in self.merged.items()},
             "divided_identities": {str(k): list(v) for k, v in self.divided.items()},
+            "warnings": list(self.warnings),
         }
 
 
@@ -75,7 +84,8 @@ def run(
 ) -> LinkOutcome:
     """Link a source; only the column that tells specimens is written.
 
-    Identities that an imported file brought are kept unless ``params.relink`` is set.
+    Identities that an imported file brought are kept unless ``params.relink`` is set: instances
+    without one are linked to them.
 
     Raises
     ------
@@ -86,85 +96,95 @@ def run(
         project.require_writable()
         params = with_class(project, params)
         with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
-            reader = _Reader(project, find_linkable(project, params.source), params, job)
-            keep = project.ledger.identified(reader.source, params.class_name)
-            outcome = _kept(reader) if keep and not params.relink else None
-            if outcome is None or outcome.specimens == 0:
-                outcome = _linked(reader)
-            linked = {"source": reader.source, "class_name": params.class_name}
-            project.ledger.set_meta(LINKED, linked)
+            choice = choose(project, params.source)
+            outcome = _link(project, choice, params, job)
+            note_linked(project, choice, params.class_name)
             summary.update(outcome.summary())
     return outcome
 
 
+@dataclass
 class _Reader:
-    """Reads one slice after the other and collects the identities in them."""
+    """Reads one slice after the other and notes whose the instances are, and of which specimen."""
 
-    def __init__(self, project: Project, source: str, params: LinkParams, job: Job) -> None:
-        self.project, self.source, self.params = project, source, params
-        self._job = job
-        self.identities: Identities = {}
-        self._classes: set[str] = set()
+    project: Project
+    choice: Choice
+    params: LinkParams
+    job: Job
+    found: dict[str, Identities] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
 
     def slices(self) -> Iterator[Sequence[Instance]]:
         """Read the instances to be linked, slice by slice."""
-        project, params = self.project, self.params
-        chosen = slices_of(project, self.source)
-        for z in self._job.tracked(chosen, len(chosen), "Linking slice"):
-            if self.source == LABELS and (values := project.labels.values(z)):
-                # A person may have painted values without asking for an id.
-                project.ledger.adopt(z, values, project.settings.classes[0], project.slice_shape)
-            instances = project.instances(self.source, z)
-            self._classes.update(i.class_name for i in instances)
-            ours = [i for i in instances if i.class_name == params.class_name]
-            self.identities.update((i.id, i.specimen) for i in ours if i.id is not None)
-            yield without_orphans([i for i in ours if i.score >= params.score])
-        if not self.identities:
+        chosen = self.choice.slices
+        for z in self.job.tracked(chosen, len(chosen), "Linking slice"):
+            source = self.choice.source_of(z)
+            instances = self.project.ledger.instances(source, slices=[z])
+            self.classes.update(i.class_name for i in instances)
+            ours = [i for i in instances if i.class_name == self.params.class_name]
+            noted = self.found.setdefault(source, {})
+            noted.update((i.id, i.specimen) for i in ours if i.id is not None)
+            yield without_orphans([i for i in ours if i.score >= self.params.score])
+        if not any(self.found.values()):
             raise FossilError(
-                f"{self.source} has nothing to link",
-                expected=f"instances of the class {params.class_name}",
-                found=", ".join(sorted(self._classes)) or "no instance",
+                f"{self.choice.name} has nothing to link",
+                expected=f"instances of the class {self.params.class_name}",
+                found=", ".join(sorted(self.classes)) or "no instance",
             )
 
 
-def _kept(reader: _Reader) -> LinkOutcome:
-    """Count what the file brought."""
-    for _ in reader.slices():
-        pass
-    specimens = [s for s in reader.identities.values() if s is not None]
-    return LinkOutcome(
-        reader.source,
-        reader.params.class_name,
-        specimens=len(set(specimens)),
-        instances=len(specimens),
-        unlinked=len(reader.identities) - len(specimens),
-        kept=True,
-    )
-
-
-def _linked(reader: _Reader) -> LinkOutcome:
+def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> LinkOutcome:
     """Link, write who belongs where, and compare with the identities that there were."""
-    ledger, params = reader.project.ledger, reader.params
+    ledger, name = project.ledger, params.class_name
+    told = {source: ledger.known_specimens(source, name) for source in choice.parts}
+    # Where two files each told their own specimens, their numbers do not mean the same.
+    known = {} if params.relink else dict(next((t for t in told.values() if t), {}))
+    reader = _Reader(project, choice, params, job)
     result = link(
         reader.slices(),
         min_overlap=params.min_overlap,
         max_gap=params.max_gap,
         min_slices=params.min_slices,
+        known=known,
     )
-    identified = ledger.identified(reader.source, params.class_name)
-    before = reader.identities if identified else {}
-    # Instances below the threshold lose what they had.
-    everyone: Identities = dict.fromkeys(reader.identities)
-    ledger.set_specimens(reader.source, everyone | result.specimens)
-    ledger.set_guessed(reader.source, params.class_name)
+    action = ledger.begin(f"link {name}")
+    for source, identities in reader.found.items():
+        new = {i: result.specimens.get(i) for i in identities if i not in known}
+        ledger.set_specimens(source, new, guessed=True, action=action)
+        if not known.keys() & identities.keys():
+            ledger.set_guessed(source, name, action)
+    everyone = {i: s for identities in reader.found.values() for i, s in identities.items()}
+    before = {i: s for told_here in told.values() for i, s in told_here.items()}
     members = sum(s is not None for s in result.specimens.values())
     return LinkOutcome(
-        reader.source,
-        params.class_name,
+        choice.name,
+        name,
         specimens=result.count,
         instances=members,
-        unlinked=len(reader.identities) - members,
+        unlinked=len(everyone) - members,
+        kept=bool(known),
         events=result.events,
-        merged=merged_identities(result, before),
-        divided=divided_identities(result, before),
+        merged={} if known else merged_identities(result, before),
+        divided={} if known else divided_identities(result, before),
+        parts=choice.record(),
+        warnings=tuple(_warnings(project, choice, params)),
     )
+
+
+def _warnings(project: Project, choice: Choice, params: LinkParams) -> Iterator[str]:
+    gaps = choice.gaps
+    if gaps:
+        first, last = choice.slices[0], choice.slices[-1]
+        yield (
+            f"{len(gaps)} of the {last - first + 1} slices from {first} to {last} are neither "
+            f"annotated nor predicted ({format_slices(gaps)}). What is not known to be the same "
+            f"specimen is linked across at most {params.max_gap} slices (--max-gap), and specimens "
+            "with such slices in their midst have no volume."
+        )
+    partly = [z for z, area in project.ledger.traced().items() if area is not None]
+    asked = sorted(set(partly) & set(choice.parts.get(ANNOTATIONS, ())))
+    if asked and choice.name != ANNOTATIONS:
+        yield (
+            f"Slices {format_slices(asked)} are annotated in part: outside that part predictions "
+            "are not looked at."
+        )

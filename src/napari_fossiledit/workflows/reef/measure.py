@@ -11,7 +11,7 @@ from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow
-from napari_fossiledit.workflows.shared.specimens import each_specimen, measured, mesh_warnings
+from napari_fossiledit.workflows.shared.specimens import measured, read_specimens, reconstructed
 
 DEFAULTS = MeshParams()
 
@@ -67,10 +67,8 @@ def run(
     """
     require_table(out)
     rows: list[SpecimenRow] = []
-    warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for built in each_specimen(project, params, job):
-            rows.append(measured(project, built))
-            warnings.extend(mesh_warnings(built))
+        specimens = read_specimens(project, params.source, job)
+        rows += (measured(project, built) for built in reconstructed(specimens, params, job))
     write_table([row.record() for row in rows], out)
-    return MeasureResult(out, tuple(rows), tuple(warnings))
+    return MeasureResult(out, tuple(rows), tuple(specimens.warnings))

@@ -15,9 +15,9 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
     SpecimenKey,
-    each_specimen,
     measured,
-    mesh_warnings,
+    read_specimens,
+    reconstructed,
 )
 
 SCENE = "reef.glb"
@@ -34,7 +34,8 @@ class MeshResult:
     Attributes
     ----------
     folder, files, scene
-        Where they are: a file each, and one with all of them, simplified.
+        Where they are: a file each, and one with all of them, simplified; None where there is no
+        specimen with a known volume.
     rows
         Measurements of each.
     warnings
@@ -43,7 +44,7 @@ class MeshResult:
 
     folder: Path
     files: tuple[Path, ...]
-    scene: Path
+    scene: Path | None
     rows: tuple[SpecimenRow, ...]
     warnings: tuple[str, ...]
 
@@ -52,16 +53,16 @@ class MeshResult:
         return {
             "folder": str(self.folder),
             "specimens": len(self.files),
-            "closed": sum(row.mesh_closed for row in self.rows),
+            "closed": sum(bool(row.mesh_closed) for row in self.rows),
             "files": [file.name for file in self.files],
-            "scene": self.scene.name,
+            "scene": self.scene and self.scene.name,
             "meshes": [
                 {
                     "specimen": row.specimen,
                     "class_name": row.class_name,
                     "closed": row.mesh_closed,
                     "volume_um3": row.mesh_volume_um3,
-                    "contour_volume_um3": row.volume_um3 - row.cavity_volume_um3,
+                    "contour_volume_um3": (row.volume_um3 or 0) - (row.cavity_volume_um3 or 0),
                     "surface_um2": row.surface_um2,
                 }
                 for row in self.rows
@@ -96,6 +97,9 @@ def run(
     Where slices count out of the rock the surfaces are mirrored along z, so that the files show
     the fossils as they are.
 
+    Specimens with slices in their midst that nobody has looked at get no file: a warning names
+    them.
+
     Raises
     ------
     FossilError
@@ -105,19 +109,23 @@ def run(
         out_dir.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     rows: list[SpecimenRow] = []
-    warnings: list[str] = []
     simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
-        for built in each_specimen(project, params, job):
+        specimens = read_specimens(project, params.source, job)
+        for built in reconstructed(specimens, params, job):
+            if built.surface is None:
+                continue
             surface = built.surface.in_rock(project.geometry.z_direction)
             mesh = _named(built.key, surface)
             files.append(out_dir / f"{mesh.name}.{params.format}")
             write_mesh(mesh, files[-1], params.format)
             simple.append(_named(built.key, simplified(surface, _SCENE_FACES)))
             rows.append(measured(project, built))
-            warnings.extend(mesh_warnings(built))
-    write_scene(simple, out_dir / SCENE)
-    return MeshResult(out_dir, tuple(files), out_dir / SCENE, tuple(rows), tuple(warnings))
+    scene = out_dir / SCENE if simple else None
+    if scene is not None:
+        write_scene(simple, scene)
+    warnings = tuple(specimens.warnings)
+    return MeshResult(out_dir, tuple(files), scene, tuple(rows), warnings)
 
 
 def in_memory(
@@ -140,13 +148,13 @@ def in_memory(
     """
     meshes: list[SpecimenMesh] = []
     rows: list[SpecimenRow] = []
-    warnings: list[str] = []
     with Project.open(project_path, read_only=True) as project:
-        for built in each_specimen(project, params, job):
-            meshes.append(_named(built.key, built.surface))
+        specimens = read_specimens(project, params.source, job)
+        for built in reconstructed(specimens, params, job):
+            if built.surface is not None:
+                meshes.append(_named(built.key, built.surface))
             rows.append(measured(project, built))
-            warnings.extend(mesh_warnings(built))
-    return SpecimenModel(tuple(meshes), tuple(rows), tuple(warnings))
+    return SpecimenModel(tuple(meshes), tuple(rows), tuple(specimens.warnings))
 
 
 def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:

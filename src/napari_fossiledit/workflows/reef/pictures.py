@@ -15,7 +15,7 @@ from napari_fossiledit.params.reconstruct import MeshParams, PictureParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.sources import find_source, with_class
-from napari_fossiledit.workflows.shared.specimens import each_specimen
+from napari_fossiledit.workflows.shared.specimens import read_specimens, reconstructed
 
 _SHOWN = 4
 # Enough for a drawing of a few hundred pixels; matplotlib draws each face as a polygon.
@@ -92,10 +92,11 @@ def _bodies(
 
 
 def _draw_specimens(project: Project, params: PictureParams, out_dir: Path, job: Job) -> Path:
+    specimens = read_specimens(project, "", job)
     surfaces = [
         built.surface.in_rock(project.geometry.z_direction)
-        for built in each_specimen(project, MeshParams(max_faces=_FACES), job)
-        if built.key.class_name == params.class_name
+        for built in reconstructed(specimens, MeshParams(max_faces=_FACES), job)
+        if built.key.class_name == params.class_name and built.surface is not None
     ]
     if not surfaces:
         raise FossilError(

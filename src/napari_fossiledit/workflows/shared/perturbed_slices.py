@@ -29,7 +29,7 @@ from napari_fossiledit.perturb.fills import Mud, as_pixel
 from napari_fossiledit.perturb.scene import Colour, Image, Where
 from napari_fossiledit.perturb.texture import check_crop
 from napari_fossiledit.progress import QUIET, Cancel, Job, never
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
 from napari_fossiledit.workflows.shared.sources import find_source
 
@@ -287,7 +287,7 @@ def region_instances(project: Project, z: int, params: PerturbParams) -> list[In
     FossilError
         Where there is no such source, or a model has not been applied to the slice.
     """
-    if params.source in (ANNOTATIONS, LABELS):
+    if params.source == ANNOTATIONS:
         found = project.instances(params.source, z)
     else:
         source = find_source(project, params.source)

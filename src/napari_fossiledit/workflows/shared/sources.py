@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Part
-from napari_fossiledit.params.reconstruct import LinkParams, PictureParams
+from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams
-from napari_fossiledit.project import LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.foreign_models import checkpoint_name, is_checkpoint
 from napari_fossiledit.workflows.shared.model_refs import in_use
 
@@ -42,6 +44,77 @@ def find_source(project: Project, text: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which source is asked in each slice.
+
+    Attributes
+    ----------
+    name
+        The source, or `BEST_KNOWN` where there are several.
+    parts
+        Slices that each source has looked at and is asked for, ascending; no slice is in two.
+    """
+
+    name: str
+    parts: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Iterable[int]]) -> Choice:
+        """Return the choice of sources by their slices; those without a slice are left out."""
+        listed = {name: tuple(sorted(slices)) for name, slices in parts.items()}
+        kept = {name: slices for name, slices in listed.items() if slices}
+        return cls(next(iter(kept)) if len(kept) == 1 else BEST_KNOWN, kept)
+
+    @property
+    def slices(self) -> list[int]:
+        """All slices that were looked at, ascending."""
+        return sorted(z for part in self.parts.values() for z in part)
+
+    @property
+    def gaps(self) -> list[int]:
+        """Slices between the first and the last that nobody has looked at."""
+        known = set(self.slices)
+        return [z for z in range(min(known, default=0), max(known, default=0)) if z not in known]
+
+    def source_of(self, z: int) -> str:
+        """Return the source that is asked in slice `z`."""
+        return next(name for name, slices in self.parts.items() if z in slices)
+
+    def record(self) -> dict[str, str]:
+        """Return the slices of each source as they are written for people."""
+        return {name: format_slices(slices) for name, slices in self.parts.items()}
+
+
+def choose(project: Project, text: str) -> Choice:
+    """Return the source that a user means, or what is best known of each slice.
+
+    Best known is the user's set where a slice has one, and elsewhere what the model in use found.
+
+    Parameters
+    ----------
+    text
+        `BEST_KNOWN`, or what `find_source` takes.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such source, or it is not clear which model's predictions are meant.
+    """
+    done = project.ledger.done
+    if text != BEST_KNOWN:
+        source = find_source(project, text)
+        return Choice(source, {source: tuple(sorted(done(source)))})
+    own = done(ANNOTATIONS)
+    elsewhere = [s.name for s in project.ledger.predictions() if done(s.name) - own]
+    if not own and not elsewhere:
+        raise FossilError(
+            f"{project.path} has no instances", advice="Import annotations or predict first."
+        )
+    predicted = predictions_in_use(project) if elsewhere else ""
+    return Choice.of({ANNOTATIONS: own, predicted: done(predicted) - own})
+
+
 def predictions_in_use(project: Project) -> str:
     """Return the predictions of the model in use, or of the only model that has predicted.
 
@@ -67,7 +140,7 @@ def predictions_in_use(project: Project) -> str:
 
 def shown_sources(project: Project) -> list[str]:
     """List the sources that a user may look at, predictions of models first."""
-    chosen = [s for s in project.ledger.sources() if s.name != LABELS]
+    chosen = project.ledger.sources()
     return [s.name for s in sorted(chosen, key=lambda s: (not s.source.is_prediction, s.name))]
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef import (
     SpecimenRow,
     Surface,
@@ -18,12 +21,14 @@ from napari_fossiledit.reef import (
     sections_of,
     simplified,
 )
-from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.shared.sources import Choice, choose
 
 LINKED = "linked"
-"""Key in the ledger under which linking notes its source and class."""
+"""Key in the ledger under which linking notes its sources and class."""
 
 _VOLUME_TOLERANCE = 0.02
+#: Specimens that a warning names.
+_NAMED = 5
 
 
 @dataclass(frozen=True, order=True)
@@ -36,90 +41,108 @@ class SpecimenKey:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """One specimen with its surface, in the frame of the stack."""
+    """One specimen with its surface, in the frame of the stack.
+
+    Attributes
+    ----------
+    surface
+        None where slices in its midst were never looked at: what lies between its sections is
+        not known, and neither is its volume.
+    gaps
+        Those slices.
+    """
 
     key: SpecimenKey
     instances: tuple[Instance, ...]
-    surface: Surface
+    surface: Surface | None
+    gaps: tuple[int, ...] = ()
 
 
 @dataclass
 class Specimens:
     """Which instances make up each specimen of a source.
 
-    Of a source in the ledger only ids are held, and masks are read a specimen at a time. The
-    geometry of corrected labels is in voxels, which are read once, slice by slice, and held as
-    run-length codes.
+    Only ids are held, and masks are read a specimen at a time.
     """
 
     project: Project
-    source: str
+    choice: Choice
     ids: dict[SpecimenKey, list[int]] = field(default_factory=dict)
-    painted: dict[SpecimenKey, list[Instance]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def keys(self) -> list[SpecimenKey]:
         """All specimens, by class and number."""
-        return sorted({*self.ids, *self.painted})
+        return sorted(self.ids)
 
     def instances(self, key: SpecimenKey) -> list[Instance]:
         """Bodies and cavities of one specimen, slice by slice."""
-        if key in self.painted:
-            return self.painted[key]
-        found = self.project.ledger.instances(self.source, ids=self.ids[key])
-        return [i for i in found if i.class_name == key.class_name]
+        parts = (self.project.ledger.instances(s, ids=self.ids[key]) for s in self.choice.parts)
+        found = (i for part in parts for i in part if i.class_name == key.class_name)
+        return sorted(found, key=lambda i: i.slice)
 
 
-def slices_of(project: Project, source: str) -> list[int]:
-    """Slices in which a source says anything, ascending."""
-    if source != LABELS:
-        return sorted(z for z, count in project.ledger.counts(source).items() if count)
-    if not project.labels.exists:
-        return []
-    return [z for z in range(project.shape[0]) if project.labels.read(z).any()]
+def note_linked(project: Project, choice: Choice, class_name: str) -> None:
+    """Note what was linked last: its specimens are meant where no source is named."""
+    linked = {"source": choice.name, "class_name": class_name, "parts": choice.parts}
+    project.ledger.set_meta(LINKED, linked)
 
 
-def find_linkable(project: Project, text: str) -> str:
-    """Source that a user means; labels count as one as soon as anything was painted."""
-    return LABELS if text == LABELS and project.labels.exists else find_source(project, text)
+def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
+    """Return the source whose specimens are meant, the classes to look at, and warnings."""
+    noted = project.ledger.get_meta(LINKED) or {}
+    classes = set(project.settings.classes)
+    if not text and not noted:
+        return Choice.of({ANNOTATIONS: project.ledger.done(ANNOTATIONS)}), classes, []
+    choice = choose(project, text or noted["source"])
+    if noted.get("source") != choice.name:
+        return choice, classes, []
+    classes.add(noted["class_name"])
+    then = Choice.of(noted.get("parts") or choice.parts)
+    # A source by itself is what it was; of several, other slices may be taken from another one.
+    if choice.name != BEST_KNOWN or then == choice:
+        return choice, classes, []
+    changed = set(then.slices) ^ set(choice.slices)
+    changed |= {z for z in set(then.slices) - changed if then.source_of(z) != choice.source_of(z)}
+    return (
+        then,
+        classes,
+        [
+            f"Slices {format_slices(sorted(changed))} were annotated or predicted since linking: "
+            "link again to take them in."
+        ],
+    )
 
 
-def linked_source(project: Project, text: str) -> tuple[str, list[str]]:
-    """Source whose specimens are meant, and the classes to look at.
+def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
+    """List the specimens of a source.
 
     Parameters
     ----------
     text
         Source as the user names it; empty: the one linked last, else the annotations.
-    """
-    linked = project.ledger.get_meta(LINKED) or {}
-    source = find_linkable(project, text) if text else linked.get("source", ANNOTATIONS)
-    classes = set(project.settings.classes)
-    if linked.get("source") == source:
-        classes.add(linked["class_name"])
-    return source, sorted(classes)
-
-
-def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
-    """List the specimens of a source.
 
     Raises
     ------
     FossilError
         Where no instance of the source belongs to a specimen.
     """
-    source, classes = linked_source(project, text)
-    found = Specimens(project, source)
-    slices = slices_of(project, source)
-    for z in job.tracked(slices, len(slices), "Listing specimens"):
-        for instance in project.instances(source, z):
-            if instance.class_name in classes and instance.specimen is not None:
-                _note(found, instance, SpecimenKey(instance.class_name, instance.specimen))
+    choice, classes, warnings = _linked(project, text)
+    noted = project.ledger.get_meta(LINKED) or {}
+    if choice.name == BEST_KNOWN and noted.get("source") != BEST_KNOWN:
+        # Numbers of specimens that were linked apart from each other mean nothing together.
+        classes = set()
+    found = Specimens(project, choice, warnings=warnings)
+    for z in job.tracked(choice.slices, len(choice.slices), "Listing specimens"):
+        for item in project.ledger.instances(choice.source_of(z), slices=[z]):
+            if item.id is None or item.specimen is None or item.class_name not in classes:
+                continue
+            found.ids.setdefault(SpecimenKey(item.class_name, item.specimen), []).append(item.id)
     if not found.keys:
         raise FossilError(
-            f"{project.path} has no specimens in {source}",
-            expected=f"linked instances of {', '.join(classes)}",
-            advice=f"Link them first: fossiledit link {project.path} --source {source}.",
+            f"{project.path} has no specimens in {choice.name}",
+            expected=f"linked instances of {', '.join(sorted(project.settings.classes))}",
+            advice=f"Link them first: fossiledit link {project.path} --source {choice.name}.",
         )
     return found
 
@@ -130,42 +153,36 @@ def count_linked(project: Project) -> int:
     return int(linked[-1].summary.get("specimens", 0)) if linked else 0
 
 
-def _note(specimens: Specimens, instance: Instance, key: SpecimenKey) -> None:
-    if specimens.source == LABELS:
-        specimens.painted.setdefault(key, []).append(instance)
-    elif instance.id is not None:
-        specimens.ids.setdefault(key, []).append(instance.id)
-
-
 def reconstructed(
     specimens: Specimens,
     params: MeshParams,
     job: Job = QUIET,
 ) -> Iterator[Reconstructed]:
-    """Build the surface of one specimen after the other.
+    """Build the surface of one specimen after the other, where its volume is known.
 
-    Specimens without a pixel are left out (an annotation may be empty).
+    Specimens without a pixel are left out (an annotation may be empty). What should be known of
+    the others is added to the warnings of `specimens`.
     """
     keys = specimens.keys
     geometry = specimens.project.geometry
+    unknown = np.array(specimens.choice.gaps, dtype=np.int64)
+    broken: dict[SpecimenKey, tuple[int, ...]] = {}
     for key in job.tracked(keys, len(keys), "Building surfaces"):
         instances = specimens.instances(key)
         sections = sections_of(instances)
-        if any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
-            surface = build_surface(sections, geometry, cavities=params.cavities)
-            yield Reconstructed(key, tuple(instances), simplified(surface, params.max_faces))
-
-
-def each_specimen(project: Project, params: MeshParams, job: Job) -> Iterator[Reconstructed]:
-    """Build the surfaces of all specimens of a source, one at a time.
-
-    Raises
-    ------
-    FossilError
-        Where nothing is linked.
-    """
-    specimens = read_specimens(project, params.source, job)
-    return reconstructed(specimens, params, job)
+        if not any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
+            continue
+        within = (unknown > sections[0].slice) & (unknown < sections[-1].slice)
+        if gaps := tuple(unknown[within].tolist()):
+            broken[key] = gaps
+            yield Reconstructed(key, tuple(instances), None, gaps)
+            continue
+        surface = build_surface(sections, geometry, cavities=params.cavities)
+        surface = simplified(surface, params.max_faces)
+        specimens.warnings += _surface_warnings(key, surface)
+        yield Reconstructed(key, tuple(instances), surface)
+    if broken:
+        specimens.warnings.append(_gap_warning(broken))
 
 
 def measured(project: Project, found: Reconstructed) -> SpecimenRow:
@@ -173,20 +190,27 @@ def measured(project: Project, found: Reconstructed) -> SpecimenRow:
     return measure(found.key.specimen, found.instances, project.geometry, found.surface)
 
 
-def mesh_warnings(found: Reconstructed) -> list[str]:
+def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:
+    named = ", ".join(f"{key.class_name} {key.specimen}" for key in list(broken)[:_NAMED])
+    more = ", ..." if len(broken) > _NAMED else ""
+    slices = sorted({z for gaps in broken.values() for z in gaps})
+    return (
+        f"{len(broken)} specimens ({named}{more}) have no volume and no mesh: {len(slices)} slices "
+        f"in their midst ({format_slices(slices)}) are neither annotated nor predicted. Predict "
+        "them and link again."
+    )
+
+
+def _surface_warnings(key: SpecimenKey, surface: Surface) -> Iterator[str]:
     """Tell what the user should know of a mesh."""
-    name, surface = f"{found.key.class_name} {found.key.specimen}", found.surface
-    warnings = []
+    name = f"{key.class_name} {key.specimen}"
     if surface.reduced_by > 1:
-        warnings.append(
+        yield (
             f"{name} is very large: blocks of {surface.reduced_by} x {surface.reduced_by} pixels "
             "were averaged for its mesh."
         )
     if not surface.closed:
-        warnings.append(f"The mesh of {name} is not closed.")
+        yield f"The mesh of {name} is not closed."
     off = surface.volume_um3 / surface.contour_volume_um3 - 1
     if abs(off) > _VOLUME_TOLERANCE:
-        warnings.append(
-            f"The volume of the mesh of {name} differs from its sections by {off:+.1%}."
-        )
-    return warnings
+        yield f"The volume of the mesh of {name} differs from its sections by {off:+.1%}."
