@@ -97,6 +97,13 @@ def test_progress_names_counts_time_and_values():
     assert progress_text(report) == "Predicting 12 of 64, 1:20 left (loss 0.3111)"
 
 
+def test_sentences_of_a_list_stand_on_lines_of_their_own():
+    sentence = "annotation 1, annotation 2: It has a box only, which is no outline"
+    lines = invoke(lambda params, job: Result(name=(sentence, "b"))).stdout.splitlines()
+    assert lines == ["name:", f"  - {sentence}", "  - b"]
+    assert invoke(lambda params, job: Result(name=("a", "b"))).stdout == "name: a, b\n"
+
+
 def test_json_is_ascii_whatever_a_name_holds():
     result = invoke(lambda params, job: Result(name="\udcff \u00fc"), "--json")
     assert result.exit_code == 0

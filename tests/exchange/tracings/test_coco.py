@@ -645,7 +645,17 @@ ANY = st.recursive(
     ),
     max_leaves=8,
 )
-KEYS = ["segmentation", "image_id", "category_id", "attributes", "id", "score", "iscrowd"]
+KEYS = [
+    "segmentation",
+    "image_id",
+    "category_id",
+    "attributes",
+    "id",
+    "score",
+    "iscrowd",
+    "bbox",
+    "track_id",
+]
 
 
 @settings(
@@ -662,10 +672,15 @@ def test_no_value_of_an_annotation_harms_the_others(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.dictionaries(st.sampled_from(["id", "file_name", "width", "slice", "traced"]), ANY))
-def test_no_value_of_an_image_is_a_traceback(tmp_path: Path, changes: dict[str, Any]) -> None:
+@given(
+    st.dictionaries(st.sampled_from(["id", "file_name", "width", "slice", "traced", "name"]), ANY)
+)
+def test_no_value_of_an_image_or_category_is_a_traceback(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     value = content({}, {"image_id": 2})
     value["images"][0] |= changes
+    value["categories"][0] |= changes
     with contextlib.suppress(FossilError):
         read(tmp_path, value)
 
