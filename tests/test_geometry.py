@@ -26,6 +26,13 @@ def test_slices_are_short_when_written():
     assert parse_slices(" all ", 3) == [0, 1, 2]
 
 
+def test_slices_can_keep_their_order():
+    assert parse_slices("3,1,0-0,2", 4, as_given=True) == [3, 1, 0, 2]
+    assert parse_slices("3,1,3", 4) == [1, 3]
+    with pytest.raises(FossilError, match="Slice 3 is named twice"):
+        parse_slices("3,1,2-3", 4, as_given=True)
+
+
 @pytest.mark.parametrize("text", ["", "a", "3-", "-1", "9-4", "10", "0,1,12", "1.5"])
 def test_impossible_slices_are_refused(text):
     with pytest.raises(FossilError, match="expected"):

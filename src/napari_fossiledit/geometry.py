@@ -93,13 +93,15 @@ def check_slice(z: int, count: int, stack: str = "the stack") -> int:
     return z
 
 
-def parse_slices(text: str, count: int) -> list[int]:
+def parse_slices(text: str, count: int, *, as_given: bool = False) -> list[int]:
     """Turn ``"0,2,4-9"`` into slice indices; ``"all"`` means every slice.
 
     Parameters
     ----------
     count
         Number of slices in the stack; indices must be below it.
+    as_given
+        Keep the order of the text instead of sorting, and raise where it names a slice twice.
 
     Raises
     ------
@@ -108,14 +110,18 @@ def parse_slices(text: str, count: int) -> list[int]:
     """
     if text.strip().lower() == "all":
         return list(range(count))
-    slices: set[int] = set()
+    slices: list[int] = []
     for part in filter(None, (p.strip() for p in text.split(","))):
-        slices.update(_parse_range(part, count))
+        slices += _parse_range(part, count)
     if not slices:
         raise FossilError(
             "No slice was chosen", expected="slices such as 0,2,4-9", found=repr(text)
         )
-    return sorted(slices)
+    unique = sorted(set(slices))
+    if as_given and len(unique) < len(slices):
+        twice = next(z for z in unique if slices.count(z) > 1)
+        raise FossilError(f"Slice {twice} is named twice", expected="each once", found=repr(text))
+    return slices if as_given else unique
 
 
 def _parse_range(part: str, count: int) -> range:

@@ -34,11 +34,19 @@ class Holes(StrEnum):
     FILL = "fill"
 
 
+class SplitParts(StrEnum):
+    """What the connected parts of a value in a label image are; ``auto`` refuses masks."""
+
+    AUTO = "auto"
+    YES = "yes"
+    NO = "no"
+
+
 class ImportParams(Params):
     """How a file with traced slices is read."""
 
     file: Path = Field(
-        description="COCO (.json), label images (folder, .tif, .png), outlines (.mat)."
+        description="COCO (.json), label images (folder, .tif, .png, OME-Zarr), outlines (.mat)."
     )
     class_name: str = Field(
         "",
@@ -47,7 +55,8 @@ class ImportParams(Params):
     )
     slices: str = Field(
         "",
-        description="Slices to import, e.g. 0,2,4-9; images that no name matches are laid on them.",
+        description="Slices to import, e.g. 0,2,4-9; images that no name matches are laid on them "
+        "in the order given.",
     )
     texture: str = Field("", description="Texture of the instances where the file tells none.")
     unsure: bool = Field(False, description="Mark all as unsure: they count for nothing.")
@@ -61,6 +70,12 @@ class ImportParams(Params):
         Holes.AUTO,
         description="Polygons inside another one of their annotation: auto cuts holes, fill fills "
         "them.",
+    )
+
+    split_parts: SplitParts = Field(
+        SplitParts.AUTO,
+        description="Label images: yes makes an instance of each connected part, no of each value; "
+        "auto is no, but refuses masks of all fossils in one value.",
     )
 
     @field_validator("class_name")

@@ -168,10 +168,20 @@ def _opened(stream: Any, start: bytes, path: Path) -> ImageFile:
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
 
-    if start.startswith(_JPEG):
-        return JpegImageFile(stream)
-    if start.startswith(_PNG):
-        return PngImageFile(stream)
+    require_image(start, path)
+    return JpegImageFile(stream) if start.startswith(_JPEG) else PngImageFile(stream)
+
+
+def require_image(start: bytes, path: Path) -> None:
+    """Raise where a file that begins with `start` is neither PNG nor JPEG.
+
+    Raises
+    ------
+    FossilError
+        With how it begins.
+    """
+    if start.startswith((_JPEG, _PNG)):
+        return
     raise FossilError(
         f"{path} is not an image",
         expected="a PNG, JPEG or TIFF file",

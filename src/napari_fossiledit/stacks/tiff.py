@@ -141,6 +141,14 @@ class TiffImages:
         """Height and width (y, x) of the slices, upright."""
         return _size(self.page)
 
+    @property
+    def separate_planes(self) -> int:
+        """How many planes of colour the first page keeps one after the other, 1 for none."""
+        from tifffile import PLANARCONFIG
+
+        page = self.page
+        return page.samplesperpixel if page.planarconfig == PLANARCONFIG.SEPARATE else 1
+
     def header(self) -> Header:
         """Return format, resolution and notes, checking that all pages have one format.
 

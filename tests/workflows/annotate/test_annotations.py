@@ -77,6 +77,11 @@ def stored(path: Path, source: str = ANNOTATIONS) -> list[Instance]:
         return project.ledger.instances(source)
 
 
+def first_name(path: Path) -> str:
+    with Project.open(path, read_only=True) as project:
+        return project.names[0]
+
+
 def store(path: Path, source: str, z: int, *instances: Instance) -> list[int]:
     with Project.open(path) as project:
         return project.ledger.store(source, z, instances)
@@ -106,7 +111,9 @@ def test_labels_come_in_with_their_identities(path: Path, tmp_path: Path) -> Non
         "identified": True,
         "left_out": 0,
         "problems": [],
-        "assumptions": [],
+        "assumptions": [
+            f"images laid on slices in order, beginning with labels.tif#0 on {first_name(path)}"
+        ],
         "warnings": [],
     }
     assert {(i.specimen, i.texture, i.origin) for i in stored(path)} == {

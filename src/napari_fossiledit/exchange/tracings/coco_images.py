@@ -110,6 +110,8 @@ def _matched(
     taken = Counter(told.values()) + Counter(set(by_name.slices.values()))
     free = {n: z for n, z in told.items() if n not in by_name.slices and taken[z] == 1}
     slices = by_name.slices | free
+    if slices:
+        target.require_rising(f"the images of {file.path} say which slice they are")
     if not slices and target.slices is not None and images:
         order = _ordered(file, names)
         placed = by_order(len(images), target, str(file.path))

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections
 
@@ -34,7 +35,8 @@ class Target:
     shape
         Rows and columns (y, x) of a slice.
     slices
-        Chosen slices, None for all; images that no name matches are laid on them in order.
+        Chosen slices in the order that the user gave, None for all; images that no name matches
+        are laid on them in that order.
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,28 @@ class Target:
     def size(self) -> str:
         """Size of a slice for messages."""
         return size_text(self.shape)
+
+    def require_rising(self, because: str) -> None:
+        """Raise where slices were given in another order than they lie, which means nothing here.
+
+        Parameters
+        ----------
+        because
+            Why their order means nothing.
+
+        Raises
+        ------
+        FossilError
+            With the rising list as advice.
+        """
+        given = list(self.slices or ())
+        if given != sorted(given):
+            raise FossilError(
+                f"The order of the slices {','.join(map(str, given))} means nothing: {because}",
+                expected="a list that rises",
+                found=",".join(map(str, given)),
+                advice=f"Give --slices {format_slices(given)}.",
+            )
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -271,7 +295,7 @@ def by_order(count: int, target: Target, where: str) -> list[int]:
     -------
     list of int
         A slice for each of `count` images, in order. Where there is an image for every slice of
-        the stack, `Target.slices` does not matter here.
+        the stack and fewer are chosen, the choice does not matter here.
 
     Raises
     ------
@@ -279,10 +303,11 @@ def by_order(count: int, target: Target, where: str) -> list[int]:
         Where the numbers do not agree.
     """
     total, chosen = len(target.names), target.slices
-    if count == total:
-        return list(range(total))
     if chosen is not None and count == len(chosen):
         return list(chosen)
+    if count == total:
+        target.require_rising(f"{where} has an image for each slice of the stack")
+        return list(range(total))
     expected = f"{total}" if chosen is None else f"{total} or {len(chosen)}"
     raise FossilError(
         f"The images of {where} cannot be matched to slices",

@@ -26,7 +26,7 @@ EMPTY = (
     "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
     'the models and the fossils in 3D. Make one below, or open one in the dock "Start here".'
 )
-_FILES = "Annotations (*.json *.mat *.tif *.tiff *.png);;All files (*)"
+_FILES = "Annotations (*.json *.mat *.tif *.tiff *.png *.zip);;All files (*)"
 
 
 class StackDock(Dock):

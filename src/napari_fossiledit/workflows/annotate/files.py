@@ -14,7 +14,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
-from napari_fossiledit.exchange.tracings.label_images import LabelImages
+from napari_fossiledit.exchange.tracings.label_images import SUFFIXES, LabelImages
 from napari_fossiledit.exchange.tracings.outlines import OutlineFile
 from napari_fossiledit.exchange.tracings.tracing_file import (
     Problem,
@@ -33,9 +33,11 @@ from napari_fossiledit.params.annotations import (
     Holes,
     ImportParams,
     OutlinePart,
+    SplitParts,
 )
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import choose, without_orphans
 
@@ -153,7 +155,8 @@ def _opened(project: Project, params: ImportParams) -> TracingFile:
     path, suffix = params.file, params.file.suffix.lower()
     if not path.exists():
         raise FossilError(f"There is no file {path}", advice="Check the name.")
-    chosen = tuple(parse_slices(params.slices, project.shape[0])) if params.slices else None
+    count = project.shape[0]
+    chosen = tuple(parse_slices(params.slices, count, as_given=True)) if params.slices else None
     target = Target(project.names, project.slice_shape, chosen)
     part = None if params.part is OutlinePart.AUTO else Part(params.part.value)
     name = params.new_class or project.settings.classes[0]
@@ -173,12 +176,15 @@ def _opened(project: Project, params: ImportParams) -> TracingFile:
             advice=f"Give the class alone: --class {params.new_class}",
         )
     if suffix == ".mat":
+        target.require_rising("outlines say which slice they are of")
         return OutlineFile(path, target=target, class_name=name, part=part)
-    if path.is_dir() or suffix in (".png", ".tif", ".tiff"):
-        return LabelImages(path, target, name, part or Part.BODY)
+    if path.is_dir() or suffix in SUFFIXES or is_zarr(path):
+        splits = {SplitParts.YES: True, SplitParts.NO: False}
+        split = splits.get(params.split_parts)
+        return LabelImages(path, target, name, part or Part.BODY, split=split)
     raise FossilError(
         f"{path} cannot be imported",
-        expected="COCO (.json), label images (a folder, .tif or .png) or outlines (.mat)",
+        expected="COCO (.json), label images (a folder, .tif, .png or OME-Zarr) or outlines (.mat)",
         found=suffix or "no extension",
     )
 
