@@ -6,13 +6,17 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.stack import new
 
 
 def params(model, **values):
@@ -119,3 +123,21 @@ def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model):
     with pytest.raises(FossilError, match=r"slice_0003\.png"):
         predict.run(reef_project, params(blank_model))
     assert predict.run(reef_project, params(blank_model, slices="0-2")).predicted == ()
+
+
+def test_the_same_picture_in_16_bit_gives_the_same_detections(reef_project, blank_model, tmp_path):
+    eight = predict.run(reef_project, params(blank_model, slices="0-1"))
+    assert eight.notes == ()
+    with Project.open(reef_project) as project:
+        pixels = np.stack([project.stack.read(z) for z in range(2)])
+        model = project.model_folder(blank_model)
+    tifffile.imwrite(tmp_path / "deep.tif", pixels.astype(np.uint16) * 257, photometric="rgb")
+    new.run(tmp_path / "deep.fossil", tmp_path / "deep.tif", NewParams())
+    deep = predict.run(tmp_path / "deep.fossil", params(str(model)))
+    assert "its values from 0 to 65535 are shown to the model as 0 to 255" in deep.notes[0]
+    masks = [
+        [(i.mask, i.score) for z in range(2) for i in stored(path, found.source)[z]]
+        for path, found in ((reef_project, eight), (tmp_path / "deep.fossil", deep))
+    ]
+    assert masks[0] == masks[1]
+    assert masks[0]

@@ -44,7 +44,10 @@ class Preprocessing(BaseModel):
     mean, std
         Of 0-255 values, in the order of the network's channels.
     low, high
-        Values of the training stack shown as 0 and 255.
+        Values of the training stack shown as 0 and 255; 0 and 255 themselves: it had 8 bit.
+    shown
+        Values of another stack shown in their place, see `values.shown_to`. It is no part of the
+        model: neither stored nor hashed.
     scale
         Network pixels per pixel of the training stack.
     pixel_size_um
@@ -62,6 +65,7 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     low: float = 0.0
     high: float = 255.0
+    shown: tuple[float, float] | None = Field(None, exclude=True)
     resize: Resize = Resize.SCALE
     scale: float = Field(1.0, gt=0)
     pixel_size_um: float | None = None
@@ -98,7 +102,8 @@ class Preprocessing(BaseModel):
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
         """Return a slice (y, x) or (y, x, 3) at working scale: (y', x', 3) uint8 RGB."""
         shape = (image.shape[0], image.shape[1])
-        return resized(as_rgb(image, self.low, self.high), self.working_shape(shape, pixel_size_um))
+        low, high = self.shown or (self.low, self.high)
+        return resized(as_rgb(image, low, high), self.working_shape(shape, pixel_size_um))
 
     def working_shape(
         self, shape: tuple[int, int], pixel_size_um: float | None = None

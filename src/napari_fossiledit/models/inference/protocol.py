@@ -66,6 +66,13 @@ class Segmenter(Protocol):
     def to(self, device: torch.device | str) -> Segmenter:
         """Return the same model on a device."""
 
+    def showing(self, low: float, high: float) -> Segmenter:
+        """Return the same model for a stack in which other values stand for black and white."""
+        raise FossilError(
+            "This model cannot be shown a stack of other values than it learned with",
+            expected="slices like those that it was trained on",
+        )
+
     def predict(
         self,
         image: Image,

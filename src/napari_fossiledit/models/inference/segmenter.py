@@ -87,6 +87,11 @@ class MaskRcnnSegmenter:
         network = self.network if stays else copy.deepcopy(self.network)
         return MaskRcnnSegmenter(network, self.preprocessing, device)
 
+    def showing(self, low: float, high: float) -> MaskRcnnSegmenter:
+        """See `Segmenter.showing`; both share their network."""
+        shown = self.preprocessing.model_copy(update={"shown": (low, high)})
+        return MaskRcnnSegmenter(self.network, shown, self.device)
+
     @cached_property
     def model_hash(self) -> str:
         """Hex digest of network, weights and preprocessing."""

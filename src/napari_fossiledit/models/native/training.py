@@ -44,6 +44,7 @@ from napari_fossiledit.models.training.train import (
     facts,
     fitting,
     settings_of,
+    values_notes,
 )
 from napari_fossiledit.models.training.validation import judge
 from napari_fossiledit.params.segment import Backend, TrainParams
@@ -112,6 +113,7 @@ class _Run:
         # What detectron2 trains keeps to detectron2's conventions wherever it runs.
         network.spec = network.spec.model_copy(update={"exact_anchors": True})
         self.settings = settings_of(samples, params, start)
+        self.notes += values_notes(self.settings)
         slices = PreparedSlices(samples, self.settings, params.classes)
         self.parts, self.count = Parts(samples, slices, params.classes), len(samples.slices)
         self.about = {**about(samples, params, self.settings), "backend": str(params.backend)}

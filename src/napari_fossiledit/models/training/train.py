@@ -14,6 +14,7 @@ from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.inference.values import EIGHT_BIT
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
 from napari_fossiledit.models.training.initial import initial_network
 from napari_fossiledit.models.training.loop import Budget, Recipe, Trainer
@@ -132,6 +133,7 @@ class _Run:
         self.samples, self.params, self.folder = samples, params, folder
         network, start, self.notes = initial_network(params)
         self.settings = settings_of(samples, params, start)
+        self.notes += values_notes(self.settings)
         self.slices = PreparedSlices(samples, self.settings, params.classes)
         self.parts = Parts(samples, self.slices, params.classes)
         self.budget = Budget(params.max_steps, params.max_minutes * 60)
@@ -282,6 +284,16 @@ def check_samples(samples: TrainingSet, params: TrainParams) -> None:
             expected="different slices",
             found=", ".join(map(str, both)),
         )
+
+
+def values_notes(settings: Preprocessing) -> tuple[str, ...]:
+    """Return what is taken for black and white, where it is not the whole of 8 bit."""
+    if (settings.low, settings.high) == EIGHT_BIT:
+        return ()
+    return (
+        f"Values from {settings.low:g} to {settings.high:g}, nearly all that occur on the training"
+        " slices, are shown to the model as 0 to 255.",
+    )
 
 
 def settings_of(

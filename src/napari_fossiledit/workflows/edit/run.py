@@ -201,7 +201,7 @@ def planned(
     """
     strengths = _numbers(params.strengths, "strengths", 0.0, STRONGEST)
     scores = _numbers(params.scores, "scores", 0.0, 1.0)
-    notes = []
+    notes = [*ref.notes]
     seen = sorted({*slices.pinned} & trained_on(project, ref))
     if seen:
         notes.append(

@@ -86,6 +86,8 @@ class ProbeResult:
         Perturbations that do not suit a slice, and why.
     report
         The HTML report; ``probe.json`` and the overlays lie beside it.
+    notes
+        What had to be assumed of the model and the stack, in sentences for the user.
     """
 
     model: str
@@ -96,6 +98,7 @@ class ProbeResult:
     tried: tuple[Tried, ...]
     skipped: tuple[str, ...]
     report: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def weakness(self) -> str:
@@ -144,6 +147,7 @@ class ProbeResult:
                 "changes": len(self.changes),
                 "skipped": self.skipped,
                 "report": self.report,
+                **({"notes": self.notes} if self.notes else {}),
             }
         )
         return values

@@ -71,6 +71,7 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
         with recorded as summary, drafted(folder) as draft:
             trials, skipped, judged = _probed(project, params, ref, truths, presets, draft, job)
             result = _concluded(params, ref.name, judged, trials, skipped, folder / REPORT)
+            result = replace(result, notes=ref.notes)
             figures = {**result.figures(), "params": params.model_dump(mode="json")}
             write_json(draft / FIGURES, figures)
             write_report(result, project, params, draft)

@@ -20,7 +20,6 @@ from napari_fossiledit.summary import Summary, plain
 from napari_fossiledit.workflows.shared.foreign_models import (
     proposed_name,
     read_foreign,
-    value_span,
 )
 from napari_fossiledit.workflows.shared.model_refs import find_model, in_use, require_free_name
 
@@ -202,7 +201,6 @@ def _imported(
     foreign = read_foreign(
         file,
         project.settings.classes,
-        span=value_span(project),
         classes=params.classes,
         config=params.config,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,8 @@ from napari_fossiledit.models.network.spec import LEFT_OUT
 if TYPE_CHECKING:
     from napari_fossiledit.models.detectron2.file import Checkpoint
     from napari_fossiledit.models.detectron2.read import Imported
-    from napari_fossiledit.project import Project
 
 _LISTED = 5
-_LOOKED_AT = 5
-_EIGHT_BIT = (0.0, 255.0)
 _SAY = "Say which is which:"
 # What detectron2 calls the files of every model.
 _USUAL_NAME = re.compile(r"model_(final|best|\d+)")
@@ -71,7 +68,6 @@ def read_foreign(
     file: Path,
     known: Sequence[str],
     *,
-    span: tuple[float, float] | None = None,
     classes: str = "",
     config: str = "",
     say: str = _SAY,
@@ -82,8 +78,6 @@ def read_foreign(
     ----------
     known
         Classes of the project; empty: there is none, and any name will do.
-    span
-        What `value_span` gives of the stack that the model is for; a range of the file's own stays.
     classes, config
         As in `ImportModelParams`.
     say
@@ -106,38 +100,7 @@ def read_foreign(
         wanted = tuple(known)
     model = import_checkpoint(checkpoint, config=place, classes=wanted)
     _require_known(model.spec.classes, known, checkpoint.where, say)
-    model, more = _spanning(model, span)
-    return Foreign(model, (*model.notes, *told, *more))
-
-
-def value_span(project: Project) -> tuple[float, float] | None:
-    """Values of a stack of 16 bit to show as black and white, as training finds them.
-
-    From a few slices over the stack; None for 8 bit, where nothing has to be shown otherwise.
-    """
-    if project.settings.stack.dtype != "uint16":
-        return None
-    from napari_fossiledit.models.inference.preprocessing import value_range
-
-    last = project.shape[0] - 1
-    slices = sorted({round(n * last / (_LOOKED_AT - 1)) for n in range(_LOOKED_AT)})
-    return value_range([project.stack.read(z)[::7, ::7].copy() for z in slices])
-
-
-def _spanning(
-    model: Imported, span: tuple[float, float] | None
-) -> tuple[Imported, tuple[str, ...]]:
-    """Show the values of a stack in the 8 bit that models of detectron2 expect."""
-    shown = model.preprocessing
-    if span is None or (shown.low, shown.high) != _EIGHT_BIT:
-        return model, ()
-    low, high = span
-    ranged = shown.model_copy(update={"low": low, "high": high})
-    note = (
-        f"The stack has 16 bit: its values from {low:g} to {high:g}, nearly all that occur, are"
-        " shown to the model as 0 to 255."
-    )
-    return replace(model, preprocessing=ranged), (note,)
+    return Foreign(model, (*model.notes, *told))
 
 
 def _assumed(checkpoint: Checkpoint, known: Sequence[str], say: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Models and edits share their names: whatever takes a model takes an edit as well
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.models.inference.values import Range, Shown
 from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
 from napari_fossiledit.project import EditRecord, EditStore, Project, Source
 from napari_fossiledit.project.history import HistoryEntry, history
@@ -22,8 +23,8 @@ from napari_fossiledit.workflows.shared.foreign_models import (
     checkpoint_name,
     is_checkpoint,
     read_foreign,
-    value_span,
 )
+from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -45,11 +46,14 @@ class ModelRef:
         Folder with ``model.json`` and the weights; of an edit, with its own two files.
     address
         Text by which `find_model` finds it again from anywhere: its name, or an absolute path.
+    values
+        Values of the stack that it is to predict; None: they are those it learned with.
     """
 
     name: str
     folder: Path
     address: str
+    values: StackValues | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def root(self) -> ModelRef:
@@ -58,8 +62,27 @@ class ModelRef:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be assumed of the model, in sentences for the user."""
-        return ()
+        """What had to be assumed of the model and the stack, in sentences for the user."""
+        return () if self.shown is None else (self.shown.note,)
+
+    @cached_property
+    def shown(self) -> Shown | None:
+        """Values of the stack that it is shown as black and white; None: those it learned with.
+
+        Raises
+        ------
+        FossilError
+            Where they cannot be known.
+        """
+        return None if self.values is None else self.values.shown_to(self._learned)
+
+    @property
+    def _learned(self) -> Range:
+        """Values of its training slices that were shown as black and white."""
+        from napari_fossiledit.models.files.registry import read_record
+
+        learned = read_record(self.folder).preprocessing
+        return learned.low, learned.high
 
     @property
     def model_hash(self) -> str:
@@ -69,7 +92,11 @@ class ModelRef:
         return read_record(self.folder).model_hash
 
     def load(self, device: Device = Device.AUTO) -> Segmenter:
-        """Load the model to a device; torch is imported here and not before."""
+        """Load the model to a device, for the stack; torch is imported here and not before."""
+        loaded, shown = self._load(device), self.shown
+        return loaded if shown is None else loaded.showing(shown.low, shown.high)
+
+    def _load(self, device: Device) -> Segmenter:
         from napari_fossiledit.models.files.registry import load_model
         from napari_fossiledit.models.inference.devices import pick_device
 
@@ -110,6 +137,11 @@ class EditRef(ModelRef):
     def root(self) -> ModelRef:
         """The model that was trained."""
         return self.parent.root
+
+    @cached_property
+    def shown(self) -> Shown | None:
+        """Values of the stack that the model below is shown as black and white."""
+        return self.parent.shown
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -192,31 +224,32 @@ class FileRef(ModelRef):
     ----------
     known
         Classes of the project.
-    span
-        Values of its stack to show as black and white, see `value_span`.
     """
 
     known: tuple[str, ...]
-    span: tuple[float, float] | None = None
 
     @cached_property
     def _read(self) -> tuple[Segmenter, tuple[str, ...]]:
         say = f"Import it and say which is which: {_IMPORT}"
-        found = read_foreign(self.folder, self.known, span=self.span, say=say)
+        found = read_foreign(self.folder, self.known, say=say)
         return found.model.segmenter(Device.CPU), found.notes
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What had to be assumed, for which the file is read."""
-        return self._read[1]
+        return (*self._read[1], *super().notes)
+
+    @property
+    def _learned(self) -> Range:
+        learned = self._read[0].preprocessing
+        return learned.low, learned.high
 
     @property
     def model_hash(self) -> str:
         """Digest of the model, for which the file is read."""
         return self._read[0].model_hash
 
-    def load(self, device: Device = Device.AUTO) -> Segmenter:
-        """Load the model to a device."""
+    def _load(self, device: Device) -> Segmenter:
         from napari_fossiledit.models.inference.devices import pick_device
 
         return self._read[0].to(pick_device(device))
@@ -290,20 +323,21 @@ def _parent(project: Project, record: EditRecord) -> ModelRef:
 
 def _model(project: Project | None, text: str) -> ModelRef:
     """Find a model that is no edit."""
+    values = None if project is None else StackValues(project)
     if project is not None and text in project.models():
-        return ModelRef(text, project.model_folder(text), text)
+        return ModelRef(text, project.model_folder(text), text, values=values)
     if text in shipped_models():
-        return ModelRef(text, SHIPPED / text, text)
+        return ModelRef(text, SHIPPED / text, text, values=values)
     path = Path(text)
     with explained(path, "Looking at"):
         if is_checkpoint(path):
             known = () if project is None else project.settings.classes
-            span = None if project is None else value_span(project)
             place = path.resolve()
-            return FileRef(checkpoint_name(path), place, str(place), known, span)
+            return FileRef(checkpoint_name(path), place, str(place), known, values=values)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
-            return ModelRef(folder.resolve().name, folder, str(folder.resolve()))
+            place = folder.resolve()
+            return ModelRef(place.name, folder, str(place), values=values)
     raise FossilError(
         f"There is no model {text!r}" if text else "No model was named, and none is in use",
         expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
@@ -384,4 +418,6 @@ def prediction_source(
         settings += f":{params.backend}"
     if params.engine is not Engine.EXACT:
         settings += f":{params.engine}"
+    if ref.shown is not None:
+        settings += f":values {ref.shown.low:g} to {ref.shown.high:g}"
     return Source.predicted(ref.name, model_hash, settings)
