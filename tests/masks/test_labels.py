@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.masks.labels import masks_of_labels, paint_labels
+from napari_fossiledit.masks.labels import masks_of_labels, paint_box, paint_masks, paint_order
 
 SHAPE = (12, 10)
 
@@ -29,8 +30,15 @@ def test_every_value_becomes_its_mask(labels: np.ndarray) -> None:
         assert (mask.to_array() == (labels == value)).all()
 
 
+def painted(items: list[Instance]) -> np.ndarray:
+    """Paint instances with 1, 2, ... in the order in which they are given."""
+    value = {id(item): n for n, item in enumerate(items, 1)}
+    order = paint_order(items)
+    return paint_masks([i.mask for i in order], [value[id(i)] for i in order], SHAPE)
+
+
 def test_the_higher_score_lies_on_top() -> None:
-    labels = paint_labels([box(0, 0, 6, 6, 0.9), box(3, 3, 9, 9, 0.4)], [1, 2], SHAPE)
+    labels = painted([box(0, 0, 6, 6, 0.9), box(3, 3, 9, 9, 0.4)])
     assert labels[4, 4] == 1
     assert labels[8, 8] == 2
 
@@ -38,6 +46,32 @@ def test_the_higher_score_lies_on_top() -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_of_equal_scores_the_smaller_lies_on_top(order: tuple[int, int]) -> None:
     items = [box(0, 0, 9, 9), box(2, 2, 4, 4)]
-    labels = paint_labels([items[i] for i in order], [i + 1 for i in order], SHAPE)
-    assert labels[3, 3] == 2
-    assert labels[8, 8] == 1
+    labels = painted([items[i] for i in order])
+    assert labels[3, 3] == order.index(1) + 1
+    assert labels[8, 8] == order.index(0) + 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(bool, (4, *SHAPE)), st.tuples(*[st.integers(0, n) for n in 2 * SHAPE]))
+def test_masks_are_painted_over_each_other_and_in_any_box(masks: np.ndarray, corners) -> None:
+    expected = np.zeros(SHAPE, np.uint32)
+    for value, mask in enumerate(masks, 5):
+        expected[mask] = value
+    codes = [Mask.from_array(mask) for mask in masks]
+    np.testing.assert_array_equal(paint_masks(codes, range(5, 9), SHAPE), expected)
+    (y0, y1), (x0, x1) = sorted(corners[::2]), sorted(corners[1::2])
+    part = paint_box(codes, range(5, 9), (y0, x0, y1, x1))
+    np.testing.assert_array_equal(part, expected[y0:y1, x0:x1])
+
+
+def test_a_code_that_does_not_fit_its_slice_is_not_painted() -> None:
+    wrong = Mask((SHAPE[0] + 1, SHAPE[1]), box(0, 0, 2, 2).mask.counts)
+    with pytest.raises(FossilError, match="run-length code is broken"):
+        paint_masks([wrong], [1], SHAPE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(bool, (2, *SHAPE)))
+def test_a_mask_without_another(masks: np.ndarray) -> None:
+    left, right = (Mask.from_array(mask) for mask in masks)
+    np.testing.assert_array_equal((left - right).to_array(), masks[0] & ~masks[1])

@@ -307,3 +307,22 @@ def test_undoing_all_and_redoing_all_is_exact(
         for _ in range(back):
             ledger.redo()
         assert state(ledger) == newest
+
+
+def test_a_change_sees_what_another_program_has_just_written(ledger: Ledger) -> None:
+    (first,) = ledger.edit(0, put=[body()])
+    seen = []
+
+    def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
+        seen.append([i.id for i in now])
+        return [replace(now[0], texture="pitted")], [i.id or 0 for i in now[1:]]
+
+    with Ledger(ledger.path) as other:
+        (second,) = other.edit(0, put=[body()])
+    assert ledger.revise(0, change, what="paint") == [first]
+    assert seen == [[first, second]]
+    assert [i.texture for i in ledger.instances(ANNOTATIONS)] == ["pitted"]
+    assert ledger.history(1)[0].what == "paint"
+    with pytest.raises(ZeroDivisionError):
+        ledger.revise(0, lambda now: ([], [1 // 0]))
+    assert len(ledger.history()) == 3

@@ -3,43 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_fossiledit.masks.instance import Instance
+from napari_fossiledit.masks.instance import Instance, Part
 from napari_fossiledit.masks.rle import Mask
 
 Labels = NDArray[np.uint32]
 
 
-def paint_labels(
-    instances: Sequence[Instance], values: Sequence[int], shape: tuple[int, int]
-) -> Labels:
-    """Paint instances into one label image (y, x); the higher score lies on top.
+def paint_order(instances: Iterable[Instance]) -> list[Instance]:
+    """Sort instances as they are painted, the lowest first; the higher score lies on top.
 
-    Of equal scores the smaller mask lies on top, so that a nested cavity stays visible.
+    Of equal scores the smaller mask lies on top, so that a nested cavity stays visible, and a
+    cavity also where it fills its body.
     """
-    labels = np.zeros(shape, dtype=np.uint32)
-    order = sorted(zip(instances, values, strict=True), key=lambda p: (p[0].score, -p[0].mask.area))
-    for instance, value in order:
-        y0, x0, y1, x1 = instance.mask.box
-        labels[y0:y1, x0:x1][instance.mask.crop()] = value
+    return sorted(instances, key=lambda i: (i.score, -i.mask.area, i.part is Part.CAVITY))
+
+
+def paint_masks(
+    masks: Sequence[Mask],
+    values: Iterable[int],
+    shape: tuple[int, int],
+    dtype: type[np.unsignedinteger[Any]] = np.uint32,
+) -> NDArray[Any]:
+    """Paint masks into one label image (y, x), later ones over earlier ones.
+
+    The image is laid out column by column, as run lengths are: that makes it several times as
+    fast as painting a crop of each mask.
+    """
+    flat = np.zeros(shape[0] * shape[1], dtype=dtype)
+    for mask, value in zip(masks, values, strict=True):
+        flat[mask.flat_pixels()] = value
+    return flat.reshape(shape[1], shape[0]).T
+
+
+def paint_box(
+    masks: Sequence[Mask], values: Iterable[int], box: tuple[int, int, int, int]
+) -> Labels:
+    """Paint what lies inside `box` (y0, x0, y1, x1), as `paint_masks` does."""
+    y0, x0, y1, x1 = box
+    labels = np.zeros((y1 - y0, x1 - x0), dtype=np.uint32)
+    for mask, value in zip(masks, values, strict=True):
+        top, left, foot, right = mask.box
+        part = (max(top, y0), max(left, x0), min(foot, y1), min(right, x1))
+        if part[0] < part[2] and part[1] < part[3]:
+            inside = labels[part[0] - y0 : part[2] - y0, part[1] - x0 : part[3] - x0]
+            inside[mask.crop(part)] = value
     return labels
 
 
-def masks_of_labels(labels: NDArray[np.integer]) -> dict[int, Mask]:
-    """Return the masks of all values but 0 in a label image (y, x), keyed by value."""
+def masks_of_labels(
+    labels: NDArray[np.integer],
+    origin: tuple[int, int] = (0, 0),
+    shape: tuple[int, int] | None = None,
+) -> dict[int, Mask]:
+    """Return the masks of all values but 0 in a label image (y, x), keyed by value.
+
+    Parameters
+    ----------
+    origin, shape
+        Where the image lies (y, x) in a slice of this shape; None: it is a whole slice.
+    """
     painted = labels != 0
     # Sorting the painted pixels alone: most of a slice is rock.
     values, inverse = np.unique(labels[painted], return_inverse=True)
     compact = np.zeros(labels.shape, dtype=np.int32)
     compact[painted] = inverse + 1
     boxes: Iterable[tuple[slice, slice] | None] = ndimage.find_objects(compact)
-    shape = (labels.shape[0], labels.shape[1])
+    y, x = origin
+    shape = shape or (labels.shape[0], labels.shape[1])
     return {
-        int(value): Mask.from_crop(compact[box] == index, (box[0].start, box[1].start), shape)
+        int(value): Mask.from_crop(
+            compact[box] == index, (y + box[0].start, x + box[1].start), shape
+        )
         for index, (value, box) in enumerate(zip(values, boxes, strict=True), 1)
         if box is not None
     }

@@ -128,6 +128,22 @@ class Mask:
         columns = Mask.from_counts(counts.tolist(), (height, x1 - x0))
         return columns.to_array()[y0:y1].copy()
 
+    def flat_pixels(self) -> Runs:
+        """Return the index of each pixel in the slice laid out column by column, ascending.
+
+        Raises
+        ------
+        FossilError
+            Where the code does not fit the slice.
+        """
+        runs = run_lengths(self.counts)
+        if int(runs.sum()) != self.shape[0] * self.shape[1] or runs.min() < 0:
+            raise _broken(f"{int(runs.sum())} pixels for a slice of {self.shape}")
+        lengths = runs[1::2]
+        starts = np.cumsum(runs)[: 2 * len(lengths) : 2]
+        before = np.cumsum(lengths) - lengths
+        return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
     def __or__(self, other: Mask) -> Mask:
         return union([self, other], self.shape)
 

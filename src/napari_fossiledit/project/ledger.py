@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -389,20 +389,37 @@ class Ledger(RunBook):
             Where an instance belongs to another slice, or the ledger cannot be written.
         """
         with self._actions.noting([z], action or Action(what)) as db:
-            query = "SELECT id FROM instances WHERE source = ? AND z = ?"
-            stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
-            gone = [(int(id_),) for id_ in set(remove) & stored]
-            db.executemany("DELETE FROM instances WHERE id = ?", gone)
-            ids = _ids_of(db, [i.id for i in put], stored - {id_ for (id_,) in gone})
-            rows = _to_rows(ANNOTATIONS, z, put, ids)
-            # Not REPLACE: that would delete the row, and its cavities with it.
-            db.executemany(_UPSERT, rows)
-            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
+            ids = _put(db, z, put, remove)
             if clear_traced:
                 db.execute("DELETE FROM traced WHERE z = ?", (z,))
             elif traced is not UNCHANGED:
                 _set_traced(db, z, traced)
         return ids
+
+    def revise(
+        self,
+        z: int,
+        change: Callable[[list[Instance]], tuple[Sequence[Instance], Iterable[int]]],
+        *,
+        what: str = "edit",
+    ) -> list[int]:
+        """Change the user's set of slice `z` by what it holds now, whoever wrote that.
+
+        Parameters
+        ----------
+        change
+            Takes the instances of the slice and returns those to put and the ids of those to
+            remove, as `edit` has them. It is called inside the transaction, so that nothing
+            comes in between.
+
+        Returns
+        -------
+        list of int
+            Ids in the order of what was put.
+        """
+        with self._actions.noting([z], Action(what)) as db:
+            put, remove = change(self.instances(ANNOTATIONS, slices=[z]))
+            return _put(db, z, put, remove)
 
     def take_over(
         self,
@@ -611,6 +628,22 @@ def _ids_of(db: sqlite3.Connection, given: Sequence[int | None], stored: set[int
         id_ if id_ is not None and 0 < id_ < first and id_ not in taken else next(fresh)
         for id_ in given
     ]
+
+
+def _put(
+    db: sqlite3.Connection, z: int, put: Sequence[Instance], remove: Iterable[int]
+) -> list[int]:
+    """Put instances into the user's set of a slice and remove others; see `Ledger.edit`."""
+    query = "SELECT id FROM instances WHERE source = ? AND z = ?"
+    stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
+    gone = [(int(id_),) for id_ in set(remove) & stored]
+    db.executemany("DELETE FROM instances WHERE id = ?", gone)
+    ids = _ids_of(db, [i.id for i in put], stored - {id_ for (id_,) in gone})
+    rows = _to_rows(ANNOTATIONS, z, put, ids)
+    # Not REPLACE: that would delete the row, and its cavities with it.
+    db.executemany(_UPSERT, rows)
+    db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
+    return ids
 
 
 def _remove(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.labels import paint_masks, paint_order
 
 Labels = NDArray[np.uint32]
 Ranks = NDArray[np.uint16]
@@ -59,17 +60,10 @@ def paint_slice(instances: list[Instance], shape: tuple[int, int], step: int = 1
     step
         Paint every `step`-th pixel of every `step`-th row only.
     """
-    ordered = sorted(instances, key=lambda i: (-i.score, i.mask.area))
-    ranks = np.zeros((-(-shape[0] // step), -(-shape[1] // step)), dtype=np.uint16)
-    for rank in range(len(ordered), 0, -1):
-        mask = ordered[rank - 1].mask
-        y0, x0, _, _ = mask.box
-        # The first painted row and column at or after the box's corner.
-        dy, dx = -y0 % step, -x0 % step
-        crop = mask.crop()[dy::step, dx::step]
-        top, left = (y0 + dy) // step, (x0 + dx) // step
-        ranks[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = rank
-    return PaintedSlice(ranks, tuple(ordered))
+    ordered = paint_order(instances)[::-1]
+    masks = [instance.mask for instance in reversed(ordered)]
+    ranks = paint_masks(masks, range(len(ordered), 0, -1), shape, np.uint16)
+    return PaintedSlice(np.ascontiguousarray(ranks[::step, ::step]), tuple(ordered))
 
 
 def step_for(shape: tuple[int, int]) -> int:
