@@ -7,7 +7,6 @@ import json
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,9 +16,6 @@ from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.project import ANNOTATIONS, LABELS, EditState, Project
 
 ARCHIVE = Path(__file__).parent / "data" / "old_project.zip"
-SQUARE = 4001
-"""Value of a label that was painted on slice 2, and is the id of its row since."""
-
 STORED = {
     "model:lite-own:64111cf88b1f": {"2": 98},
     "model:lite-own:ca75f7c4b4d3": {"0": 12, "1": 11, "2": 12},
@@ -50,6 +46,7 @@ def test_info_and_the_history_of_edits(old_project):
     sources = {s["name"]: s["instances_per_slice"] for s in info["sources"]}
     traced = {"0": 4, "1": 4, "2": 5}
     assert sources == STORED | {ANNOTATIONS: traced, LABELS: traced}
+    assert "labels.zarr of an earlier version is not shown" in info["notes"][0]
     assert info["stack"]["found"]
     assert info["stack"]["shape"] == [3, 96, 128, 3]
     assert info["traced"] == {"slices": "0-2", "partly": "1"}
@@ -66,7 +63,7 @@ def test_info_and_the_history_of_edits(old_project):
     assert list(shown["drift"]) == ["backbone.fpn.layer_blocks.3.0"]
 
 
-def test_instances_labels_and_what_can_be_taken_back(old_project):
+def test_instances_stay_and_labels_are_taken_over(old_project):
     with Project.open(old_project) as project:
         ledger = project.ledger
         assert {len(project.instances(ANNOTATIONS, z)) for z in (0, 1)} == {4}
@@ -77,13 +74,32 @@ def test_instances_labels_and_what_can_be_taken_back(old_project):
         area = ledger.traced()[1]
         assert area is not None
         assert (area.area, ledger.traced()[0]) == (60 * 80, None)
-
-        labels = project.labels.read(2)
-        assert (labels[10:30, 12:40] == SQUARE).all()
-        assert SQUARE in {i.id for i in project.instances(LABELS, 2)}
-        assert project.labels.undo_last() == [2]
-        assert SQUARE not in np.unique(project.labels.read(2))
         assert project.edits.read("whole").state is EditState.KEPT
+
+        # All slices had annotations: the labels are a source of their own.
+        assert "Slices 0-2 had annotations and keep them" in project.notes[1]
+        square = next(i for i in project.instances(LABELS, 2) if i.mask.area == 20 * 28)
+        assert square.mask.box == (10, 12, 30, 40)
+        assert {i.mask for i in project.instances(LABELS, 2)} == {i.mask for i in painted}
+        assert ledger.counts(LABELS) == {0: 4, 1: 4, 2: 5}
+    assert not (old_project / "labels.zarr").exists()
+    assert (old_project / "labels-taken-over.zarr").exists()
+    written = values_of("annotations", "export", old_project, old_project / "labels.json",
+                        "--source", "labels")  # fmt: skip
+    assert (written["source"], written["instances"]) == ("labels", 13)
+
+
+def test_nothing_but_the_labels_changes_by_opening(old_project):
+    with Project.open(old_project, read_only=True) as project:
+        before = {s: project.ledger.instances(s) for s in [*STORED, ANNOTATIONS]}
+        traced = project.ledger.traced()
+        reviews = project.ledger.reviews(ANNOTATIONS)
+    Project.open(old_project).close()
+    with Project.open(old_project) as project:
+        assert before == {s: project.ledger.instances(s) for s in [*STORED, ANNOTATIONS]}
+        assert project.ledger.traced() == traced
+        assert project.ledger.reviews(ANNOTATIONS) == reviews
+        assert project.ledger.history() == []
 
 
 @pytest.mark.parametrize("model", ["lite-own", "whole"])

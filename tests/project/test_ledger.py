@@ -12,7 +12,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Ledger
+from napari_fossiledit.project import ANNOTATIONS, Ledger
 from napari_fossiledit.project.database import on_network
 
 SHAPE = (20, 30)
@@ -133,16 +133,6 @@ def test_traced_areas_grow(ledger: Ledger) -> None:
     assert ledger.traced()[5] is None
     ledger.unset_traced(5)
     assert set(ledger.traced()) == {2}
-
-
-def test_painted_values_get_rows(ledger: Ledger) -> None:
-    painted = ledger.new_instance(1, "archaeocyathid", SHAPE)
-    ledger.adopt(1, [0, painted, painted + 40], "shell", SHAPE)
-    names = {i.id: i.class_name for i in ledger.instances(LABELS)}
-    assert names == {painted: "archaeocyathid", painted + 40: "shell"}
-    assert ledger.store(MODEL, 0, [body()])[0] > painted + 40
-    with pytest.raises(FossilError, match="too large"):
-        ledger.adopt(1, [2**32 - 1], "shell", SHAPE)
 
 
 def test_runs_and_facts(ledger: Ledger) -> None:
@@ -279,12 +269,3 @@ def test_a_slice_is_found_quickly_among_many(ledger: Ledger) -> None:
     text = " ".join(str(row) for row in plan)
     assert "instances_by_slice (source=? AND z=?" in text
     assert "ORDER BY" not in text
-
-
-def test_painted_values_that_belong_to_something_else_are_told(ledger: Ledger) -> None:
-    (taken,) = ledger.store(ANNOTATIONS, 0, [body()])
-    with pytest.raises(FossilError, match=f"belong to other instances.*found {taken}"):
-        ledger.adopt(0, [taken], "archaeocyathid", SHAPE)
-    assert LABELS not in [source.name for source in ledger.sources()]
-    ledger.adopt(0, [taken + 5], "archaeocyathid", SHAPE)
-    assert [i.id for i in ledger.instances(LABELS)] == [taken + 5]

@@ -213,15 +213,14 @@ def test_read_only_projects_refuse_changes(made: Path, photographs: Path) -> Non
     before = sorted(f.name for f in made.iterdir())
     with Project.open(made, read_only=True) as project:
         assert project.ledger.sources() == []
-        assert not project.labels.read(0).any()
         assert (project.stack.read(1) == 10).all()
         refused = [
             lambda: project.update(pinned_slices=(1,)),
             lambda: project.set_stack_path(photographs),
             lambda: project.ledger.set_meta("a", 1),
-            lambda: project.labels.write(0, np.ones((20, 30), dtype=np.uint32)),
-            project.labels.ensure,
-            project.labels.undo_last,
+            lambda: project.ledger.edit(0, put=[]),
+            project.ledger.undo,
+            project.ledger.reserve_id,
         ]
         for change in refused:
             with pytest.raises(FossilError, match=r"for reading only.*Copy the project"):

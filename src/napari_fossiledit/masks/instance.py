@@ -45,7 +45,7 @@ class Instance:
     specimen
         Identity through the stack, None before linking.
     id
-        Row of the ledger and value in ``labels.zarr``; None before it is stored, never reused.
+        Row of the ledger and value in the Labels layer; None before it is stored, never reused.
     parent
         ``id`` of the body a cavity lies in.
     """

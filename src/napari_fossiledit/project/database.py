@@ -16,8 +16,7 @@ from napari_fossiledit.files import require_writable
 
 LEDGER_VERSION = 2
 
-# `instances.id` is AUTOINCREMENT: a value that was once painted into labels.zarr never means
-# another instance. Rows of the source "labels" carry no geometry: labels.zarr does.
+# `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS instances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -61,23 +60,6 @@ CREATE TABLE IF NOT EXISTS runs (
     ended TEXT,
     summary TEXT NOT NULL DEFAULT '{{}}'
 );
-CREATE TABLE IF NOT EXISTS changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    what TEXT NOT NULL,
-    made TEXT NOT NULL
-);
--- Both states of the changed box of a slice, zlib of (2, height, width) uint32: before and after.
-CREATE TABLE IF NOT EXISTS overwritten (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    change INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
-    z INTEGER NOT NULL,
-    y0 INTEGER NOT NULL,
-    x0 INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    width INTEGER NOT NULL,
-    states BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS overwritten_by_change ON overwritten (change);
 CREATE TABLE IF NOT EXISTS actions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     what TEXT NOT NULL,
@@ -171,6 +153,9 @@ class Database:
         if version == 1:
             # Whether linking wrote the specimen, or a file or a person told it.
             db.execute("ALTER TABLE instances ADD COLUMN guessed INTEGER NOT NULL DEFAULT 0")
+            # The journal of voxels that nobody paints any more.
+            db.execute("DROP TABLE IF EXISTS overwritten")
+            db.execute("DROP TABLE IF EXISTS changes")
         for statement in filter(str.strip, SCHEMA.split(";")):
             db.execute(statement)
 
@@ -182,9 +167,16 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection inside one transaction: all of it happens, or nothing."""
+        """Yield the connection inside one transaction: all of it happens, or nothing.
+
+        A transaction inside another one is a part of that.
+        """
         require_writable(self.path, read_only=self.read_only)
         with self._lock, explained_sql(self.path, "Writing"):
+            nested = self._connection.in_transaction
+            if nested:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

@@ -1,8 +1,7 @@
-"""Corrected labels of the whole stack, and the instances that they show."""
+"""Voxels of the window's Labels layer, until it paints instances of the ledger."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,6 @@ from numpy.typing import NDArray
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, require_writable
 from napari_fossiledit.geometry import check_slice
-from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.masks.labels import masks_of_labels
-from napari_fossiledit.project.journal import Journal, Overwritten
-from napari_fossiledit.project.ledger import Ledger
-from napari_fossiledit.project.source import LABELS
 
 Labels = NDArray[np.uint32]
 
@@ -25,28 +19,10 @@ _CHUNK = 512
 
 
 class LabelVolume:
-    """Labels (z, y, x) of uint32 in ``labels.zarr``; a value is the id of an instance.
+    """Labels (z, y, x) of uint32 in ``labels.zarr``; nothing but the window reads them."""
 
-    napari paints into `array` directly. Bulk changes go through `write`, which stores what it
-    overwrites before a voxel changes, so that `undo_last` works even after a crash in between.
-
-    Parameters
-    ----------
-    path
-        The zarr folder; made by `ensure` or on the first write.
-    shape
-        (z, y, x) of the stack.
-    journal
-        Where overwritten labels are kept.
-    read_only
-        Refuse every change.
-    """
-
-    def __init__(
-        self, path: Path, shape: tuple[int, int, int], journal: Journal, *, read_only: bool
-    ) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int], *, read_only: bool) -> None:
         self.path, self.shape, self.read_only = path, shape, read_only
-        self._journal = journal
         self._array: zarr.Array[Any] | None = None
 
     @property
@@ -112,94 +88,3 @@ class LabelVolume:
             return np.zeros(self.shape[1:], dtype=np.uint32)
         with explained(self.path, f"Reading slice {z} of"):
             return np.asarray(self.ensure()[z], dtype=np.uint32)
-
-    def values(self, z: int) -> list[int]:
-        """Return the values other than 0 in slice `z`, ascending."""
-        return [int(v) for v in np.unique(self.read(z)) if v]
-
-    def begin(self, what: str) -> int:
-        """Start a bulk change of several slices that is taken back as one; returns its number."""
-        self._require_writable()
-        return self._journal.begin(what)
-
-    def write(self, z: int, labels: NDArray[np.integer], change: int | None = None) -> None:
-        """Replace slice `z` by `labels` (y, x), keeping what is overwritten in the journal.
-
-        Parameters
-        ----------
-        change
-            Number from `begin`; None makes a change of this slice alone.
-        """
-        self._require_writable()
-        check_slice(z, self.shape[0], str(self.path))
-        if labels.shape != self.shape[1:]:
-            raise FossilError(
-                f"Labels of slice {z} do not fit {self.path}",
-                expected=self.shape[1:],
-                found=labels.shape,
-            )
-        item = Overwritten.of_slices(z, self.read(z), labels.astype(np.uint32))
-        if item is not None:
-            self._journal.note(self.begin("write") if change is None else change, item)
-            self._put(item, item.after)
-
-    def undo_last(self) -> list[int]:
-        """Take the newest bulk change back; what was painted over it since then stays.
-
-        Returns
-        -------
-        list of int
-            Slices that changed, ascending; empty where there is nothing to take back.
-        """
-        self._require_writable()
-        change = self._journal.last()
-        if change is None:
-            return []
-        slices = set()
-        for row in self._journal.rows(change):
-            item = self._journal.load(row)
-            self._put(item, item.taken_back(self.read(item.z)[item.box]))
-            slices.add(item.z)
-        # Only now: a crash before this line leaves the change to be taken back again.
-        self._journal.forget(change)
-        return sorted(slices)
-
-    def _put(self, item: Overwritten, values: Labels) -> None:
-        with explained(self.path, f"Writing slice {item.z} of"):
-            self.ensure()[(item.z, *item.box)] = values
-
-
-def labelled_instances(
-    ledger: Ledger, labels: LabelVolume, z: int, default_class: str
-) -> list[Instance]:
-    """Return the instances that ``labels.zarr`` shows in slice `z`.
-
-    Geometry is from the voxels, all else from the ledger's rows. A body is given back what its
-    own cavities cover, because a voxel holds one value only. Cavities of bodies that are gone
-    stand alone.
-
-    Parameters
-    ----------
-    default_class
-        Class of values that a person painted without asking for an id.
-    """
-    masks = masks_of_labels(labels.read(z))
-    rows = {i.id: i for i in ledger.instances(LABELS, ids=masks)}
-    items = [
-        replace(rows[value], mask=mask, slice=z)
-        if value in rows
-        else Instance(z, default_class, mask, id=value)
-        for value, mask in masks.items()
-    ]
-    cavities: dict[int, list[Mask]] = {}
-    for item in items:
-        if item.part is Part.CAVITY and item.parent in masks:
-            cavities.setdefault(item.parent, []).append(item.mask)
-    whole = []
-    for item in items:
-        mask = item.mask
-        for cavity in cavities.get(item.id or 0, []):
-            mask = mask | cavity
-        parent = item.parent if item.parent in masks else None
-        whole.append(replace(item, mask=mask, parent=parent))
-    return whole

@@ -24,11 +24,10 @@ from napari_fossiledit.project.actions import (
     Undone,
 )
 from napari_fossiledit.project.database import Database
-from napari_fossiledit.project.journal import Journal
 from napari_fossiledit.project.runs import RunBook
-from napari_fossiledit.project.source import ANNOTATIONS, LABELS, PASS, Source
+from napari_fossiledit.project.source import ANNOTATIONS, PASS, Source
 
-#: ``labels.zarr`` is uint32 and napari paints any value the user types; half is kept free.
+#: The Labels layer paints ids as 32-bit integers.
 LARGEST_ID = 2**31 - 1
 
 COLUMNS = (
@@ -40,6 +39,9 @@ _UPSERT = (
     f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES}) ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c.strip()} = excluded.{c.strip()}" for c in COLUMNS.split(",")[1:])
 )
+
+#: Nobody has so many instances: an id beyond was a value that a person painted.
+_UNREASONABLE_ID = 2**30
 
 Row = tuple[Any, ...]
 
@@ -94,7 +96,7 @@ class TakenOver:
 
 
 class Ledger(RunBook):
-    """Instances, traced areas, runs and the journal of bulk changes.
+    """Instances, traced areas, runs and the journal of changes.
 
     Threads may share it. Each ``store`` is one transaction: a killed process loses the slice it
     was at and nothing before.
@@ -114,7 +116,6 @@ class Ledger(RunBook):
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(Database(path, read_only=read_only))
-        self.journal = Journal(self._database)
         self._actions = Actions(self._database)
 
     @property
@@ -206,6 +207,27 @@ class Ledger(RunBook):
     def done(self, source: str) -> set[int]:
         """Return the slices the source has finished, also those where it found nothing."""
         return {z for (z,) in self._rows("SELECT z FROM done WHERE source = ?", source)}
+
+    def together(self) -> AbstractContextManager[object]:
+        """Return a transaction: all that is written inside it happens, or nothing."""
+        return self._database.writing()
+
+    def free_ids(self) -> None:
+        """Count ids from the largest reasonable one again, where one painted value used them up.
+
+        Up to version 1 any value that a person painted became an id.
+        """
+        with self._database.writing() as db:
+            query = "SELECT ifnull(max(id), 0) FROM instances WHERE id < ?"
+            (largest,) = db.execute(query, (_UNREASONABLE_ID,)).fetchone()
+            if _last_id(db) >= _UNREASONABLE_ID:
+                _use_id(db, largest)
+
+    def forget_blank(self, source: str) -> None:
+        """Remove the instances of a source that have no pixel."""
+        blank = [(i.id,) for i in self.instances(source) if not i.mask.area]
+        with self._database.writing() as db:
+            db.executemany("DELETE FROM instances WHERE id = ?", blank)
 
     def counts(self, source: str) -> dict[int, int]:
         """Count the instances in each finished slice."""
@@ -344,7 +366,7 @@ class Ledger(RunBook):
     def reserve_id(self) -> int:
         """Return an id that no instance ever had and that nobody else is given; makes no row."""
         with self._database.writing() as db:
-            new = _next_id(db)
+            (new,) = _new_ids(db, 1)
             _use_id(db, new)
         return new
 
@@ -474,57 +496,6 @@ class Ledger(RunBook):
         """Return the newest actions of the user's set, newest first."""
         return self._actions.history(limit)
 
-    # ---------------------------------------------------------------- labels
-
-    def new_instance(self, z: int, class_name: str, shape: tuple[int, int]) -> int:
-        """Make an instance that is about to be painted into ``labels.zarr``.
-
-        Returns
-        -------
-        int
-            Its id, which is the value to paint.
-        """
-        blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
-        return self.store(LABELS, z, [blank], replace=False)[0]
-
-    def adopt(self, z: int, values: Iterable[int], class_name: str, shape: tuple[int, int]) -> None:
-        """Write rows for label values that a person painted without asking for an id.
-
-        Raises
-        ------
-        FossilError
-            Where a value is so large that ids would run out, or is the id of an instance of
-            another source.
-        """
-        painted = sorted({int(v) for v in values} - {0})
-        if painted and painted[-1] > LARGEST_ID:
-            raise FossilError(
-                f"Slice {z} of the labels holds a value that is too large for an instance",
-                expected=f"at most {LARGEST_ID}",
-                found=painted[-1],
-                advice="Paint that label with another value.",
-            )
-        blank = Instance(z, class_name, Mask.empty(shape), origin=Origin.HUMAN)
-        rows = _to_rows(LABELS, z, [blank] * len(painted), painted)
-        with self._database.writing() as db:
-            db.executemany(f"INSERT OR IGNORE INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
-            db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (LABELS, z))
-            # Instances of another source would silently not be counted. Raised inside the
-            # transaction, so that no row stays behind.
-            query = (
-                "SELECT id FROM instances WHERE id IN (SELECT value FROM json_each(?)) "
-                "AND source != ?"
-            )
-            foreign = [row[0] for row in db.execute(query, (json.dumps(painted), LABELS))]
-            if foreign:
-                raise FossilError(
-                    f"Slice {z} of the labels was painted with values that belong to other"
-                    " instances",
-                    expected="values from the button 'New instance'",
-                    found=", ".join(str(value) for value in foreign[:5]),
-                    advice="Press M for a new value and fill the painted instance with it.",
-                )
-
     # ---------------------------------------------------------- traced areas
 
     def set_traced(self, z: int, area: Mask | None, action: Action | None = None) -> None:
@@ -590,17 +561,17 @@ class Ledger(RunBook):
         self.close()
 
 
-def _next_id(db: sqlite3.Connection) -> int:
-    """First id that no row ever had; the transaction keeps it ours."""
+def _last_id(db: sqlite3.Connection) -> int:
+    """Return the largest id that a row ever had; a transaction keeps the next ones ours."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'instances'").fetchone()
-    first = 1 + (row[0] if row else 0)
-    if first > LARGEST_ID:
-        raise FossilError("The ledger has no instance ids left", expected=f"up to {LARGEST_ID}")
-    return int(first)
+    return int(row[0]) if row else 0
 
 
 def _new_ids(db: sqlite3.Connection, count: int) -> list[int]:
-    first = _next_id(db)
+    """Return ids that no row ever had."""
+    first = _last_id(db) + 1
+    if first + count > LARGEST_ID:
+        raise FossilError("The ledger has no instance ids left", expected=f"up to {LARGEST_ID}")
     return list(range(first, first + count))
 
 
@@ -622,10 +593,9 @@ def _ids_of(db: sqlite3.Connection, given: Sequence[int | None], stored: set[int
     listed = json.dumps([id_ for id_ in given if id_ is not None])
     query = "SELECT id FROM instances WHERE id IN (SELECT value FROM json_each(?))"
     taken = {id_ for (id_,) in db.execute(query, (listed,))} - stored
-    first = _next_id(db)
-    fresh = iter(range(first, first + len(given)))
+    last, fresh = _last_id(db), iter(_new_ids(db, len(given)))
     return [
-        id_ if id_ is not None and 0 < id_ < first and id_ not in taken else next(fresh)
+        id_ if id_ is not None and 0 < id_ <= last and id_ not in taken else next(fresh)
         for id_ in given
     ]
 

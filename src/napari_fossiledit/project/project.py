@@ -13,8 +13,9 @@ from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project.edits import EditStore
-from napari_fossiledit.project.labels import LabelVolume, labelled_instances
+from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import Ledger
+from napari_fossiledit.project.old_labels import OLD_LABELS, take_over_labels
 from napari_fossiledit.project.settings import (
     ProjectSettings,
     read_settings,
@@ -22,7 +23,6 @@ from napari_fossiledit.project.settings import (
     stored_path,
     validated,
 )
-from napari_fossiledit.project.source import LABELS
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.blank import KIND as BLANK
 from napari_fossiledit.stacks.section import StackRecord
@@ -45,10 +45,13 @@ class Project:
         What ``project.json`` says.
     read_only
         Whether changes are refused.
+    notes
+        What the user should know of how it was opened.
     """
 
     def __init__(self, path: Path, settings: ProjectSettings, *, read_only: bool) -> None:
         self.path, self.settings, self.read_only = path, settings, read_only
+        self.notes: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, path: Path, stack: SectionStack, params: NewParams) -> Project:
@@ -76,7 +79,7 @@ class Project:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool | None = None) -> Project:
-        """Open a project.
+        """Open a project; one of an earlier version is brought to this one.
 
         Parameters
         ----------
@@ -91,7 +94,22 @@ class Project:
         settings = read_settings(path / SETTINGS_FILE)
         if read_only is None:
             read_only = not os.access(path, os.W_OK)
-        return cls(path, settings, read_only=read_only)
+        project = cls(path, settings, read_only=read_only)
+        if (path / OLD_LABELS).exists():
+            project.notes = project._take_over_labels()
+        return project
+
+    def _take_over_labels(self) -> tuple[str, ...]:
+        if self.read_only:
+            return (
+                f"{OLD_LABELS} of an earlier version is not shown: it is taken over when the"
+                " project is opened to be changed.",
+            )
+        try:
+            return take_over_labels(self.path, self.ledger, self.shape, self.settings.classes[0])
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the stack and the ledger; everything is on disk already."""
@@ -204,22 +222,13 @@ class Project:
     def labels(self) -> LabelVolume:
         """Labels that are corrected by hand."""
         path = self.path / "labels.zarr"
-        return LabelVolume(path, self.shape, self.ledger.journal, read_only=self.read_only)
+        return LabelVolume(path, self.shape, read_only=self.read_only)
 
     def instances(
         self, source: str, z: int, *, class_name: str | None = None, min_score: float = 0.0
     ) -> list[Instance]:
-        """Return the instances of any source in slice `z`, highest score first.
-
-        Those of the source ``"labels"`` take their geometry from ``labels.zarr``.
-        """
-        if source != LABELS:
-            return self.ledger.instances(
-                source, slices=[z], class_name=class_name, min_score=min_score
-            )
-        items = labelled_instances(self.ledger, self.labels, z, self.settings.classes[0])
-        chosen = (i for i in items if class_name in (None, i.class_name) and i.score >= min_score)
-        return sorted(chosen, key=lambda i: -i.score)
+        """Return the instances of a source in slice `z`, highest score first."""
+        return self.ledger.instances(source, slices=[z], class_name=class_name, min_score=min_score)
 
     @property
     def reports(self) -> Path:

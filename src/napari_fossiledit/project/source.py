@@ -20,9 +20,9 @@ class Source:
     Attributes
     ----------
     kind
-        ``"annotations"`` (traced slices), ``"labels"`` (rows of what ``labels.zarr`` shows),
-        ``"model"`` (predictions) or ``"pass"`` (what predictions that look at neighbouring slices
-        are made from; no user asked for it). Any other text is a source of its own.
+        ``"annotations"`` (the user's set), ``"labels"`` (what ``labels.zarr`` of an earlier version
+        showed), ``"model"`` (predictions) or ``"pass"`` (what predictions that look at neighbouring
+        slices are made from; no user asked for it). Any other text is a source of its own.
     model
         Name of the model that predicted; empty for other sources.
     digest

@@ -20,10 +20,9 @@ def edit(session: Session) -> Labels:
 
 def new_instance(session: Session) -> int:
     """Make an instance in the shown slice and ready the brush for it; return its id."""
-    project, z = session.writable, session.slice
+    project = session.writable
     layer = edit(session)
-    class_name = session.paint_class or project.settings.classes[0]
-    value = project.ledger.new_instance(z, class_name, project.slice_shape)
+    value = project.ledger.reserve_id()
     layer.selected_label = value
     layer.mode = "paint"
     return value

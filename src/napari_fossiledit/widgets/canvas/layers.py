@@ -126,9 +126,7 @@ def show_labels(session: Session) -> Labels:
     viewer.add_layer(layer)
     if layer.editable:
         # napari starts with 1, which is the id of something else as soon as anything is stored.
-        layer.selected_label = project.ledger.new_instance(
-            session.slice, session.paint_class or project.settings.classes[0], project.slice_shape
-        )
+        layer.selected_label = project.ledger.reserve_id()
     return layer
 
 

@@ -158,6 +158,6 @@ class CorrectTab(QWidget):
         correcting.delete(self.session, int(correcting.edit(self.session).selected_label))
 
     def _undo_fill(self) -> None:
-        slices = self.session.writable.labels.undo_last()
+        undone = self.session.writable.ledger.undo()
         correcting.reload(self.session)
-        show_done(f"Restored the labels of {len(slices)} slices.")
+        show_done(f"Undone: {undone.what}." if undone else "There is nothing to undo.")

@@ -51,6 +51,7 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
         return InfoResult(
             {
                 "project": str(project.path),
+                "notes": list(project.notes),
                 "read_only": not os.access(project.path, os.W_OK),
                 "stack": _stack(project),
                 "geometry": {
