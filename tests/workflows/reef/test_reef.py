@@ -9,6 +9,7 @@ import pytest
 import trimesh
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.written_files import LIST
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
@@ -241,6 +242,64 @@ def test_files_are_mirrored_where_slices_count_out_of_the_rock(folder, tmp_path)
     assert read.bounds[:, 2] == pytest.approx([-4.5 * 30, -0.5 * 30], abs=5)
     shown = mesh.in_memory(folder, MeshParams()).meshes[0]
     assert shown.vertices[:, 0].min() == pytest.approx(0.5 * 30, abs=5)
+
+
+def names(folder):
+    return {file.name for file in folder.iterdir()} - {LIST}
+
+
+def give_specimen(folder, number, ids):
+    with Project.open(folder) as project:
+        project.ledger.set_specimens(ANNOTATIONS, dict.fromkeys(ids, number))
+
+
+def test_meshes_of_an_earlier_run_do_not_stay_beside_new_ones(folder, tmp_path):
+    out = tmp_path / "out"
+    link.run(folder, LinkParams())
+    mesh.run(folder, out, MeshParams(format="ply"))
+    first = mesh.run(folder, out, MeshParams())
+    assert first.removed == ()
+    assert "of another format: archaeocyathid_001.ply and archaeocyathid_002.ply" in str(first)
+    (out / "notes.txt").write_text("mine")
+    (out / "archaeocyathid_009.stl").write_text("mine")
+    one = [i for i, number in specimens(folder).items() if number == 1]
+    give_specimen(folder, 7, one)
+    second = mesh.run(folder, out, MeshParams())
+    assert second.removed == ("archaeocyathid_001.stl",)
+    assert names(out) == {
+        *(f"archaeocyathid_00{n}" for n in ("1.ply", "2.ply", "2.stl", "7.stl", "9.stl")),
+        *("reef.glb", "notes.txt"),
+    }
+    (out / "archaeocyathid_007.stl").write_text("edited by somebody")
+    give_specimen(folder, 8, one)
+    third = mesh.run(folder, out, MeshParams())
+    assert "changed since: archaeocyathid_007.stl." in third.warnings[0]
+    assert (out / "archaeocyathid_007.stl").read_text() == "edited by somebody"
+
+
+def test_what_a_broken_off_run_wrote_is_removed_by_the_next(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    link.run(folder, LinkParams())
+    monkeypatch.setattr(mesh, "write_scene", lambda meshes, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mesh.run(folder, out, MeshParams())
+    monkeypatch.undo()
+    give_specimen(folder, None, [i for i, number in specimens(folder).items() if number == 2])
+    assert mesh.run(folder, out, MeshParams()).removed == ("archaeocyathid_002.stl",)
+    assert names(out) == {"archaeocyathid_001.stl", "reef.glb"}
+
+
+@pytest.mark.parametrize("content", ["{", '{"files": 3}', '{"files": {"../reef.stl": {}}}'])
+def test_a_damaged_list_of_files_removes_nothing(folder, tmp_path, content):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / LIST).write_text(content)
+    (tmp_path / "reef.stl").write_text("mine")
+    link.run(folder, LinkParams())
+    result = mesh.run(folder, out, MeshParams())
+    assert result.removed == ()
+    assert ("cannot be read" in " ".join(result.warnings)) == ("reef.stl" not in content)
+    assert (tmp_path / "reef.stl").exists()
 
 
 def test_meshing_before_linking_tells_what_to_do(folder, tmp_path):

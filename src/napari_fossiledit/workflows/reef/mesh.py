@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.exchange.meshes import SpecimenMesh, write_mesh, write_scene
+from napari_fossiledit.exchange.written_files import WrittenFiles
 from napari_fossiledit.files import explained
 from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import QUIET, Job
@@ -40,6 +41,8 @@ class MeshResult:
         Measurements of each.
     warnings
         What the user should know.
+    removed
+        Names of the files of an earlier run that were removed.
     """
 
     folder: Path
@@ -47,6 +50,7 @@ class MeshResult:
     scene: Path | None
     rows: tuple[SpecimenRow, ...]
     warnings: tuple[str, ...]
+    removed: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -68,6 +72,7 @@ class MeshResult:
                 for row in self.rows
             ],
             "unit": "um",
+            "removed": list(self.removed),
             "warnings": list(self.warnings),
         }
 
@@ -98,7 +103,8 @@ def run(
     the fossils as they are.
 
     Specimens with slices in their midst that nobody has looked at get no file: a warning names
-    them.
+    them. Of what an earlier run wrote into the folder for this project in the same format, the
+    files that are not written anew are removed; any other file stays as it is.
 
     Raises
     ------
@@ -112,6 +118,8 @@ def run(
     simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, job)
+        written = WrittenFiles(out_dir, project.path)
+        written.announce([SCENE, *(f"{_name(key)}.{params.format}" for key in specimens.keys)])
         for built in reconstructed(specimens, params, job):
             if built.surface is None:
                 continue
@@ -124,8 +132,18 @@ def run(
     scene = out_dir / SCENE if simple else None
     if scene is not None:
         write_scene(simple, scene)
-    warnings = tuple(specimens.warnings)
-    return MeshResult(out_dir, tuple(files), scene, tuple(rows), warnings)
+    cleared = written.clear(
+        [file.name for file in (*files, *filter(None, [scene]))],
+        lambda name: name == SCENE or name.endswith(f".{params.format}"),
+    )
+    return MeshResult(
+        out_dir,
+        tuple(files),
+        scene,
+        tuple(rows),
+        (*specimens.warnings, *cleared.warnings),
+        cleared.removed,
+    )
 
 
 def in_memory(
@@ -158,7 +176,10 @@ def in_memory(
 
 
 def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:
-    """Name a surface after its class and number, as a file can be called."""
+    return SpecimenMesh(key.specimen, _name(key), surface.vertices, surface.faces)
+
+
+def _name(key: SpecimenKey) -> str:
+    """Name a specimen after its class and number, as a file can be called."""
     word = re.sub(r"[^\w-]+", "_", key.class_name).strip("_") or "specimen"
-    name = f"{word}_{key.specimen:03d}"
-    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
+    return f"{word}_{key.specimen:03d}"
