@@ -207,6 +207,15 @@ def cut_description(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def more_rows_than_data(path: Path) -> None:
+    tifffile.imwrite(path, GREY[0], photometric="minisblack", compression="zlib", rowsperstrip=2)
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages[0].tags["ImageLength"].valueoffset
+    data = bytearray(path.read_bytes())
+    data[place + 1] = 100
+    path.write_bytes(data)
+
+
 def ome_of_six(path: Path) -> None:
     tifffile.imwrite(path, GREY, ome=True, metadata={"axes": "ZYX"}, compression="zlib")
     path.write_bytes(path.read_bytes().replace(b'SizeZ="5"', b'SizeZ="6"'))
@@ -233,6 +242,7 @@ def ome_set(path: Path) -> None:
         (cut_imagej, "a.tif", "5 images", "1"),
         (cut_shaped, "a.tif", "630 bytes of pixels", "bytes"),
         (cut_last_page, "a.tif", "page 4 to end at", "bytes"),
+        (more_rows_than_data, "a.tif", "12804 strips or tiles in page 0", "4"),
         (cut_description, "a.ome.tif", "a description of its axes", "none"),
         (ome_of_six, "a.ome.tif", "6 images", "5"),
         (ome_set, "a.ome.tif", "2 files beside it", "no other.ome.tif"),

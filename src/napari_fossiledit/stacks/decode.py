@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,13 @@ from napari_fossiledit.stacks.tiff import TiffImages, is_tiff
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-#: What Pillow, imagecodecs and tifffile raise where a file is broken.
+#: What Pillow, imagecodecs, tifffile and zarr raise where a file is broken: with sizes and offsets
+#: that mean nothing they divide by zero, miss what they took for granted, or want all memory.
 DECODER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    MemoryError,
     OSError,
     EOFError,
     LookupError,
@@ -37,6 +43,7 @@ DECODER_ERRORS = (
     TypeError,
     ValueError,
     struct.error,
+    zipfile.BadZipFile,
     zlib.error,
 )
 

@@ -204,6 +204,8 @@ class TiffImages:
                 if page is None:
                     raise FossilError(f"Page {index} of {self.path} is missing")
                 page = page.aspage()
+                if page.shape != keyframe.shape:
+                    raise _misfit(self.path, page, keyframe, page)
                 return np.asarray(page.asarray()), page
             # Uncompressed data: ImageJ may have written the header of the first page only.
             count = math.prod(keyframe.shape)
@@ -337,6 +339,13 @@ class TiffImages:
             if page.keyframe.is_contiguous:
                 # Some programs count the rows of the last strip that lie outside the image.
                 end = min(end, page.dataoffsets[0] + page.keyframe.nbytes)
+            elif len(page.dataoffsets) < math.prod(page.keyframe.chunked):
+                strips = math.prod(page.keyframe.chunked)
+                raise _cut_off(
+                    self.path,
+                    f"{strips} strips or tiles in page {number}",
+                    f"{len(page.dataoffsets)}",
+                )
             if end > size:
                 name = f"page {number} to end at byte {end}"
                 raise _cut_off(self.path, name, f"{size} bytes")

@@ -85,7 +85,11 @@ class TiffStack(SectionStack):
             return self._opened().pixels(z)
 
     def _stated(self) -> _Stated:
-        images, name = self._opened(), self.path.name
+        with named(str(self.path), *DECODER_ERRORS):
+            return self._stated_by(self._opened())
+
+    def _stated_by(self, images: TiffImages) -> _Stated:
+        name = self.path.name
         if images.tif.ome_metadata:
             stated = _by_ome(images.tif.ome_metadata, name)
         elif images.tif.imagej_metadata:
