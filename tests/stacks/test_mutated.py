@@ -35,11 +35,7 @@ def write(path: Path, kind: str) -> Path:
         "imagej": {"data": GREY, "imagej": True, "metadata": {"axes": "ZYX", "unit": "um"}},
         "ome": grey | {"ome": True, "metadata": {"axes": "ZYX", "PhysicalSizeX": 2.0}},
         "jpeg": {"data": RGB, "compression": "jpeg"},
-        "palette": {
-            "data": GREY[0],
-            "photometric": "palette",
-            "colormap": np.eye(3, 256, dtype="u2"),
-        },
+        "palette": {"data": GREY[0], **palette},
     }
     if kind in options:
         tifffile.imwrite(path / "a.tif", **options[kind])
