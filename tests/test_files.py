@@ -3,11 +3,24 @@
 import errno
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.files import explained, inside, read_json, write_json, write_whole
+from napari_fossiledit.files import (
+    appearing,
+    explained,
+    inside,
+    is_alive,
+    plain_name,
+    read_json,
+    require_empty,
+    this_process,
+    write_json,
+    write_whole,
+)
 from napari_fossiledit.progress import Clock, Job
 
 
@@ -75,3 +88,60 @@ def test_the_estimate_shrinks_to_zero():
     clock.tick(2)
     assert reports[0].eta_s is None
     assert reports[1].eta_s == 0
+
+
+DEAD = f"{this_process().split('-', maxsplit=1)[0]}-{2**22 + 1}-1700000000"  # beyond any Linux pid
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+    gone = [tmp_path / f".out.json.{DEAD}.abc.part", tmp_path / f".mud.{DEAD}.abc.part"]
+    gone[0].write_bytes(b"torso")
+    (gone[1] / "inner").mkdir(parents=True)
+    elsewhere = "00000000" + DEAD[8:]  # a process of another host, of which nothing is known
+    kept = [".mine.part", f".x.{this_process()}.abc.part", f".x.{elsewhere}.abc.part"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"")
+    write_whole(tmp_path / "other.json", b"{}")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "other.json"])
+
+
+def test_a_number_that_was_given_again_is_another_process():
+    host, pid, start = this_process().split("-")
+    assert is_alive(this_process())
+    assert not is_alive(f"{host}-{pid}-{int(start) - 100_000}")
+
+
+def test_what_a_kill_leaves_is_removed_at_the_next_writing(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from napari_fossiledit.files import *\n"
+        "with replacing(Path(sys.argv[1])) as out: out.write(b'half'); out.flush();"
+        " os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.json")], check=False)
+    assert [p.name.startswith(".out.json.") for p in tmp_path.iterdir()] == [True]
+    require_empty(tmp_path, "a model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def write(folder, meanwhile=None):
+        with appearing(folder) as hidden:
+            (hidden / "a").write_bytes(b"")
+            assert not folder.exists()
+            if meanwhile is not None:
+                write_whole(folder / meanwhile, b"")
+
+    with pytest.raises(FossilError, match="out failed"):
+        write(tmp_path / "out", "first")
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "first"]
+    write(tmp_path / "new")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "first", "new", "out"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".x", "x.", " x", "a/b", "a\\b", "a:b", "a\nb", "a\x00b", "x" * 65, "con", "NUL.1"]
+)
+def test_names_that_no_file_can_have_everywhere_are_refused(name):
+    with pytest.raises(FossilError, match="The name of a model cannot be used; expected a name of"):
+        plain_name(name, "a model")
+    assert plain_name("Archaeocyath é 2.1", "a model") == "Archaeocyath é 2.1"

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from napari_fossiledit.errors import FossilError
 
+# Temporary files and folders carry the process that writes them: .NAME.HOST-PID-START.RANDOM.part
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}-\d+-\d+)\.[^.]+\.part")
+# The clock that start times are taken from may be set while a process runs.
+_CLOCK_S = 60
+_LONGEST_NAME = 64
+PLAIN_NAME = (
+    f'a name of 1 to {_LONGEST_NAME} characters without / \\ : * ? " < > |, not beginning with a'
+    " dot and not ending with one"
+)
+# Windows gives these to devices, whatever their suffix.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 _ADVICE = {
+    errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ENOSPC: "The disk is full: free some space and run the command again.",
     errno.EDQUOT: "The disk quota is used up: free some space and run the command again.",
     errno.EROFS: "The folder is read-only: copy the project to a place you may write to.",
@@ -57,8 +76,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     with explained(path, "Writing"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         # In the same folder: only within a file system is a rename one step.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(".part", _temporary_prefix(path), path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -71,6 +91,82 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write into; it becomes `folder` at the end, or disappears.
+
+    Raises
+    ------
+    FossilError
+        Where it cannot be written, or `folder` is there by then and not empty.
+    """
+    with explained(folder, "Making"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent)
+        hidden = Path(tempfile.mkdtemp(".part", _temporary_prefix(folder), folder.parent))
+    try:
+        # mkdtemp gives folders to their owner alone.
+        hidden.chmod(0o755)
+        yield hidden
+        with explained(folder, "Writing"):
+            if os.name == "nt" and folder.is_dir():
+                folder.rmdir()
+            hidden.rename(folder)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders of processes that have ended without doing so."""
+    try:
+        left = [entry for entry in os.scandir(folder) if entry.name.endswith(".part")]
+    except OSError:
+        return
+    for entry in left:
+        match = _TEMPORARY.fullmatch(entry.name)
+        if match is None or is_alive(match[1]):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _temporary_prefix(path: Path) -> str:
+    """Return how the temporary name of a file or folder begins."""
+    # The name is a help for people alone, and must not grow beyond what a file system takes.
+    return f".{path.name[:40]}.{this_process()}."
+
+
+def this_process() -> str:
+    """Return the identity of this process: host, number, and when it started."""
+    return _identity(os.getpid())
+
+
+@functools.cache
+def _identity(pid: int) -> str:
+    host = zlib.crc32(platform.node().encode())
+    return f"{host:08x}-{pid}-{int(psutil.Process(pid).create_time())}"
+
+
+def is_alive(identity: str) -> bool:
+    """Return False where the process of an identity has ended.
+
+    True where it ran on another host, of which nothing is known.
+    """
+    host, pid, start = identity.split("-")
+    if host != this_process().split("-", maxsplit=1)[0]:
+        return True
+    try:
+        since = float(psutil.Process(int(pid)).create_time())
+        return abs(since - int(start)) <= _CLOCK_S
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,6 +188,32 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FossilError(f"{path} cannot be read", expected=what, found=str(error)) from error
+
+
+def is_plain(name: str) -> bool:
+    """Return True for a name that a file can have on every system, and predictions as well."""
+    sound = name.isprintable() and not set(name) & set('/\\:*?"<>|')
+    fits = 0 < len(name) <= _LONGEST_NAME and name == name.strip(" .")
+    return sound and fits and name.split(".", maxsplit=1)[0].lower() not in _DEVICES
+
+
+def plain_name(name: str, what: str) -> str:
+    """Return `name`, checked to be a plain one.
+
+    Parameters
+    ----------
+    what
+        What is to have it, e.g. "a model".
+
+    Raises
+    ------
+    FossilError
+        Where no file can have that name on every system.
+    """
+    if not is_plain(name):
+        found = repr(name) if len(name) <= _LONGEST_NAME else f"{len(name)} characters"
+        raise FossilError(f"The name of {what} cannot be used", expected=PLAIN_NAME, found=found)
+    return name
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -133,7 +255,12 @@ def require_empty(folder: Path, what: str) -> None:
         Where `folder` is a file, or a folder that is not empty.
     """
     with explained(folder, "Looking at"):
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        remove_leftovers(folder)
+        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ["a file"]
+        if names and folder.exists():
             raise FossilError(
-                f"{folder} cannot take {what}", expected="a new or empty folder", found="files"
+                f"{folder} cannot take {what}",
+                expected="a new or empty folder",
+                found=", ".join(names[:3]) + (", ..." if len(names) > 3 else ""),
+                advice="Choose another folder; nothing was changed.",
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +111,48 @@ def test_a_bad_update_changes_nothing(made: Path) -> None:
 
 
 def test_a_taken_folder_is_refused(made: Path, photographs: Path) -> None:
+    other = PARAMS.model_copy(update={"pixel_size": 11.0})
+    with pytest.raises(FossilError, match="a project already; expected a new folder"):
+        Project.create(made, open_stack(photographs), other)
+    Project.open(made).ledger.set_meta("key", 1)
     with pytest.raises(FossilError, match="a project already"):
         Project.create(made, open_stack(photographs), PARAMS)
     with pytest.raises(FossilError, match="new or empty folder"):
         Project.create(photographs, open_stack(photographs), PARAMS)
+
+
+def test_a_project_that_holds_nothing_can_be_made_again(made: Path, photographs: Path) -> None:
+    before = (made / "project.json").read_bytes()
+    Project.create(made, open_stack(photographs), PARAMS).close()
+    assert (made / "project.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["reports", "models", "edits", "labels.zarr", "ledger.sqlite"])
+def test_links_out_of_the_project_are_refused(made: Path, tmp_path: Path, part: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (made / part).symlink_to(tmp_path / "outside")
+
+    def use() -> None:
+        with Project.open(made) as project:
+            for used in (project.models, project.edits.names, project.ledger.runs):
+                used()
+            _ = project.reports
+
+    with pytest.raises(FossilError, match=f"'{part}' leads out of"):
+        use()
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_run_of_a_process_that_ended_is_interrupted(made: Path) -> None:
+    with Project.open(made) as project:
+        project.ledger.begin_run("train", {})
+        code = (
+            "import sys, os; from pathlib import Path\n"
+            "from napari_fossiledit.project import Project\n"
+            "Project.open(Path(sys.argv[1])).ledger.begin_run('train', {}); os._exit(9)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(made)], check=False)
+        assert [r.status for r in project.ledger.runs()] == ["running", "interrupted"]
 
 
 def test_a_folder_without_settings_is_no_project(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, write_json
+from napari_fossiledit.files import explained, remove_leftovers, write_json
 from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.masks.rle import Mask
 from napari_fossiledit.progress import QUIET, Job
@@ -71,8 +71,11 @@ def write_reef(reef: Reef, out: Path, job: Job = QUIET) -> dict[str, Any]:
 def _prepare(out: Path) -> None:
     """Make the folder; where it holds an older sample, remove that."""
     with explained(out, "Opening"):
+        remove_leftovers(out)
         entries = sorted(p.name for p in out.iterdir()) if out.exists() else []
-    if entries and "truth.json" not in entries:
+    # A run that was killed at its start leaves the folder of pictures, empty.
+    begun = entries == ["images"] and not any((out / "images").glob("*"))
+    if entries and not begun and "truth.json" not in entries:
         raise FossilError(
             f"{out} is not empty and holds no sample reef",
             expected="a new or empty folder",

@@ -10,16 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import read_json
+from napari_fossiledit.files import PLAIN_NAME, is_plain, read_json
 from napari_fossiledit.project.database import now
 
 FORMAT = 1
 STRONGEST = 10.0
 """Largest strength of an edit, either way; 1 is the edit as it was solved."""
+UNJUDGED = "unjudged"
+"""Key among the figures of an edit that was saved and is yet to be judged."""
 # Figures come from the program itself; anything deeper is a damaged or hostile file.
 _DEEPEST = 20
 _SHOWN = 80
-_NAME = 'a name of 1 to 64 characters without / \\ : * ? " < > |, not beginning with a dot'
 
 
 class EditState(StrEnum):
@@ -30,30 +31,9 @@ class EditState(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
-def is_plain(name: str) -> bool:
-    """Return True for a name that a folder can have on every system, and predictions as well."""
-    sound = name.isprintable() and not set(name) & set('/\\:*?"<>|')
-    return sound and 0 < len(name) <= 64 and name == name.strip(" .")
-
-
-def plain_name(name: str) -> str:
-    """Return `name`, checked to be a plain one.
-
-    Raises
-    ------
-    FossilError
-        Where no folder can have that name.
-    """
-    if not is_plain(name):
-        raise FossilError(
-            "The name of an edit cannot be used", expected=_NAME, found=repr(name)[:_SHOWN]
-        )
-    return name
-
-
 def _checked_name(name: str) -> str:
     if not is_plain(name):
-        raise ValueError(_NAME)
+        raise ValueError(PLAIN_NAME)
     return name
 
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, inside, require_writable, write_json, write_whole
+from napari_fossiledit.files import (
+    appearing,
+    explained,
+    inside,
+    plain_name,
+    require_writable,
+    write_json,
+    write_whole,
+)
 from napari_fossiledit.project.edit_record import (
     EditRecord,
     EditState,
-    plain_name,
     read_record,
     validated,
 )
@@ -48,7 +54,14 @@ class EditStore:
 
     @property
     def folder(self) -> Path:
-        """Where the edits are; not there before the first one."""
+        """Where the edits are; not there before the first one.
+
+        Raises
+        ------
+        FossilError
+            Where it is a link that leads out of the project.
+        """
+        inside(self.project, "edits")
         return self.project / "edits"
 
     def place(self, name: str) -> Path:
@@ -59,7 +72,7 @@ class EditStore:
         FossilError
             Where the name is no plain name, or the folder a link that leads elsewhere.
         """
-        return inside(self.folder, plain_name(name))
+        return inside(self.folder, plain_name(name, "an edit"))
 
     # --------------------------------------------------------------- reading
 
@@ -171,17 +184,14 @@ class EditStore:
         whole = record.model_copy(update={"delta_hash": _digest(delta)})
         final = self.place(record.name)
         with explained(final, "Saving"):
-            self.folder.mkdir(exist_ok=True)
-            with TemporaryDirectory(dir=self.folder, prefix=".saving-") as hidden:
-                written = Path(hidden) / record.name
-                write_whole(written / DELTA_FILE, delta)
-                write_json(written / RECORD_FILE, whole.model_dump(mode="json"))
-                try:
-                    written.rename(final)
-                except OSError:
-                    # The file system refuses where another process was first.
-                    self.require_free(record.name)
-                    raise
+            try:
+                with appearing(final) as written:
+                    write_whole(written / DELTA_FILE, delta)
+                    write_json(written / RECORD_FILE, whole.model_dump(mode="json"))
+            except FossilError:
+                # The file system refuses where another process was first.
+                self.require_free(record.name)
+                raise
         return whole
 
     def update(self, name: str, **changes: Any) -> EditRecord:
@@ -206,7 +216,7 @@ class EditStore:
         FossilError
             Where the name is taken, or is no plain name.
         """
-        model = self.project / "models" / plain_name(name)
+        model = self.project / "models" / plain_name(name, "an edit")
         for what, place in (("a model", model), ("an edit", self.folder / name)):
             if place.exists():
                 raise FossilError(

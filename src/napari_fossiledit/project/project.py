@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, inside, require_writable, write_json
+from napari_fossiledit.files import (
+    explained,
+    inside,
+    plain_name,
+    remove_leftovers,
+    require_empty,
+    require_writable,
+    write_json,
+)
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
@@ -60,11 +68,14 @@ class Project:
         Raises
         ------
         FossilError
-            Where the folder is not empty or cannot be written.
+            Where the folder holds anything but this very project without any content, such as a
+            run leaves that was killed at its end; or where it cannot be written.
         """
-        _require_empty(path)
+        file = path / SETTINGS_FILE
         with explained(path, "Making"):
-            path.mkdir(parents=True, exist_ok=True)
+            begun = file.exists()
+        if not begun:
+            require_empty(path, "a project")
         record = _stored(stack.record(), path)
         content = {
             "stack": record.model_dump(),
@@ -73,8 +84,15 @@ class Project:
             "z_direction": params.z_direction,
             "classes": params.classes,
         }
-        settings = validated(path / SETTINGS_FILE, content)
-        write_json(path / SETTINGS_FILE, settings.model_dump(mode="json"))
+        settings = validated(file, content)
+        if begun and (len(list(path.iterdir())) > 1 or read_settings(file) != settings):
+            raise FossilError(
+                f"{path} is a project already",
+                expected="a new folder, or a project of the same stack and parameters that holds"
+                " nothing yet",
+                advice="Choose another name, or open it with 'fossiledit open'.",
+            )
+        write_json(file, settings.model_dump(mode="json"))
         return cls(path, settings, read_only=False)
 
     @classmethod
@@ -94,8 +112,11 @@ class Project:
         settings = read_settings(path / SETTINGS_FILE)
         if read_only is None:
             read_only = not os.access(path, os.W_OK)
+        if not read_only:
+            for folder in (path, path / "models", *(path / "models").glob("*/"), path / "edits"):
+                remove_leftovers(folder)
         project = cls(path, settings, read_only=read_only)
-        if (path / OLD_LABELS).exists():
+        if project.part(OLD_LABELS).exists():
             project.notes = project._take_over_labels()
         return project
 
@@ -126,6 +147,17 @@ class Project:
         self.close()
 
     # -------------------------------------------------------------- settings
+
+    def part(self, name: str) -> Path:
+        """Return the path of a file or folder of the project, whether it is there or not.
+
+        Raises
+        ------
+        FossilError
+            Where it is a link that leads out of the project.
+        """
+        inside(self.path, name)
+        return self.path / name
 
     def update(self, **changes: Any) -> ProjectSettings:
         """Change settings and write ``project.json`` whole.
@@ -216,12 +248,12 @@ class Project:
     @cached_property
     def ledger(self) -> Ledger:
         """Instances, traced areas and runs."""
-        return Ledger(self.path / "ledger.sqlite", read_only=self.read_only)
+        return Ledger(self.part("ledger.sqlite"), read_only=self.read_only)
 
     @cached_property
     def labels(self) -> LabelVolume:
         """Labels that are corrected by hand."""
-        path = self.path / "labels.zarr"
+        path = self.part("labels.zarr")
         return LabelVolume(path, self.shape, read_only=self.read_only)
 
     def instances(
@@ -233,7 +265,7 @@ class Project:
     @property
     def reports(self) -> Path:
         """Folder for what evaluating and probing wrote; made where it is missing."""
-        folder = self.path / "reports"
+        folder = self.part("reports")
         if not self.read_only:
             with explained(folder, "Making"):
                 folder.mkdir(exist_ok=True)
@@ -246,8 +278,9 @@ class Project:
 
     def models(self) -> list[str]:
         """Return the names of the models of the project."""
-        files = (self.path / "models").glob(f"*/{_MODEL_FILE}")
-        return sorted(file.parent.name for file in files)
+        files = self.part("models").glob(f"*/{_MODEL_FILE}")
+        # Hidden ones are being written, or were left by a process that was killed.
+        return sorted(file.parent.name for file in files if not file.parent.name.startswith("."))
 
     def model_folder(self, name: str) -> Path:
         """Return the folder of a model, whether it is there or not.
@@ -257,25 +290,11 @@ class Project:
         FossilError
             Where the name is no plain name.
         """
-        folder = inside(self.path / "models", name)
-        if folder.parent != (self.path / "models").resolve():
-            raise FossilError(
-                "The name of a model cannot be used", expected="a plain name", found=name
-            )
+        models = self.part("models")
+        folder = inside(models, name)
+        if folder.parent != models.resolve() or not folder.exists():
+            plain_name(name, "a model")
         return folder
-
-
-def _require_empty(path: Path) -> None:
-    if (path / SETTINGS_FILE).exists():
-        raise FossilError(
-            f"{path} is a project already",
-            advice="Choose another name, or open it with 'fossiledit open'.",
-        )
-    with explained(path, "Making"):
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise FossilError(
-                f"{path} cannot become a project", expected="a new or empty folder", found="files"
-            )
 
 
 def _stored(record: StackRecord, project: Path) -> StackRecord:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_fossiledit.errors import CancelledError
+from napari_fossiledit.files import is_alive, this_process
 from napari_fossiledit.project.database import Database, now
+
+_PROCESS = "process"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Run:
     params, summary
         What was asked and what came out, JSON values.
     status
-        ``"running"`` (also where the process was killed), ``"done"``, ``"failed"``, ...
+        ``"running"``, ``"interrupted"`` (its process was killed), ``"done"``, ``"failed"``, ...
     started, ended
         ISO 8601 in UTC; ``ended`` is None while it runs.
     """
@@ -37,6 +40,16 @@ class Run:
     started: str
     ended: str | None
     summary: dict[str, Any]
+
+
+def _as_it_is(run: Run) -> Run:
+    """Return a run, interrupted where its process is not there any more."""
+    if run.status != "running":
+        return run
+    process = run.summary.get(_PROCESS)
+    # Versions that did not write the process cannot be running on a ledger of this one.
+    alive = isinstance(process, str) and is_alive(process)
+    return replace(run, status="running" if alive else "interrupted", summary={})
 
 
 class RunBook:
@@ -51,9 +64,14 @@ class RunBook:
 
     def begin_run(self, kind: str, params: dict[str, Any]) -> int:
         """Write that something starts, and return its number."""
-        query = "INSERT INTO runs (kind, params, status, started) VALUES (?, ?, 'running', ?)"
+        query = (
+            "INSERT INTO runs (kind, params, status, started, summary)"
+            " VALUES (?, ?, 'running', ?, ?)"
+        )
+        # Until there is a summary: which process would have to be alive.
+        summary = json.dumps({_PROCESS: this_process()})
         with self._database.writing() as db:
-            cursor = db.execute(query, (kind, json.dumps(params), now()))
+            cursor = db.execute(query, (kind, json.dumps(params), now(), summary))
         return int(cursor.lastrowid or 0)
 
     def end_run(self, run: int, status: str, summary: dict[str, Any]) -> None:
@@ -84,7 +102,9 @@ class RunBook:
         """Return all runs, oldest first."""
         query = "SELECT id, kind, params, status, started, ended, summary FROM runs ORDER BY id"
         return [
-            Run(id_, kind, json.loads(params), status, started, ended, json.loads(summary))
+            _as_it_is(
+                Run(id_, kind, json.loads(params), status, started, ended, json.loads(summary))
+            )
             for id_, kind, params, status, started, ended, summary in self._rows(query)
         ]
 

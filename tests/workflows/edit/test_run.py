@@ -99,6 +99,29 @@ def test_the_judged_figures_are_those_of_the_stored_predictions(done):
     assert [result.comparison.before.predictions, result.comparison.after.predictions] == counts
 
 
+def test_the_same_command_judges_an_edit_that_was_not_judged(
+    done, reef_home, tmp_path, monkeypatch
+):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
+    with monkeypatch.context() as patch:
+        patch.setattr(edit, "judged", killed)
+        with pytest.raises(KeyboardInterrupt):
+            edit.run(path, params())
+    with pytest.raises(FossilError, match="'mud' was saved, but the program ended before it was"):
+        edits.apply(path, "mud")
+    with pytest.raises(FossilError, match="an edit 'mud' already"):
+        edit.run(path, params(preset=Preset.BOTH))
+    monkeypatch.setattr("napari_fossiledit.editing.solve.solve", killed)  # not solved again
+    again, undisturbed = edit.run(path, params()).summary(), done[1].summary()
+    for changing in ("folder", "page", "seconds"):
+        del again[changing], undisturbed[changing]
+    assert again == undisturbed
+    edits.apply(path, "mud")
+
+
 def test_an_edit_predicts_by_its_name_and_leaves_its_parent_untouched(done, reef_home):
     path, result, _ = done
     old, new_ = ({f.name: f.read_bytes() for f in (p / "tiny.fossil/models/blank").iterdir()}

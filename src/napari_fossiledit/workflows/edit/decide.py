@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import require_empty
+from napari_fossiledit.files import appearing, require_empty
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import EditRecord, EditState, Project
-from napari_fossiledit.project.edit_record import STRONGEST
+from napari_fossiledit.project.edit_record import STRONGEST, UNJUDGED
 from napari_fossiledit.workflows.edit.result import (
     DecisionResult,
     ExportResult,
@@ -93,6 +93,7 @@ def apply(
     with Project.open(project_path) as project:
         project.require_writable()
         ref = find_edit(project, name)
+        _require_judged(ref.record)
         with project.ledger.recorded("edits apply", params) as summary:
             changes = _at_strength(project, ref, strength)
             if score is not None:
@@ -104,6 +105,17 @@ def apply(
             result = DecisionResult(record, name, also)
             summary.update(result.summary())
     return result
+
+
+def _require_judged(record: EditRecord) -> None:
+    """Raise where the program ended between saving and judging an edit."""
+    if record.judged.get(UNJUDGED):
+        raise FossilError(
+            f"The edit {record.name!r} was saved, but the program ended before it was judged",
+            expected="an edit that was looked at on the pinned slices",
+            found="no figures",
+            advice="Make it again with the same name and settings, which only judges it.",
+        )
 
 
 def _require_between(what: str, value: float | None, low: float, high: float) -> None:
@@ -214,7 +226,8 @@ def export(
             chain.insert(0, edited.record.model_dump(mode="json", include=fields))
             edited = edited.parent
         training = read_record(ref.root.folder).training | {"edits": chain}
-        record = save_model(segmenter, out, training=training)
+        with appearing(out) as folder:
+            record = save_model(segmenter, folder, training=training)
     return ExportResult(name, out, record.model_hash)
 
 

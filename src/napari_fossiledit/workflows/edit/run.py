@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation.strength import Trial, best_trial, trials
@@ -25,8 +25,8 @@ from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
 from napari_fossiledit.params.segment import Backend
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
-from napari_fossiledit.project.edit_record import STRONGEST
+from napari_fossiledit.project import EditRecord, Project
+from napari_fossiledit.project.edit_record import STRONGEST, UNJUDGED
 from napari_fossiledit.workflows.edit.decide import save_edit
 from napari_fossiledit.workflows.edit.judging import judge_edit, judged_at_strengths
 from napari_fossiledit.workflows.edit.report import write_report
@@ -89,12 +89,20 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
             # Checked here, before the weights are read.
             require_backend(params.backend, read_record(ref.root.folder).network.architecture)
         plan = planned(project, params, ref, choose_slices(project, params, ref))
+        begun = _begun(plan)
+        if begun is None:
+            require_free_name(project, params.name)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:
             segmenter = ref.on(params.device, params.backend)
             plan = replace(plan, notes=(*plan.notes, *segmenter.notes))
-            solution = solved(plan, segmenter, job)
-            tradeoff = tried(plan, segmenter, solution, job)
-            result = saved(plan, solution, tradeoff, chosen(plan, tradeoff))
+            if begun is None:
+                solution = solved(plan, segmenter, job)
+                tradeoff = tried(plan, segmenter, solution, job)
+                result = saved(plan, solution, tradeoff, chosen(plan, tradeoff))
+            else:
+                # The record has the means of the trials alone, and the report wants more.
+                tradeoff = tried(plan, segmenter, begun[1], job)
+                result = replace(begun[0], tried=tradeoff.trials)
             result = judged(plan, result, job)
             result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
@@ -102,15 +110,8 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
 
 
 def completed(project: Project, params: EditParams) -> EditParams:
-    """Fill in the class, and a name where none was given.
-
-    Raises
-    ------
-    FossilError
-        Where the name is taken.
-    """
+    """Fill in the class, and a name where none was given."""
     name = params.name or f"edit-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    require_free_name(project, name)
     return params.model_copy(update={"name": name, "class_name": class_of(project, params)})
 
 
@@ -176,6 +177,49 @@ class Choice:
 
 
 # ----------------------------------------------------------------------- the steps
+
+
+def _begun(plan: EditPlan) -> tuple[EditResult, Solution] | None:
+    """Return the edit of this plan where it is saved, and the program ended before it was judged.
+
+    None where there is no such edit, or it was made otherwise.
+    """
+    name, edits = plan.params.name, plan.project.edits
+    record = edits.look(name) if name in edits.names() else None
+    if not isinstance(record, EditRecord) or not record.judged.get(UNJUDGED):
+        return None
+    of_model = (record.parent, record.parent_hash) == (plan.ref.address, plan.model_hash)
+    if not of_model or record.params != _recorded(plan, name):
+        return None
+    from napari_fossiledit.editing.edit import Edit
+    from napari_fossiledit.editing.solve import Solution
+
+    weights = Edit.from_bytes(edits.delta(name), f"The weights of the edit {name!r}")
+    result = EditResult(
+        name=name,
+        folder=edits.place(name),
+        parent=plan.ref.name,
+        slices=plan.slices,
+        strength=record.strength,
+        score=record.score,
+        tried=(),
+        notes=tuple(record.judged["warnings"]),
+        losses={layer: (before, after) for layer, (before, after) in record.losses.items()},
+        drift=record.drift,
+        preservation=record.preservation,
+        seconds=record.judged["seconds"],
+    )
+    return result, Solution(weights)
+
+
+def _recorded(plan: EditPlan, name: str) -> dict[str, Any]:
+    """Return what the record of an edit says of how it was made."""
+    return {
+        **plan.params.model_dump(mode="json"),
+        "name": name,
+        CHOSEN: plan.slices.summary(),
+        "recipes": [recipe.summary() for recipe in plan.recipes],
+    }
 
 
 def planned(
@@ -338,12 +382,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
         ref,
         solution.edit,
         name,
-        {
-            **params.model_dump(mode="json"),
-            "name": name,
-            CHOSEN: plan.slices.summary(),
-            "recipes": [recipe.summary() for recipe in plan.recipes],
-        },
+        _recorded(plan, name),
         " ".join(notes),
         strength=choice.strength,
         score=choice.score,
@@ -355,6 +394,8 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
             "tried": [t.summary() for t in tradeoff.trials],
             "strength": choice.strength,
             "warnings": notes,
+            "seconds": solution.seconds,
+            UNJUDGED: True,
         },
     )
     return EditResult(

@@ -56,7 +56,12 @@ from napari_fossiledit.workflows.repair.report import around, write_report
 from napari_fossiledit.workflows.repair.result import RepairResult, shown_from
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
-from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, require_kept
+from napari_fossiledit.workflows.shared.model_refs import (
+    ModelRef,
+    find_model,
+    require_free_name,
+    require_kept,
+)
 from napari_fossiledit.workflows.shared.perturbed_slices import mud_colour
 
 if TYPE_CHECKING:
@@ -94,6 +99,7 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
 def _planned(project: Project, params: RepairParams, ref: ModelRef, case: Case) -> EditPlan:
     joint = joint_slices(project, params, ref, case.place.class_name)
     edit = completed(project, proposed(params, case.place, joint))
+    require_free_name(project, edit.name)
     slices = choose_slices(project, edit, ref)
     here = recipe_for(edit, params, case)
     recipes = [here if z == here.slice else Recipe(z, edit) for z in slices.edit]

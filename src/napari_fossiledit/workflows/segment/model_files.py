@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, read_json, require_empty
+from napari_fossiledit.files import appearing, explained, read_json, require_empty
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, ExportModelParams, ImportModelParams
 from napari_fossiledit.progress import QUIET, Job
@@ -221,8 +219,8 @@ def _imported(
         "max_detections": foreign.model.max_detections,
         "notes": list(notes),
     }
-    with _gone_on_failure(folder):
-        save_model(segmenter, folder, training={IMPORTED: origin})
+    with appearing(folder) as hidden:
+        save_model(segmenter, hidden, training={IMPORTED: origin})
     clock.tick(3, "Saved the model")
     spec = foreign.model.spec
     return ImportedModel(
@@ -245,19 +243,6 @@ def _built(
         " tiles, instead of being resized as detectron2 would."
     )
     return fixed.segmenter(Device.CPU), (note,)
-
-
-@contextmanager
-def _gone_on_failure(folder: Path) -> Iterator[None]:
-    """Remove a folder that is new or empty again where the block fails."""
-    was_there = folder.exists()
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if was_there:
-            folder.mkdir(exist_ok=True)
-        raise
 
 
 # ------------------------------------------------------------------- export
@@ -307,8 +292,8 @@ def export_model(
             job.check("The export")
             clock.tick(1, "Writing the checkpoint")
             cut = Cut(chosen.score, chosen.max_detections)
-            with _gone_on_failure(out):
-                notes = write_detectron2(segmenter, out, name=f"The model {ref.name!r}", cut=cut)
+            with appearing(out) as hidden:
+                notes = write_detectron2(segmenter, hidden, name=f"The model {ref.name!r}", cut=cut)
             result = ExportedModel(ref.name, out, (CHECKPOINT, CONFIG), notes)
             clock.tick(2, "Wrote the checkpoint")
             summary.update(result.summary())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_fossiledit.files import explained
+from napari_fossiledit.files import appearing, explained
 
 REPORT, OVERLAYS = "index.html", "overlays"
 
@@ -24,14 +24,8 @@ def drafted(folder: Path) -> Iterator[Path]:
     FossilError
         Where the folder cannot be written.
     """
-    draft = folder.with_name(f".{folder.name}")
-    with explained(draft, "Making"):
-        shutil.rmtree(draft, ignore_errors=True)
-        (draft / OVERLAYS).mkdir(parents=True)
-    try:
+    with appearing(folder) as draft:
+        with explained(draft, "Making"):
+            (draft / OVERLAYS).mkdir()
         yield draft
-        with explained(folder, "Writing"):
-            shutil.rmtree(folder, ignore_errors=True)
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

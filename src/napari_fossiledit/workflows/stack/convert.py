@@ -54,7 +54,7 @@ def run(
     use = (params or ConvertParams()).use
     with Project.open(project_path) as project:
         project.require_writable()
-        target = project.path / IMAGES
+        target = project.part(IMAGES)
         if project.stack.kind == "blank":
             raise FossilError(
                 f"{project.path} has no photographs to convert",
