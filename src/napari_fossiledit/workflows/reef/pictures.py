@@ -18,7 +18,7 @@ from napari_fossiledit.workflows.shared.sources import find_source, with_class
 from napari_fossiledit.workflows.shared.specimens import each_specimen
 
 _SHOWN = 4
-# Enough for a drawing of a few hundred pixels; matplotlib draws each face as a polygon.
+# matplotlib draws each face as a polygon of its own.
 _FACES = 3000
 
 

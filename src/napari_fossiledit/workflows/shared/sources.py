@@ -26,17 +26,17 @@ def find_source(project: Project, text: str) -> str:
     names = [s.name for s in ledger.sources()]
     if text in names:
         return text
-    model = text if ledger.predictions(text) else _model_of_file(text)
-    meant = [s.name for s in ledger.predictions(model)] if model else []
-    if ledger.latest(model) in meant:
+    model = text if text and ledger.predictions(text) else _model_of_file(text)
+    candidates = [s.name for s in ledger.predictions(model)] if model else []
+    if ledger.latest(model) in candidates:
         return ledger.latest(model)
-    if len(meant) == 1:
-        return meant[0]
+    if len(candidates) == 1:
+        return candidates[0]
     raise FossilError(
         f"{project.path} has no instances of {text!r}"
-        if not meant
+        if not candidates
         else f"{project.path} has several predictions of {text!r}",
-        expected=f"one of {', '.join(meant or names) or 'none yet'}",
+        expected=f"one of {', '.join(candidates or names) or 'none yet'}",
         advice="Import annotations or predict first." if not names else "",
     )
 
@@ -71,7 +71,7 @@ def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str
 
 
 def _model_of_file(text: str) -> str:
-    """Name of the model in a folder, or of one of whose files `text` is the path.
+    """Return the name of the model in a folder, or of one of whose files `text` is the path.
 
     A checkpoint of another program is a model by itself.
     """
@@ -87,13 +87,13 @@ P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
 
 
 def with_class(project: Project, params: P) -> P:
-    """Fill in the first class of the project where none was named."""
+    """Return parameters with the first class of the project where none was named."""
     if params.class_name:
         return params
     return params.model_copy(update={"class_name": project.settings.classes[0]})
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:
-    """Leave out cavities whose body is not among the instances."""
+    """Return the instances without cavities whose body is not among them."""
     bodies = {i.id for i in instances if i.part is Part.BODY}
     return [i for i in instances if i.parent is None or i.parent in bodies]

@@ -21,14 +21,15 @@ from napari_fossiledit.reef import (
 from napari_fossiledit.workflows.shared.sources import find_source
 
 LINKED = "linked"
-"""Key in the ledger under which linking notes its source and class."""
+"""Key in the ledger: source and class that were linked last."""
 
+# Share by which mesh and outlines may differ in volume before the user is warned.
 _VOLUME_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, order=True)
 class SpecimenKey:
-    """What tells specimens apart: numbers begin anew in each class."""
+    """Identity of a specimen: numbers begin anew in each class."""
 
     class_name: str
     specimen: int
@@ -45,7 +46,7 @@ class Reconstructed:
 
 @dataclass
 class Specimens:
-    """Which instances make up each specimen of a source.
+    """The instances of each specimen of a source.
 
     Of a source in the ledger only ids are held, and masks are read a specimen at a time. The
     geometry of corrected labels is in voxels, which are read once, slice by slice, and held as
@@ -66,12 +67,12 @@ class Specimens:
         """Bodies and cavities of one specimen, slice by slice."""
         if key in self.painted:
             return self.painted[key]
-        found = self.project.ledger.instances(self.source, ids=self.ids[key])
-        return [i for i in found if i.class_name == key.class_name]
+        instances = self.project.ledger.instances(self.source, ids=self.ids[key])
+        return [i for i in instances if i.class_name == key.class_name]
 
 
 def slices_of(project: Project, source: str) -> list[int]:
-    """Slices in which a source says anything, ascending."""
+    """Return the slices in which a source has instances, ascending."""
     if source != LABELS:
         return sorted(z for z, count in project.ledger.counts(source).items() if count)
     if not project.labels.exists:
@@ -80,12 +81,12 @@ def slices_of(project: Project, source: str) -> list[int]:
 
 
 def find_linkable(project: Project, text: str) -> str:
-    """Source that a user means; labels count as one as soon as anything was painted."""
+    """Return the source that a user means; labels are one as soon as anything was painted."""
     return LABELS if text == LABELS and project.labels.exists else find_source(project, text)
 
 
 def linked_source(project: Project, text: str) -> tuple[str, list[str]]:
-    """Source whose specimens are meant, and the classes to look at.
+    """Return the source whose specimens are meant, and the classes to look at.
 
     Parameters
     ----------
@@ -109,19 +110,24 @@ def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
         Where no instance of the source belongs to a specimen.
     """
     source, classes = linked_source(project, text)
-    found = Specimens(project, source)
+    specimens = Specimens(project, source)
     slices = slices_of(project, source)
     for z in job.tracked(slices, len(slices), "Listing specimens"):
         for instance in project.instances(source, z):
-            if instance.class_name in classes and instance.specimen is not None:
-                _note(found, instance, SpecimenKey(instance.class_name, instance.specimen))
-    if not found.keys:
+            if instance.class_name not in classes or instance.specimen is None:
+                continue
+            key = SpecimenKey(instance.class_name, instance.specimen)
+            if source == LABELS:
+                specimens.painted.setdefault(key, []).append(instance)
+            elif instance.id is not None:
+                specimens.ids.setdefault(key, []).append(instance.id)
+    if not specimens.keys:
         raise FossilError(
             f"{project.path} has no specimens in {source}",
             expected=f"linked instances of {', '.join(classes)}",
             advice=f"Link them first: fossiledit link {project.path} --source {source}.",
         )
-    return found
+    return specimens
 
 
 def count_linked(project: Project) -> int:
@@ -130,34 +136,10 @@ def count_linked(project: Project) -> int:
     return int(linked[-1].summary.get("specimens", 0)) if linked else 0
 
 
-def _note(specimens: Specimens, instance: Instance, key: SpecimenKey) -> None:
-    if specimens.source == LABELS:
-        specimens.painted.setdefault(key, []).append(instance)
-    elif instance.id is not None:
-        specimens.ids.setdefault(key, []).append(instance.id)
-
-
-def reconstructed(
-    specimens: Specimens,
-    params: MeshParams,
-    job: Job = QUIET,
-) -> Iterator[Reconstructed]:
-    """Build the surface of one specimen after the other.
-
-    Specimens without a pixel are left out (an annotation may be empty).
-    """
-    keys = specimens.keys
-    geometry = specimens.project.geometry
-    for key in job.tracked(keys, len(keys), "Building surfaces"):
-        instances = specimens.instances(key)
-        sections = sections_of(instances)
-        if any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
-            surface = build_surface(sections, geometry, cavities=params.cavities)
-            yield Reconstructed(key, tuple(instances), simplified(surface, params.max_faces))
-
-
 def each_specimen(project: Project, params: MeshParams, job: Job) -> Iterator[Reconstructed]:
     """Build the surfaces of all specimens of a source, one at a time.
+
+    Specimens without a pixel are left out (an annotation may be empty).
 
     Raises
     ------
@@ -165,17 +147,23 @@ def each_specimen(project: Project, params: MeshParams, job: Job) -> Iterator[Re
         Where nothing is linked.
     """
     specimens = read_specimens(project, params.source, job)
-    return reconstructed(specimens, params, job)
+    keys = specimens.keys
+    for key in job.tracked(keys, len(keys), "Building surfaces"):
+        instances = specimens.instances(key)
+        sections = sections_of(instances)
+        if any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
+            surface = build_surface(sections, project.geometry, cavities=params.cavities)
+            yield Reconstructed(key, tuple(instances), simplified(surface, params.max_faces))
 
 
-def measured(project: Project, found: Reconstructed) -> SpecimenRow:
+def measured(project: Project, built: Reconstructed) -> SpecimenRow:
     """Measure a specimen that was built."""
-    return measure(found.key.specimen, found.instances, project.geometry, found.surface)
+    return measure(built.key.specimen, built.instances, project.geometry, built.surface)
 
 
-def mesh_warnings(found: Reconstructed) -> list[str]:
-    """Tell what the user should know of a mesh."""
-    name, surface = f"{found.key.class_name} {found.key.specimen}", found.surface
+def mesh_warnings(built: Reconstructed) -> list[str]:
+    """Return warnings for the user about the mesh of a specimen."""
+    name, surface = f"{built.key.class_name} {built.key.specimen}", built.surface
     warnings = []
     if surface.reduced_by > 1:
         warnings.append(
