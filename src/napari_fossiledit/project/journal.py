@@ -1,4 +1,4 @@
-"""What bulk changes of the labels overwrote, so that they can be taken back."""
+"""Labels that bulk changes overwrote, kept so that the changes can be taken back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project.database import Database, now
 
-#: Changes that can be taken back; older ones are forgotten, which bounds the ledger.
+# Changes that can be taken back; older ones are forgotten, which bounds the ledger.
 KEPT_CHANGES = 20
 _COMPRESSION = 1
 

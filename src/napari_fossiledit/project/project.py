@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, inside, require_writable, write_json
+from napari_fossiledit.files import explained, inside, require_empty, require_writable, write_json
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
@@ -59,7 +59,12 @@ class Project:
         FossilError
             Where the folder is not empty or cannot be written.
         """
-        _require_empty(path)
+        if (path / SETTINGS_FILE).exists():
+            raise FossilError(
+                f"{path} is a project already",
+                advice="Choose another name, or open it with 'fossiledit open'.",
+            )
+        require_empty(path, "a project")
         with explained(path, "Making"):
             path.mkdir(parents=True, exist_ok=True)
         record = _stored(stack.record(), path)
@@ -254,19 +259,6 @@ class Project:
                 "The name of a model cannot be used", expected="a plain name", found=name
             )
         return folder
-
-
-def _require_empty(path: Path) -> None:
-    if (path / SETTINGS_FILE).exists():
-        raise FossilError(
-            f"{path} is a project already",
-            advice="Choose another name, or open it with 'fossiledit open'.",
-        )
-    with explained(path, "Making"):
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise FossilError(
-                f"{path} cannot become a project", expected="a new or empty folder", found="files"
-            )
 
 
 def _stored(record: StackRecord, project: Path) -> StackRecord:

@@ -23,7 +23,7 @@ class Run:
     kind
         E.g. ``"train"``.
     params, summary
-        What was asked and what came out, JSON values.
+        Parameters and result, JSON values.
     status
         ``"running"`` (also where the process was killed), ``"done"``, ``"failed"``, ...
     started, ended

@@ -58,7 +58,7 @@ class ModelRef:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be assumed of the model, in sentences for the user."""
+        """Assumptions about the model, in sentences for the user."""
         return ()
 
     @property
@@ -170,6 +170,7 @@ class EditRef(ModelRef):
         FossilError
             Where the parent is another one, or the weights are damaged or do not fit it.
         """
+        # Always from the parent: subtracting a delta does not give its weights back bit by bit.
         self._require_parent(self.parent.model_hash)
         edit, parent = self.edit, self.parent.load(Device.CPU)
         self._require_parent(parent.model_hash)
@@ -177,7 +178,7 @@ class EditRef(ModelRef):
 
     @property
     def edit(self) -> Edit:
-        """What is added at strength 1; read anew each time."""
+        """The weights that are added at strength 1; read anew each time."""
         from napari_fossiledit.editing.edit import Edit
 
         place = f"The weights of the edit {self.name!r} in {self.folder}"
@@ -207,7 +208,7 @@ class FileRef(ModelRef):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be assumed, for which the file is read."""
+        """Assumptions about the model, for which the file is read."""
         return self._read[1]
 
     @property

@@ -119,7 +119,7 @@ class Preview:
 
     @property
     def text(self) -> str:
-        """What was done, for the user."""
+        """Share and steps, for the user."""
         return f"Slice {self.slice}: {self.share:.0%} of the pixels changed. {self.steps}"
 
 
