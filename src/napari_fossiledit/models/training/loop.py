@@ -175,17 +175,14 @@ class Trainer:
                 advice="Train again with a lower learning rate.",
             )
         rate = self.recipe.rate * one_cycle(share)
-        self._descend(total, rate)
-        self._follow(number)
-        return {"loss": sum(values.values()), **values, "rate": rate}
-
-    def _descend(self, loss: Tensor, rate: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         torch.nn.utils.clip_grad_norm_(self._learned, _LONGEST_GRADIENT)
         self._optimiser.step()
+        self._follow(number)
+        return {"loss": sum(values.values()), **values, "rate": rate}
 
     @torch.no_grad()
     def _follow(self, number: int) -> None:

@@ -139,16 +139,14 @@ class _Run:
         self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
         self.about = about(samples, params, self.settings)
         state = folder / STATE
-        self._begin(state, resume and state.is_file())
-
-    def _begin(self, state: Path, going_on: bool) -> None:
-        if going_on:
+        resumed = resume and state.is_file()
+        if resumed:
             self.trainer.load(state, self.budget, self.about)
         self.saved_at = self.budget.seconds
         self.judgements = _judgements(self.budget.share)
         with explained(self.folder, "Writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
+            kept = _curve(self.folder / CURVE, self.budget.step) if resumed else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
     def go(self, job: Job) -> str:

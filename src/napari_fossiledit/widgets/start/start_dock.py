@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
 from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
 from napari_fossiledit.widgets.start.opening import show_dock
-from napari_fossiledit.widgets.start.sample_project import make_sample_project
+from napari_fossiledit.workflows.sample.reef import make_sample_project
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
 TITLE = "Start here"

@@ -19,7 +19,6 @@ from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE, Judgement
 from napari_fossiledit.workflows.edit.result import EditResult
 from napari_fossiledit.workflows.shared.ground_truth import read_ground_truth
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     COLUMNS,
@@ -28,9 +27,12 @@ from napari_fossiledit.workflows.shared.report_parts import (
     GAINED,
     KEPT,
     LOST,
+    OVERLAYS,
+    REPORT,
     TRUE,
     change_row,
     difference_row,
+    drafted,
     draw_changes,
     figures_row,
     with_outline,

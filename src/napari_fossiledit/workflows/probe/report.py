@@ -20,7 +20,6 @@ from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.probe.result import ProbeResult
 from napari_fossiledit.workflows.shared.perturbed_slices import Prepared
-from napari_fossiledit.workflows.shared.report_folder import REPORT
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     DIFFERENCE_HEAD,
@@ -28,6 +27,7 @@ from napari_fossiledit.workflows.shared.report_parts import (
     GAINED,
     KEPT,
     LOST,
+    REPORT,
     TRUE,
     change_row,
     difference_row,

@@ -41,7 +41,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     class_of,
     prepared,
 )
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
+from napari_fossiledit.workflows.shared.report_parts import OVERLAYS, REPORT, drafted
 
 FIGURES = "probe.json"
 

@@ -19,13 +19,15 @@ from napari_fossiledit.perturb.scene import Image
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.report import edit_values
 from napari_fossiledit.workflows.repair.result import RepairResult
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     GAINED,
     KEPT,
     LOST,
+    OVERLAYS,
+    REPORT,
     change_row,
+    drafted,
     draw_changes,
 )
 

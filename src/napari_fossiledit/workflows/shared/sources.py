@@ -26,7 +26,11 @@ def find_source(project: Project, text: str) -> str:
     names = [s.name for s in ledger.sources()]
     if text in names:
         return text
-    model = text if text and ledger.predictions(text) else _model_of_file(text)
+    model, path = text, Path(text)
+    if text and path.exists() and not ledger.predictions(text):
+        # A checkpoint of another program is a model by itself; other files are parts of a folder.
+        folder = path if path.is_dir() else path.parent
+        model = checkpoint_name(path) if is_checkpoint(path) else folder.resolve().name
     candidates = [s.name for s in ledger.predictions(model)] if model else []
     if ledger.latest(model) in candidates:
         return ledger.latest(model)
@@ -68,19 +72,6 @@ def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str
             advice='Predict it in the dock "Segment" first.',
         )
     return next((name for name in (shown, ledger.latest(model)) if name in names), names[-1])
-
-
-def _model_of_file(text: str) -> str:
-    """Return the name of the model in a folder, or of one of whose files `text` is the path.
-
-    A checkpoint of another program is a model by itself.
-    """
-    path = Path(text)
-    if not (text and path.exists()):
-        return text
-    if is_checkpoint(path):
-        return checkpoint_name(path)
-    return (path if path.is_dir() else path.parent).resolve().name
 
 
 P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
