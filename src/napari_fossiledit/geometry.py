@@ -110,26 +110,22 @@ def parse_slices(text: str, count: int) -> list[int]:
         return list(range(count))
     slices: set[int] = set()
     for part in filter(None, (p.strip() for p in text.split(","))):
-        slices.update(_parse_range(part, count))
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise FossilError(
+                "Slices cannot be read", expected="slices such as 0,2,4-9", found=repr(part)
+            )
+        low, high = int(first), int(last or first)
+        if high >= count or low > high:
+            raise FossilError(
+                f"Slices {part} are not in the stack", expected=f"0 to {count - 1}", found=part
+            )
+        slices.update(range(low, high + 1))
     if not slices:
         raise FossilError(
             "No slice was chosen", expected="slices such as 0,2,4-9", found=repr(text)
         )
     return sorted(slices)
-
-
-def _parse_range(part: str, count: int) -> range:
-    first, dash, last = part.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
-        raise FossilError(
-            "Slices cannot be read", expected="slices such as 0,2,4-9", found=repr(part)
-        )
-    low, high = int(first), int(last or first)
-    if high >= count or low > high:
-        raise FossilError(
-            f"Slices {part} are not in the stack", expected=f"0 to {count - 1}", found=part
-        )
-    return range(low, high + 1)
 
 
 def format_slices(slices: Sequence[int]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from napari_fossiledit.errors import FossilError
 
 #: Three files of a megabyte hold some weeks of work and can be sent by mail.
 _BYTES, _KEPT = 1_000_000, 2
@@ -59,3 +62,19 @@ def start_logging(*, verbose: bool = False) -> None:
         logger.addHandler(handler)
     # A full disk while a line is logged is no reason to print a traceback of its own.
     logging.raiseExceptions = False
+
+
+def unexpected(error: BaseException) -> FossilError:
+    """Log any other exception, and return one that shows the user what happened and where."""
+    logging.getLogger(__name__).error("Unexpected error", exc_info=error)
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return FossilError(
+            f"The memory ran out{place}", advice="Choose smaller tiles, or a smaller model."
+        )
+    text = str(error) or type(error).__name__
+    return FossilError(
+        f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",
+        advice=f"Nothing saved before was changed; please report it with the log {log_file()}.",
+    )

@@ -1,4 +1,4 @@
-"""What the command line prints: results to stdout, progress and errors to stderr."""
+"""Output of the command line: results to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def print_error(error: FossilError, as_json: bool) -> None:
     sys.stderr.write(f"fossiledit: {error}\n")
     if as_json:
         fields = {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
-        # The error may be that stdout takes nothing more: stderr has told it then.
+        # The error may be that stdout takes nothing more: stderr shows it then.
         with suppress(OSError):
             print_result({"error": fields}, as_json=True)
 

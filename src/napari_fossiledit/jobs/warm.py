@@ -20,12 +20,13 @@ from napari_fossiledit.jobs.process import (
     listen,
     main_left_out,
     spare_cores,
-    unexpected,
 )
+from napari_fossiledit.log import unexpected
 from napari_fossiledit.progress import QUIET, Job, check
 
 T = TypeVar("T")
 
+#: How often a call that waits for its turn looks whether it is still wanted.
 _WAIT_S = 0.05
 
 
@@ -60,7 +61,7 @@ class WarmProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """True while the process is there."""
         child = self._child
         return child is not None and child.process.is_alive()
 
@@ -80,7 +81,7 @@ class WarmProcess:
         Raises
         ------
         FossilError
-            The workflow's own, or one that tells that the process died or failed unexpectedly.
+            The workflow's own, or another one where the process died or failed unexpectedly.
         CancelledError
             Where the user asked to stop, also while another call was still running.
         """
@@ -92,7 +93,7 @@ class WarmProcess:
             check(unwanted)
         try:
             check(unwanted)
-            kind, value = self._asked(function, args, Job(job.on_progress, unwanted))
+            kind, value = self._exchange(function, args, Job(job.on_progress, unwanted))
         finally:
             self._lock.release()
         if kind is Kind.ERROR:
@@ -107,16 +108,19 @@ class WarmProcess:
             self._end_child()
             self._closing.clear()
 
-    def _asked(
+    def _exchange(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         job: Job,
     ) -> tuple[Kind, Any]:
-        child, answered = self._living(function), False
+        if self._child is None or not self._child.process.is_alive():
+            self._end_child()
+            self._child = _started(function, self._threads)
+        child, answered = self._child, False
         child.stop.clear()
         try:
-            # A child that just died is told of by `listen`, with its exit code.
+            # Where the child just died `listen` raises, with the exit code.
             with suppress(ConnectionError):
                 child.line.send((function, args))
             last = listen(child.process, child.line, child.stop, job)
@@ -126,12 +130,6 @@ class WarmProcess:
             # A child that died, or is still busy with what nobody listens to, is of no more use.
             if not answered:
                 self._end_child()
-
-    def _living(self, function: Callable[..., Any]) -> _Child:
-        if self._child is None or not self._child.process.is_alive():
-            self._end_child()
-            self._child = _started(function, self._threads)
-        return self._child
 
     def _end_child(self) -> None:
         child, self._child = self._child, None

@@ -11,7 +11,7 @@ from napari_fossiledit.params.base import Params
 
 
 class OutlinePart(StrEnum):
-    """What the masks of a file cover; ``auto`` reads it from the file."""
+    """Extent of the masks of a file; ``auto`` reads it from the file."""
 
     AUTO = "auto"
     BODY = "body"

@@ -40,7 +40,7 @@ LARGEST_WEIGHT = 20.0
 
 
 class Backend(StrEnum):
-    """What computes: this program's own networks, or an installed detectron2."""
+    """Code that computes: this program's own networks, or an installed detectron2."""
 
     TWIN = "twin"
     DETECTRON2 = "detectron2"
@@ -160,7 +160,7 @@ class ImportModelParams(Params):
 
 
 class ExportModelParams(Params):
-    """What a configuration for detectron2 says beside the model."""
+    """Settings in a configuration for detectron2 beside the model."""
 
     score: float = Field(0.0, ge=0, le=1, description="Least score of a detection; 0 keeps all.")
     max_detections: int = Field(100, ge=1, le=2000, description="Most detections of a slice.")

@@ -63,7 +63,10 @@ def plant(params: ReefParams) -> ReefScene:
         cups,
         (*_clots(rng, params, rock, ids), *_crusts(rng, params, cups, ids)),
         _shells(rng, params, rock, cups, ids),
-        _spars(rng, params, rock),
+        tuple(
+            Spar(_blob(rng, rock, extent[0], rng.uniform(700, 2800), 0.15), rng.beta(1, 2))
+            for _ in range(_number(params.spar_per_cm3, extent))
+        ),
     )
 
 
@@ -346,15 +349,6 @@ def _moved(body: StarBody, near: StarBody, offset: Floats) -> StarBody:
         knots_z=body.knots_z + shift_z,
         knots_xy=body.knots_xy + shift,
         profile=replace(profile, z0=profile.z0 + shift_z, z1=profile.z1 + shift_z),
-    )
-
-
-def _spars(rng: np.random.Generator, params: ReefParams, rock: Rock) -> tuple[Spar, ...]:
-    number = _number(params.spar_per_cm3, params.extent_zyx_um)
-    depth = params.extent_zyx_um[0]
-    return tuple(
-        Spar(_blob(rng, rock, depth, rng.uniform(700, 2800), 0.15), rng.beta(1, 2))
-        for _ in range(number)
     )
 
 

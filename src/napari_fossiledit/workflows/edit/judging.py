@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.evaluation import Change, Comparison, JudgedSlice, Kind, changes
-from napari_fossiledit.evaluation.compare import compare, worse
+from napari_fossiledit.evaluation.compare import MATCHED_SHARE, compare, worse
 from napari_fossiledit.evaluation.numbers import Spread
-from napari_fossiledit.evaluation.strength import MATCHED_SHARE
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance

@@ -8,8 +8,8 @@ from typing import Any
 
 from napari_fossiledit.evaluation import Comparison, Kind
 from napari_fossiledit.evaluation.changes import BACKGROUND
+from napari_fossiledit.evaluation.compare import Trial
 from napari_fossiledit.evaluation.numbers import percent
-from napari_fossiledit.evaluation.strength import Trial
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.charts import line_chart
 from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html

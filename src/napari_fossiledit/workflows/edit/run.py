@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.evaluation.strength import Trial, best_trial, trials
+from napari_fossiledit.evaluation.compare import Trial, best_trial, trials
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver

@@ -12,7 +12,6 @@ from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.evaluation.causes import CLEAR_EFFECT, Place
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
-from napari_fossiledit.exchange.pages.pictures import Picture
 from napari_fossiledit.files import inside
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.perturb.scene import Image
@@ -115,15 +114,11 @@ def _panels(place: Place, crops: Sequence[Image]) -> bytes:
             (width, _PANEL), PillowImage.Resampling.LANCZOS
         )
         panels.append(np.asarray(enlarged))
-    return pictures.encode_png(_in_rows(panels))
-
-
-def _in_rows(panels: Sequence[Picture]) -> Picture:
-    """Set pictures of one size in rows on white."""
-    rows = [list(panels[i : i + _PANELS_IN_ROW]) for i in range(0, len(panels), _PANELS_IN_ROW)]
+    rows = [panels[i : i + _PANELS_IN_ROW] for i in range(0, len(panels), _PANELS_IN_ROW)]
     if len(rows) > 1:
+        # The last row is filled up with white, for rows of different widths cannot be stacked.
         blank = np.full_like(panels[0], 255)
         rows[-1] += [blank] * (_PANELS_IN_ROW - len(rows[-1]))
     drawn = [pictures.beside(*row) for row in rows]
     gap = np.full((8, drawn[0].shape[1], 3), 255, dtype=np.uint8)
-    return np.concatenate([part for row in drawn for part in (row, gap)][:-1])
+    return pictures.encode_png(np.concatenate([p for row in drawn for p in (row, gap)][:-1]))
