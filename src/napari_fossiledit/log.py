@@ -69,6 +69,7 @@ def unexpected(error: BaseException) -> FossilError:
     logging.getLogger(__name__).error("Unexpected error", exc_info=error)
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
+    # torch raises RuntimeError where memory runs out.
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return FossilError(
             f"The memory ran out{place}", advice="Choose smaller tiles, or a smaller model."

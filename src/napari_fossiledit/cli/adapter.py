@@ -23,6 +23,7 @@ from napari_fossiledit.params.base import Params
 from napari_fossiledit.progress import Job
 
 _HIDDEN = {"version"}
+#: 128 + SIGINT: what a shell reports of a program that Ctrl-C ended.
 _CANCELLED = 130
 _log = logging.getLogger(__name__)
 _OUTPUT_OPTIONS = tuple(

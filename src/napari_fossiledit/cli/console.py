@@ -15,6 +15,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.progress import Cancel, Progress
 
+#: Seconds between two lines where there is no terminal: in a log every line stays.
 _QUIET_S = 5.0
 
 

@@ -134,6 +134,7 @@ class _Solving:
                 " 1,2",
                 found=repr(params.levels),
             ) from error
+        # Adam is the paper's solver and stays as it is there, without a pull.
         self.holds_output = params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
         self._began = time.monotonic()
 
@@ -222,6 +223,7 @@ class _Solving:
         solution, deltas = Solution(Edit()), dict[str, Tensor]()
         for n in self.levels:
             name, job = self.names[n], progress.level(n, self.names[n])
+            # None holds the weights themselves.
             keep = kept[n].system.gram if n in kept else None
             try:
                 # Taken out of the dictionary: the maps of a level are freed once it is solved.

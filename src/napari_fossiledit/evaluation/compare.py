@@ -132,6 +132,7 @@ def compare_results(before: ProtocolResult, after: ProtocolResult) -> Comparison
             found=f"{len(new)} of slices {sorted({t[0] for t in new})}",
             advice="Judge both on the same slices, area and class.",
         )
+    # A draw takes the same truths from both, so that only the change varies.
     names = (*MEASURES, "matched")
     first, second = (
         {name: np.array([float(getattr(t, name)) for t in r.truths]) for name in names}
@@ -214,8 +215,10 @@ def _resampled(statistic: _Statistic, count: int, seed: int) -> Spread:
     value = float(statistic(np.arange(count)[None])[0])
     if np.isnan(value):
         return Spread(None, None)
+    # A single instance has no spread.
     if count < 2:
         return Spread(value, None)
+    # One seed for all statistics: all see the same draws of truths.
     draw = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     drawn = statistic(draw)
     drawn = drawn[~np.isnan(drawn)]
@@ -271,6 +274,7 @@ def trials(
     base = protocol(judged[0.0])
     results = [Trial(0.0, 0.0, base, accepted=True)]
     for strength, slices in judged.items():
+        # Without the edit there is one trial: every other one is compared with it.
         for score in scores if strength else ():
             figures = protocol(slices, score=score)
             lost = base.matched - figures.matched

@@ -81,6 +81,7 @@ class EditParams(PerturbParams, SolveParams):
     preset: Preset = Field(Preset.SOFTEN_BACKGROUND, description="What is filled with what.")
     solver: Solver = Field(Solver.RIDGE, description="direct and ridge take seconds, adam minutes.")
     scope: Scope = Field(
+        # Half of the recall that an edit of all costs is lost because instances are not found.
         Scope.MASKS,
         description="masks: outlines alone, what is found stays; all: also what is found.",
     )

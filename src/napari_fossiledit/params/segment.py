@@ -96,6 +96,7 @@ class PredictParams(Params):
     score_floor: float = Field(
         0.0, ge=0, le=1, description="Detections below it are not even stored; 0 stores all."
     )
+    # Off: it was measured to lose recall (docs/benchmarks/neighbour-prior.md).
     neighbour_weight: float = Field(
         0.0,
         ge=0,
@@ -115,6 +116,7 @@ class PredictParams(Params):
     backend: Backend = Field(
         Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
     )
+    # Edits are solved with the rounding of training: exact stays the default.
     engine: Engine = Field(
         Engine.EXACT,
         description="fast: quicker kernels on a CPU; scores differ in the fifth digit.",

@@ -169,6 +169,7 @@ def link(
             raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
         last = z
         sections = _register(chain, instances, branch_overlap)
+        # Older sections are let go: memory does not grow with the stack.
         chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
         fresh = sections
         # Nearer slices first; a section that goes on in one of them cannot go on beyond a gap.

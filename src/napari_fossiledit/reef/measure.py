@@ -69,6 +69,7 @@ class SpecimenRow:
             triple = values.pop(name)
             stem = name.removesuffix("_um")
             values |= {f"{stem}_{axis}_um": v for axis, v in zip("zyx", triple, strict=True)}
+        # The texture comes last, after all figures.
         return values | {"texture": values.pop("texture")}
 
 

@@ -136,6 +136,7 @@ def build_surface(
 def reduction(sections: Sequence[Section], budget: int = VOXEL_BUDGET) -> int:
     """Return the edge in pixels of the blocks that bring a specimen within the budget, >= 1."""
     y0, x0, y1, x1 = bounding_box(sections)
+    # The slices of the specimen, and an empty one at either end (see `specimen_field`).
     voxels = (y1 - y0) * (x1 - x0) * (sections[-1].slice - sections[0].slice + 3)
     return max(1, math.ceil(math.sqrt(voxels / budget)))
 

@@ -46,6 +46,8 @@ def plant(params: ReefParams) -> ReefScene:
 
     Cups keep `cup_gap_um` from each other; a cup for which no place is found is left out.
     """
+    # The order of the draws is part of the result: another one gives another reef from the same
+    # seed, and figures in this repository are measured on the frozen one (docs/sample-reef.md).
     rng = np.random.default_rng((params.seed, 1))
     extent = params.extent_zyx_um
     _, height, width = extent
@@ -131,6 +133,7 @@ def _free_place(
         prints = [_Footprint.of(trunk)]
         if _crowded(prints, taken, params.cup_gap_um):
             continue
+        # Branches are drawn only where their trunk has found a place.
         if branches:
             prints += [_Footprint.of(branch) for branch in _branches(rng, trunk)]
         if not _crowded(prints[1:], taken, params.cup_gap_um):

@@ -120,6 +120,7 @@ class StarBody:
     _turn: tuple[float, float] = field(init=False, repr=False, default=(1.0, 0.0))
 
     def __post_init__(self) -> None:
+        # A frozen dataclass takes no plain assignment.
         object.__setattr__(self, "_turn", (np.cos(self.angle), np.sin(self.angle)))
 
     @cached_property

@@ -118,6 +118,7 @@ def _own_area(
     scale: float,
 ) -> float:
     """Area of the points that lie in the rock and nearer this branch's middle than a rival's."""
+    # A body without a cavity.
     if scale == 0:
         return 0.0
     shares = scale * np.sqrt((np.arange(_RINGS) + 0.5) / _RINGS)[:, None]

@@ -351,6 +351,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
         drift=solution.drift,
         preservation=solution.preservation,
         curves={n: [list(point) for point in curve] for n, curve in solution.curves.items()},
+        # Kept even if judging is cancelled or fails; `judged` adds the figures.
         judged={
             "tried": [t.summary() for t in tradeoff.trials],
             "strength": choice.strength,

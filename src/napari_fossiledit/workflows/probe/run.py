@@ -104,6 +104,7 @@ def _truths(project: Project, params: ProbeParams) -> list[GroundTruth]:
             found=", ".join(classes) or "nothing",
             advice="Choose other slices, or name the class.",
         )
+    # Everything lies on the ground, such as the rock face: as a class it would explain every find.
     ground = ground_of(truths) - {params.class_name}
     return [
         replace(t, instances=tuple(i for i in t.instances if i.class_name not in ground))

@@ -121,6 +121,7 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
         "Looking at the place",
     ):
         instances[strength] = there
+    # The place decides, not only the tuning slices: an edit that spares it is no repair.
     at_strengths = {s: place.found_in(there) for s, there in instances.items()}
     choice = _chosen(plan, tradeoff, place, at_strengths)
     edited = judged(plan, saved(plan, solution, tradeoff, choice), job)
