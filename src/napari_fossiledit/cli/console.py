@@ -97,18 +97,17 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
     pairs = value.items() if isinstance(value, Mapping) else (("-", v) for v in value)
     for key, item in pairs:
         label = key if key == "-" else f"{key}:"
-        if _is_nested(item):
+        if isinstance(item, Mapping):
+            nested = bool(item)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            nested = any(isinstance(v, Mapping | list | tuple) for v in item)
+        else:
+            nested = False
+        if nested:
             yield f"{indent}{label}"
             yield from _lines(item, indent + "  ")
         else:
             yield f"{indent}{label} {_text(item)}"
-
-
-def _is_nested(item: Any) -> bool:
-    if isinstance(item, Mapping):
-        return bool(item)
-    is_list = isinstance(item, Sequence) and not isinstance(item, str)
-    return is_list and any(isinstance(v, Mapping | list | tuple) for v in item)
 
 
 def _text(item: Any) -> str:

@@ -32,7 +32,7 @@ class ImportParams(Params):
         "",
         description="Slices to import, e.g. 0,2,4-9; images that no name matches are laid on them.",
     )
-    texture: str = Field("", description="Texture of the instances where the file tells none.")
+    texture: str = Field("", description="Texture of the instances where the file has none.")
     unsure: bool = Field(False, description="Mark all as unsure: they count for nothing.")
     part: OutlinePart = Field(OutlinePart.AUTO, description="What the masks of the file cover.")
 

@@ -190,7 +190,12 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
         chain.slices.setdefault(_id(body), set()).add(body.slice)
     for cavity in instances:
         if cavity.part is Part.CAVITY:
-            chain.parents[_id(cavity)] = _parent(cavity, bodies)
+            # The noted body, else the one that shares most with it.
+            parent = cavity.parent
+            if not any(b.id == parent for b in bodies):
+                on = intersections([cavity.mask], [b.mask for b in bodies])[0]
+                parent = _id(bodies[int(on.argmax())]) if on.any() else None
+            chain.parents[_id(cavity)] = parent
     drawn = [b for b in bodies if b.mask.area]
     masks = [b.mask for b in drawn]
     areas = np.array([m.area for m in masks], dtype=np.int64)
@@ -205,14 +210,6 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
 
 def _id(instance: Instance) -> int:
     return -1 if instance.id is None else instance.id
-
-
-def _parent(cavity: Instance, bodies: Sequence[Instance]) -> int | None:
-    """Body a cavity lies in: the noted one, else the one that shares most with it."""
-    if any(b.id == cavity.parent for b in bodies):
-        return cavity.parent
-    shared = intersections([cavity.mask], [b.mask for b in bodies])[0]
-    return _id(bodies[int(shared.argmax())]) if shared.any() else None
 
 
 def _link_pair(
