@@ -22,6 +22,7 @@ from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
 CHECKPOINT = "model_final.pth"
+# Of the configurations of detectron2 0.6, which guesses the version of a file without one.
 _CONFIG_VERSION = 2
 
 
@@ -138,8 +139,8 @@ def differences(spec: NetworkSpec, preprocessing: Preprocessing) -> tuple[str, .
         )
     if preprocessing.resize is Resize.SCALE and preprocessing.scale != 1:
         notes.append(
-            f"The model takes slices scaled by {preprocessing.scale:g}; detectron2 cannot be told"
-            " so. Scale them before: config.yaml turns its own resizing off."
+            f"The model takes slices scaled by {preprocessing.scale:g}; detectron2 has no such"
+            " setting. Scale them before: config.yaml turns its own resizing off."
         )
     if (preprocessing.low, preprocessing.high) != (0.0, 255.0):
         notes.append(

@@ -176,6 +176,7 @@ class MaskRcnnSegmenter:
             layer = layers[name]
             old = layer.weight.detach()
             changed = old + strength * delta.to(old.device)
+            # A new parameter: the old one is shared with the model that is not edited.
             layer.weight = torch.nn.Parameter(changed, requires_grad=False)
         return MaskRcnnSegmenter(network, self.preprocessing, self.device)
 

@@ -27,6 +27,7 @@ from napari_fossiledit.models.training.sampling import Prepared
 
 _DECAY = 0.998
 """Share of the running average that a step keeps: it spans about the last 500 steps."""
+# torch's own default for AdamW.
 _WEIGHT_DECAY = 0.01
 _LONGEST_GRADIENT = 5.0
 """Norm to which longer gradients are cut."""
@@ -187,6 +188,7 @@ class Trainer:
     @torch.no_grad()
     def _follow(self, number: int) -> None:
         """Move the average towards the weights, faster in the beginning."""
+        # With the full share from the start, untrained weights would stay in the average for long.
         weight = 1 - min(_DECAY, (1 + number) / (10 + number))
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for slow, fast in pairs:
@@ -219,6 +221,7 @@ class Trainer:
             "best_score": self.best_score,
             "about": about,
         }
+        # safetensors takes contiguous tensors only, and the weights lie with channels last.
         packed = {k: v.contiguous() for k, v in tensors.items()}
         write_whole(path, save_tensors(packed, {"state": json.dumps(facts)}))
 

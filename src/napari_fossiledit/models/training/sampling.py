@@ -146,6 +146,7 @@ def _scaled_mask(
     rows = slice(int(y0 * fy), min(int(np.ceil(y1 * fy)) + 1, shape[0]))
     columns = slice(int(x0 * fx), min(int(np.ceil(x1 * fx)) + 1, shape[1]))
     crop = instance.mask.crop()
+    # The mask is looked up where the centre of each pixel at working scale falls.
     ys = ((np.arange(rows.start, rows.stop) + 0.5) / fy - y0).astype(np.intp)
     xs = ((np.arange(columns.start, columns.stop) + 0.5) / fx - x0).astype(np.intp)
     rows_in, columns_in = (

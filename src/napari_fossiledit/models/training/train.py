@@ -24,6 +24,7 @@ from napari_fossiledit.progress import QUIET, Job, Progress, check
 
 STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
+"""At most in one training: each of them predicts the whole part that judges."""
 _FIRST_JUDGEMENT = 0.4
 """Share of the budget before which no checkpoint is judged."""
 _SAVE_SECONDS = 120.0

@@ -58,6 +58,7 @@ class Session(QObject):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         start_logging()
+        # A session is kept for its window: a strong reference would keep both alive for ever.
         self._viewer = weakref.ref(viewer)
         self._project: Project | None = None
         self.paint_class = ""

@@ -76,7 +76,7 @@ def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | Non
 
 
 class RepairTab(QWidget):
-    """From a wrong place to a judged edit."""
+    """Choose a wrong place, edit the model for it, and read how the edit was judged."""
 
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()

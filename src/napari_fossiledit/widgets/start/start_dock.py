@@ -111,7 +111,7 @@ def steps_of(project: Project | None) -> list[ChecklistStep]:
 
 
 class StartHere(Dock):
-    """The entry: open something, then go down the list."""
+    """Open, make or try a project, and see what to do next in it."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, WELCOME)

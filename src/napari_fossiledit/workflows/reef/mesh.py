@@ -38,7 +38,7 @@ class MeshResult:
     rows
         Measurements of each.
     warnings
-        What the user should know.
+        Sentences for the user.
     """
 
     folder: Path

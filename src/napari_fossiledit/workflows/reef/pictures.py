@@ -17,6 +17,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.sources import find_source, with_class
 from napari_fossiledit.workflows.shared.specimens import each_specimen
 
+# Slices to draw where none is named, spread over the stack.
 _SHOWN = 4
 # matplotlib draws each face as a polygon of its own.
 _FACES = 3000

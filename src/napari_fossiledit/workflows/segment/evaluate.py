@@ -82,7 +82,7 @@ def run(
             params = params.model_copy(update={"model": find_model(project, "").name})
         slices = slices_to_judge(project, params.slices)
         region = Region.parse(params.region) if params.region else None
-        # What is not traced is refused before minutes of predicting.
+        # A slice that is not traced ends the evaluation before minutes of predicting, not after.
         for z in slices:
             read_ground_truth(project, z, region)
         source, notes = _source(project, params, slices, job)

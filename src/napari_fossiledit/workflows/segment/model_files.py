@@ -173,8 +173,8 @@ def import_model(
     Raises
     ------
     FossilError
-        Where the name is taken, `read_foreign` refuses the file, or the disk is full; nothing is
-        then left behind.
+        Where the name is taken, the file cannot be used (see `read_foreign`), or the disk is
+        full; nothing is then left behind.
     """
     with Project.open(project_path) as project:
         project.require_writable()
@@ -223,7 +223,7 @@ def _imported(
         "max_detections": foreign.model.max_detections,
         "notes": list(notes),
     }
-    with _gone_on_failure(folder):
+    with _removed_on_failure(folder):
         save_model(segmenter, folder, training={IMPORTED: origin})
     clock.tick(3, "Saved the model")
     spec = foreign.model.spec
@@ -250,7 +250,7 @@ def _built(
 
 
 @contextmanager
-def _gone_on_failure(folder: Path) -> Iterator[None]:
+def _removed_on_failure(folder: Path) -> Iterator[None]:
     """Remove a folder that is new or empty again where the block fails."""
     was_there = folder.exists()
     try:
@@ -309,7 +309,7 @@ def export_model(
             job.check("The export")
             clock.tick(1, "Writing the checkpoint")
             cut = Cut(chosen.score, chosen.max_detections)
-            with _gone_on_failure(out):
+            with _removed_on_failure(out):
                 notes = write_detectron2(segmenter, out, name=f"The model {ref.name!r}", cut=cut)
             result = ExportedModel(ref.name, out, (CHECKPOINT, CONFIG), notes)
             clock.tick(2, "Wrote the checkpoint")

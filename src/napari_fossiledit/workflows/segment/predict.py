@@ -29,11 +29,11 @@ class PredictResult:
     source
         Name of its predictions in the ledger.
     slices
-        Slices that were asked for.
+        Slices that were to be predicted.
     predicted
         Those that had no prediction yet.
     instances
-        Instances now stored on the slices asked for.
+        Instances now stored on these slices.
     notes
         What had to be assumed of the model, and what the backend computed differently.
     """

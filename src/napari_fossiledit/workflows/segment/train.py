@@ -83,7 +83,7 @@ def run(
 
 
 def _completed(params: TrainParams, project: Project) -> TrainParams:
-    """Fill in what the project knows: classes, and the traced slices where none were named.
+    """Fill in the classes of the project, and its traced slices where none were named.
 
     Pinned slices only judge.
     """

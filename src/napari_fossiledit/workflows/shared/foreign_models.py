@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.detectron2.read import Imported
     from napari_fossiledit.project import Project
 
+# Most classes that a message lists.
 _LISTED = 5
 # Slices over the stack whose values are read: each costs a decoding.
 _SAMPLED_SLICES = 5
@@ -114,9 +115,9 @@ def read_foreign(
                 f"The file does not name its classes; they are taken for the project's: {pairs}.",
             )
     model = import_checkpoint(checkpoint, config=place, classes=named)
-    strange = [c for c in model.spec.classes if c not in (LEFT_OUT, *project_classes)]
-    if project_classes and strange:
-        count, text = len(model.spec.classes), ", ".join(strange[:_LISTED])
+    others = [c for c in model.spec.classes if c not in (LEFT_OUT, *project_classes)]
+    if project_classes and others:
+        count, text = len(model.spec.classes), ", ".join(others[:_LISTED])
         raise _other_classes(checkpoint.where, text, count, project_classes, say)
     notes = (*model.notes, *notes)
     shown = model.preprocessing

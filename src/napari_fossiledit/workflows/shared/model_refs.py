@@ -154,7 +154,7 @@ class EditRef(ModelRef):
         edited = self.at_strength(self.record.strength)
         if edited.model_hash != self.record.result_hash:
             raise FossilError(
-                f"The edit {self.name!r} gives another model than its record tells",
+                f"The edit {self.name!r} gives another model than its record holds",
                 expected=f"hash {self.record.result_hash[:12]} at strength {self.record.strength}",
                 found=edited.model_hash[:12],
                 advice=f"{self.folder} was changed: set the strength again with"
@@ -339,7 +339,7 @@ def in_use(project: Project) -> str:
 
 
 def set_in_use(project: Project, name: str) -> None:
-    """Write the model that is meant where none is named."""
+    """Set the model that is used where none is named."""
     project.ledger.set_meta(_IN_USE, name)
 
 

@@ -213,7 +213,7 @@ def prepared(
     """Perturb slice `z` of an opened project; nothing is written.
 
     Regions of "everything but a class" keep to the traced area where they are from tracings:
-    outside of it nobody knows what is a fossil.
+    outside of it fossils may be that were not traced.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def prepared(
 
 
 def chosen_steps(project: Project, params: PerturbParams) -> tuple[Step, ...]:
-    """Return the steps that the parameters ask for.
+    """Return the steps of the chosen preset, or those that are written out.
 
     Raises
     ------

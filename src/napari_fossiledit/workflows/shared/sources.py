@@ -20,7 +20,7 @@ def find_source(project: Project, text: str) -> str:
     Raises
     ------
     FossilError
-        Where no source, or more than one, is meant.
+        Where no source, or more than one, fits.
     """
     ledger = project.ledger
     names = [s.name for s in ledger.sources()]

@@ -86,7 +86,7 @@ def find_linkable(project: Project, text: str) -> str:
 
 
 def linked_source(project: Project, text: str) -> tuple[str, list[str]]:
-    """Return the source whose specimens are meant, and the classes to look at.
+    """Return the source whose specimens are used, and the classes to look at.
 
     Parameters
     ----------
