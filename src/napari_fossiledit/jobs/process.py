@@ -26,7 +26,7 @@ from napari_fossiledit.progress import QUIET, Job, Progress
 T = TypeVar("T")
 
 
-class Kind(Enum):
+class MessageKind(Enum):
     """Kinds of messages that a child sends."""
 
     PROGRESS = auto()
@@ -34,7 +34,7 @@ class Kind(Enum):
     ERROR = auto()
 
 
-Message = tuple[Kind, Any]
+Message = tuple[MessageKind, Any]
 
 #: How often a waiting caller looks whether the user asked to stop.
 _POLL_S = 0.1
@@ -83,7 +83,7 @@ def run_in_process(
         stop.set()
         end(child)
         receiver.close()
-    if kind is Kind.ERROR:
+    if kind is MessageKind.ERROR:
         raise value
     result: T = value
     return result
@@ -143,7 +143,7 @@ def listen(child: BaseProcess, receiver: Connection, stop: Event, job: Job) -> M
                     " Finished slices are saved; start again to go on."
                 ),
             ) from None
-        if kind is not Kind.PROGRESS:
+        if kind is not MessageKind.PROGRESS:
             return kind, value
         job.on_progress(value)
 
@@ -180,12 +180,12 @@ def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: 
     """Call a workflow in the child and send its reports, then its result or its error."""
 
     def report(progress: Progress) -> None:
-        sender.send((Kind.PROGRESS, progress))
+        sender.send((MessageKind.PROGRESS, progress))
 
     try:
-        sender.send((Kind.RESULT, function(*args, job=Job(report, stop.is_set))))
+        sender.send((MessageKind.RESULT, function(*args, job=Job(report, stop.is_set))))
     except FossilError as error:
-        sender.send((Kind.ERROR, error))
+        sender.send((MessageKind.ERROR, error))
     # The process boundary: whatever went wrong has to reach the user as a message.
     except BaseException as error:  # noqa: BLE001
-        sender.send((Kind.ERROR, unexpected(error)))
+        sender.send((MessageKind.ERROR, unexpected(error)))

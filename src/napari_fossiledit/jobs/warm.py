@@ -13,7 +13,7 @@ from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from napari_fossiledit.jobs.process import (
-    Kind,
+    MessageKind,
     answer,
     end,
     limit_threads,
@@ -21,7 +21,7 @@ from napari_fossiledit.jobs.process import (
     main_left_out,
     spare_cores,
 )
-from napari_fossiledit.log import unexpected
+from napari_fossiledit.log import start_logging, unexpected
 from napari_fossiledit.progress import QUIET, Job, check
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class WarmProcess:
             kind, value = self._exchange(function, args, Job(job.on_progress, unwanted))
         finally:
             self._lock.release()
-        if kind is Kind.ERROR:
+        if kind is MessageKind.ERROR:
             raise value
         result: T = value
         return result
@@ -113,7 +113,7 @@ class WarmProcess:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         job: Job,
-    ) -> tuple[Kind, Any]:
+    ) -> tuple[MessageKind, Any]:
         if self._child is None or not self._child.process.is_alive():
             self._end_child()
             self._child = _started(function, self._threads)
@@ -155,6 +155,7 @@ def _started(function: Callable[..., Any], threads: int) -> _Child:
 def _serve(line: Connection, stop: Event, threads: int) -> None:
     """Answer calls in the child until the line is closed."""
     limit_threads(threads)
+    start_logging()
     while True:
         try:
             function, args = line.recv()
@@ -162,7 +163,7 @@ def _serve(line: Connection, stop: Event, threads: int) -> None:
             return
         # What cannot be unpickled, such as a module that fails to import.
         except Exception as error:  # noqa: BLE001
-            line.send((Kind.ERROR, unexpected(error)))
+            line.send((MessageKind.ERROR, unexpected(error)))
             continue
         try:
             answer(line, stop, function, args)

@@ -19,8 +19,8 @@ from napari_fossiledit.samples.scene import (
     Look,
     Microbe,
     Profile,
+    ReefRock,
     ReefScene,
-    Rock,
     Shell,
     Spar,
     StarBody,
@@ -30,7 +30,7 @@ from napari_fossiledit.samples.scene import (
 #: Random places that are tried for one cup or shell before it is left out.
 _TRIES = 40
 #: Eight slices of the default spacing: less of a body would hardly be followed through z.
-_SEEN_UM = 4200.0
+_WINDOW_UM = 4200.0
 #: Thickest shell.
 _SHELL_MAX_UM = 300.0
 _UM3_PER_CM3 = 1e12
@@ -51,7 +51,7 @@ def plant(params: ReefParams) -> ReefScene:
     rng = np.random.default_rng((params.seed, 1))
     extent = params.extent_zyx_um
     _, height, width = extent
-    rock = Rock(
+    rock = ReefRock(
         (0.52 * width, 0.53 * height),
         (0.425 * width, 0.385 * height),
         5.0,
@@ -87,9 +87,9 @@ def _wobble(
     return Wobble(m, amplitudes, rng.uniform(0, TAU, len(m)), twists)
 
 
-def _place(rng: np.random.Generator, rock: Rock, depth: float, length: float) -> Floats:
+def _place(rng: np.random.Generator, rock: ReefRock, depth: float, length: float) -> Floats:
     """Draw an (x, y, z) in the rock from which enough of `length` is in the stack to be seen."""
-    first = min(_SEEN_UM - length / 2, depth / 2)
+    first = min(_WINDOW_UM - length / 2, depth / 2)
     z = rng.uniform(first, depth - first)
     theta = rng.uniform(0, TAU)
     distance = 0.97 * np.sqrt(rng.uniform()) * float(rock.radius(np.array(theta), z))
@@ -101,7 +101,7 @@ def _place(rng: np.random.Generator, rock: Rock, depth: float, length: float) ->
 
 
 def _cups(
-    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+    rng: np.random.Generator, params: ReefParams, rock: ReefRock, ids: Iterator[int]
 ) -> tuple[Cup, ...]:
     """Big cups first, each in a place that is free."""
     number = _number(params.cups_per_cm3, params.extent_zyx_um)
@@ -121,7 +121,7 @@ def _cups(
 def _free_place(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     radius: float,
     taken: list[_Footprint],
 ) -> tuple[StarBody, ...]:
@@ -142,7 +142,7 @@ def _free_place(
     return ()
 
 
-def _upright(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+def _upright(rng: np.random.Generator, rock: ReefRock, depth: float, radius: float) -> StarBody:
     """Grow a cup along z, more or less aslant."""
     length = max(6000.0, radius * rng.uniform(3.2, 6.5))
     x, y, z = _place(rng, rock, depth, length)
@@ -172,7 +172,7 @@ def _upright(rng: np.random.Generator, rock: Rock, depth: float, radius: float) 
     )
 
 
-def _lying(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+def _lying(rng: np.random.Generator, rock: ReefRock, depth: float, radius: float) -> StarBody:
     """Grow a cup cut lengthwise: long, often bent to a crescent."""
     radius *= 0.62
     length = max(5600.0, radius * rng.uniform(2.4, 3.6))
@@ -235,7 +235,7 @@ def _look(rng: np.random.Generator, params: ReefParams, body: StarBody) -> Look:
 
 
 def _blob(
-    rng: np.random.Generator, rock: Rock, depth: float, radius: float, height: float
+    rng: np.random.Generator, rock: ReefRock, depth: float, radius: float, height: float
 ) -> StarBody:
     """Grow a roundish lump of no particular shape."""
     length = radius * rng.uniform(2.4, 4.0)
@@ -259,7 +259,7 @@ def _similarity(rng: np.random.Generator, params: ReefParams) -> float:
 
 
 def _clots(
-    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+    rng: np.random.Generator, params: ReefParams, rock: ReefRock, ids: Iterator[int]
 ) -> Iterator[Microbe]:
     low, high = params.cup_diameter_min_um / 2, params.cup_diameter_max_um / 2
     for _ in range(_number(params.clots_per_cm3, params.extent_zyx_um)):
@@ -298,7 +298,7 @@ def _crusts(
 def _shells(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     cups: tuple[Cup, ...],
     ids: Iterator[int],
 ) -> tuple[Shell, ...]:
@@ -326,7 +326,7 @@ def _shells(
 def _shell_body(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     near: StarBody | None,
     taken: list[_Footprint],
 ) -> StarBody | None:

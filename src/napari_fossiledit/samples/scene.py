@@ -344,7 +344,7 @@ class Spar:
 
 
 @dataclass(frozen=True)
-class Rock:
+class ReefRock:
     """The outline of the sawn rock face, star-shaped around the middle of the slice.
 
     Attributes
@@ -384,7 +384,7 @@ class ReefScene:
     """Everything that a sample reef holds, in um; `extent` is its (depth, height, width)."""
 
     extent: tuple[float, float, float]
-    rock: Rock
+    rock: ReefRock
     cups: tuple[Cup, ...]
     microbes: tuple[Microbe, ...]
     shells: tuple[Shell, ...]

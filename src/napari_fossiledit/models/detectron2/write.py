@@ -27,7 +27,7 @@ _CONFIG_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Cut:
+class DetectionLimits:
     """At what detectron2 is to cut its detections: least score, most in an image."""
 
     score: float = 0.0
@@ -35,7 +35,11 @@ class Cut:
 
 
 def write_detectron2(
-    segmenter: Segmenter, folder: Path, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter,
+    folder: Path,
+    *,
+    name: str = "The model",
+    limits: DetectionLimits | None = None,
 ) -> tuple[str, ...]:
     """Write a model as ``model_final.pth`` and ``config.yaml``, each in one step.
 
@@ -56,7 +60,7 @@ def write_detectron2(
     FossilError
         Where detectron2 has no such network, or a file cannot be written.
     """
-    content, config = to_detectron2(segmenter, name=name, cut=cut or Cut())
+    content, config = to_detectron2(segmenter, name=name, limits=limits or DetectionLimits())
     notes = differences(segmenter.spec, segmenter.preprocessing)
     with replacing(folder / CHECKPOINT) as stream:
         torch.save(content, stream)
@@ -69,7 +73,7 @@ def write_detectron2(
 
 
 def to_detectron2(
-    segmenter: Segmenter, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter, *, name: str = "The model", limits: DetectionLimits | None = None
 ) -> tuple[dict[str, Any], Config]:
     """Return the content of a checkpoint of a model, and its flat configuration.
 
@@ -88,7 +92,7 @@ def to_detectron2(
         "model": {theirs(n): to_theirs(n, v).contiguous() for n, v in state.items()},
         OURS: {RECORD: record.model_dump_json(), ROWS: unused_rows(state)},
     }
-    limits = cut or Cut()
+    limits = limits or DetectionLimits()
     config = {
         **config_of(spec, segmenter.preprocessing),
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": limits.score,

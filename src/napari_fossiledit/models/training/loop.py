@@ -23,7 +23,7 @@ from napari_fossiledit.models.files.checkpoint import fill
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
-from napari_fossiledit.models.training.sampling import Prepared
+from napari_fossiledit.models.training.sampling import PreparedSlice
 
 _DECAY = 0.998
 """Share of the running average that a step keeps: it spans about the last 500 steps."""
@@ -89,7 +89,7 @@ def one_cycle(share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """Choices of a training step.
 
     Attributes
@@ -119,7 +119,7 @@ class Trainer:
         self,
         network: MaskRcnn,
         settings: Preprocessing,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
@@ -137,7 +137,7 @@ class Trainer:
         return {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
 
     def step(
-        self, number: int, share: float, source: Callable[[int], Prepared], slices: int
+        self, number: int, share: float, source: Callable[[int], PreparedSlice], slices: int
     ) -> dict[str, float]:
         """Take step `number` (from 0) and return its losses.
 

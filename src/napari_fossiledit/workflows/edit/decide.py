@@ -20,8 +20,8 @@ from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.project.edit_record import STRONGEST
 from napari_fossiledit.workflows.edit.result import (
     DecisionResult,
-    ExportResult,
     HistoryResult,
+    ModelExport,
     NewEditResult,
     ShowResult,
 )
@@ -192,7 +192,7 @@ def export(
     out: Path,
     *,
     job: Job = QUIET,
-) -> ExportResult:
+) -> ModelExport:
     """Write a model with its edits as a model folder of its own.
 
     Raises
@@ -215,7 +215,7 @@ def export(
             edited = edited.parent
         training = read_record(ref.root.folder).training | {"edits": chain}
         record = save_model(segmenter, out, training=training)
-    return ExportResult(name, out, record.model_hash)
+    return ModelExport(name, out, record.model_hash)
 
 
 def compose(

@@ -206,7 +206,7 @@ class DecisionResult:
 
 
 @dataclass(frozen=True)
-class ExportResult(Summary):
+class ModelExport(Summary):
     """A model that was written out."""
 
     model: str

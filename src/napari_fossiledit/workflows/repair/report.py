@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.evaluation.causes import CLEAR_EFFECT, Place
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
+from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.files import inside
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.perturb.scene import Image
@@ -71,7 +71,7 @@ def write_report(project: Project, result: RepairResult) -> Path:
             "clear_effect": f"{CLEAR_EFFECT:g}",
             "panels": _panels(place, crops),
             "panel_count": len(crops),
-            "at_strengths": Table(
+            "at_strengths": ReportTable(
                 ("Strength", "Score at the place", "Overlap", "Score times overlap"),
                 [
                     [f"{s:g}" if s else "without the edit", f.score, f.overlap, f.response]
@@ -81,13 +81,13 @@ def write_report(project: Project, result: RepairResult) -> Path:
             "colours": {"kept": KEPT, "lost": LOST, "gained": GAINED},
             "overlay": overlay,
             "shown_from": f"{result.shown_from:.2g}",
-            "changes": Table(CHANGES_HEAD, [change_row(c) for c in changes]),
+            "changes": ReportTable(CHANGES_HEAD, [change_row(c) for c in changes]),
         }
         write_html(draft / REPORT, "repair.html", **values)
     return folder / REPORT
 
 
-def _tests(result: RepairResult) -> Table:
+def _tests(result: RepairResult) -> ReportTable:
     before = result.before
     rows: list[list[Value]] = [["0. nothing", "", before.score, before.overlap, None, None]]
     rows += [
@@ -95,7 +95,7 @@ def _tests(result: RepairResult) -> Table:
         for n, t in enumerate(result.tests, 1)
     ]
     head = ("What was done", "Possible cause", "Score", "Overlap", "Effect", "On the others")
-    return Table(head, rows)
+    return ReportTable(head, rows)
 
 
 def around(place: Place) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
-    from napari_fossiledit.models.training.sampling import TracedSlice
+    from napari_fossiledit.models.training.sampling import TrainingSlice
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,10 @@ class ProjectSamples:
         """Pixel size of the slices in um."""
         return self._project.geometry.pixel_size_um
 
-    def read(self, z: int) -> TracedSlice:
+    def read(self, z: int) -> TrainingSlice:
         """Read slice `z` with what was traced on it."""
-        from napari_fossiledit.models.training.sampling import TracedSlice
+        from napari_fossiledit.models.training.sampling import TrainingSlice
 
         truth = self._truths[z]
         ignore = None if truth.area is None else ~truth.area.to_array()
-        return TracedSlice(self._project.stack.read(z), truth.instances, ignore)
+        return TrainingSlice(self._project.stack.read(z), truth.instances, ignore)
