@@ -64,7 +64,7 @@ WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 BUDGETS = ((600, 400), (100, 100))
 """Proposals kept before suppression per level, and after it per slice; the first is the model's."""
 
-SEEN = LEAST = 0.5
+DETECTION_SCORE = SAME_IOU = 0.5
 """Score of a detection, and IoU of what is the same."""
 
 MEANS = ("precision", "recall", "iou", "recall_all", "iou_all")
@@ -115,7 +115,9 @@ class Trials:
         """CPU seconds for a slice by itself, and with what was found in the slice before."""
         segmenter = find_model(self.project, model).load(Device.CPU)
         images = [self.project.stack.read(z) for z in RUNS[0]]
-        found = [[i for i in segmenter.predict(image) if i.score >= SEEN] for image in images]
+        found = [
+            [i for i in segmenter.predict(image) if i.score >= DETECTION_SCORE] for image in images
+        ]
         priors = [Prior.of(instances, 2.0) for instances in found]
         plain = [_cpu_seconds(segmenter, images[1:], [None] * len(found)) for _ in range(repeats)]
         told = [_cpu_seconds(segmenter, images[1:], priors) for _ in range(repeats)]
@@ -145,7 +147,7 @@ class Trials:
         fossils = [i for i in truth.instances if i.class_name == CLASS and not i.unsure]
         boxes = Prior.of(fossils, 0.0).scaled(own, size).boxes
         overlap = box_iou(proposals, proposals.new_tensor(boxes)).amax(dim=0)
-        met: NDArray[np.bool_] = (overlap >= LEAST).numpy()
+        met: NDArray[np.bool_] = (overlap >= SAME_IOU).numpy()
         return met
 
 
@@ -164,8 +166,10 @@ def partner(found: Mapping[int, Sequence[Instance]]) -> float:
     shares: list[NDArray[np.bool_]] = []
     for z, after in pairwise(SLICES):
         if after == z + 1:
-            here, there = ([i.mask for i in found[k] if i.score >= SEEN] for k in (z, after))
-            near = iou_matrix(here, there) >= LEAST
+            here, there = (
+                [i.mask for i in found[k] if i.score >= DETECTION_SCORE] for k in (z, after)
+            )
+            near = iou_matrix(here, there) >= SAME_IOU
             shares.append(np.asarray(near.any(axis=1)))
     return float(np.concatenate(shares).mean())
 
@@ -183,10 +187,10 @@ def flicker(judged: Sequence[JudgedSlice]) -> float:
 
 
 def _detected(judged: JudgedSlice) -> dict[int | None, bool]:
-    """Whether each specimen is detected."""
-    overlap = judged.iou[: judged.above(SEEN)]
+    """Return for each specimen if it is detected."""
+    overlap = judged.iou[: judged.above(DETECTION_SCORE)]
     best = overlap.max(axis=0) if len(overlap) else np.zeros(len(judged.truths))
-    return {t.specimen: bool(v >= LEAST) for t, v in zip(judged.truths, best, strict=True)}
+    return {t.specimen: bool(v >= SAME_IOU) for t, v in zip(judged.truths, best, strict=True)}
 
 
 def settings() -> list[tuple[float, Direction]]:

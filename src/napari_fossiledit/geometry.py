@@ -112,7 +112,17 @@ def parse_slices(text: str, count: int, *, as_given: bool = False) -> list[int]:
         return list(range(count))
     slices: list[int] = []
     for part in filter(None, (p.strip() for p in text.split(","))):
-        slices += _parse_range(part, count)
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise FossilError(
+                "Slices cannot be read", expected="slices such as 0,2,4-9", found=repr(part)
+            )
+        low, high = int(first), int(last or first)
+        if high >= count or low > high:
+            raise FossilError(
+                f"Slices {part} are not in the stack", expected=f"0 to {count - 1}", found=part
+            )
+        slices += range(low, high + 1)
     if not slices:
         raise FossilError(
             "No slice was chosen", expected="slices such as 0,2,4-9", found=repr(text)
@@ -122,20 +132,6 @@ def parse_slices(text: str, count: int, *, as_given: bool = False) -> list[int]:
         twice = next(z for z in unique if slices.count(z) > 1)
         raise FossilError(f"Slice {twice} is named twice", expected="each once", found=repr(text))
     return slices if as_given else unique
-
-
-def _parse_range(part: str, count: int) -> range:
-    first, dash, last = part.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
-        raise FossilError(
-            "Slices cannot be read", expected="slices such as 0,2,4-9", found=repr(part)
-        )
-    low, high = int(first), int(last or first)
-    if high >= count or low > high:
-        raise FossilError(
-            f"Slices {part} are not in the stack", expected=f"0 to {count - 1}", found=part
-        )
-    return range(low, high + 1)
 
 
 def format_slices(slices: Sequence[int]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
-from logging.handlers import RotatingFileHandler
+from itertools import pairwise
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from napari_fossiledit.errors import FossilError
+
 #: Three files of a megabyte hold some weeks of work and can be sent by mail.
-_BYTES, _KEPT = 1_000_000, 2
+_BYTES, _KEPT = 1_000_000, 3
 #: A text field takes longer than a tenth of a second to show more.
 _SHOWN = 200_000
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
@@ -44,12 +47,11 @@ def start_logging(*, verbose: bool = False) -> None:
     handlers: list[logging.Handler] = []
     try:
         log_file().parent.mkdir(parents=True, exist_ok=True)
-        file = RotatingFileHandler(
-            log_file(), maxBytes=_BYTES, backupCount=_KEPT, encoding="utf-8", delay=True
-        )
+        _rotate(log_file())
         # File names that are no text in UTF-8 must not stop the log.
-        file.errors = "backslashreplace"
-        handlers.append(file)
+        handlers.append(
+            logging.FileHandler(log_file(), encoding="utf-8", errors="backslashreplace", delay=True)
+        )
     except OSError as error:
         warnings.warn(f"There is no log: {error}", stacklevel=2)
     if verbose:
@@ -59,3 +61,34 @@ def start_logging(*, verbose: bool = False) -> None:
         logger.addHandler(handler)
     # A full disk while a line is logged is no reason to print a traceback of its own.
     logging.raiseExceptions = False
+
+
+def _rotate(file: Path) -> None:
+    """Make room for a new log where the file is full.
+
+    Only when a process starts, and by renaming: the window, its jobs and commands append to one
+    file, and a handler that rotates while others write loses their lines.
+    """
+    if file.exists() and file.stat().st_size > _BYTES:
+        names = [file, *(file.with_name(f"{file.name}.{n}") for n in range(1, _KEPT))]
+        for newer, older in reversed(list(pairwise(names))):
+            if newer.exists():
+                newer.replace(older)
+
+
+def unexpected(error: BaseException) -> FossilError:
+    """Log any other exception, and return one that shows the user what happened and where."""
+    logging.getLogger(__name__).error("Unexpected error", exc_info=error)
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
+    # torch raises RuntimeError where memory runs out.
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return FossilError(
+            f"The memory ran out{place}",
+            advice=f"Choose smaller tiles, or a smaller model. The log {log_file()} has more.",
+        )
+    text = str(error) or type(error).__name__
+    return FossilError(
+        f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",
+        advice=f"Nothing saved before was changed; please report it with the log {log_file()}.",
+    )

@@ -59,7 +59,7 @@ def check(cancel: Cancel, what: str = "The job") -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a long computation needs to know of who started it.
+    """Callbacks of a long computation to whoever started it.
 
     Every workflow takes one as ``job``; a callable alone, `Cancel`, is handed to a computation
     that is too short to report.

@@ -2,8 +2,8 @@
 
 Kept to say how the archive came about; it runs with that version only (commit 1ce03db):
 
-    git worktree add /tmp/before 1ce03db
-    PYTHONPATH=/tmp/before/src python tests/data/make_old_project.py tests/data/old_project.zip
+    git worktree add ../before 1ce03db
+    PYTHONPATH=../before/src python tests/data/make_old_project.py tests/data/old_project.zip
 
 The photographs lie inside as ``reef/images``, the project as ``old.fossil``. Everything was made
 by the workflows themselves. Only the weights of the model are invented: a short cycle of numbers,

@@ -1,6 +1,7 @@
 """A process that stays: state, errors, cancel, death, and calls from several threads."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import WarmProcess
+from napari_fossiledit.log import log_file
 from napari_fossiledit.progress import Job
 
 _kept: list[int] = []
@@ -148,3 +150,9 @@ def test_what_cannot_be_pickled_does_not_block_the_line(warm):
     with pytest.raises((AttributeError, TypeError)):
         warm.call(keep, threading.Lock())
     assert warm.call(keep, 2)[1] == (2,)
+
+
+def test_an_unexpected_error_is_in_the_log_that_the_message_names(warm):
+    with pytest.raises(FossilError, match=re.escape(str(log_file()))):
+        warm.call(fail)
+    assert "in fail" in log_file().read_text()

@@ -13,8 +13,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import StackGeometry, ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.reef import build_surface, measure, sections_of, simplified
-from napari_fossiledit.reef.field import signed_distance
-from napari_fossiledit.reef.surface import reduction
+from napari_fossiledit.reef.surface import reduction, signed_distance
 
 PIXEL = 10.0
 

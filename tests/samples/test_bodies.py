@@ -12,8 +12,8 @@ from napari_fossiledit.samples.scene import (
     Cup,
     Look,
     Profile,
+    ReefRock,
     ReefScene,
-    Rock,
     Shell,
     StarBody,
     Wobble,
@@ -23,7 +23,7 @@ from napari_fossiledit.samples.volumes import volumes
 
 EVEN = Wobble(*(np.zeros(0) for _ in range(4)))
 LOBED = Wobble(*(np.array(v) for v in ((3.0, 7.0), (0.1, 0.04), (0.3, 1.0), (1e-4, -2e-4))))
-ROCK = Rock((5000.0, 5000.0), (1e5, 1e5), 4.0, EVEN)
+ROCK = ReefRock((5000.0, 5000.0), (1e5, 1e5), 4.0, EVEN)
 LOOK = Look(1.0, 0.0, 20, 400.0, True, "mud", 0.0, 0.0)
 
 
@@ -35,7 +35,7 @@ def body(radius: float = 1000.0, lean: float = 0.0, **changes) -> StarBody:
     return StarBody(knots, line, **({"profile": profile, "wobble": EVEN} | changes))
 
 
-def volume(*bodies: StarBody, rock: Rock = ROCK, depth: float = 6000.0) -> tuple[float, float]:
+def volume(*bodies: StarBody, rock: ReefRock = ROCK, depth: float = 6000.0) -> tuple[float, float]:
     scene = ReefScene((depth, 1e4, 1e4), rock, (Cup(1, "pitted", bodies, LOOK),), (), (), ())
     (record,) = volumes(scene)
     return record.volume_um3, record.cavity_um3
@@ -51,7 +51,7 @@ def test_half_a_body_beyond_the_stack_does_not_count() -> None:
 
 def test_the_rock_edge_cuts_a_body() -> None:
     # A rock so wide that its edge is straight where it passes through the middle of the body.
-    rock = Rock((-95_000.0, 5000.0), (1e5, 1e7), 2.0, EVEN)
+    rock = ReefRock((-95_000.0, 5000.0), (1e5, 1e7), 2.0, EVEN)
     assert volume(body(), rock=rock)[0] == pytest.approx(volume(body())[0] / 2, rel=0.01)
 
 

@@ -18,12 +18,12 @@ from pydantic_core import PydanticUndefined
 
 from napari_fossiledit.cli.console import ProgressPrinter, interruptible, print_error, print_result
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.jobs.process import unexpected
-from napari_fossiledit.log import start_logging
+from napari_fossiledit.log import start_logging, unexpected
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.progress import Job
 
 _HIDDEN = {"version"}
+#: 128 + SIGINT: what a shell reports of a program that Ctrl-C ended.
 _CANCELLED = 130
 _log = logging.getLogger(__name__)
 _OUTPUT_OPTIONS = tuple(

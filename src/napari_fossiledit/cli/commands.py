@@ -98,6 +98,7 @@ class Command:
     def run(self, values: dict[str, Any], params: Params | None, job: Job) -> Summarised:
         """Import the workflow and call it with the values of a command line."""
         module, function = self.workflow.split(":")
+        # Imported when it runs: torch takes seconds to load, and --help must not.
         called = getattr(import_module(f"napari_fossiledit.workflows.{module}"), function)
         given = [values[a.name] for a in self.arguments if a.name not in self.skip]
         given += [] if params is None else [params]

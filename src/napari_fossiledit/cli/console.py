@@ -1,4 +1,4 @@
-"""What the command line prints: results to stdout, progress and errors to stderr."""
+"""Output of the command line: results to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.progress import Cancel, Progress
 
+#: Seconds between two lines where there is no terminal: in a log every line stays.
 _QUIET_S = 5.0
 #: A longer text in a list is a sentence.
 _LONGEST_WORD = 40
@@ -88,7 +89,7 @@ def print_error(error: FossilError, as_json: bool) -> None:
     sys.stderr.write(f"fossiledit: {error}\n")
     if as_json:
         fields = {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
-        # The error may be that stdout takes nothing more: stderr has told it then.
+        # The error may be that stdout takes nothing more: stderr shows it then.
         with suppress(OSError):
             print_result({"error": fields}, as_json=True)
 
@@ -98,7 +99,13 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
     pairs = value.items() if isinstance(value, Mapping) else (("-", v) for v in value)
     for key, item in pairs:
         label = key if key == "-" else f"{key}:"
-        if _is_nested(item):
+        if isinstance(item, Mapping):
+            nested = bool(item)
+        elif isinstance(item, Sequence) and not isinstance(item, str):
+            nested = any(isinstance(v, Mapping | list | tuple) for v in item)
+        else:
+            nested = False
+        if nested:
             yield f"{indent}{label}"
             yield from _lines(item, indent + "  ")
         else:

@@ -139,23 +139,21 @@ class _Objective:
         """Mean over a random batch of positions, of each slice in proportion to its size."""
         positions = sum(e.positions for e in self.examples)
         losses = []
-        for n, example in enumerate(self.examples):
+        for example, padded in zip(self.examples, self._padded, strict=True):
             count = max(1, round(self.batch * example.positions / positions))
-            losses.append(self._picked(n, weight, count))
+            width, device = example.key.shape[-1], example.key.device
+            # Drawn on the CPU: the same positions on every device.
+            drawn = torch.randint(example.positions, (count,), generator=self._random).to(device)
+            y, x = drawn // width, drawn % width
+            steps = torch.arange(3, device=device)
+            patches = padded[:, (y[:, None] + steps)[:, :, None], (x[:, None] + steps)[:, None, :]]
+            output = torch.einsum("cnij,ocij->no", patches, weight)
+            if self.bias is not None:
+                output = output + self.bias
+            off = (output - example.target[0, :, y, x].T).abs()
+            if example.weight is not None:
+                off = off * example.weight[0, 0, y, x, None]
+            losses.append(off)
         return torch.stack([loss.sum() for loss in losses]).sum() / sum(
             loss.numel() for loss in losses
         )
-
-    def _picked(self, n: int, weight: Tensor, count: int) -> Tensor:
-        """Absolute deviations (count, O) at random positions of slice `n`."""
-        example, padded = self.examples[n], self._padded[n]
-        width, device = example.key.shape[-1], example.key.device
-        chosen = torch.randint(example.positions, (count,), generator=self._random).to(device)
-        y, x = chosen // width, chosen % width
-        steps = torch.arange(3, device=device)
-        patches = padded[:, (y[:, None] + steps)[:, :, None], (x[:, None] + steps)[:, None, :]]
-        output = torch.einsum("cnij,ocij->no", patches, weight)
-        if self.bias is not None:
-            output = output + self.bias
-        off = (output - example.target[0, :, y, x].T).abs()
-        return off if example.weight is None else off * example.weight[0, 0, y, x, None]

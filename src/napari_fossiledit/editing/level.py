@@ -120,6 +120,7 @@ def _direct(
     if params.solver is Solver.RIDGE:
         after = loss(examples, start)
         return Solved(start, before, after, [(0, before), (1, after)])
+    # ADMM holds three maps of every slice: what is not needed any more makes room.
     del system, held
     solver, cancelled = LeastDeviations(examples, factor, start), False
     try:

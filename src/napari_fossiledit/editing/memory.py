@@ -1,4 +1,4 @@
-"""Recognise that memory ran out, whatever device says so."""
+"""Recognise that memory ran out, on any device."""
 
 from __future__ import annotations
 

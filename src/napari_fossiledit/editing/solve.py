@@ -134,26 +134,11 @@ class _Solving:
                 " 1,2",
                 found=repr(params.levels),
             ) from error
+        # Adam is the paper's solver and stays as it is there, without a pull.
         self.holds_output = params.pull_to is Pull.OUTPUT and params.solver is not Solver.ADAM
         self._began = time.monotonic()
 
     def run(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> Solution:
-        self._require(pairs, preserve)
-        examples = self._captured(pairs)
-        kept = self._kept(preserve) if self.holds_output else {}
-        solution = self._solved(examples, kept)
-        solution.drift = solution.edit.drift(self.segmenter)
-        if not solution.cancelled:
-            try:
-                solution.preservation = self._preservation(solution.edit, preserve, kept)
-            except CancelledError:
-                if not self.params.keep_partial:
-                    raise
-                solution.cancelled = True
-        solution.seconds = time.monotonic() - self._began
-        return solution
-
-    def _require(self, pairs: Sequence[Pair], preserve: Sequence[Image]) -> None:
         if self.params.scope is Scope.MASKS and Scope.MASKS not in self.segmenter.scopes:
             raise FossilError(
                 "The masks of this network cannot be edited alone",
@@ -169,6 +154,19 @@ class _Solving:
                 expected="one preserved slice or more",
                 advice="Choose slices to preserve, or hold to the weights instead.",
             )
+        examples = self._captured(pairs)
+        kept = self._kept(preserve) if self.holds_output else {}
+        solution = self._solved(examples, kept)
+        solution.drift = solution.edit.drift(self.segmenter)
+        if not solution.cancelled:
+            try:
+                solution.preservation = self._preservation(solution.edit, preserve, kept)
+            except CancelledError:
+                if not self.params.keep_partial:
+                    raise
+                solution.cancelled = True
+        solution.seconds = time.monotonic() - self._began
+        return solution
 
     def _captured(self, pairs: Sequence[Pair]) -> dict[int, list[Example]]:
         """Capture keys and values of all pairs, by level."""
@@ -178,22 +176,20 @@ class _Solving:
             self.job.check("The edit")
             levels = examples_of(self.segmenter, pair, self.pixel_size, self.params.scope)
             if count == 0:
-                self._estimate(levels, len(pairs))
+                # All slices of a stack are of one size: the first shows what all will take.
+                sizes = [levels[n].key.numel() + 2 * levels[n].value.numel() for n in self.levels]
+                largest = max(levels[n].value.numel() for n in self.levels)
+                matrices = (12 + 2 * len(sizes)) * (9 * levels[0].key.shape[1]) ** 2
+                floats = len(pairs) * (sum(sizes) + 4 * largest) + matrices
+                device = levels[0].key.device
+                need = require_memory(4 * floats, f"an edit of {len(pairs)} slices", device)
+                text = f"The edit takes about {need / 2**30:.1f} GB of memory"
+                self.job.report(0, _SHARES, text)
             for n in self.levels:
                 # Adam needs the output itself, for it starts from the weights that there are.
                 alone = self.params.solver is not Solver.ADAM
                 examples[n].append(residual_alone(levels[n]) if alone else levels[n])
         return examples
-
-    def _estimate(self, levels: Sequence[Example], pairs: int) -> None:
-        """Raise where it would not fit into memory; report how much it takes."""
-        sizes = [e.key.numel() + 2 * e.value.numel() for e in (levels[n] for n in self.levels)]
-        largest = max(levels[n].value.numel() for n in self.levels)
-        matrices = (12 + 2 * len(sizes)) * (9 * levels[0].key.shape[1]) ** 2
-        floats = pairs * (sum(sizes) + 4 * largest) + matrices
-        need = require_memory(4 * floats, f"an edit of {pairs} slices", levels[0].key.device)
-        text = f"The edit takes about {need / 2**30:.1f} GB of memory"
-        self.job.report(0, _SHARES, text)
 
     def _kept(self, preserve: Sequence[Image]) -> dict[int, _Kept]:
         """Sum over the keys of the preserved slices, by level; one slice is held at a time."""
@@ -227,6 +223,7 @@ class _Solving:
         solution, deltas = Solution(Edit()), dict[str, Tensor]()
         for n in self.levels:
             name, job = self.names[n], progress.level(n, self.names[n])
+            # None holds the weights themselves.
             keep = kept[n].system.gram if n in kept else None
             try:
                 # Taken out of the dictionary: the maps of a level are freed once it is solved.

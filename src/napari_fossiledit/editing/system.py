@@ -129,17 +129,13 @@ def _sums(example: Example, start: int, block: int) -> tuple[Tensor, Tensor | No
     if example.weight is not None:
         weighted = keys * example.weight[0, 0, first:last].reshape(-1, 1)
     cross = None if gain is None else weighted.T @ gain[0].flatten(1).T
-    return _lower(weighted, keys), cross, count
-
-
-def _lower(weighted: Tensor, keys: Tensor) -> Tensor:
-    """Compute K'wK below its diagonal, panel by panel: it is symmetric, so the rest is known."""
+    # K'wK below its diagonal, panel by panel: it is symmetric, so the rest is known.
     size = keys.shape[1]
     gram = keys.new_zeros(size, size)
     edge = -(-size // _PANELS)
     for at in range(0, size, edge):
         gram[at:, at : at + edge] = weighted[:, at:].T @ keys[:, at : at + edge]
-    return gram
+    return gram, cross, count
 
 
 def unfolded(key: Tensor, first: int, last: int) -> Tensor:

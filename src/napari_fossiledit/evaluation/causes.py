@@ -33,7 +33,7 @@ CLEAR_EFFECT = 0.5
 """A test with this effect or more names a cause."""
 
 SURE_SCORE = 0.5
-"""Other instances from this score up show what a test does to the whole slice."""
+"""Other instances with a score >= this show what a test does to the whole slice."""
 
 MENDED_SHARE = 0.5
 """A wrong mask is mended when no more than this share of its response is left, a missed fossil

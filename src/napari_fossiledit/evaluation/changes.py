@@ -1,4 +1,4 @@
-"""Which instances of a slice appeared, vanished or changed, and what they sit on."""
+"""Instances of a slice that appeared, vanished or changed, and the classes they lie on."""
 
 from __future__ import annotations
 

@@ -2,13 +2,15 @@
 
 Each interval comes from a paired bootstrap over the true instances (Efron and Tibshirani 1993,
 chapter 8): one draw of truths serves before and after, so that hard and easy instances cancel.
-An interval above 0 is a gain that the choice of these truths does not explain.
+An interval above 0 is a gain that the choice of these truths does not explain. Strength and score
+of an edit are chosen by the same figures, on tuning slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 MEASURES = ("precision", "recall", "iou")
 """Figures of the paper's protocol."""
 
+MATCHED_SHARE = 0.03
+"""Share of the matched instances that an edit may lose."""
+
 _WORDS = {
     "precision": "Precision",
     "recall": "Recall",
@@ -28,7 +33,7 @@ _WORDS = {
     "recall_all": "Recall over all truths",
     "iou_all": "IoU over all truths",
 }
-#: Means that fell by exactly the tolerance are not worse for the sake of rounding.
+#: A mean that fell by exactly the tolerance is accepted, whatever its last digit says.
 _ROUNDING = 1e-9
 
 _Floats = NDArray[np.float64]
@@ -127,6 +132,7 @@ def compare_results(before: ProtocolResult, after: ProtocolResult) -> Comparison
             found=f"{len(new)} of slices {sorted({t[0] for t in new})}",
             advice="Judge both on the same slices, area and class.",
         )
+    # A draw takes the same truths from both, so that only the change varies.
     names = (*MEASURES, "matched")
     first, second = (
         {name: np.array([float(getattr(t, name)) for t in r.truths]) for name in names}
@@ -157,7 +163,7 @@ def compare_results(before: ProtocolResult, after: ProtocolResult) -> Comparison
 
 
 def worse(
-    comparison: Comparison, tolerance: float = 0.02, matched_share: float = 0.03
+    comparison: Comparison, tolerance: float = 0.02, matched_share: float = MATCHED_SHARE
 ) -> list[str]:
     """Return sentences that name the figures which got worse.
 
@@ -209,10 +215,90 @@ def _resampled(statistic: _Statistic, count: int, seed: int) -> Spread:
     value = float(statistic(np.arange(count)[None])[0])
     if np.isnan(value):
         return Spread(None, None)
+    # A single instance has no spread.
     if count < 2:
         return Spread(value, None)
+    # One seed for all statistics: all see the same draws of truths.
     draw = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     drawn = statistic(draw)
     drawn = drawn[~np.isnan(drawn)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Spread(value, float(drawn.std()), (float(low), float(high)))
+
+
+# ------------------------------------------------------- choosing the strength
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One strength and score, with the figures on the tuning slices.
+
+    Attributes
+    ----------
+    accepted
+        Whether recall, IoU and the number matched fall by no more than is accepted.
+    """
+
+    strength: float
+    score: float
+    figures: ProtocolResult
+    accepted: bool
+
+    def summary(self) -> dict[str, Any]:
+        """Return the trial as JSON-able values; of each figure its mean."""
+        names = ("precision", "recall", "iou", "recall_all", "iou_all")
+        return {
+            "strength": self.strength,
+            "score": self.score,
+            **{name: getattr(self.figures, name).mean for name in names},
+            "matched": self.figures.matched,
+            "truths": len(self.figures.truths),
+            "accepted": self.accepted,
+        }
+
+
+def trials(
+    judged: Mapping[float, Sequence[JudgedSlice]], scores: Sequence[float], tolerance: float
+) -> tuple[Trial, ...]:
+    """Score the model without the edit, and with it at every strength and score.
+
+    Parameters
+    ----------
+    judged
+        The tuning slices by strength; 0, the model without the edit, among them.
+    scores
+        Thresholds to try; the model without the edit is scored at 0 alone, as in the paper.
+    tolerance
+        A mean may fall by this much.
+    """
+    base = protocol(judged[0.0])
+    results = [Trial(0.0, 0.0, base, accepted=True)]
+    for strength, slices in judged.items():
+        # Without the edit there is one trial: every other one is compared with it.
+        for score in scores if strength else ():
+            figures = protocol(slices, score=score)
+            lost = base.matched - figures.matched
+            accepted = lost <= MATCHED_SHARE * base.matched and not any(
+                _mean_of(base, name) - _mean_of(figures, name) > tolerance + _ROUNDING
+                for name in ("recall", "iou", "recall_all", "iou_all")
+            )
+            results.append(Trial(strength, score, figures, accepted))
+    return tuple(results)
+
+
+def best_trial(tried: Sequence[Trial]) -> Trial:
+    """Return the accepted trial of the highest precision; if none is accepted, the mildest one.
+
+    Recall cannot be paid for precision: an edit that drops poor detections would raise the means
+    over matched instances by dropping them, which those over all truths and the number matched
+    show (see `trials`).
+    """
+    accepted = [t for t in tried if t.accepted]
+    if accepted:
+        return max(accepted, key=lambda t: (_mean_of(t.figures, "precision"), -t.strength))
+    return min(tried, key=lambda t: (t.strength, t.score))
+
+
+def _mean_of(figures: ProtocolResult, name: str) -> float:
+    mean: float | None = getattr(figures, name).mean
+    return mean or 0.0

@@ -18,6 +18,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.summary import Summary
 
+#: The only category that COCO is given: all figures are those of one class.
 _CATEGORY = 1
 
 

@@ -106,7 +106,7 @@ def with_background_named(parts: Mapping[str, float]) -> dict[str, float]:
 
 
 def hallucinated(judged: JudgedSlice, filled: _Where, *, score: float = 0.5) -> Hallucinated:
-    """Find out what was found in one slice in which every fossil of the class is hidden.
+    """Measure what was found in one slice in which every fossil of the class is hidden.
 
     Parameters
     ----------

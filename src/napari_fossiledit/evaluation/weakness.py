@@ -135,7 +135,14 @@ class Evidence:
 def mistaken(slices: Sequence[JudgedSlice], *, score: float = 0.5) -> Mistaken:
     """Measure where the predictions of at least `score` are wrong."""
     figures = pixels(slices, score=score)
-    background = sum(_false_background(s, score) for s in slices)
+    background = 0
+    for judged in slices:
+        used = judged.above(score)
+        wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
+        finds = zip(judged.predictions, wrong, strict=False)
+        false = union((find.mask for find, is_wrong in finds if is_wrong), judged.shape)
+        annotated = union([judged.truth, *judged.others.values()], judged.shape)
+        background += false.area - (false & annotated).area
     return Mistaken(figures.predicted, dict(figures.invented_on), background)
 
 
@@ -172,16 +179,6 @@ def verdict(ranked: Sequence[Finding]) -> str:
     if not ranked or ranked[0].cost < NOTEWORTHY:
         return "No weakness stands out on these slices."
     return f"The largest weakness is {ranked[0].title}: {ranked[0].reason}."
-
-
-def _false_background(judged: JudgedSlice, score: float) -> int:
-    """Pixels of false finds that lie neither on a truth nor on another class."""
-    used = judged.above(score)
-    wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
-    finds = zip(judged.predictions, wrong, strict=False)
-    area = union((p.mask for p, w in finds if w), judged.shape)
-    annotated = union([judged.truth, *judged.others.values()], judged.shape)
-    return area.area - (area & annotated).area
 
 
 def _between_classes(evidence: Evidence) -> Finding | None:

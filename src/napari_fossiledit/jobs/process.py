@@ -6,41 +6,41 @@ that costs the job and nothing else.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
-from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.log import log_file, start_logging
+from napari_fossiledit.log import start_logging, unexpected
 from napari_fossiledit.progress import QUIET, Job, Progress
 
 T = TypeVar("T")
 
 
-class Kind(Enum):
-    """What a message of a child is."""
+class MessageKind(Enum):
+    """Kinds of messages that a child sends."""
 
     PROGRESS = auto()
     RESULT = auto()
     ERROR = auto()
 
 
-Message = tuple[Kind, Any]
+Message = tuple[MessageKind, Any]
 
+#: How often a waiting caller looks whether the user asked to stop.
 _POLL_S = 0.1
+#: Time in which a child that was asked to stop may save what it finished.
 _CANCEL_GRACE_S = 60.0
+#: `main_left_out` changes a module that all threads share.
 _starting = threading.Lock()
 
 
@@ -62,7 +62,7 @@ def run_in_process(
     Raises
     ------
     FossilError
-        The child's own, or one that tells that the child died or failed unexpectedly.
+        The child's own, or another one where the child died or failed unexpectedly.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -83,7 +83,7 @@ def run_in_process(
         stop.set()
         end(child)
         receiver.close()
-    if kind is Kind.ERROR:
+    if kind is MessageKind.ERROR:
         raise value
     result: T = value
     return result
@@ -133,22 +133,19 @@ def listen(child: BaseProcess, receiver: Connection, stop: Event, job: Job) -> M
         # OSError: the child died in the middle of a message.
         except (EOFError, OSError):
             child.join()
-            raise _died(child.exitcode) from None
-        if kind is not Kind.PROGRESS:
+            # Linux kills a process that runs out of memory: the usual reason.
+            raise FossilError(
+                "The process of the job ended before it was done",
+                expected="exit code 0",
+                found=f"exit code {child.exitcode}",
+                advice=(
+                    "Most likely the memory ran out: close other programs or choose smaller tiles."
+                    " Finished slices are saved; start again to go on."
+                ),
+            ) from None
+        if kind is not MessageKind.PROGRESS:
             return kind, value
         job.on_progress(value)
-
-
-def _died(exitcode: int | None) -> FossilError:
-    return FossilError(
-        "The process of the job ended before it was done",
-        expected="exit code 0",
-        found=f"exit code {exitcode}",
-        advice=(
-            "Most likely the memory ran out: close other programs or choose smaller tiles. "
-            "Finished slices are saved; start again to go on."
-        ),
-    )
 
 
 def end(child: BaseProcess) -> None:
@@ -173,7 +170,7 @@ def spare_cores() -> int:
 
 
 def limit_threads(threads: int) -> None:
-    """Say how many threads this process computes in, before a library asks."""
+    """Set how many threads this process computes in, before a library is imported."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # Threads that wait by spinning would take the core from the window all the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -183,28 +180,12 @@ def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: 
     """Call a workflow in the child and send its reports, then its result or its error."""
 
     def report(progress: Progress) -> None:
-        sender.send((Kind.PROGRESS, progress))
+        sender.send((MessageKind.PROGRESS, progress))
 
     try:
-        sender.send((Kind.RESULT, function(*args, job=Job(report, stop.is_set))))
+        sender.send((MessageKind.RESULT, function(*args, job=Job(report, stop.is_set))))
     except FossilError as error:
-        sender.send((Kind.ERROR, error))
+        sender.send((MessageKind.ERROR, error))
     # The process boundary: whatever went wrong has to reach the user as a message.
     except BaseException as error:  # noqa: BLE001
-        sender.send((Kind.ERROR, unexpected(error)))
-
-
-def unexpected(error: BaseException) -> FossilError:
-    """Log any other exception, and return one that shows the user what happened and where."""
-    logging.getLogger(__name__).error("Unexpected error", exc_info=error)
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f" ({Path(last[0].filename).name}:{last[0].lineno})" if last else ""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return FossilError(
-            f"The memory ran out{place}", advice="Choose smaller tiles, or a smaller model."
-        )
-    text = str(error) or type(error).__name__
-    return FossilError(
-        f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",
-        advice=f"Nothing saved before was changed; please report it with the log {log_file()}.",
-    )
+        sender.send((MessageKind.ERROR, unexpected(error)))

@@ -27,6 +27,6 @@ class Tickets:
             return self._latest
 
     def is_current(self, ticket: int) -> bool:
-        """Whether no newer number was drawn since."""
+        """Return whether no newer number was drawn since."""
         with self._lock:
             return ticket == self._latest

@@ -13,19 +13,20 @@ from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from napari_fossiledit.jobs.process import (
-    Kind,
+    MessageKind,
     answer,
     end,
     limit_threads,
     listen,
     main_left_out,
     spare_cores,
-    unexpected,
 )
+from napari_fossiledit.log import start_logging, unexpected
 from napari_fossiledit.progress import QUIET, Job, check
 
 T = TypeVar("T")
 
+#: How often a call that waits for its turn looks whether it is still wanted.
 _WAIT_S = 0.05
 
 
@@ -60,7 +61,7 @@ class WarmProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """True while the process is there."""
         child = self._child
         return child is not None and child.process.is_alive()
 
@@ -80,7 +81,7 @@ class WarmProcess:
         Raises
         ------
         FossilError
-            The workflow's own, or one that tells that the process died or failed unexpectedly.
+            The workflow's own, or another one where the process died or failed unexpectedly.
         CancelledError
             Where the user asked to stop, also while another call was still running.
         """
@@ -92,10 +93,10 @@ class WarmProcess:
             check(unwanted)
         try:
             check(unwanted)
-            kind, value = self._asked(function, args, Job(job.on_progress, unwanted))
+            kind, value = self._exchange(function, args, Job(job.on_progress, unwanted))
         finally:
             self._lock.release()
-        if kind is Kind.ERROR:
+        if kind is MessageKind.ERROR:
             raise value
         result: T = value
         return result
@@ -107,16 +108,19 @@ class WarmProcess:
             self._end_child()
             self._closing.clear()
 
-    def _asked(
+    def _exchange(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         job: Job,
-    ) -> tuple[Kind, Any]:
-        child, answered = self._living(function), False
+    ) -> tuple[MessageKind, Any]:
+        if self._child is None or not self._child.process.is_alive():
+            self._end_child()
+            self._child = _started(function, self._threads)
+        child, answered = self._child, False
         child.stop.clear()
         try:
-            # A child that just died is told of by `listen`, with its exit code.
+            # Where the child just died `listen` raises, with the exit code.
             with suppress(ConnectionError):
                 child.line.send((function, args))
             last = listen(child.process, child.line, child.stop, job)
@@ -126,12 +130,6 @@ class WarmProcess:
             # A child that died, or is still busy with what nobody listens to, is of no more use.
             if not answered:
                 self._end_child()
-
-    def _living(self, function: Callable[..., Any]) -> _Child:
-        if self._child is None or not self._child.process.is_alive():
-            self._end_child()
-            self._child = _started(function, self._threads)
-        return self._child
 
     def _end_child(self) -> None:
         child, self._child = self._child, None
@@ -157,6 +155,7 @@ def _started(function: Callable[..., Any], threads: int) -> _Child:
 def _serve(line: Connection, stop: Event, threads: int) -> None:
     """Answer calls in the child until the line is closed."""
     limit_threads(threads)
+    start_logging()
     while True:
         try:
             function, args = line.recv()
@@ -164,7 +163,7 @@ def _serve(line: Connection, stop: Event, threads: int) -> None:
             return
         # What cannot be unpickled, such as a module that fails to import.
         except Exception as error:  # noqa: BLE001
-            line.send((Kind.ERROR, unexpected(error)))
+            line.send((MessageKind.ERROR, unexpected(error)))
             continue
         try:
             answer(line, stop, function, args)

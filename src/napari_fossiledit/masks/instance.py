@@ -18,7 +18,7 @@ class Origin(StrEnum):
 
 
 class Part(StrEnum):
-    """What a mask covers: all within the outer wall, or the central cavity nested in it."""
+    """Extent of a mask: all within the outer wall, or the central cavity nested in it."""
 
     BODY = "body"
     CAVITY = "cavity"

@@ -13,7 +13,7 @@ from napari_fossiledit.params.reconstruct import BEST_KNOWN
 
 
 class OutlinePart(StrEnum):
-    """What the masks of a file cover; ``auto`` reads it from the file."""
+    """Extent of the masks of a file; ``auto`` reads it from the file."""
 
     AUTO = "auto"
     BODY = "body"
@@ -58,7 +58,7 @@ class ImportParams(Params):
         description="Slices to import, e.g. 0,2,4-9; images that no name matches are laid on them "
         "in the order given.",
     )
-    texture: str = Field("", description="Texture of the instances where the file tells none.")
+    texture: str = Field("", description="Texture of the instances where the file has none.")
     unsure: bool = Field(False, description="Mark all as unsure: they count for nothing.")
     part: OutlinePart = Field(OutlinePart.AUTO, description="What the masks of the file cover.")
     crowd: Crowd = Field(

@@ -1,4 +1,4 @@
-"""What all parameter models share."""
+"""Base class of all parameter models."""
 
 from __future__ import annotations
 

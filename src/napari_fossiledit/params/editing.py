@@ -20,14 +20,14 @@ class Solver(StrEnum):
 
 
 class Pull(StrEnum):
-    """What an edit is held to: unchanged output on preserved slices, or the parent's weights."""
+    """Aim an edit is held to: unchanged output on preserved slices, or the parent's weights."""
 
     OUTPUT = "output"
     WEIGHTS = "weights"
 
 
 class Scope(StrEnum):
-    """What sees the edited maps: proposals, boxes and masks, or the masks alone.
+    """Parts that see the edited maps: proposals, boxes and masks, or the masks alone.
 
     With ``MASKS`` the same instances are found with the same boxes and scores, and only their
     outlines change: none can be lost and no wrong one goes away.
@@ -81,6 +81,7 @@ class EditParams(PerturbParams, SolveParams):
     preset: Preset = Field(Preset.SOFTEN_BACKGROUND, description="What is filled with what.")
     solver: Solver = Field(Solver.RIDGE, description="direct and ridge take seconds, adam minutes.")
     scope: Scope = Field(
+        # Half of the recall that an edit of all costs is lost because instances are not found.
         Scope.MASKS,
         description="masks: outlines alone, what is found stays; all: also what is found.",
     )
@@ -118,7 +119,7 @@ _EDIT = EditParams.model_fields
 
 
 class RepairParams(Params):
-    """What is wrong where, and how the edit that mends it is made and judged."""
+    """A wrong place, and how the edit that mends it is made and judged."""
 
     model: str = Field("", description="Model or edit that is wrong; empty: the one in use.")
     slice: int = Field(ge=0, description="Slice on which it is wrong.")

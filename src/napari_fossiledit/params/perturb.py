@@ -27,7 +27,7 @@ class Preset(StrEnum):
 
 
 class PerturbParams(Params):
-    """What is done to a slice before the model sees it again."""
+    """Changes to a slice before the model sees it again."""
 
     preset: Preset = Field(Preset.BACKGROUND_TO_MUD, description="What is filled with what.")
     steps: str = Field(

@@ -31,9 +31,9 @@ class ProbeParams(PerturbParams):
 
 
 def chosen_presets(params: ProbeParams) -> tuple[Preset, ...]:
-    """Presets to run, in the order asked for.
+    """Return the presets to run, in the order in which they are named.
 
-    ``all`` leaves out ``custom`` and ``soften-background``, which tells nothing that
+    ``all`` leaves out ``custom`` and ``soften-background``, which shows nothing that
     ``background-to-mud`` does not.
 
     Raises
@@ -44,21 +44,19 @@ def chosen_presets(params: ProbeParams) -> tuple[Preset, ...]:
     names = [name.strip() for name in params.presets.split(",") if name.strip()]
     if [name.lower() for name in names] in ([], [ALL]):
         return tuple(p for p in Preset if p not in (Preset.SOFTEN_BACKGROUND, Preset.CUSTOM))
-    found = tuple(dict.fromkeys(_preset(name) for name in names))
-    if Preset.CUSTOM in found and not params.steps.strip():
+    unknown = [name for name in names if name.lower() not in tuple(Preset)]
+    if unknown:
+        raise FossilError(
+            "There is no such perturbation",
+            expected=f"one of {', '.join(Preset)}",
+            found=unknown[0],
+        )
+    presets = tuple(dict.fromkeys(Preset(name.lower()) for name in names))
+    if Preset.CUSTOM in presets and not params.steps.strip():
         raise FossilError(
             "The custom perturbation has no steps",
             expected="REGION -> FILL; REGION -> FILL",
             found="nothing",
             advice="Name steps such as 'class calcimicrobe -> mud'.",
         )
-    return found
-
-
-def _preset(name: str) -> Preset:
-    try:
-        return Preset(name.lower())
-    except ValueError as error:
-        raise FossilError(
-            "There is no such perturbation", expected=f"one of {', '.join(Preset)}", found=name
-        ) from error
+    return presets

@@ -11,7 +11,7 @@ from napari_fossiledit.params.base import Params
 
 
 class ReefParams(Params):
-    """What a sample reef holds, how it is photographed and how hard it is to read.
+    """Content of a sample reef, how it is photographed and how hard it is to read.
 
     Sizes of fossils are in um and numbers are densities, so that a larger picture shows more rock
     and a smaller pixel shows the same rock in more detail.

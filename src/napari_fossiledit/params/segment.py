@@ -40,7 +40,7 @@ LARGEST_WEIGHT = 20.0
 
 
 class Backend(StrEnum):
-    """What computes: this program's own networks, or an installed detectron2."""
+    """Code that computes: this program's own networks, or an installed detectron2."""
 
     TWIN = "twin"
     DETECTRON2 = "detectron2"
@@ -96,6 +96,7 @@ class PredictParams(Params):
     score_floor: float = Field(
         0.0, ge=0, le=1, description="Detections below it are not even stored; 0 stores all."
     )
+    # Off: it was measured to lose recall (docs/benchmarks/neighbour-prior.md).
     neighbour_weight: float = Field(
         0.0,
         ge=0,
@@ -115,6 +116,7 @@ class PredictParams(Params):
     backend: Backend = Field(
         Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
     )
+    # Edits are solved with the rounding of training: exact stays the default.
     engine: Engine = Field(
         Engine.EXACT,
         description="fast: quicker kernels on a CPU; scores differ in the fifth digit.",
@@ -160,7 +162,7 @@ class ImportModelParams(Params):
 
 
 class ExportModelParams(Params):
-    """What a configuration for detectron2 says beside the model."""
+    """Settings in a configuration for detectron2 beside the model."""
 
     score: float = Field(0.0, ge=0, le=1, description="Least score of a detection; 0 keeps all.")
     max_detections: int = Field(100, ge=1, le=2000, description="Most detections of a slice.")

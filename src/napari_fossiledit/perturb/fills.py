@@ -1,4 +1,4 @@
-"""What a region is filled with. Each fill paints into the slice in place, where a mask says so."""
+"""Fills of a region. Each fill paints into the slice in place, where a mask says so."""
 
 from __future__ import annotations
 

@@ -229,7 +229,12 @@ def mud_patches(scene: SliceScene, rng: np.random.Generator) -> Patches:
     FossilError
         Where the slice shows no piece of mud of 8 x 8 pixels.
     """
-    muddy = _muddy(scene)
+    # Mud is bare rock of about the commonest brightness.
+    bare, image = _bare_rock(scene), scene.image
+    light = image if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
+    smooth: Floats = ndimage.gaussian_filter(light, 1.5, output=np.float32)
+    muddy = np.zeros_like(bare)
+    muddy[bare] = _near_mode(smooth[bare], np.iinfo(image.dtype).max)
     corners = np.argwhere(muddy)
     corners = corners[rng.permutation(len(corners))[:_TRIED_CORNERS]]
     for edge in _PATCH_EDGES:
@@ -246,17 +251,6 @@ def mud_patches(scene: SliceScene, rng: np.random.Generator) -> Patches:
         expected=f"{_PATCH_EDGES[-1]} x {_PATCH_EDGES[-1]} pixels of mud between the instances",
         advice="Name a crop of mud: real-mud SLICE:x0:x1,y0:y1.",
     )
-
-
-def _muddy(scene: SliceScene) -> Where:
-    """Bare rock of about the commonest brightness."""
-    bare = _bare_rock(scene)
-    image = scene.image
-    light = image if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
-    smooth: Floats = ndimage.gaussian_filter(light, 1.5, output=np.float32)
-    muddy = np.zeros_like(bare)
-    muddy[bare] = _near_mode(smooth[bare], np.iinfo(image.dtype).max)
-    return muddy
 
 
 def _mud_share(muddy: Where, corners: NDArray[np.intp], edge: int) -> NDArray[np.float64]:

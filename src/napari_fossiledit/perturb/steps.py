@@ -118,6 +118,7 @@ def perturb(
         mask = region_mask(step.region, scene)
         for layer, fill in enumerate(step.fills):
             check(cancel, "Perturbing")
+            # A generator for each fill: one more at the end leaves the others as they are.
             fill.paint(image, mask, scene, np.random.default_rng([seed, number, layer]))
         changed |= mask
     return Perturbed(image, changed, float(changed.mean()))

@@ -134,6 +134,7 @@ def quilt(bank: Patches, shape: tuple[int, int], rng: np.random.Generator) -> Im
     step = edge - _overlap_of(edge)
     grid = [max(1, -(-(size - edge) // step) + 1) for size in shape]
     canvas = np.zeros((*((n - 1) * step + edge for n in grid), *bank.shape[3:]), bank.dtype)
+    # Patches with the same column + 2 x row: none of them touches another.
     for wave in range(grid[1] + 2 * (grid[0] - 1)):
         rows = np.arange(max(0, -(-(wave - grid[1] + 1) // 2)), min(grid[0], wave // 2 + 1))
         if len(rows):

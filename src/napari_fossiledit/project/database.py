@@ -79,6 +79,7 @@ CREATE INDEX IF NOT EXISTS action_slices_by_action ON action_slices (action);
 PRAGMA user_version = {LEDGER_VERSION};
 """
 
+# Seconds that a writer waits for another process.
 _BUSY_S = 30.0
 # On these the shared memory that SQLite's WAL needs is not shared between machines.
 _NETWORK = ("9p", "afs", "cifs", "fuse.sshfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "webdav")

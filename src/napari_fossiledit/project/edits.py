@@ -1,4 +1,4 @@
-"""The edits of a project, ``edits/NAME/``: weights to add and what is known of them.
+"""The edits of a project, ``edits/NAME/``: weights to add, and the record of each.
 
 Bytes in, bytes out: nothing here knows what a network is.
 """
@@ -29,7 +29,7 @@ from napari_fossiledit.project.edit_record import (
 
 DELTA_FILE, RECORD_FILE = "delta.safetensors", "edit.json"
 LONGEST_CHAIN = 100
-"""Most edits on top of each other."""
+"""Most edits on top of each other; parents that go in a circle end here."""
 
 __all__ = ["DELTA_FILE", "LONGEST_CHAIN", "RECORD_FILE", "EditRecord", "EditState", "EditStore"]
 

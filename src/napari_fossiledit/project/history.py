@@ -42,7 +42,7 @@ class HistoryEntry(Summary):
     created, note
         When, and what a person or the program noted.
     problem
-        What is wrong with it; empty where nothing is known to be.
+        What is wrong with it; empty: nothing.
     """
 
     name: str
@@ -100,12 +100,12 @@ def history(store: EditStore, models: Mapping[str, str]) -> tuple[HistoryEntry, 
             seen.add(record.name)
             entries.append(_entry(record, depth, _problem(record, hashes)))
             waiting += [(child, depth + 1) for child in children.get(record.name, [])]
-    for name, found in looked.items():
-        if isinstance(found, FossilError):
-            entries.append(HistoryEntry(name, is_edit=True, problem=str(found)))
+    for name, look in looked.items():
+        if isinstance(look, FossilError):
+            entries.append(HistoryEntry(name, is_edit=True, problem=str(look)))
         elif name not in seen:
-            problem = f"No model leads to it: its parent is {found.parent!r}."
-            entries.append(_entry(found, 0, problem))
+            problem = f"No model leads to it: its parent is {look.parent!r}."
+            entries.append(_entry(look, 0, problem))
     return tuple(entries)
 
 

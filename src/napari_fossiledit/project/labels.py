@@ -27,7 +27,7 @@ class LabelVolume:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever painted."""
+        """True where anything was ever painted."""
         return (self.path / "zarr.json").is_file()
 
     @property
@@ -56,12 +56,11 @@ class LabelVolume:
             raise FossilError(
                 f"{self.path} cannot be read", expected="a zarr array", found=str(error)
             ) from error
-        found = f"{tuple(array.shape)} of {array.dtype}"
         if (tuple(array.shape), array.dtype) != (self.shape, np.dtype(np.uint32)):
             raise FossilError(
                 f"{self.path} does not fit the stack",
                 expected=f"{self.shape} of uint32",
-                found=found,
+                found=f"{tuple(array.shape)} of {array.dtype}",
             )
         return array
 

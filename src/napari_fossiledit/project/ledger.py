@@ -56,7 +56,7 @@ UNCHANGED: Final = _Unchanged.UNCHANGED
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What the ledger holds of one source.
+    """Counts of one source in the ledger.
 
     Attributes
     ----------
@@ -243,8 +243,8 @@ class Ledger(RunBook):
 
     def predictions(self, model: str = "") -> list[SourceInfo]:
         """List the predictions of a model, made with whatever settings; empty: of every model."""
-        found = [s for s in self.sources() if s.source.is_prediction]
-        return [s for s in found if model in ("", s.source.model)]
+        predictions = [s for s in self.sources() if s.source.is_prediction]
+        return [s for s in predictions if model in ("", s.source.model)]
 
     def latest(self, model: str) -> str:
         """Return the predictions of a model that were asked for last, which its name stands for.
@@ -254,7 +254,7 @@ class Ledger(RunBook):
         return str(self.get_meta(f"latest:{model}", ""))
 
     def set_latest(self, source: Source) -> None:
-        """Note which predictions of a model were asked for last."""
+        """Write which predictions of a model were asked for last."""
         if self.latest(source.model) != str(source):
             self.set_meta(f"latest:{source.model}", str(source))
 

@@ -26,7 +26,7 @@ class Run:
     kind
         E.g. ``"train"``.
     params, summary
-        What was asked and what came out, JSON values.
+        Parameters and result, JSON values.
     status
         ``"running"``, ``"interrupted"`` (its process was killed), ``"done"``, ``"failed"``, ...
     started, ended

@@ -212,6 +212,7 @@ def link(
             raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
         last = z
         sections = _register(chain, instances, branch_overlap)
+        # Older sections are let go: memory does not grow with the stack.
         chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
         fresh = sections
         # Nearer slices first; a section that goes on in one of them cannot go on beyond a gap.
@@ -231,7 +232,12 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
         chain.add(body)
     for cavity in instances:
         if cavity.part is Part.CAVITY:
-            chain.parents[_id(cavity)] = _parent(cavity, bodies)
+            # The noted body, else the one that shares most with it.
+            parent = cavity.parent
+            if not any(b.id == parent for b in bodies):
+                on = intersections([cavity.mask], [b.mask for b in bodies])[0]
+                parent = _id(bodies[int(on.argmax())]) if on.any() else None
+            chain.parents[_id(cavity)] = parent
     drawn = [b for b in bodies if b.mask.area]
     masks = [b.mask for b in drawn]
     areas = np.array([m.area for m in masks], dtype=np.int64)
@@ -246,14 +252,6 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
 
 def _id(instance: Instance) -> int:
     return -1 if instance.id is None else instance.id
-
-
-def _parent(cavity: Instance, bodies: Sequence[Instance]) -> int | None:
-    """Body a cavity lies in: the noted one, else the one that shares most with it."""
-    if any(b.id == cavity.parent for b in bodies):
-        return cavity.parent
-    shared = intersections([cavity.mask], [b.mask for b in bodies])[0]
-    return _id(bodies[int(shared.argmax())]) if shared.any() else None
 
 
 def _link_pair(

@@ -71,6 +71,7 @@ class SpecimenRow:
             triple = values.pop(name)
             stem = name.removesuffix("_um")
             values |= {f"{stem}_{axis}_um": v for axis, v in zip("zyx", triple, strict=True)}
+        # The texture comes last, after all figures.
         return values | {"texture": values.pop("texture")}
 
 
@@ -96,6 +97,13 @@ def measure(
     if surface is not None:
         volume = volume_um3((s.body.area for s in sections), geometry)
         cavities = volume_um3((s.cavity_area for s in sections), geometry)
+    centres = []
+    for section in sections:
+        rows, columns = np.nonzero(section.body.crop())
+        y0, x0, _, _ = section.body.box
+        centres.append((section.slice, float(rows.mean()) + y0, float(columns.mean()) + x0))
+    areas = np.array([s.body.area for s in sections], dtype=np.float64)
+    centroid = np.average(np.array(centres), axis=0, weights=areas)
     return SpecimenRow(
         specimen=specimen,
         class_name=_majority(instances, "class_name"),
@@ -108,7 +116,7 @@ def measure(
         mesh_volume_um3=None if surface is None else surface.volume_um3,
         surface_um2=None if surface is None else surface.area_um2,
         mesh_closed=None if surface is None else surface.closed,
-        centroid_um=_centroid(sections, geometry),
+        centroid_um=_in_rock(centroid, geometry),
         box_low_um=low,
         box_high_um=high,
         texture=_majority(instances, "texture"),
@@ -124,16 +132,6 @@ def _majority(instances: Sequence[Instance], name: str) -> str:
             votes[value] += instance.mask.area
     # Of equal votes the first in the alphabet, so that the table does not depend on order.
     return min(votes, key=lambda v: (-votes[v], v), default="")
-
-
-def _centroid(sections: Sequence[Section], geometry: StackGeometry) -> Triple:
-    centres = []
-    for section in sections:
-        rows, columns = np.nonzero(section.body.crop())
-        y0, x0, _, _ = section.body.box
-        centres.append((section.slice, float(rows.mean()) + y0, float(columns.mean()) + x0))
-    areas = np.array([s.body.area for s in sections], dtype=np.float64)
-    return _in_rock(np.average(np.array(centres), axis=0, weights=areas), geometry)
 
 
 def _box(sections: Sequence[Section], geometry: StackGeometry) -> tuple[Triple, Triple]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.samples.fields import Fields, Image
-from napari_fossiledit.samples.scene import Floats, Look, Rock
+from napari_fossiledit.samples.scene import Floats, Look, ReefRock
 
 
 def colour(red: float, green: float, blue: float) -> Image:
@@ -81,7 +81,7 @@ def mud(fields: Fields) -> Image:
     return mix(image, _VEIN, 0.6 * vein * step(fields.small, -0.4, 0.6))
 
 
-def surroundings(fields: Fields, rock: Rock, x: Floats, y: Floats, z_um: float) -> Image:
+def surroundings(fields: Fields, rock: ReefRock, x: Floats, y: Floats, z_um: float) -> Image:
     """Paint the dark bluish platform and the weathered flank of the rock around its sawn face."""
     width = np.float32(rock.middle[0] * 2)
     streaks = 0.12 * np.sin(x / width * 60) * np.sin(x / width * 17)

@@ -75,6 +75,7 @@ def paint(scene: ReefScene, params: ReefParams, fields: Fields, z_um: float) -> 
     brush = _Brush(params, fields, x, y, z_um)
     a, b, c, d = (np.zeros((rows, columns), np.uint16) for _ in range(4))
     canvas = Canvas(mud(fields), a, b, c, d, np.ones((rows, columns), bool))
+    # Later layers cover earlier ones, in the picture and in the labels: cups lie on top.
     for spar in scene.spars:
         _paint_spar(canvas, brush, spar)
     _paint_microbes(canvas, brush, scene.microbes)

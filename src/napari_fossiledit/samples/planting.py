@@ -19,8 +19,8 @@ from napari_fossiledit.samples.scene import (
     Look,
     Microbe,
     Profile,
+    ReefRock,
     ReefScene,
-    Rock,
     Shell,
     Spar,
     StarBody,
@@ -30,7 +30,7 @@ from napari_fossiledit.samples.scene import (
 #: Random places that are tried for one cup or shell before it is left out.
 _TRIES = 40
 #: Eight slices of the default spacing: less of a body would hardly be followed through z.
-_SEEN_UM = 4200.0
+_WINDOW_UM = 4200.0
 #: Thickest shell.
 _SHELL_MAX_UM = 300.0
 _UM3_PER_CM3 = 1e12
@@ -46,10 +46,12 @@ def plant(params: ReefParams) -> ReefScene:
 
     Cups keep `cup_gap_um` from each other; a cup for which no place is found is left out.
     """
+    # The order of the draws is part of the result: another one gives another reef from the same
+    # seed, and figures in this repository are measured on the frozen one (docs/sample-reef.md).
     rng = np.random.default_rng((params.seed, 1))
     extent = params.extent_zyx_um
     _, height, width = extent
-    rock = Rock(
+    rock = ReefRock(
         (0.52 * width, 0.53 * height),
         (0.425 * width, 0.385 * height),
         5.0,
@@ -63,7 +65,10 @@ def plant(params: ReefParams) -> ReefScene:
         cups,
         (*_clots(rng, params, rock, ids), *_crusts(rng, params, cups, ids)),
         _shells(rng, params, rock, cups, ids),
-        _spars(rng, params, rock),
+        tuple(
+            Spar(_blob(rng, rock, extent[0], rng.uniform(700, 2800), 0.15), rng.beta(1, 2))
+            for _ in range(_number(params.spar_per_cm3, extent))
+        ),
     )
 
 
@@ -82,9 +87,9 @@ def _wobble(
     return Wobble(m, amplitudes, rng.uniform(0, TAU, len(m)), twists)
 
 
-def _place(rng: np.random.Generator, rock: Rock, depth: float, length: float) -> Floats:
+def _place(rng: np.random.Generator, rock: ReefRock, depth: float, length: float) -> Floats:
     """Draw an (x, y, z) in the rock from which enough of `length` is in the stack to be seen."""
-    first = min(_SEEN_UM - length / 2, depth / 2)
+    first = min(_WINDOW_UM - length / 2, depth / 2)
     z = rng.uniform(first, depth - first)
     theta = rng.uniform(0, TAU)
     distance = 0.97 * np.sqrt(rng.uniform()) * float(rock.radius(np.array(theta), z))
@@ -96,7 +101,7 @@ def _place(rng: np.random.Generator, rock: Rock, depth: float, length: float) ->
 
 
 def _cups(
-    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+    rng: np.random.Generator, params: ReefParams, rock: ReefRock, ids: Iterator[int]
 ) -> tuple[Cup, ...]:
     """Big cups first, each in a place that is free."""
     number = _number(params.cups_per_cm3, params.extent_zyx_um)
@@ -116,7 +121,7 @@ def _cups(
 def _free_place(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     radius: float,
     taken: list[_Footprint],
 ) -> tuple[StarBody, ...]:
@@ -128,6 +133,7 @@ def _free_place(
         prints = [_Footprint.of(trunk)]
         if _crowded(prints, taken, params.cup_gap_um):
             continue
+        # Branches are drawn only where their trunk has found a place.
         if branches:
             prints += [_Footprint.of(branch) for branch in _branches(rng, trunk)]
         if not _crowded(prints[1:], taken, params.cup_gap_um):
@@ -136,7 +142,7 @@ def _free_place(
     return ()
 
 
-def _upright(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+def _upright(rng: np.random.Generator, rock: ReefRock, depth: float, radius: float) -> StarBody:
     """Grow a cup along z, more or less aslant."""
     length = max(6000.0, radius * rng.uniform(3.2, 6.5))
     x, y, z = _place(rng, rock, depth, length)
@@ -166,7 +172,7 @@ def _upright(rng: np.random.Generator, rock: Rock, depth: float, radius: float) 
     )
 
 
-def _lying(rng: np.random.Generator, rock: Rock, depth: float, radius: float) -> StarBody:
+def _lying(rng: np.random.Generator, rock: ReefRock, depth: float, radius: float) -> StarBody:
     """Grow a cup cut lengthwise: long, often bent to a crescent."""
     radius *= 0.62
     length = max(5600.0, radius * rng.uniform(2.4, 3.6))
@@ -229,7 +235,7 @@ def _look(rng: np.random.Generator, params: ReefParams, body: StarBody) -> Look:
 
 
 def _blob(
-    rng: np.random.Generator, rock: Rock, depth: float, radius: float, height: float
+    rng: np.random.Generator, rock: ReefRock, depth: float, radius: float, height: float
 ) -> StarBody:
     """Grow a roundish lump of no particular shape."""
     length = radius * rng.uniform(2.4, 4.0)
@@ -253,7 +259,7 @@ def _similarity(rng: np.random.Generator, params: ReefParams) -> float:
 
 
 def _clots(
-    rng: np.random.Generator, params: ReefParams, rock: Rock, ids: Iterator[int]
+    rng: np.random.Generator, params: ReefParams, rock: ReefRock, ids: Iterator[int]
 ) -> Iterator[Microbe]:
     low, high = params.cup_diameter_min_um / 2, params.cup_diameter_max_um / 2
     for _ in range(_number(params.clots_per_cm3, params.extent_zyx_um)):
@@ -292,7 +298,7 @@ def _crusts(
 def _shells(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     cups: tuple[Cup, ...],
     ids: Iterator[int],
 ) -> tuple[Shell, ...]:
@@ -320,7 +326,7 @@ def _shells(
 def _shell_body(
     rng: np.random.Generator,
     params: ReefParams,
-    rock: Rock,
+    rock: ReefRock,
     near: StarBody | None,
     taken: list[_Footprint],
 ) -> StarBody | None:
@@ -346,15 +352,6 @@ def _moved(body: StarBody, near: StarBody, offset: Floats) -> StarBody:
         knots_z=body.knots_z + shift_z,
         knots_xy=body.knots_xy + shift,
         profile=replace(profile, z0=profile.z0 + shift_z, z1=profile.z1 + shift_z),
-    )
-
-
-def _spars(rng: np.random.Generator, params: ReefParams, rock: Rock) -> tuple[Spar, ...]:
-    number = _number(params.spar_per_cm3, params.extent_zyx_um)
-    depth = params.extent_zyx_um[0]
-    return tuple(
-        Spar(_blob(rng, rock, depth, rng.uniform(700, 2800), 0.15), rng.beta(1, 2))
-        for _ in range(number)
     )
 
 

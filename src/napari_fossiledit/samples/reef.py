@@ -114,6 +114,7 @@ class Reef:
 
     def shift(self, z: int) -> Shift:
         """Return the misalignment of slice `z`."""
+        # One generator for each purpose and slice: a slice is the same whichever were made before.
         rng = np.random.default_rng((self.params.seed, 4, z))
         dy, dx, turn = rng.standard_normal(3)
         size = self.params.misalignment_px
@@ -149,6 +150,7 @@ class Reef:
 
     def _light(self, z_um: float) -> NDArray[np.float32]:
         """Gain (3, y, x) of the lamps: it leans to one side and drifts with z in colour too."""
+        # The same draws for all slices: only the depth moves the phases, so light drifts evenly.
         rng = np.random.default_rng((self.params.seed, 5))
         phases = rng.uniform(0, 2 * np.pi, 5) + z_um / 1000 * rng.uniform(0.08, 0.25, 5)
         drift = self.params.light_drift * np.sin(phases)

@@ -120,6 +120,7 @@ class StarBody:
     _turn: tuple[float, float] = field(init=False, repr=False, default=(1.0, 0.0))
 
     def __post_init__(self) -> None:
+        # A frozen dataclass takes no plain assignment.
         object.__setattr__(self, "_turn", (np.cos(self.angle), np.sin(self.angle)))
 
     @cached_property
@@ -343,7 +344,7 @@ class Spar:
 
 
 @dataclass(frozen=True)
-class Rock:
+class ReefRock:
     """The outline of the sawn rock face, star-shaped around the middle of the slice.
 
     Attributes
@@ -383,7 +384,7 @@ class ReefScene:
     """Everything that a sample reef holds, in um; `extent` is its (depth, height, width)."""
 
     extent: tuple[float, float, float]
-    rock: Rock
+    rock: ReefRock
     cups: tuple[Cup, ...]
     microbes: tuple[Microbe, ...]
     shells: tuple[Shell, ...]

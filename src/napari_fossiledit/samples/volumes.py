@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_fossiledit.samples.scene import TAU, Cup, Floats, ReefScene, Rock, Shell, StarBody
+from napari_fossiledit.samples.scene import TAU, Cup, Floats, ReefRock, ReefScene, Shell, StarBody
 
 #: Angles and rings of a section, and depths of a body, at which the integrals are taken.
 _ANGLES, _RINGS, _DEPTHS = 128, 24, 32
@@ -88,7 +88,7 @@ def _cup_volume(cup: Cup, scene: ReefScene) -> Volume:
     return Volume(cup.id, "archaeocyathid", cup.texture, float(whole), float(cavity), _METHOD)
 
 
-def _areas(body: StarBody, rivals: Sequence[StarBody], rock: Rock, z: float) -> Floats:
+def _areas(body: StarBody, rivals: Sequence[StarBody], rock: ReefRock, z: float) -> Floats:
     """Area of a branch and of its cavity at `z`, as far as they are its own and in the rock."""
     radius, inner = body.radius(_THETA, z), float(body.cavity_share(z))
     rim = body.place(_THETA, radius, z)
@@ -112,12 +112,13 @@ def _area(radius: Floats) -> float:
 def _own_area(
     body: StarBody,
     rivals: Sequence[StarBody],
-    rock: Rock | None,
+    rock: ReefRock | None,
     z: float,
     radius: Floats,
     scale: float,
 ) -> float:
     """Area of the points that lie in the rock and nearer this branch's middle than a rival's."""
+    # A body without a cavity.
     if scale == 0:
         return 0.0
     shares = scale * np.sqrt((np.arange(_RINGS) + 0.5) / _RINGS)[:, None]

@@ -21,7 +21,7 @@ from napari_fossiledit.models.training.augment import (
 )
 from napari_fossiledit.models.training.sampling import (
     PreparedSlices,
-    TracedSlice,
+    TrainingSlice,
     prepare,
     survey,
 )
@@ -43,12 +43,12 @@ def _instance(mask, name="a", **more):
 
 def _slice(instances, ignore=None, shape=(80, 120)):
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
-    return TracedSlice(image, instances, ignore)
+    return TrainingSlice(image, instances, ignore)
 
 
 @dataclass
 class Samples:
-    traced: TracedSlice
+    traced: TrainingSlice
     slices: tuple[int, ...] = (0,)
     validation: tuple[int, ...] = ()
     pixel_size_um: float | None = None
@@ -141,7 +141,7 @@ def _pattern():
     image[..., 0], image[..., 1] = np.arange(120)[:, None], np.arange(120)
     mask = np.zeros((120, 120), dtype=bool)
     mask[30:70, 50:80] = True
-    return prepare(TracedSlice(image, [_instance(Mask.from_array(mask))]), SETTINGS, ("a",))
+    return prepare(TrainingSlice(image, [_instance(Mask.from_array(mask))]), SETTINGS, ("a",))
 
 
 @pytest.mark.parametrize("seed", range(12))

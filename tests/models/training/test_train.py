@@ -15,7 +15,7 @@ from napari_fossiledit.models.files.registry import load_model, read_record
 from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.models.training import train as training
 from napari_fossiledit.models.training.loop import Budget, one_cycle
-from napari_fossiledit.models.training.sampling import TracedSlice
+from napari_fossiledit.models.training.sampling import TrainingSlice
 from napari_fossiledit.models.training.train import train
 from napari_fossiledit.models.training.validation import panoptic_quality
 from napari_fossiledit.params.segment import TrainParams
@@ -52,7 +52,7 @@ class Discs:
             for cy, cx, r in ((30, 35, 18), (90, 40, 14), (60, 95, 20))
         ]
         image[np.any(masks, axis=0)] += 150
-        return TracedSlice(image, [Instance(z, "disc", Mask.from_array(m)) for m in masks])
+        return TrainingSlice(image, [Instance(z, "disc", Mask.from_array(m)) for m in masks])
 
 
 def _params(**changes):

@@ -47,7 +47,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Rows of values below the names of their columns.
 
     Raises

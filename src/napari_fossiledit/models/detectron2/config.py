@@ -23,6 +23,7 @@ from napari_fossiledit.params.segment import Architecture
 
 Config = dict[str, Any]
 
+# A file that names itself as its base would be read for ever.
 _MOST_BASES = 8
 _BROKEN: tuple[type[Exception], ...] = (yaml.YAMLError, *UNREADABLE)
 # detectron2 writes all its settings in 10 kB and 400 values, five deep.
@@ -108,7 +109,7 @@ REQUIRED: Config = {
 }
 """Values of a Mask R-CNN on a feature pyramid; any other ones make another network."""
 
-# Of releases after 0.6, which knows no such keys: not to be written into a file.
+# Of releases after 0.6, which has no such keys: not to be written into a file.
 _REQUIRED_LATER: Config = {"MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False}
 
 # Normalisations that predict in the same way.

@@ -39,6 +39,7 @@ _PYRAMID_PARTS = {"inner": "lateral", "layer": "output"}
 SCORES = "roi_heads.box_predictor.cls_score"
 BOXES = "roi_heads.box_predictor.bbox_pred"
 MASKS = "roi_heads.mask_predictor.mask_fcn_logits"
+# Of the background, before those of the classes: four offsets and one mask.
 _UNUSED_ROWS = {BOXES: 4, MASKS: 1}
 
 
@@ -97,6 +98,7 @@ WIDTH = 256
 """Channels of detectron2's feature pyramid."""
 
 _EXPECTED = "a Mask R-CNN on a ResNet-50, ResNet-101 or ResNeXt-101 (32x8d) with a feature pyramid"
+# Beginnings of names that only other kinds of network have.
 _KINDS = (
     ("head.", "RetinaNet"),
     ("backbone.stem.", "a ResNet without a feature pyramid (C4 or DC5)"),
@@ -115,12 +117,15 @@ _NEEDED = (
     ("roi_heads.mask_head.mask_fcn4.weight", "Faster R-CNN: no masks"),
     ("roi_heads.mask_head.predictor.weight", "Faster R-CNN: no masks"),
 )
+# By the blocks of the four stages.
 _DEPTHS: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "50", (3, 4, 23, 3): "101"}
+# By depth, and outputs and inputs of the first 3 x 3 convolution: those of X-101 are in groups.
 _NETWORKS = {
     ("50", 64, 64): Architecture.R50,
     ("101", 64, 64): Architecture.R101,
     ("101", 256, 8): Architecture.X101,
 }
+# Normalisation of colours, which detectron2 saves among the weights.
 _NO_WEIGHTS = ("pixel_mean", "pixel_std")
 _STATISTICS = {"running_mean": torch.zeros, "running_var": torch.ones}
 
@@ -237,11 +242,11 @@ def to_ours(
         Naming a layer that is missing or that nothing here needs.
     """
     names = {name: theirs(name) for name in own_names}
-    known = {*names.values(), *_NO_WEIGHTS}
+    expected = {*names.values(), *_NO_WEIGHTS}
     unknown = sorted(
         n
         for n in state
-        if n not in known
+        if n not in expected
         and "anchor_generator.cell_anchors" not in n
         and not n.endswith("num_batches_tracked")
     )

@@ -107,7 +107,7 @@ def import_checkpoint(
         named = named_classes(names, layers.classes, checkpoint.where)
         spec = record.network.model_copy(update={"classes": named})
         preprocessing, cut = record.preprocessing, (0.0, 100)
-        notes = ["The checkpoint was written by this program and tells its settings itself."]
+        notes = ["The checkpoint was written by this program and holds its own settings."]
     else:
         values, notes = _configuration(checkpoint, layers, config)
         named = named_classes(names, layers.classes, checkpoint.where)
@@ -151,13 +151,13 @@ def _configuration(
     chosen = path or (beside if beside.is_file() else None)
     if chosen is None:
         return _assumed(checkpoint, layers)
-    said, missing = read_config(chosen)
+    given, missing = read_config(chosen)
     notes = [] if path else [f"The configuration is {beside}."]
     notes += [
         f"{chosen} builds on {b}, which is not there; the usual values hold." for b in missing
     ]
-    check_config(said, str(chosen))
-    values = {**DEFAULTS, **said}
+    check_config(given, str(chosen))
+    values = {**DEFAULTS, **given}
     check_agreement(values, layers, str(chosen), checkpoint.where)
     return values, notes
 

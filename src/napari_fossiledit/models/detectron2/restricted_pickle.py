@@ -5,8 +5,8 @@ it may name only stand-ins that make arrays and tensors; anything else ends the 
 
 numpy's and torch's own functions trust the file. A pickle may call them with anything, and after
 that set the state of whatever they returned: a dtype whose flags say that its bytes are no
-addresses makes numpy follow them. So a pickle gets no object of numpy or torch into its hands, only
-the stand-ins; their values are taken out when it has ended.
+addresses makes numpy follow them. So a pickle gets no object of numpy or torch, only the
+stand-ins; their values are taken out when it has ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 
-# ------------------------------------------------------------------ what is said of a bad file
+# ------------------------------------------------------------------ messages about a bad file
 
 UNREADABLE: tuple[type[Exception], ...] = (
     AssertionError,
@@ -64,6 +64,7 @@ def reason(error: Exception) -> str:
 
 # ------------------------------------------------------------------ stand-ins
 
+# Types of arrays: floats, whole numbers and truth values of fixed sizes, no objects or records.
 _PLAIN = re.compile("[<>|=]?(f[248]|[iu][1248]|b1)")
 _ORDERS = ("<", ">", "|", "=")
 _LATIN = ("latin1", "latin-1")
@@ -71,6 +72,7 @@ _LATIN = ("latin1", "latin-1")
 # Arrays cannot take more than the file; text that stands for bytes is held a second time, and
 # tensors are copied out of their storage.
 _COPIES = 4
+# numpy before 2.0 has at most 32 axes.
 _DIMENSIONS, _LONGEST = 32, 2**48
 # A storage has five short pickles before its values.
 _STORAGE_PICKLES, _STORAGE_STEPS = 5, 200
@@ -292,7 +294,7 @@ _STEPS = (
 
 
 class _Reader(pickle._Unpickler):
-    """Unpickler that knows the names of `ArrayMaker` only.
+    """Unpickler that accepts the names of `ArrayMaker` only.
 
     Of the two unpicklers of the standard library it is the one in Python: the other reserves
     memory for whatever number a file gives to a value, and ends with the process for some files.

@@ -22,11 +22,12 @@ from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
 CHECKPOINT = "model_final.pth"
+# Of the configurations of detectron2 0.6, which guesses the version of a file without one.
 _CONFIG_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Cut:
+class DetectionLimits:
     """At what detectron2 is to cut its detections: least score, most in an image."""
 
     score: float = 0.0
@@ -34,7 +35,11 @@ class Cut:
 
 
 def write_detectron2(
-    segmenter: Segmenter, folder: Path, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter,
+    folder: Path,
+    *,
+    name: str = "The model",
+    limits: DetectionLimits | None = None,
 ) -> tuple[str, ...]:
     """Write a model as ``model_final.pth`` and ``config.yaml``, each in one step.
 
@@ -55,7 +60,7 @@ def write_detectron2(
     FossilError
         Where detectron2 has no such network, or a file cannot be written.
     """
-    content, config = to_detectron2(segmenter, name=name, cut=cut or Cut())
+    content, config = to_detectron2(segmenter, name=name, limits=limits or DetectionLimits())
     notes = differences(segmenter.spec, segmenter.preprocessing)
     with replacing(folder / CHECKPOINT) as stream:
         torch.save(content, stream)
@@ -68,7 +73,7 @@ def write_detectron2(
 
 
 def to_detectron2(
-    segmenter: Segmenter, *, name: str = "The model", cut: Cut | None = None
+    segmenter: Segmenter, *, name: str = "The model", limits: DetectionLimits | None = None
 ) -> tuple[dict[str, Any], Config]:
     """Return the content of a checkpoint of a model, and its flat configuration.
 
@@ -87,7 +92,7 @@ def to_detectron2(
         "model": {theirs(n): to_theirs(n, v).contiguous() for n, v in state.items()},
         OURS: {RECORD: record.model_dump_json(), ROWS: unused_rows(state)},
     }
-    limits = cut or Cut()
+    limits = limits or DetectionLimits()
     config = {
         **config_of(spec, segmenter.preprocessing),
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": limits.score,
@@ -138,8 +143,8 @@ def differences(spec: NetworkSpec, preprocessing: Preprocessing) -> tuple[str, .
         )
     if preprocessing.resize is Resize.SCALE and preprocessing.scale != 1:
         notes.append(
-            f"The model takes slices scaled by {preprocessing.scale:g}; detectron2 cannot be told"
-            " so. Scale them before: config.yaml turns its own resizing off."
+            f"The model takes slices scaled by {preprocessing.scale:g}; detectron2 has no such"
+            " setting. Scale them before: config.yaml turns its own resizing off."
         )
     if (preprocessing.low, preprocessing.high) != (0.0, 255.0):
         notes.append(

@@ -185,11 +185,11 @@ def parse_record(data: Any, where: str) -> ModelRecord:
         )
     network = record.get("network")
     name = network.get("architecture") if isinstance(network, dict) else None
-    known = [str(a) for a in Architecture]
-    if name is not None and name not in known:
+    architectures = [str(a) for a in Architecture]
+    if name is not None and name not in architectures:
         raise FossilError(
             f"{where} names an unknown architecture",
-            expected=f"one of {', '.join(known)}",
+            expected=f"one of {', '.join(architectures)}",
             found=name,
             advice="Update napari-fossiledit, or choose another model.",
         )

@@ -1,4 +1,4 @@
-"""Choose where torch computes: the device asked for, or the CPU where it does not work."""
+"""Choose where torch computes: the device that was chosen, or the first that works."""
 
 from __future__ import annotations
 
@@ -45,5 +45,6 @@ def _computes(device: Device) -> bool:
     try:
         one = torch.ones(1, 1, 3, 3, device=device)
         return bool(torch.nn.functional.conv2d(one, one).item() == one.numel())
+    # A build without CUDA raises an AssertionError, a missing operation a NotImplementedError.
     except (RuntimeError, NotImplementedError, AssertionError):
         return False

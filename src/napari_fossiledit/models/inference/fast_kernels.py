@@ -46,6 +46,7 @@ def fast(segmenter: Segmenter) -> Segmenter:
     for part in (made.backbone.fpn.layer_blocks, made.mask_outputs, made.rpn, heads.mask_head):
         for module in part.modules():
             if _fits(module):
+                # The class alone changes: names, weights and with them the hash stay the same.
                 module.__class__ = _Winograd
     faster = MaskRcnnSegmenter(made, segmenter.preprocessing, segmenter.device)
     # The weights are the same: no need to hash them again.

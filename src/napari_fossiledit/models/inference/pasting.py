@@ -19,7 +19,7 @@ MASK_CUT = 0.5
 
 @dataclass(frozen=True)
 class Crop:
-    """A mask that knows its place: `pixels` (y, x) bool begin at `origin` (y, x)."""
+    """A mask with its place: `pixels` (y, x) bool begin at `origin` (y, x)."""
 
     pixels: NDArray[np.bool_]
     origin: tuple[int, int]
@@ -87,6 +87,7 @@ def _exact(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> Crop:
     )
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2)
     values = F.grid_sample(mask.float()[None, None], grid[None], align_corners=False)[0, 0]
+    # detectron2 keeps pixels of exactly one half, torchvision does not.
     return Crop((values >= MASK_CUT).cpu().numpy(), (first[1], first[0]))
 
 

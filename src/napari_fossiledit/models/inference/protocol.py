@@ -123,7 +123,7 @@ class Segmenter(Protocol):
     def weights(self) -> dict[str, Tensor]:
         """Return all weights by the names of `MaskRcnn`, detached, on the model's device."""
 
-    # What the user is told, and what an edit works on.
+    # Notes for the user, and what an edit works on.
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.models.inference.assembly import Detection, Placing, instances_of, located
-from napari_fossiledit.models.inference.merging import tile_boxes
+from napari_fossiledit.models.inference.assembly import (
+    Detection,
+    Placing,
+    instances_of,
+    located,
+    tile_boxes,
+)
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize, Rgb
 from napari_fossiledit.models.inference.protocol import Captured
 from napari_fossiledit.models.network.backbones import LEVELS
@@ -133,10 +138,16 @@ class MaskRcnnSegmenter:
         if scope is Scope.ALL:
             return outputs
         added = self.network.mask_outputs if isinstance(self.network, MaskRcnn) else nn.ModuleDict()
-        return {
-            f"{MASK_OUTPUTS}{n}": _summed(layer, added[str(n)]) if str(n) in added else layer
-            for n, layer in enumerate(outputs.values())
-        }
+        summed: dict[str, nn.Conv2d] = {}
+        for n, layer in enumerate(outputs.values()):
+            whole = layer
+            if str(n) in added:
+                # One convolution with the sum of both weights gives the sum of both outputs.
+                whole = copy.deepcopy(layer)
+                with torch.no_grad():
+                    whole.weight += cast("nn.Conv2d", added[str(n)]).weight
+            summed[f"{MASK_OUTPUTS}{n}"] = whole
+        return summed
 
     def capture(
         self, image: Image, *, pixel_size_um: float | None = None, scope: Scope = Scope.ALL
@@ -170,6 +181,7 @@ class MaskRcnnSegmenter:
             layer = layers[name]
             old = layer.weight.detach()
             changed = old + strength * delta.to(old.device)
+            # A new parameter: the old one is shared with the model that is not edited.
             layer.weight = torch.nn.Parameter(changed, requires_grad=False)
         return MaskRcnnSegmenter(network, self.preprocessing, self.device)
 
@@ -207,11 +219,3 @@ class MaskRcnnSegmenter:
             output = self.network.detect(pixels, (part.shape[0], part.shape[1]), limits, prior)
             detections += located({n: value.cpu() for n, value in output.items()}, tile)
         return detections
-
-
-def _summed(layer: nn.Conv2d, added: nn.Module) -> nn.Conv2d:
-    """Build the one convolution that gives the sum of both."""
-    whole = copy.deepcopy(layer)
-    with torch.no_grad():
-        whole.weight += cast("nn.Conv2d", added).weight
-    return whole

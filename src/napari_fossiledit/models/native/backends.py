@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIBRARY = "detectron2"
 HOW_TO_INSTALL = (
-    "Install detectron2 into this environment (docs/detectron2.md tells how on each platform), or"
+    "Install detectron2 into this environment (docs/detectron2.md says how on each platform), or"
     " choose the backend twin: it computes models of detectron2 alike."
 )
 

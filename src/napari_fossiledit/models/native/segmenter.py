@@ -76,7 +76,7 @@ class NativeNetwork(Network):
         left_out = [n for n, name in enumerate(self.spec.classes) if name == LEFT_OUT]
         if left_out:
             predictor = model.get_submodule("roi_heads.box_predictor")
-            predictor.register_forward_hook(partial(_without, left_out))
+            predictor.register_forward_hook(partial(_leave_out, left_out))
 
     @property
     def outputs(self) -> dict[str, nn.Conv2d]:
@@ -126,7 +126,7 @@ class NativeNetwork(Network):
         }
 
 
-def _without(
+def _leave_out(
     left_out: list[int], _: nn.Module, __: Any, output: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Add the probability of classes that are left out to the background, the last score."""

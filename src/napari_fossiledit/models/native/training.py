@@ -1,8 +1,8 @@
 """Train with detectron2's own trainer: its losses, its sampling, its optimiser.
 
 Slices, crops and the judged part are those of our own training, so that the two can be compared.
-detectron2 knows no ignored ground: there the crop is filled with the mean colour, in which nothing
-is to be found.
+detectron2 has no ignored areas: there the crop is filled with the mean colour, in which nothing is
+to be found.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def trainer(model: nn.Module, run: _Run, params: TrainParams) -> Any:
         from detectron2.solver import build_optimizer
 
     class Steps(HookBase):  # type: ignore[misc]  # detectron2 is untyped
-        """Reports each step to the run, and stops where it wants to."""
+        """Reports each step to the run, which may stop the training there."""
 
         def before_step(self) -> None:
             run.before_step()

@@ -24,9 +24,13 @@ from napari_fossiledit.models.network.spec import NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
 LEVELS = ("0", "1", "2", "3")
+"""Names of the pyramid levels in torchvision, for the strides 4, 8, 16 and 32."""
+
+# Of the maps at these strides.
 _LITE_CHANNELS = [24, 40, 112, 320]
 _RESNET_CHANNELS = [256, 512, 1024, 2048]
 _RESNET_STAGES = ("conv1", "layer1", "layer2", "layer3", "layer4")
+# In each of the four stages.
 _BLOCKS = {
     Architecture.R50: (3, 4, 6, 3),
     Architecture.R101: (3, 4, 23, 3),

@@ -28,7 +28,7 @@ from napari_fossiledit.models.network.prior import Prior
 Target = dict[str, Tensor]
 Sizes = list[tuple[int, int]]
 
-_MOSTLY = 0.5
+_IGNORED_SHARE = 0.5
 """Share of a box in the ignored area above which the box counts neither for nor against."""
 
 
@@ -65,7 +65,7 @@ def mostly_ignored(boxes: Tensor, ignore: Tensor | None) -> Tensor:
     """Return which boxes (N, 4) lie for more than half in the ignored area: (N,) bool."""
     if ignore is None or not bool(ignore.any()):
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    return ignored_share(boxes, ignore) > _MOSTLY
+    return ignored_share(boxes, ignore) > _IGNORED_SHARE
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is untyped

@@ -95,6 +95,7 @@ class Network(nn.Module):
 
     def sharing(self) -> Self:
         """Return a copy whose layers may be exchanged; all weights are the very same tensors."""
+        # deepcopy takes what its memo holds for copied already.
         shared: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         return copy.deepcopy(self, memo=shared)
 
@@ -198,6 +199,7 @@ class MaskRcnn(Network):
             return super().maps(images)
         with record_activations(pyramid_outputs(self.backbone)) as recorded:
             finding = self.backbone(images)
+        # In which order the layers run is up to torchvision; finer maps are wider.
         keys = sorted((key for key, _ in recorded), key=lambda key: -key.shape[-1])
         drawing = dict(finding)
         for level, change in self.mask_outputs.items():
@@ -270,6 +272,7 @@ def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
         post_nms_top_n=after,
         nms_thresh=spec.proposal_overlap,
     )
+    # No argument of torchvision's class; it drops proposals below 1e-3 pixels.
     if spec.exact_anchors:
         network.min_size = NOT_EMPTY
     return network
@@ -287,6 +290,7 @@ def _region_heads(spec: NetworkSpec) -> RegionHeads:
         batch_size_per_image=spec.roi_batch,
         positive_fraction=0.25,
         bbox_reg_weights=None,
+        # torchvision asks for both limits; `RegionHeads.detect` takes them from `Limits` instead.
         score_thresh=0.05,
         nms_thresh=spec.detection_overlap,
         detections_per_img=100,

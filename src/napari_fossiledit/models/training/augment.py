@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb
 from napari_fossiledit.models.network.heads import Target
-from napari_fossiledit.models.training.sampling import BoolArray, Layer, Prepared
+from napari_fossiledit.models.training.sampling import BoolArray, Layer, PreparedSlice
 
 _LEAST_SHARE = 0.2
 _LEAST_PIXELS = 12
@@ -20,7 +20,8 @@ _LEAST_PIXELS = 12
 _THINNED = 8
 """Places to cut are looked up on every eighth pixel along each axis."""
 _GREY = (127, 127, 127)
-"""Colour beyond the slice, where everything is ignored."""
+"""Colour beyond the slice, where everything is ignored: about 0 to a network with the default
+preprocessing."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Cut:
 
 
 def random_cut(
-    source: Prepared, edge: int, variation: Variation, random: np.random.Generator
+    source: PreparedSlice, edge: int, variation: Variation, random: np.random.Generator
 ) -> Cut:
     """Cut a random square of `edge` network pixels; what lies beyond the slice is ignored."""
     zoom = float(variation.zoom ** random.uniform(-1, 1))
@@ -64,6 +65,7 @@ def random_cut(
     angle = random.uniform(0, 2 * np.pi) if free else np.pi / 2 * random.integers(4)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
+    # Sine and cosine of a right angle are not exactly 0 and 1.
     matrix = (turn if free else np.rint(turn)) / zoom
     if random.random() < 0.5:
         matrix = matrix @ np.diag([-1.0, 1.0])
@@ -102,7 +104,7 @@ class _Place:
 
 
 def _centre(
-    source: Prepared, reach: float, variation: Variation, random: np.random.Generator
+    source: PreparedSlice, reach: float, variation: Variation, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Choose the centre x, y of a crop that covers about `reach` pixels of the slice."""
     if source.labels and random.random() < variation.on_instance:
@@ -135,7 +137,7 @@ def _lit(rgb: Rgb, amount: float, random: np.random.Generator) -> Rgb:
     return np.stack([eight[c][rgb[..., c]] for c in range(3)], axis=2)
 
 
-def target_of(cut: Cut, source: Prepared) -> Target:
+def target_of(cut: Cut, source: PreparedSlice) -> Target:
     """Return what the network learns from a crop.
 
     Instances of which the crop shows too little to tell what they are become ignored area; others
@@ -171,7 +173,7 @@ def target_of(cut: Cut, source: Prepared) -> Target:
 
 
 def random_batch(
-    sources: list[Prepared],
+    sources: list[PreparedSlice],
     edge: int,
     settings: Preprocessing,
     variation: Variation,

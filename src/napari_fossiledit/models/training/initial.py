@@ -28,6 +28,7 @@ _CLASS_LAYERS = (
     "roi_heads.box_predictor.",
     "roi_heads.mask_predictor.mask_fcn_logits.",
 )
+# Names in torchvision's published files, which are older than its release 0.13.
 _OLD_NAMES = (
     (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d)\.(?=weight|bias)"), r"\1.0."),
     (re.compile(r"rpn\.head\.conv\.(?=weight|bias)"), "rpn.head.conv.0.0."),
@@ -117,7 +118,7 @@ def _started(
     note = f"The outputs for {names} go on from those of the classes of {where}, in order."
     if anew:
         note = (
-            f"{where} knows another number of classes: the outputs of scores, boxes and masks start"
+            f"{where} has another number of classes: the outputs of scores, boxes and masks start"
             f" anew for {names}; all else is taken over."
         )
     return Start(network, preprocessing, (note,))

@@ -23,10 +23,11 @@ from napari_fossiledit.models.files.checkpoint import fill
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
-from napari_fossiledit.models.training.sampling import Prepared
+from napari_fossiledit.models.training.sampling import PreparedSlice
 
 _DECAY = 0.998
 """Share of the running average that a step keeps: it spans about the last 500 steps."""
+# torch's own default for AdamW.
 _WEIGHT_DECAY = 0.01
 _LONGEST_GRADIENT = 5.0
 """Norm to which longer gradients are cut."""
@@ -88,7 +89,7 @@ def one_cycle(share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """Choices of a training step.
 
     Attributes
@@ -118,7 +119,7 @@ class Trainer:
         self,
         network: MaskRcnn,
         settings: Preprocessing,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
@@ -136,7 +137,7 @@ class Trainer:
         return {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
 
     def step(
-        self, number: int, share: float, source: Callable[[int], Prepared], slices: int
+        self, number: int, share: float, source: Callable[[int], PreparedSlice], slices: int
     ) -> dict[str, float]:
         """Take step `number` (from 0) and return its losses.
 
@@ -175,21 +176,19 @@ class Trainer:
                 advice="Train again with a lower learning rate.",
             )
         rate = self.recipe.rate * one_cycle(share)
-        self._descend(total, rate)
-        self._follow(number)
-        return {"loss": sum(values.values()), **values, "rate": rate}
-
-    def _descend(self, loss: Tensor, rate: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         torch.nn.utils.clip_grad_norm_(self._learned, _LONGEST_GRADIENT)
         self._optimiser.step()
+        self._follow(number)
+        return {"loss": sum(values.values()), **values, "rate": rate}
 
     @torch.no_grad()
     def _follow(self, number: int) -> None:
         """Move the average towards the weights, faster in the beginning."""
+        # With the full share from the start, untrained weights would stay in the average for long.
         weight = 1 - min(_DECAY, (1 + number) / (10 + number))
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for slow, fast in pairs:
@@ -222,6 +221,7 @@ class Trainer:
             "best_score": self.best_score,
             "about": about,
         }
+        # safetensors takes contiguous tensors only, and the weights lie with channels last.
         packed = {k: v.contiguous() for k, v in tensors.items()}
         write_whole(path, save_tensors(packed, {"state": json.dumps(facts)}))
 

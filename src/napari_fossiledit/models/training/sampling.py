@@ -19,12 +19,12 @@ from napari_fossiledit.models.inference.preprocessing import Image, Preprocessin
 BoolArray = NDArray[np.bool_]
 Layer = NDArray[np.int32]
 
-_MOSTLY = 0.5
+_IGNORED_SHARE = 0.5
 """Share of an instance outside the traced area above which it is ignored."""
 
 
 @dataclass(frozen=True)
-class TracedSlice:
+class TrainingSlice:
     """One slice with what was traced on it.
 
     Attributes
@@ -57,12 +57,12 @@ class TrainingSet(Protocol):
     def pixel_size_um(self) -> float | None:
         """Pixel size of the stack in um, None where it is not known."""
 
-    def read(self, z: int) -> TracedSlice:
+    def read(self, z: int) -> TrainingSlice:
         """Read slice `z` with its instances."""
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSlice:
     """A traced slice at working scale.
 
     Attributes
@@ -94,7 +94,9 @@ class Prepared:
         return self.rgb.nbytes + self.ignore.nbytes + sum(layer.nbytes for layer in self.layers)
 
 
-def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]) -> Prepared:
+def prepare(
+    traced: TrainingSlice, settings: Preprocessing, classes: Sequence[str]
+) -> PreparedSlice:
     """Return a traced slice at working scale.
 
     Unsure instances and those mostly outside the traced area become ignored area, except where
@@ -114,14 +116,14 @@ def prepare(traced: TracedSlice, settings: Preprocessing, classes: Sequence[str]
         window, pixels = _scaled_mask(instance, traced.image.shape[:2], shape)
         if not pixels.any():
             continue
-        if instance.unsure or (pixels & outside[window]).sum() > _MOSTLY * pixels.sum():
+        if instance.unsure or (pixels & outside[window]).sum() > _IGNORED_SHARE * pixels.sum():
             unknown[window] |= pixels
             continue
         labels.append(classes.index(instance.class_name) + 1)
         painter.add(window, pixels, len(labels))
     for layer in painter.layers:
         unknown &= layer == 0
-    return Prepared(
+    return PreparedSlice(
         rgb,
         tuple(painter.layers),
         tuple(labels),
@@ -146,6 +148,7 @@ def _scaled_mask(
     rows = slice(int(y0 * fy), min(int(np.ceil(y1 * fy)) + 1, shape[0]))
     columns = slice(int(x0 * fx), min(int(np.ceil(x1 * fx)) + 1, shape[1]))
     crop = instance.mask.crop()
+    # The mask is looked up where the centre of each pixel at working scale falls.
     ys = ((np.arange(rows.start, rows.stop) + 0.5) / fy - y0).astype(np.intp)
     xs = ((np.arange(columns.start, columns.stop) + 0.5) / fx - x0).astype(np.intp)
     rows_in, columns_in = (
@@ -192,9 +195,9 @@ class PreparedSlices:
     ) -> None:
         self._samples, self._settings, self._classes = samples, settings, classes
         self._budget = budget_bytes
-        self._kept: OrderedDict[int, Prepared] = OrderedDict()
+        self._kept: OrderedDict[int, PreparedSlice] = OrderedDict()
 
-    def __call__(self, z: int) -> Prepared:
+    def __call__(self, z: int) -> PreparedSlice:
         """Return slice `z` at working scale."""
         if z not in self._kept:
             self._kept[z] = prepare(self._samples.read(z), self._settings, self._classes)

@@ -17,14 +17,20 @@ from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.inference.values import EIGHT_BIT
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
 from napari_fossiledit.models.training.initial import initial_network
-from napari_fossiledit.models.training.loop import Budget, Recipe, Trainer
-from napari_fossiledit.models.training.sampling import Prepared, PreparedSlices, TrainingSet, survey
+from napari_fossiledit.models.training.loop import Budget, Trainer, TrainingRecipe
+from napari_fossiledit.models.training.sampling import (
+    PreparedSlice,
+    PreparedSlices,
+    TrainingSet,
+    survey,
+)
 from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.progress import QUIET, Job, Progress, check
 
 STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
+"""At most in one training: each of them predicts the whole part that judges."""
 _FIRST_JUDGEMENT = 0.4
 """Share of the budget before which no checkpoint is judged."""
 _SAVE_SECONDS = 120.0
@@ -109,7 +115,7 @@ class Parts:
         self, samples: TrainingSet, slices: PreparedSlices, classes: tuple[str, ...]
     ) -> None:
         self._samples, self._slices = samples, slices
-        self._band: dict[int, Prepared] = {}
+        self._band: dict[int, PreparedSlice] = {}
         pieces = [slices(z) for z in samples.validation]
         if not pieces:
             z = samples.slices[len(samples.slices) // 2]
@@ -117,7 +123,7 @@ class Parts:
             pieces = [piece]
         self.judged = [Judged.of(piece, classes) for piece in pieces]
 
-    def learned(self, index: int) -> Prepared:
+    def learned(self, index: int) -> PreparedSlice:
         """Return what is learned from of the training slice of an index, from 0."""
         z = self._samples.slices[index]
         return self._band[z] if z in self._band else self._slices(z)
@@ -137,20 +143,20 @@ class _Run:
         self.slices = PreparedSlices(samples, self.settings, params.classes)
         self.parts = Parts(samples, self.slices, params.classes)
         self.budget = Budget(params.max_steps, params.max_minutes * 60)
-        recipe = Recipe(fitting(params.crop), params.batch, params.learning_rate, params.seed)
+        recipe = TrainingRecipe(
+            fitting(params.crop), params.batch, params.learning_rate, params.seed
+        )
         self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
         self.about = about(samples, params, self.settings)
         state = folder / STATE
-        self._begin(state, resume and state.is_file())
-
-    def _begin(self, state: Path, going_on: bool) -> None:
-        if going_on:
+        resumed = resume and state.is_file()
+        if resumed:
             self.trainer.load(state, self.budget, self.about)
         self.saved_at = self.budget.seconds
         self.judgements = _judgements(self.budget.share)
         with explained(self.folder, "Writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            kept = _curve(self.folder / CURVE, self.budget.step) if going_on else []
+            kept = _curve(self.folder / CURVE, self.budget.step) if resumed else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
 
     def go(self, job: Job) -> str:

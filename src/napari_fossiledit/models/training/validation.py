@@ -12,13 +12,13 @@ from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.masks.rle import intersections, iou_matrix
 from napari_fossiledit.models.inference.preprocessing import Rgb
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
-from napari_fossiledit.models.training.sampling import BoolArray, Prepared
+from napari_fossiledit.models.training.sampling import BoolArray, PreparedSlice
 
 _BAND = 4
 """Part of a single slice that judges: one in so many."""
 _MARGIN = 96
 """Network pixels of surroundings that are shown around what counts."""
-_MOSTLY = 0.5
+_IGNORED_SHARE = 0.5
 """Share of an instance in the ignored area above which it does not count."""
 
 
@@ -31,7 +31,7 @@ class Judged:
     ignore: Mask
 
     @classmethod
-    def of(cls, source: Prepared, classes: Sequence[str]) -> Judged:
+    def of(cls, source: PreparedSlice, classes: Sequence[str]) -> Judged:
         """Return what counts of a slice, with some surroundings."""
         counts = ~source.ignore
         window = (slice(0, counts.shape[0]), slice(0, counts.shape[1]))
@@ -48,12 +48,12 @@ class Judged:
             for number, mask in masks_of_labels(layer[window]).items():
                 y0, x0, y1, x1 = mask.box
                 ignored = float((mask.crop() & ignore[y0:y1, x0:x1]).sum())
-                if ignored / mask.area <= _MOSTLY:
+                if ignored / mask.area <= _IGNORED_SHARE:
                     truth.append(Instance(0, classes[source.labels[number - 1] - 1], mask))
         return cls(source.rgb[window], tuple(truth), Mask.from_array(ignore))
 
 
-def split(source: Prepared) -> tuple[Prepared, Prepared]:
+def split(source: PreparedSlice) -> tuple[PreparedSlice, PreparedSlice]:
     """Return what is learned from of a single slice, and a quarter of it that judges.
 
     The quarter is the band across the longer side in which most instances have their centre, of
@@ -70,7 +70,7 @@ def split(source: Prepared) -> tuple[Prepared, Prepared]:
     return without(source, judged), replace(source, ignore=source.ignore | ~judged)
 
 
-def without(source: Prepared, area: BoolArray) -> Prepared:
+def without(source: PreparedSlice, area: BoolArray) -> PreparedSlice:
     """Return a slice without an area (y, x) and every instance that lies mostly in it."""
     # Ignored ground alone would not do: it keeps nothing from being a positive example.
     if not source.layers:
@@ -119,7 +119,11 @@ def panoptic_quality(
     """
     kept = [i for i in predicted if i.score >= score]
     if ignore is not None:
-        kept = [i for i in kept if intersections([i.mask], [ignore])[0, 0] <= _MOSTLY * i.mask.area]
+        kept = [
+            i
+            for i in kept
+            if intersections([i.mask], [ignore])[0, 0] <= _IGNORED_SHARE * i.mask.area
+        ]
     kept.sort(key=lambda i: -i.score)
     total = (len(truth) + len(kept)) / 2
     return float(sum(_matched(truth, kept))) / total if total else 1.0

@@ -32,7 +32,7 @@ from napari_fossiledit.widgets.common.notices import show_error
 class JobPanel(QWidget):
     """Shows the one job of a dock and starts it.
 
-    While a job runs, closing the window asks first and then stops the job.
+    While a job runs, closing the window opens a question first and then stops the job.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:

@@ -13,7 +13,7 @@ from superqt.utils import FunctionWorker, create_worker
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
-from napari_fossiledit.jobs.process import unexpected
+from napari_fossiledit.log import unexpected
 from napari_fossiledit.progress import Job, Progress
 
 _log = logging.getLogger(__name__)

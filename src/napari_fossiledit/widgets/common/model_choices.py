@@ -21,7 +21,7 @@ FIELD = "backend"
 def model_choices(session: Session) -> Callable[[], list[str]]:
     """Return a function that lists models and edits of the open project, then the shipped ones.
 
-    The model in use comes first: it is what most people want.
+    The model in use comes first, so that a form offers it without a choice.
     """
 
     def listed() -> list[str]:

@@ -1,11 +1,12 @@
-"""A line for a path with a button that opens the file dialog."""
+"""Choose a path by a line with a button for the file dialog, and open a report in the browser."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QUrl, Signal
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from napari_fossiledit.errors import FossilError
@@ -90,3 +91,30 @@ class PathRow(QWidget):
 
     def _emit(self) -> None:
         self.changed.emit(self.text)
+
+
+class ReportButton(QPushButton):
+    """Opens the latest report in the browser; enabled once there is one.
+
+    Attributes
+    ----------
+    report
+        HTML file of the report, None where there is none yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Open the report")
+        self.setToolTip("Open the report in the browser; its file stays in the project folder.")
+        self.report: Path | None = None
+        self.setEnabled(False)
+        self.clicked.connect(self.open)
+
+    def take(self, report: Path | None) -> None:
+        """Open this report from now on."""
+        self.report = report
+        self.setEnabled(report is not None)
+
+    def open(self) -> None:
+        """Open the report in the browser."""
+        if self.report is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.report)))

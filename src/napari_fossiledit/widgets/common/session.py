@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import start_logging
 from napari_fossiledit.project import Project
+
+_log = logging.getLogger(__name__)
 
 
 class Session(QObject):
@@ -58,6 +63,8 @@ class Session(QObject):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         start_logging()
+        _log_errors()
+        # A session is kept for its window: a strong reference would keep both alive for ever.
         self._viewer = weakref.ref(viewer)
         self._project: Project | None = None
         self.paint_class = ""
@@ -155,6 +162,18 @@ class Session(QObject):
     def _on_step(self, _: Any) -> None:
         if self._project is not None:
             self.slice_changed.emit(self.slice)
+
+
+@functools.cache
+def _log_errors() -> None:
+    """Log what reaches napari as an error: an exception in a slot of ours would be lost."""
+
+    def log(notification: Any) -> None:
+        error = getattr(notification, "exception", None)
+        if error is not None:
+            _log.error("Unexpected error in the window", exc_info=error)
+
+    notification_manager.notification_ready.connect(log)
 
 
 _sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()

@@ -13,7 +13,7 @@ from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done
-from napari_fossiledit.widgets.common.report_button import ReportButton
+from napari_fossiledit.widgets.common.paths import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.probe_edit.perturb_tab import PerturbTab

@@ -47,7 +47,7 @@ class HistoryTab(QWidget):
     Signals
     -------
     chosen(str)
-        The user asked to see this edit.
+        The user opened this edit.
     """
 
     chosen = Signal(str)
@@ -220,7 +220,7 @@ class HistoryTab(QWidget):
 
 
 def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:
-    """Return a row of the tree; its tooltip tells what the columns have no room for."""
+    """Return a row of the tree; its tooltip holds what the columns have no room for."""
     strength = "" if entry.strength is None else f"{entry.strength:g}"
     state = "" if entry.state is None else str(entry.state).replace("_", " ")
     figures = [_pair_text(entry, name, 2) for name in _FIGURES]

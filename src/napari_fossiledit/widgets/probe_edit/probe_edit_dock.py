@@ -1,4 +1,4 @@
-"""The dock *Probe & Edit*: find where a model is wrong, rewrite it, keep or roll back."""
+"""The dock *Probe & Edit*: find where a model is wrong, edit it, keep the edit or roll back."""
 
 from __future__ import annotations
 

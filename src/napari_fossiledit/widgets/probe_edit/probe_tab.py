@@ -18,7 +18,7 @@ from napari_fossiledit.widgets.canvas.pointing import look_at
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices
-from napari_fossiledit.widgets.common.report_button import ReportButton
+from napari_fossiledit.widgets.common.paths import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import button, note, section

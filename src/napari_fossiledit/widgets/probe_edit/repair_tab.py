@@ -24,7 +24,7 @@ from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done
-from napari_fossiledit.widgets.common.report_button import ReportButton
+from napari_fossiledit.widgets.common.paths import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note, section
 from napari_fossiledit.widgets.probe_edit.verdict import VerdictPanel
@@ -76,7 +76,7 @@ def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | Non
 
 
 class RepairTab(QWidget):
-    """From a wrong place to a judged edit."""
+    """Choose a wrong place, edit the model for it, and read how the edit was judged."""
 
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()

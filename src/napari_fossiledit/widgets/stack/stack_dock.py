@@ -157,6 +157,7 @@ class StackDock(Dock):
         project = self.session.project
         if project is None:
             return
+        # Else the box would send the viewer to the slice that it shows already.
         self.slice.blockSignals(True)
         self.slice.setValue(z)
         self.slice.blockSignals(False)
@@ -209,6 +210,7 @@ class StackDock(Dock):
 
     def _converted(self, result: object) -> None:
         show_done(summary_text("Converted", result))
+        # The layers read the photographs until the project is opened again.
         self._open(self.session.current.path)
 
     def _import(self) -> None:

@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
 from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
 from napari_fossiledit.widgets.start.opening import show_dock
-from napari_fossiledit.widgets.start.sample_project import make_sample_project
+from napari_fossiledit.workflows.sample.reef import make_sample_project
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
 TITLE = "Start here"
@@ -111,7 +111,7 @@ def steps_of(project: Project | None) -> list[ChecklistStep]:
 
 
 class StartHere(Dock):
-    """The entry: open something, then go down the list."""
+    """Open, make or try a project, and see what to do next in it."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, WELCOME)

@@ -20,8 +20,8 @@ from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.project.edit_record import STRONGEST, UNJUDGED
 from napari_fossiledit.workflows.edit.result import (
     DecisionResult,
-    ExportResult,
     HistoryResult,
+    ModelExport,
     NewEditResult,
     ShowResult,
 )
@@ -204,7 +204,7 @@ def export(
     out: Path,
     *,
     job: Job = QUIET,
-) -> ExportResult:
+) -> ModelExport:
     """Write a model with its edits as a model folder of its own.
 
     Raises
@@ -228,7 +228,7 @@ def export(
         training = read_record(ref.root.folder).training | {"edits": chain}
         with appearing(out) as folder:
             record = save_model(segmenter, folder, training=training)
-    return ExportResult(name, out, record.model_hash)
+    return ModelExport(name, out, record.model_hash)
 
 
 def compose(

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.evaluation import Change, Comparison, JudgedSlice, Kind, changes
-from napari_fossiledit.evaluation.compare import compare, worse
+from napari_fossiledit.evaluation.compare import MATCHED_SHARE, compare, worse
 from napari_fossiledit.evaluation.numbers import Spread
-from napari_fossiledit.evaluation.strength import MATCHED_SHARE
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
 
 SHOWN_SCORE = 0.5
-"""Instances from this score up are shown and compared one by one, as the window does at first."""
+"""Instances with a score >= this are shown and compared one by one, as the window does at first."""
 
 
 def found_at_strengths(
@@ -98,11 +97,11 @@ class Judgement:
     comparison
         By the paper's protocol, at the scores that were chosen.
     seen
-        The same of predictions from `SHOWN_SCORE` up.
+        The same of predictions with a score >= `SHOWN_SCORE`.
     wrong
-        Where predictions from `SHOWN_SCORE` up were wrong, before and after.
+        Where predictions with a score >= `SHOWN_SCORE` were wrong, before and after.
     changes
-        Instances from `SHOWN_SCORE` up that were gained, lost, changed or stayed the same.
+        Instances with a score >= `SHOWN_SCORE` that were gained, lost, changed or stayed the same.
     warnings
         What got worse, in words.
     sources

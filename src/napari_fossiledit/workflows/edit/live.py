@@ -156,6 +156,7 @@ class _Loaded:
         return self.edited
 
 
+#: Kept from call to call in the process that stays; see `_loaded`.
 _bench: dict[tuple[str, ...], _Loaded] = {}
 
 
@@ -210,6 +211,7 @@ def compared(
         if loaded.parent_found is None or loaded.parent_found[0] != z:
             instances = find_instances(loaded.parent, project, z, job.cancelled)
             loaded.parent_found = (z, instances)
+        # Filtered here: the score may change between calls, what the parent found does not.
         old = [i for i in loaded.parent_found[1] if i.score >= score]
     new = predicted(
         project_path, edit, strength, z, score, device, job=Job(cancelled=job.cancelled)

@@ -8,18 +8,17 @@ from typing import Any
 
 from napari_fossiledit.evaluation import Comparison, Kind
 from napari_fossiledit.evaluation.changes import BACKGROUND
+from napari_fossiledit.evaluation.compare import Trial
 from napari_fossiledit.evaluation.numbers import percent
-from napari_fossiledit.evaluation.strength import Trial
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.charts import line_chart
-from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
+from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.files import inside
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.project import EditRecord, Project
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE, Judgement
 from napari_fossiledit.workflows.edit.result import EditResult
 from napari_fossiledit.workflows.shared.ground_truth import read_ground_truth
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     COLUMNS,
@@ -28,9 +27,12 @@ from napari_fossiledit.workflows.shared.report_parts import (
     GAINED,
     KEPT,
     LOST,
+    OVERLAYS,
+    REPORT,
     TRUE,
     change_row,
     difference_row,
+    drafted,
     draw_changes,
     figures_row,
     with_outline,
@@ -78,7 +80,7 @@ def edit_values(project: Project, result: EditResult, draft: Path) -> dict[str, 
         "judged": None if judged is None else _judged_values(project, judged, draft),
         "trials": _trials(result.tried),
         "trade_off": _trade_off(result.tried, result.strength),
-        "losses": Table(
+        "losses": ReportTable(
             (
                 "Layer",
                 "Loss before",
@@ -92,14 +94,14 @@ def edit_values(project: Project, result: EditResult, draft: Path) -> dict[str, 
             ],
         ),
         "loss_curves": _loss_curves(record),
-        "recipes": Table(
+        "recipes": ReportTable(
             ("Edited with slice", "What was done to it", "Regions by"),
             [
                 [str(r["slice"]), r["steps"] or r["preset"], r["source"]]
                 for r in record.params.get("recipes", ())
             ],
         ),
-        "settings": Table(("Setting", "Value"), _settings(result, record)),
+        "settings": ReportTable(("Setting", "Value"), _settings(result, record)),
     }
 
 
@@ -119,7 +121,7 @@ def _judged_values(project: Project, judged: Judgement, draft: Path) -> dict[str
         "paper": _compared(judged.comparison),
         "seen": _compared(judged.seen),
         "textures": _textures(judged.comparison.textures),
-        "mistaken": Table(
+        "mistaken": ReportTable(
             ("Predicted area that lies on", "Before", "After"),
             [
                 [n or "nothing annotated", percent(before.share(n)), percent(after.share(n))]
@@ -127,7 +129,7 @@ def _judged_values(project: Project, judged: Judgement, draft: Path) -> dict[str
             ],
         ),
         "counts": ", ".join(f"{judged.count(kind)} {kind}" for kind in Kind),
-        "changes": Table(CHANGES_HEAD, [change_row(c) for c in changes[:_MOST_CHANGES]]),
+        "changes": ReportTable(CHANGES_HEAD, [change_row(c) for c in changes[:_MOST_CHANGES]]),
         "unlisted": max(len(changes) - _MOST_CHANGES, 0),
         "colours": {
             "kept": KEPT,
@@ -143,7 +145,7 @@ def _judged_values(project: Project, judged: Judgement, draft: Path) -> dict[str
     }
 
 
-def _compared(comparison: Comparison) -> dict[str, Table]:
+def _compared(comparison: Comparison) -> dict[str, ReportTable]:
     """Return the figures before and after, and their differences."""
     rows: list[list[Value]] = [
         ["before", *figures_row(comparison.before)],
@@ -151,12 +153,12 @@ def _compared(comparison: Comparison) -> dict[str, Table]:
     ]
     difference = ["difference (95 % interval)", *difference_row(comparison)]
     return {
-        "figures": Table(("", *FIGURES_HEAD), rows),
-        "differences": Table(("", *DIFFERENCE_HEAD), [difference]),
+        "figures": ReportTable(("", *FIGURES_HEAD), rows),
+        "differences": ReportTable(("", *DIFFERENCE_HEAD), [difference]),
     }
 
 
-def _textures(textures: Mapping[str, Comparison]) -> dict[str, Table] | None:
+def _textures(textures: Mapping[str, Comparison]) -> dict[str, ReportTable] | None:
     """Return the same by texture of the fossils, None where no texture is known."""
     if not textures:
         return None
@@ -168,8 +170,8 @@ def _textures(textures: Mapping[str, Comparison]) -> dict[str, Table] | None:
             rows.append([fossils, when, *means, figures.matched])
     differences = [[n.replace("_", "-"), *difference_row(part)] for n, part in textures.items()]
     return {
-        "figures": Table(("Texture", "", *DIFFERENCE_HEAD), rows),
-        "differences": Table(("Difference (95 % interval)", *DIFFERENCE_HEAD), differences),
+        "figures": ReportTable(("Texture", "", *DIFFERENCE_HEAD), rows),
+        "differences": ReportTable(("Difference (95 % interval)", *DIFFERENCE_HEAD), differences),
     }
 
 
@@ -186,7 +188,7 @@ def _overlay(project: Project, judged: Judgement, z: int, draft: Path) -> Path:
 # ------------------------------------------------------- strengths, losses, settings
 
 
-def _trials(tried: Sequence[Trial]) -> Table:
+def _trials(tried: Sequence[Trial]) -> ReportTable:
     rows: list[list[Value]] = [
         [
             f"{t.strength:g}" if t.strength else "without the edit",
@@ -196,7 +198,7 @@ def _trials(tried: Sequence[Trial]) -> Table:
         ]
         for t in tried
     ]
-    return Table(("Strength", "Score >=", *FIGURES_HEAD, "Accepted"), rows)
+    return ReportTable(("Strength", "Score >=", *FIGURES_HEAD, "Accepted"), rows)
 
 
 def _trade_off(tried: Sequence[Trial], strength: float) -> bytes | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.evaluation import Change, Comparison, Kind
-from napari_fossiledit.evaluation.strength import Trial
+from napari_fossiledit.evaluation.compare import Trial
 from napari_fossiledit.exchange.pages.html_page import Tone
 from napari_fossiledit.project import EditRecord
 from napari_fossiledit.project.history import HistoryEntry
@@ -206,7 +206,7 @@ class DecisionResult:
 
 
 @dataclass(frozen=True)
-class ExportResult(Summary):
+class ModelExport(Summary):
     """A model that was written out."""
 
     model: str

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.evaluation.strength import Trial, best_trial, trials
+from napari_fossiledit.evaluation.compare import Trial, best_trial, trials
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
@@ -390,6 +390,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
         drift=solution.drift,
         preservation=solution.preservation,
         curves={n: [list(point) for point in curve] for n, curve in solution.curves.items()},
+        # Kept even if judging is cancelled or fails; `judged` adds the figures.
         judged={
             "tried": [t.summary() for t in tradeoff.trials],
             "strength": choice.strength,

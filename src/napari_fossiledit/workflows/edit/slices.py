@@ -90,6 +90,7 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
     pinned = pinned or tuple(project.settings.pinned_slices)
     reserved = {*pinned, *project.settings.pinned_slices}
     seen = {*edit, *reserved, *tuning, *preserve, *trained_on(project, ref)}
+    # On what the model has seen it looks better than it is.
     held_out = [z for z in sorted(project.ledger.traced()) if z not in seen]
     if not tuning and not pinned and len(held_out) > 1:
         # Every second one judges, so that both kinds are spread over the stack.

@@ -13,14 +13,13 @@ from napari_fossiledit.evaluation.hallucinated import Hallucinated, with_backgro
 from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
+from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.probe.result import ProbeResult
 from napari_fossiledit.workflows.shared.perturbed_slices import Prepared
-from napari_fossiledit.workflows.shared.report_folder import REPORT
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     DIFFERENCE_HEAD,
@@ -28,6 +27,7 @@ from napari_fossiledit.workflows.shared.report_parts import (
     GAINED,
     KEPT,
     LOST,
+    REPORT,
     TRUE,
     change_row,
     difference_row,
@@ -77,7 +77,7 @@ def write_report(result: ProbeResult, project: Project, params: ProbeParams, fol
         findings=[
             {"title": f.title, "words": f.words, "advice": f.advice} for f in result.findings
         ],
-        weaknesses=Table(
+        weaknesses=ReportTable(
             ("Weakness", "Cost", "Because"),
             [(f.title, percent(f.cost), f.reason) for f in result.findings],
         ),
@@ -88,7 +88,7 @@ def write_report(result: ProbeResult, project: Project, params: ProbeParams, fol
         confusion=result.confusion,
         hidden=None if result.evidence.hidden is None else _hidden(result.evidence.hidden),
         textures=_textures(result),
-        changes=Table(
+        changes=ReportTable(
             ("Perturbation", *CHANGES_HEAD),
             [[preset, *change_row(change)] for preset, change in result.changes[:_MOST_CHANGES]],
         ),
@@ -99,7 +99,7 @@ def write_report(result: ProbeResult, project: Project, params: ProbeParams, fol
             for t in result.tried
             for z, name in zip(t.slices, t.overlays, strict=True)
         ],
-        perturbations=Table(
+        perturbations=ReportTable(
             ("Perturbation", "Steps", "Filled"),
             [(str(t.preset), t.steps, percent(t.share)) for t in result.tried],
         ),
@@ -108,7 +108,7 @@ def write_report(result: ProbeResult, project: Project, params: ProbeParams, fol
     )
 
 
-def _figures(result: ProbeResult) -> tuple[Table, Table]:
+def _figures(result: ProbeResult) -> tuple[ReportTable, ReportTable]:
     """Return figures by the paper's protocol for each perturbation, and their differences."""
     compared = [(str(t.preset), t.protocol) for t in result.tried if t.protocol is not None]
     rows: list[list[Value]] = [
@@ -116,8 +116,8 @@ def _figures(result: ProbeResult) -> tuple[Table, Table]:
     ]
     rows += [[preset, *figures_row(comparison.after)] for preset, comparison in compared]
     return (
-        Table(("Slices", *FIGURES_HEAD), rows),
-        Table(
+        ReportTable(("Slices", *FIGURES_HEAD), rows),
+        ReportTable(
             ("Difference (95 % interval)", *DIFFERENCE_HEAD),
             [[preset, *difference_row(comparison)] for preset, comparison in compared],
         ),
@@ -141,14 +141,14 @@ def _hidden(hidden: Hallucinated) -> dict[str, Any]:
         "count": len(hidden.instances),
         "ratio": hidden.ratio,
         "shares": with_background_named(hidden.shares),
-        "classes": Table(
+        "classes": ReportTable(
             ("Sits on", "Instances", "Pixels on it", "Pixels on fill framed by it", "Share"),
             classes,
         ),
     }
 
 
-def _textures(result: ProbeResult) -> Table:
+def _textures(result: ProbeResult) -> ReportTable:
     """Return the recall of each texture and the gap between them; no rows where none is known."""
     compared = [
         (str(t.preset), t.detected.textures) for t in result.tried if t.detected is not None
@@ -159,7 +159,7 @@ def _textures(result: ProbeResult) -> Table:
         rows = [["as they are", *_recalls(part.before for part in first.values())]]
         rows += [[preset, *_recalls(p.after for p in parts.values())] for preset, parts in compared]
     names = [f"{name} ({len(part.before.truths)})" for name, part in first.items()]
-    return Table(["Recall over all true fossils", *names, "Gap"], rows)
+    return ReportTable(["Recall over all true fossils", *names, "Gap"], rows)
 
 
 def _recalls(parts: Iterable[ProtocolResult]) -> list[Value]:

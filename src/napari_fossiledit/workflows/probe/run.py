@@ -41,7 +41,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     class_of,
     prepared,
 )
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
+from napari_fossiledit.workflows.shared.report_parts import OVERLAYS, REPORT, drafted
 
 FIGURES = "probe.json"
 
@@ -105,6 +105,7 @@ def _truths(project: Project, params: ProbeParams) -> list[GroundTruth]:
             found=", ".join(classes) or "nothing",
             advice="Choose other slices, or name the class.",
         )
+    # Everything lies on the ground, such as the rock face: as a class it would explain every find.
     ground = ground_of(truths) - {params.class_name}
     return [
         replace(t, instances=tuple(i for i in t.instances if i.class_name not in ground))

@@ -82,7 +82,7 @@ def run(
     *,
     job: Job = QUIET,
 ) -> LinkOutcome:
-    """Link a source; only the column that tells specimens is written.
+    """Link a source; only the column of specimens is written.
 
     Identities that an imported file brought are kept unless ``params.relink`` is set: instances
     without one are linked to them.

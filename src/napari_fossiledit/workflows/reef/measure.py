@@ -27,7 +27,7 @@ class MeasureResult:
     rows
         One a specimen.
     warnings
-        What the user should know.
+        Sentences for the user.
     """
 
     file: Path

@@ -17,8 +17,9 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.sources import find_source, with_class
 from napari_fossiledit.workflows.shared.specimens import read_specimens, reconstructed
 
+# Slices to draw where none is named, spread over the stack.
 _SHOWN = 4
-# Enough for a drawing of a few hundred pixels; matplotlib draws each face as a polygon.
+# matplotlib draws each face as a polygon of its own.
 _FACES = 3000
 
 

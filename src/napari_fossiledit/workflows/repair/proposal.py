@@ -133,7 +133,11 @@ def find_case(project: Project, params: RepairParams, model: str, source: str) -
             found=place.pixels.area,
         )
     predictions = tuple(project.instances(source, place.slice))
-    if _is_traced(project, place):
+    traced = project.ledger.traced()
+    # None stands for a slice that is traced as a whole.
+    area = traced.get(place.slice)
+    inside = place.pixels.area if area is None else (place.pixels & area).area
+    if place.slice in traced and 2 * inside > place.pixels.area:
         instances = _bodies(project.instances(ANNOTATIONS, place.slice))
         case = Case(place, predictions, ANNOTATIONS, instances)
     else:
@@ -162,15 +166,6 @@ def _wrong_instance(project: Project, z: int, id_: int, model: str, source: str)
         found=None if there else "no instance at all",
         advice="Click on the mask in the window, or outline a missed fossil.",
     )
-
-
-def _is_traced(project: Project, place: Place) -> bool:
-    """Return whether more than half of a place lies in the traced area of its slice."""
-    traced = project.ledger.traced()
-    if place.slice not in traced:
-        return False
-    area = traced[place.slice]
-    return area is None or 2 * (place.pixels & area).area > place.pixels.area
 
 
 def _bodies(instances: Iterable[Instance]) -> tuple[Instance, ...]:

@@ -11,21 +11,22 @@ from PIL import Image as PillowImage
 from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.evaluation.causes import CLEAR_EFFECT, Place
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.exchange.pages.html_page import Table, Value, write_html
-from napari_fossiledit.exchange.pages.pictures import Picture
+from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.files import inside
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.perturb.scene import Image
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.report import edit_values
 from napari_fossiledit.workflows.repair.result import RepairResult
-from napari_fossiledit.workflows.shared.report_folder import OVERLAYS, REPORT, drafted
 from napari_fossiledit.workflows.shared.report_parts import (
     CHANGES_HEAD,
     GAINED,
     KEPT,
     LOST,
+    OVERLAYS,
+    REPORT,
     change_row,
+    drafted,
     draw_changes,
 )
 
@@ -70,7 +71,7 @@ def write_report(project: Project, result: RepairResult) -> Path:
             "clear_effect": f"{CLEAR_EFFECT:g}",
             "panels": _panels(place, crops),
             "panel_count": len(crops),
-            "at_strengths": Table(
+            "at_strengths": ReportTable(
                 ("Strength", "Score at the place", "Overlap", "Score times overlap"),
                 [
                     [f"{s:g}" if s else "without the edit", f.score, f.overlap, f.response]
@@ -80,13 +81,13 @@ def write_report(project: Project, result: RepairResult) -> Path:
             "colours": {"kept": KEPT, "lost": LOST, "gained": GAINED},
             "overlay": overlay,
             "shown_from": f"{result.shown_from:.2g}",
-            "changes": Table(CHANGES_HEAD, [change_row(c) for c in changes]),
+            "changes": ReportTable(CHANGES_HEAD, [change_row(c) for c in changes]),
         }
         write_html(draft / REPORT, "repair.html", **values)
     return folder / REPORT
 
 
-def _tests(result: RepairResult) -> Table:
+def _tests(result: RepairResult) -> ReportTable:
     before = result.before
     rows: list[list[Value]] = [["0. nothing", "", before.score, before.overlap, None, None]]
     rows += [
@@ -94,7 +95,7 @@ def _tests(result: RepairResult) -> Table:
         for n, t in enumerate(result.tests, 1)
     ]
     head = ("What was done", "Possible cause", "Score", "Overlap", "Effect", "On the others")
-    return Table(head, rows)
+    return ReportTable(head, rows)
 
 
 def around(place: Place) -> tuple[int, int, int, int]:
@@ -113,15 +114,11 @@ def _panels(place: Place, crops: Sequence[Image]) -> bytes:
             (width, _PANEL), PillowImage.Resampling.LANCZOS
         )
         panels.append(np.asarray(enlarged))
-    return pictures.encode_png(_in_rows(panels))
-
-
-def _in_rows(panels: Sequence[Picture]) -> Picture:
-    """Set pictures of one size in rows on white."""
-    rows = [list(panels[i : i + _PANELS_IN_ROW]) for i in range(0, len(panels), _PANELS_IN_ROW)]
+    rows = [panels[i : i + _PANELS_IN_ROW] for i in range(0, len(panels), _PANELS_IN_ROW)]
     if len(rows) > 1:
+        # The last row is filled up with white, for rows of different widths cannot be stacked.
         blank = np.full_like(panels[0], 255)
         rows[-1] += [blank] * (_PANELS_IN_ROW - len(rows[-1]))
     drawn = [pictures.beside(*row) for row in rows]
     gap = np.full((8, drawn[0].shape[1], 3), 255, dtype=np.uint8)
-    return np.concatenate([part for row in drawn for part in (row, gap)][:-1])
+    return pictures.encode_png(np.concatenate([p for row in drawn for p in (row, gap)][:-1]))

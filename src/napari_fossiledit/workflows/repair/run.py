@@ -24,7 +24,7 @@ from napari_fossiledit.evaluation.causes import (
     outcome,
     ranking,
 )
-from napari_fossiledit.evaluation.strength import best_trial
+from napari_fossiledit.evaluation.compare import best_trial
 from napari_fossiledit.geometry import check_slice
 from napari_fossiledit.params.editing import RepairParams
 from napari_fossiledit.params.segment import PredictParams
@@ -57,7 +57,6 @@ from napari_fossiledit.workflows.repair.result import RepairResult, shown_from
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
 from napari_fossiledit.workflows.shared.model_refs import (
-    ModelRef,
     find_model,
     require_free_name,
     require_kept,
@@ -89,21 +88,17 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
             usual = PredictParams(model=params.model, device=params.device)
             source = predict_missing(project, usual, [params.slice], job=job).source
             case = find_case(project, params, ref.name, source)
-            plan = _planned(project, params, ref, case)
+            joint = joint_slices(project, params, ref, case.place.class_name)
+            edit = completed(project, proposed(params, case.place, joint))
+            require_free_name(project, edit.name)
+            slices = choose_slices(project, edit, ref)
+            here = recipe_for(edit, params, case)
+            recipes = [here if z == here.slice else Recipe(z, edit) for z in slices.edit]
+            plan = planned(project, edit, ref, slices, recipes)
             result = _repaired(plan, case, job)
             result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
     return result
-
-
-def _planned(project: Project, params: RepairParams, ref: ModelRef, case: Case) -> EditPlan:
-    joint = joint_slices(project, params, ref, case.place.class_name)
-    edit = completed(project, proposed(params, case.place, joint))
-    require_free_name(project, edit.name)
-    slices = choose_slices(project, edit, ref)
-    here = recipe_for(edit, params, case)
-    recipes = [here if z == here.slice else Recipe(z, edit) for z in slices.edit]
-    return planned(project, edit, ref, slices, recipes)
 
 
 def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
@@ -131,6 +126,7 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
         "Looking at the place",
     ):
         instances[strength] = there
+    # The place decides, not only the tuning slices: an edit that spares it is no repair.
     at_strengths = {s: place.found_in(there) for s, there in instances.items()}
     choice = _chosen(plan, tradeoff, place, at_strengths)
     edited = judged(plan, saved(plan, solution, tradeoff, choice), job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate
@@ -21,9 +21,6 @@ from napari_fossiledit.workflows.shared.ground_truth import (
 )
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ def run(
             params = params.model_copy(update={"model": find_model(project, "").name})
         slices = slices_to_judge(project, params.slices)
         region = Region.parse(params.region) if params.region else None
+        # A slice that is not traced ends the evaluation before minutes of predicting, not after.
         for z in slices:
             read_ground_truth(project, z, region)
         source, notes = _source(project, params, slices, job)

@@ -170,8 +170,8 @@ def import_model(
     Raises
     ------
     FossilError
-        Where the name is taken, `read_foreign` refuses the file, or the disk is full; nothing is
-        then left behind.
+        Where the name is taken, the file cannot be used (see `read_foreign`), or the disk is
+        full; nothing is then left behind.
     """
     with Project.open(project_path) as project:
         project.require_writable()
@@ -286,14 +286,19 @@ def export_model(
             clock = job.clock(2, "Loading the model")
             clock.tick(0)
             from napari_fossiledit.models.detectron2.read import CONFIG
-            from napari_fossiledit.models.detectron2.write import CHECKPOINT, Cut, write_detectron2
+            from napari_fossiledit.models.detectron2.write import (
+                CHECKPOINT,
+                DetectionLimits,
+                write_detectron2,
+            )
 
             segmenter = ref.load(Device.CPU)
             job.check("The export")
             clock.tick(1, "Writing the checkpoint")
-            cut = Cut(chosen.score, chosen.max_detections)
+            limits = DetectionLimits(chosen.score, chosen.max_detections)
             with appearing(out) as hidden:
-                notes = write_detectron2(segmenter, hidden, name=f"The model {ref.name!r}", cut=cut)
+                name = f"The model {ref.name!r}"
+                notes = write_detectron2(segmenter, hidden, name=name, limits=limits)
             result = ExportedModel(ref.name, out, (CHECKPOINT, CONFIG), notes)
             clock.tick(2, "Wrote the checkpoint")
             summary.update(result.summary())

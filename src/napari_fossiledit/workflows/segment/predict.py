@@ -12,7 +12,7 @@ from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
-from napari_fossiledit.workflows.shared.neighbours import Visit, visits
+from napari_fossiledit.workflows.shared.neighbours import visits
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -29,11 +29,11 @@ class PredictResult:
     source
         Name of its predictions in the ledger.
     slices
-        Slices that were asked for.
+        Slices that were to be predicted.
     predicted
         Those that had no prediction yet.
     instances
-        Instances now stored on the slices asked for.
+        Instances now stored on these slices.
     notes
         What had to be assumed of the model, and what the backend computed differently.
     """
@@ -100,7 +100,20 @@ def predict_missing(
         left = [v for v in planned if v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes
-        _predict(project, segmenter, left, params, job)
+        with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
+            summary["source"] = left[-1].source
+            for visit in job.tracked(left, len(left), "Predicting slice"):
+                instances = segmenter.predict(
+                    project.stack.read(visit.slice),
+                    slice_index=visit.slice,
+                    pixel_size_um=project.geometry.pixel_size_um,
+                    tiles=params.tiles,
+                    max_detections=params.max_detections,
+                    score_floor=params.score_floor,
+                    prior=visit.prior(project, params),
+                    cancel=job.cancelled,
+                )
+                project.ledger.store(visit.source, visit.slice, instances)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
@@ -120,26 +133,3 @@ def load_segmenter(ref: ModelRef, params: PredictParams) -> Segmenter:
 
     device = Device.CPU if params.device is Device.AUTO else params.device
     return fast(ref.on(device, params.backend))
-
-
-def _predict(
-    project: Project,
-    segmenter: Segmenter,
-    planned: Sequence[Visit],
-    params: PredictParams,
-    job: Job,
-) -> None:
-    with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
-        summary["source"] = planned[-1].source
-        for visit in job.tracked(planned, len(planned), "Predicting slice"):
-            found = segmenter.predict(
-                project.stack.read(visit.slice),
-                slice_index=visit.slice,
-                pixel_size_um=project.geometry.pixel_size_um,
-                tiles=params.tiles,
-                max_detections=params.max_detections,
-                score_floor=params.score_floor,
-                prior=visit.prior(project, params),
-                cancel=job.cancelled,
-            )
-            project.ledger.store(visit.source, visit.slice, found)

@@ -64,7 +64,11 @@ def run(
         project.require_writable()
         full = _completed(params, project)
         require_backend(full.backend, full.architecture)
-        samples = _samples(project, full)
+        count = project.shape[0]
+        validation = parse_slices(full.validation, count) if full.validation else []
+        slices = [z for z in parse_slices(full.slices, count) if z not in validation]
+        region = Region.parse(full.region) if full.region else None
+        samples = ProjectSamples(project, slices, validation, full.classes, region)
         folder = project.model_folder(full.name)
         _require_free(project, full.name)
         record = project.ledger.begin_run("train", full.model_dump(mode="json"))
@@ -79,7 +83,7 @@ def run(
 
 
 def _completed(params: TrainParams, project: Project) -> TrainParams:
-    """Fill in what the project knows: classes, and the traced slices where none were named.
+    """Fill in the classes of the project, and its traced slices where none were named.
 
     Pinned slices only judge.
     """
@@ -106,14 +110,6 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
             advice="Import annotations, or draw some and mark their slice as traced.",
         )
     return params.model_copy(update=changes)
-
-
-def _samples(project: Project, params: TrainParams) -> ProjectSamples:
-    count = project.shape[0]
-    validation = parse_slices(params.validation, count) if params.validation else []
-    chosen = [z for z in parse_slices(params.slices, count) if z not in validation]
-    region = Region.parse(params.region) if params.region else None
-    return ProjectSamples(project, chosen, validation, params.classes, region)
 
 
 def _require_free(project: Project, name: str) -> None:

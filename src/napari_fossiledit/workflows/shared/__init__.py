@@ -1,1 +1,1 @@
-"""What several actions need: sources of instances, models by name, ground truth, reports."""
+"""Parts of several actions: sources of instances, models by name, ground truth, reports."""

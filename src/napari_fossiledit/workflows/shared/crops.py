@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,10 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 PITTED = "pitted"
 _FORM = "SLICE:x0:x1,y0:y1, e.g. 3:10:74,20:84"
 _TEXT = re.compile(r"\s*(\d{1,9}):(.+)")
+# Each fossil that is looked at costs the decoding of a slice.
 _TRIED = 6
+# Pores are smoothed away before light skeleton is told from dark mud: halfway between these
+# percentiles of the brightness.
 _PORES, _RANGE = 2.0, (1, 90)
 
 
@@ -32,10 +34,10 @@ def read_crop(project: Project, text: str) -> Image:
     FossilError
         Where the text cannot be read, or the crop lies outside the stack.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None:
+    parts = _TEXT.fullmatch(text)
+    if parts is None:
         raise FossilError("The crop cannot be read", expected=_FORM, found=repr(text))
-    z, region = int(found[1]), Region.parse(found[2])
+    z, region = int(parts[1]), Region.parse(parts[2])
     height, width = project.slice_shape
     columns, rows = max(region.x0 or 0, region.x1 or 0), max(region.y0 or 0, region.y1 or 0)
     if z >= project.shape[0] or columns > width or rows > height:
@@ -48,7 +50,7 @@ def read_crop(project: Project, text: str) -> Image:
 
 
 def default_crop(project: Project, class_name: str) -> str:
-    """Name a square of pitted texture of the largest pitted fossils that are traced.
+    """Return the name of a square of pitted texture in the largest pitted fossils traced.
 
     Of the largest square in each of them, the one with the most contrast is taken, unless it is
     less than half as large as another.
@@ -66,10 +68,11 @@ def default_crop(project: Project, class_name: str) -> str:
     usable = [s for s in squares if s.edge >= needed]
     if usable:
         return str(max(usable, key=lambda s: s.contrast))
+    textures = ", ".join(sorted({i.texture or "unknown" for i in bodies}))
     raise FossilError(
         f"{project.path} has no pitted {class_name} to copy a texture from",
         expected=f"a traced {class_name} of the texture {PITTED!r}",
-        found=_textures(bodies),
+        found=f"textures {textures}" if textures else "no traced instance",
         advice=f"Name a square crop as the texture: {_FORM}.",
     )
 
@@ -88,7 +91,7 @@ class _Square(NamedTuple):
 
 
 def _square(image: Image, body: Instance) -> _Square:
-    """Largest square of skeleton, without mud in cracks or cavity."""
+    """Return the largest square of skeleton, without mud in cracks or cavity."""
     y0, x0, y1, x1 = body.mask.box
     inside, piece = body.mask.crop(), image[y0:y1, x0:x1]
     light = piece if piece.ndim == 2 else piece.mean(axis=2, dtype=np.float32)
@@ -101,13 +104,11 @@ def _square(image: Image, body: Instance) -> _Square:
 
 
 def largest_square(free: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Edge, column and row of the largest square of odd edge in a mask (y, x); edge -1 without."""
+    """Return edge, column and row of the largest square of odd edge in a mask (y, x).
+
+    The edge is -1 where there is none.
+    """
     depth = ndimage.distance_transform_cdt(np.pad(free, 1), metric="chessboard")[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     reach = int(depth[row, column]) - 1
     return 2 * reach + 1, int(column) - reach, int(row) - reach
-
-
-def _textures(bodies: Sequence[Instance]) -> str:
-    known = sorted({i.texture or "unknown" for i in bodies})
-    return f"textures {', '.join(known)}" if known else "no traced instance"

@@ -14,12 +14,12 @@ from napari_fossiledit.models.files.places import CHECKPOINTS
 from napari_fossiledit.models.network.spec import LEFT_OUT
 
 if TYPE_CHECKING:
-    from napari_fossiledit.models.detectron2.file import Checkpoint
     from napari_fossiledit.models.detectron2.read import Imported
 
+# Most classes that a message lists.
 _LISTED = 5
 _SAY = "Say which is which:"
-# What detectron2 calls the files of every model.
+# The names that detectron2 gives the files of every model.
 _USUAL_NAME = re.compile(r"model_(final|best|\d+)")
 _WRONG_IN_NAMES = re.compile(r"[^\w.+-]+")
 _LONGEST_NAME = 64
@@ -39,12 +39,12 @@ def proposed_name(file: Path) -> str:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a path is a file of another program, and no part of a model folder."""
+    """Return True for a file of another program that is no part of a model folder."""
     return path.suffix in CHECKPOINTS and path.is_file()
 
 
 def checkpoint_name(file: Path) -> str:
-    """Name what a checkpoint is called that is used where it lies.
+    """Return the name of a checkpoint that is used where it lies.
 
     No model of a project has such a name, so that their predictions stay apart.
 
@@ -58,7 +58,7 @@ def checkpoint_name(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A model that was read, and what had to be assumed of it, in sentences for the user."""
+    """A model that was read, and what was assumed of it, in sentences for the user."""
 
     model: Imported
     notes: tuple[str, ...]
@@ -66,7 +66,7 @@ class Foreign:
 
 def read_foreign(
     file: Path,
-    known: Sequence[str],
+    project_classes: Sequence[str],
     *,
     classes: str = "",
     config: str = "",
@@ -76,8 +76,8 @@ def read_foreign(
 
     Parameters
     ----------
-    known
-        Classes of the project; empty: there is none, and any name will do.
+    project_classes
+        Classes that the model may find; empty: there is no project, and any name is accepted.
     classes, config
         As in `ImportModelParams`.
     say
@@ -90,57 +90,44 @@ def read_foreign(
         configuration and weights differ, or classes are not those of the project.
     """
     from napari_fossiledit.models.detectron2.file import read_checkpoint
-    from napari_fossiledit.models.detectron2.read import import_checkpoint
+    from napari_fossiledit.models.detectron2.read import import_checkpoint, known_classes
 
-    wanted = parse_classes(classes)
+    named = parse_classes(classes)
     checkpoint = read_checkpoint(file)
     place = Path(config).expanduser() if config else None
-    told = () if wanted else _assumed(checkpoint, known, say)
-    if told:
-        wanted = tuple(known)
-    model = import_checkpoint(checkpoint, config=place, classes=wanted)
-    _require_known(model.spec.classes, known, checkpoint.where, say)
-    return Foreign(model, (*model.notes, *told))
-
-
-def _assumed(checkpoint: Checkpoint, known: Sequence[str], say: str) -> tuple[str, ...]:
-    """Say that the classes are taken for those of the project, where there are as many.
-
-    Nothing is assumed where the file names them.
-    """
-    from napari_fossiledit.models.detectron2.read import known_classes
-
-    count, named = known_classes(checkpoint)
-    if named or not known:
-        return ()
-    if count != len(known):
-        raise _other_classes(checkpoint.where, f"{count} classes without names", count, known, say)
-    pairs = ", ".join(f"{n}={name}" for n, name in enumerate(known))
-    return (f"The file does not name its classes; they are taken for the project's: {pairs}.",)
-
-
-def _require_known(found: Sequence[str], known: Sequence[str], where: str, say: str) -> None:
-    strange = [name for name in found if name not in (LEFT_OUT, *known)]
-    if known and strange:
-        raise _other_classes(where, ", ".join(strange[:_LISTED]), len(found), known, say)
+    notes: tuple[str, ...] = ()
+    if not named and project_classes:
+        count, names = known_classes(checkpoint)
+        if not names:
+            if count != len(project_classes):
+                text = f"{count} classes without names"
+                raise _other_classes(checkpoint.where, text, count, project_classes, say)
+            named = tuple(project_classes)
+            pairs = ", ".join(f"{n}={name}" for n, name in enumerate(named))
+            notes = (
+                f"The file does not name its classes; they are taken for the project's: {pairs}.",
+            )
+    model = import_checkpoint(checkpoint, config=place, classes=named)
+    others = [c for c in model.spec.classes if c not in (LEFT_OUT, *project_classes)]
+    if project_classes and others:
+        count, text = len(model.spec.classes), ", ".join(others[:_LISTED])
+        raise _other_classes(checkpoint.where, text, count, project_classes, say)
+    return Foreign(model, (*model.notes, *notes))
 
 
 def _other_classes(
-    where: str, found: str, count: int, known: Sequence[str], say: str
+    where: str, text: str, count: int, classes: Sequence[str], say: str
 ) -> FossilError:
+    """Return the error for a model of `count` classes, with examples of how to name them."""
+    numbers = ",".join(f"{n}={name}" for n, name in enumerate(classes[:count]))
+    examples = f'--classes "{numbers}"'
+    if count <= _LISTED:
+        names = [*classes[:count], *["-"] * (count - len(classes))]
+        examples = f'--classes "{",".join(names)}" or {examples}'
     return FossilError(
         f"{where} finds other classes than the project has",
-        expected=f"{len(known)} class{'es' if len(known) > 1 else ''}: {', '.join(known)}",
-        found=found,
-        advice=f"{say} {_examples(count, known)}, counted from 0 in the order of the model. What is"
+        expected=f"{len(classes)} class{'es' if len(classes) > 1 else ''}: {', '.join(classes)}",
+        found=text,
+        advice=f"{say} {examples}, counted from 0 in the order of the model. What is"
         " not named is left out.",
     )
-
-
-def _examples(count: int, known: Sequence[str]) -> str:
-    """Ways to say which class is which, as they are typed."""
-    numbers = ",".join(f"{n}={name}" for n, name in enumerate(known[:count]))
-    if count > _LISTED:
-        return f'--classes "{numbers}"'
-    names = [*known[:count], *["-"] * (count - len(known))]
-    return f'--classes "{",".join(names)}" or --classes "{numbers}"'

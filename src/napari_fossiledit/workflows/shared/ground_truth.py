@@ -17,7 +17,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
-    from napari_fossiledit.models.training.sampling import TracedSlice
+    from napari_fossiledit.models.training.sampling import TrainingSlice
 
 
 @dataclass(frozen=True)
@@ -153,22 +153,6 @@ class ProjectSamples:
         self.slices, self.validation = tuple(slices), tuple(validation)
         truths = [read_ground_truth(project, z, region) for z in (*slices, *validation)]
         self._truths = {truth.slice: truth for truth in truths}
-        self._require_instances()
-
-    @property
-    def pixel_size_um(self) -> float | None:
-        """Pixel size of the slices in um."""
-        return self._project.geometry.pixel_size_um
-
-    def read(self, z: int) -> TracedSlice:
-        """Read slice `z` with what was traced on it."""
-        from napari_fossiledit.models.training.sampling import TracedSlice
-
-        truth = self._truths[z]
-        ignore = None if truth.area is None else ~truth.area.to_array()
-        return TracedSlice(self._project.stack.read(z), truth.instances, ignore)
-
-    def _require_instances(self) -> None:
         present: set[str] = set()
         for truth in (self._truths[z] for z in self.slices):
             instances = [i for i in truth.instances if not i.unsure]
@@ -183,3 +167,16 @@ class ProjectSamples:
                 found=", ".join(sorted(present)) or "no instance",
                 advice="Check the slices, the region and the class names.",
             )
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Pixel size of the slices in um."""
+        return self._project.geometry.pixel_size_um
+
+    def read(self, z: int) -> TrainingSlice:
+        """Read slice `z` with what was traced on it."""
+        from napari_fossiledit.models.training.sampling import TrainingSlice
+
+        truth = self._truths[z]
+        ignore = None if truth.area is None else ~truth.area.to_array()
+        return TrainingSlice(self._project.stack.read(z), truth.instances, ignore)

@@ -1,4 +1,4 @@
-"""Which model a user means, and under which name its predictions are kept.
+"""Models by the names that users give them, and the source of their predictions.
 
 Models and edits share their names: whatever takes a model takes an edit as well.
 """
@@ -124,7 +124,7 @@ class EditRef(ModelRef):
     parent
         The model or edit below.
     record
-        What was known of the edit when it was looked up.
+        Record of the edit when it was looked up.
     store
         Where its weights are.
     """
@@ -161,12 +161,12 @@ class EditRef(ModelRef):
         self._require_parent(self.parent.model_hash)
         return self.record.result_hash
 
-    def _require_parent(self, found: str) -> None:
-        if found != self.record.parent_hash:
+    def _require_parent(self, model_hash: str) -> None:
+        if model_hash != self.record.parent_hash:
             raise FossilError(
                 f"The edit {self.name!r} was made from another {self.parent.name!r}",
                 expected=f"a model with hash {self.record.parent_hash[:12]}",
-                found=found[:12],
+                found=model_hash[:12],
                 advice="Bring that model back, or make the edit again from the one there is now.",
             )
 
@@ -186,7 +186,7 @@ class EditRef(ModelRef):
         edited = self.at_strength(self.record.strength)
         if edited.model_hash != self.record.result_hash:
             raise FossilError(
-                f"The edit {self.name!r} gives another model than its record tells",
+                f"The edit {self.name!r} gives another model than its record holds",
                 expected=f"hash {self.record.result_hash[:12]} at strength {self.record.strength}",
                 found=edited.model_hash[:12],
                 advice=f"{self.folder} was changed: set the strength again with"
@@ -202,6 +202,7 @@ class EditRef(ModelRef):
         FossilError
             Where the parent is another one, or the weights are damaged or do not fit it.
         """
+        # Always from the parent: subtracting a delta does not give its weights back bit by bit.
         self._require_parent(self.parent.model_hash)
         edit, parent = self.edit, self.parent.load(Device.CPU)
         self._require_parent(parent.model_hash)
@@ -209,7 +210,7 @@ class EditRef(ModelRef):
 
     @property
     def edit(self) -> Edit:
-        """What is added at strength 1; read anew each time."""
+        """The weights that are added at strength 1; read anew each time."""
         from napari_fossiledit.editing.edit import Edit
 
         place = f"The weights of the edit {self.name!r} in {self.folder}"
@@ -256,7 +257,7 @@ class FileRef(ModelRef):
 
 
 def require_kept(ref: ModelRef) -> None:
-    """Refuse a file that is not the project's: what is made of a model must find it again.
+    """Check that a model is the project's: what is made of a model must find it again.
 
     Raises
     ------
@@ -290,35 +291,27 @@ def find_model(project: Project | None, text: str) -> ModelRef:
     text = text or in_use(project)
     if text not in project.edits.names():
         return _model(project, text)
-    _require_one(project, text)
+    if text in project.models():
+        raise FossilError(
+            f"The project has a model and an edit named {text!r}",
+            expected="one of them",
+            found=f"{project.model_folder(text)} and {project.edits.place(text)}",
+            advice="Move one of the two folders out of the project.",
+        )
     records = project.edits.lineage(text)
-    ref = _parent(project, records[0])
+    first = records[0]
+    try:
+        ref = _model(project, first.parent)
+    except FossilError as error:
+        raise FossilError(
+            f"The edit {first.name!r} was made from the model {first.parent!r},"
+            " which is not there any more",
+            advice="Bring that model back, or use another one.",
+        ) from error
     for record in records:
         folder = project.edits.place(record.name)
         ref = EditRef(record.name, folder, record.name, ref, record, project.edits)
     return ref
-
-
-def _require_one(project: Project, name: str) -> None:
-    if name in project.models():
-        raise FossilError(
-            f"The project has a model and an edit named {name!r}",
-            expected="one of them",
-            found=f"{project.model_folder(name)} and {project.edits.place(name)}",
-            advice="Move one of the two folders out of the project.",
-        )
-
-
-def _parent(project: Project, record: EditRecord) -> ModelRef:
-    """Find the model at the root of an edit."""
-    try:
-        return _model(project, record.parent)
-    except FossilError as error:
-        raise FossilError(
-            f"The edit {record.name!r} was made from the model {record.parent!r},"
-            " which is not there any more",
-            advice="Bring that model back, or use another one.",
-        ) from error
 
 
 def _model(project: Project | None, text: str) -> ModelRef:
@@ -345,48 +338,47 @@ def _model(project: Project | None, text: str) -> ModelRef:
     )
 
 
-def noted_hash(folder: Path) -> str:
-    """Hash in the record of a model, read without torch; empty where there is none."""
-    try:
-        content = read_json(folder / RECORD, "the record of a model")
-    except FossilError:
-        return ""
-    return str(content.get("model_hash", "")) if isinstance(content, dict) else ""
-
-
 def history_of(project: Project) -> tuple[HistoryEntry, ...]:
-    """History tree of an open project."""
-    folders = {name: project.model_folder(name) for name in project.models()}
-    edits = project.edits.names()
-    for parent in {record.parent for record in project.edits.sound()} - {*folders, *edits}:
-        if parent in shipped_models():
+    """Return the history tree of an open project, without loading torch."""
+    own = {name: project.model_folder(name) for name in project.models()}
+    folders = dict(own)
+    for parent in {record.parent for record in project.edits.sound()} - {*project.edits.names()}:
+        if parent not in own and parent in shipped_models():
             folders[parent] = SHIPPED / parent
-        elif Path(parent).is_absolute():
+        elif parent not in own and Path(parent).is_absolute():
             folders[parent] = Path(parent)
-    hashes = {name: noted_hash(folder) for name, folder in folders.items()}
-    own = project.models()
-    return history(project.edits, {n: h for n, h in hashes.items() if h or n in own})
+    hashes: dict[str, str] = {}
+    for name, folder in folders.items():
+        try:
+            content = read_json(folder / RECORD, "the record of a model")
+        except FossilError:
+            content = None
+        model_hash = str(content.get("model_hash", "")) if isinstance(content, dict) else ""
+        # A model of the project is listed even if its record cannot be read.
+        if model_hash or name in own:
+            hashes[name] = model_hash
+    return history(project.edits, hashes)
 
 
 def model_names(project: Project | None) -> list[str]:
-    """Names of all models there are: the project's, its edits, those that come along."""
+    """Return the names of all models: the project's, its edits, those that come along."""
     own = [] if project is None else [*project.models(), *project.edits.names()]
     return list(dict.fromkeys([*own, *shipped_models()]))
 
 
 def in_use(project: Project) -> str:
-    """Name of the model that the user decided for last, empty where there is none."""
+    """Return the name of the model that the user decided for last; empty: none."""
     name = project.ledger.get_meta(_IN_USE, "")
     return name if isinstance(name, str) else ""
 
 
 def set_in_use(project: Project, name: str) -> None:
-    """Decide for a model: what is then meant where no model is named."""
+    """Set the model that is used where none is named."""
     project.ledger.set_meta(_IN_USE, name)
 
 
 def require_free_name(project: Project, name: str) -> None:
-    """Refuse a name for a new model or edit that another one has, a shipped one too.
+    """Check that no model, shipped or own, and no edit has a name.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,15 @@ from napari_fossiledit.perturb.scene import Colour, Image, Where
 from napari_fossiledit.perturb.texture import check_crop
 from napari_fossiledit.progress import QUIET, Cancel, Job, never
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
 from napari_fossiledit.workflows.shared.sources import find_source
 
 AUTO = "auto"
 PICKED_ON = "mud_picked_on"
+"""Key in the ledger: the slice that the mud colour of the project was picked on."""
+
+# Slices whose mud is measured where the one it was picked on is unknown; each is read for it.
 _REFERENCES = 5
 
 
@@ -57,7 +61,7 @@ class Prepared:
     mud
         Mud colour that was used, None where no step needed one.
     instances
-        Bodies that told the regions.
+        Bodies that the regions were taken from.
     """
 
     slice: int
@@ -78,7 +82,7 @@ class PerturbResult:
     out: Path | None
 
     def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
+        """Return the result as JSON-able values."""
         mud = self.prepared.mud
         return {
             "slice": self.prepared.slice,
@@ -115,20 +119,16 @@ class Preview:
 
     @property
     def text(self) -> str:
-        """What was done, for the user."""
+        """Share and steps, for the user."""
         return f"Slice {self.slice}: {self.share:.0%} of the pixels changed. {self.steps}"
 
 
 @dataclass(frozen=True)
-class PickResult:
+class PickResult(Summary):
     """The mud colour that was picked."""
 
     slice: int
     mud_colour: tuple[int, int, int]
-
-    def summary(self) -> dict[str, Any]:
-        """Tell the result as JSON-able values."""
-        return {"slice": self.slice, "mud_colour": list(self.mud_colour)}
 
 
 def run(
@@ -212,8 +212,8 @@ def prepared(
 ) -> Prepared:
     """Perturb slice `z` of an opened project; nothing is written.
 
-    Regions that say "everything but a class" keep to the traced area where tracings tell them:
-    outside of it nobody knows what is a fossil.
+    Regions of "everything but a class" keep to the traced area where they are from tracings:
+    outside of it fossils may be that were not traced.
 
     Raises
     ------
@@ -226,10 +226,15 @@ def prepared(
     mud = None
     if any(isinstance(fill, Mud) for step in steps for fill in step.fills):
         mud = mud_colour(project, z, params, image, instances)
-    name = f"slice {z} ({params.source})"
-    scene = SliceScene(
-        image, instances, mud, _crops(project, params), _known(project, z, params), name
-    )
+
+    def crop(text: str) -> Image:
+        # An empty name is the texture of the parameters, or the default one.
+        name = text or params.texture or default_crop(project, class_of(project, params))
+        return read_crop(project, name)
+
+    area = project.ledger.traced().get(z) if params.source == ANNOTATIONS else None
+    traced = None if area is None else area.to_array()
+    scene = SliceScene(image, instances, mud, crop, traced, f"slice {z} ({params.source})")
     done = perturb(scene, steps, seed=params.perturb_seed, cancel=cancel)
     return Prepared(
         z, image, done.image, done.changed, done.share, steps_text(steps), mud, instances
@@ -237,7 +242,7 @@ def prepared(
 
 
 def chosen_steps(project: Project, params: PerturbParams) -> tuple[Step, ...]:
-    """Tell the steps that the parameters ask for.
+    """Return the steps of the chosen preset, or those that are written out.
 
     Raises
     ------
@@ -248,7 +253,7 @@ def chosen_steps(project: Project, params: PerturbParams) -> tuple[Step, ...]:
         return parse_steps(params.steps)
     if params.steps.strip():
         raise FossilError(
-            f"Steps are told, but the preset is {params.preset}",
+            f"Steps are given, but the preset is {params.preset}",
             expected=f"the preset {Preset.CUSTOM}, or no steps",
             found=params.steps,
         )
@@ -261,7 +266,7 @@ def chosen_steps(project: Project, params: PerturbParams) -> tuple[Step, ...]:
 
 
 def check_readable(project: Project, params: PerturbParams) -> None:
-    """Refuse a mud colour or a texture that is named but cannot be read, on whatever slice.
+    """Check that the mud colour and the texture that are named can be read, on whatever slice.
 
     Raises
     ------
@@ -275,12 +280,12 @@ def check_readable(project: Project, params: PerturbParams) -> None:
 
 
 def class_of(project: Project, params: PerturbParams) -> str:
-    """Class of the fossils: the one asked for, else the project's first."""
+    """Return the class of the fossils: the one asked for, else the project's first."""
     return params.class_name or project.settings.classes[0]
 
 
 def region_instances(project: Project, z: int, params: PerturbParams) -> list[Instance]:
-    """Bodies of slice `z` that tell the regions.
+    """Return the bodies of slice `z` that regions are taken from.
 
     Raises
     ------
@@ -288,7 +293,7 @@ def region_instances(project: Project, z: int, params: PerturbParams) -> list[In
         Where there is no such source, or a model has not been applied to the slice.
     """
     if params.source == ANNOTATIONS:
-        found = project.instances(params.source, z)
+        instances = project.instances(params.source, z)
     else:
         source = find_source(project, params.source)
         if z not in project.ledger.done(source):
@@ -297,8 +302,8 @@ def region_instances(project: Project, z: int, params: PerturbParams) -> list[In
                 expected=f"one of its slices {format_slices(list(project.ledger.done(source)))}",
                 advice="Predict the slice first.",
             )
-        found = project.instances(source, z, min_score=params.source_score)
-    return [i for i in found if i.part is Part.BODY]
+        instances = project.instances(source, z, min_score=params.source_score)
+    return [i for i in instances if i.part is Part.BODY]
 
 
 def mud_colour(
@@ -308,7 +313,7 @@ def mud_colour(
     image: Image,
     instances: Sequence[Instance],
 ) -> Colour:
-    """Mud colour of slice `z`, in the slice's own values.
+    """Return the mud colour of slice `z`, in the slice's own values.
 
     A colour in the parameters is taken as it is, ``auto`` is measured on the slice. The project's
     colour follows the light of the slice where `params.relative`: it is shifted by how much the
@@ -320,20 +325,15 @@ def mud_colour(
     FossilError
         Where the colour cannot be read, or no mud can be measured.
     """
-    wish = params.mud.strip().lower()
-    if wish not in ("", AUTO):
-        return _colour(wish)
+    text = params.mud.strip().lower()
+    if text not in ("", AUTO):
+        return _colour(text)
     picked = project.settings.mud_colour
-    if wish == AUTO or picked is None:
+    if text == AUTO or picked is None:
         return measure_mud(image, instances)
     if not params.relative:
         return _triple(picked)
-    shift = np.subtract(measure_mud(image, instances), _reference(project, z, params))
-    return _triple(np.clip(np.add(picked, shift), 0, np.iinfo(image.dtype).max))
-
-
-def _reference(project: Project, z: int, params: PerturbParams) -> Colour:
-    """Measured mud of the slice the project's colour was picked on, or of some traced slices."""
+    here = measure_mud(image, instances)
     on = mud_picked_on(project)
     traced = sorted(project.ledger.traced()) or [z]
     spread = traced[:: -(-len(traced) // _REFERENCES)]
@@ -341,7 +341,8 @@ def _reference(project: Project, z: int, params: PerturbParams) -> Colour:
     measured = [
         measure_mud(project.stack.read(k), project.instances(ANNOTATIONS, k)) for k in slices
     ]
-    return _triple(np.mean(measured, axis=0))
+    shift = np.subtract(here, np.mean(measured, axis=0))
+    return _triple(np.clip(np.add(picked, shift), 0, np.iinfo(image.dtype).max))
 
 
 def _colour(text: str) -> Colour:
@@ -361,19 +362,3 @@ def _colour(text: str) -> Colour:
 def _triple(values: Any) -> Colour:
     red, green, blue = (float(value) for value in values)
     return (red, green, blue)
-
-
-def _crops(project: Project, params: PerturbParams) -> Callable[[str], Image]:
-    """Read crops; an empty name is the texture of the parameters, or the default one."""
-
-    def read(text: str) -> Image:
-        wanted = text or params.texture or default_crop(project, class_of(project, params))
-        return read_crop(project, wanted)
-
-    return read
-
-
-def _known(project: Project, z: int, params: PerturbParams) -> Where | None:
-    """Traced area of the slice where tracings tell the regions."""
-    area = project.ledger.traced().get(z) if params.source == ANNOTATIONS else None
-    return None if area is None else area.to_array()

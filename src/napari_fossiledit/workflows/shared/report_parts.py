@@ -1,8 +1,10 @@
-"""Common parts of the reports of probes, edits and repairs: figures, changes, overlays."""
+"""Common parts of the reports of probes, edits and repairs: folder, figures, changes, overlays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_fossiledit.evaluation import Change, Comparison
@@ -11,7 +13,11 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.html_page import Cell, Colour, Tone, Value, number
 from napari_fossiledit.exchange.pages.pictures import Picture
+from napari_fossiledit.files import appearing, explained
 from napari_fossiledit.masks import Mask
+
+REPORT, OVERLAYS = "index.html", "overlays"
+"""Name of the report in its folder, and of the folder of its pictures."""
 
 GAINED: Colour = (255, 0, 170)
 LOST: Colour = (70, 150, 255)
@@ -33,6 +39,25 @@ CHANGES_HEAD = ("What", "Slice", "At (x, y)", "Pixels", "Score", "IoU", "Sits on
 
 _PANEL = 640
 """Longest edge of one of two pictures side by side, in pixels."""
+
+
+@contextmanager
+def drafted(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to write a report to; at the end it takes the place of `folder`.
+
+    It has a folder for overlays. Where something fails, nothing of it is left, and an older report
+    in `folder` stays.
+
+    Raises
+    ------
+    FossilError
+        Where the folder cannot be written.
+    """
+    with appearing(folder) as draft:
+        with explained(draft, "Making"):
+            (draft / OVERLAYS).mkdir()
+        yield draft
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def figures_row(figures: ProtocolResult) -> list[Value]:

@@ -23,23 +23,27 @@ def find_source(project: Project, text: str) -> str:
     Raises
     ------
     FossilError
-        Where no source, or more than one, is meant.
+        Where no source, or more than one, fits.
     """
     ledger = project.ledger
     names = [s.name for s in ledger.sources()]
     if text in names:
         return text
-    model = text if ledger.predictions(text) else _model_of_file(text)
-    meant = [s.name for s in ledger.predictions(model)] if model else []
-    if ledger.latest(model) in meant:
+    model, path = text, Path(text)
+    if text and path.exists() and not ledger.predictions(text):
+        # A checkpoint of another program is a model by itself; other files are parts of a folder.
+        folder = path if path.is_dir() else path.parent
+        model = checkpoint_name(path) if is_checkpoint(path) else folder.resolve().name
+    candidates = [s.name for s in ledger.predictions(model)] if model else []
+    if ledger.latest(model) in candidates:
         return ledger.latest(model)
-    if len(meant) == 1:
-        return meant[0]
+    if len(candidates) == 1:
+        return candidates[0]
     raise FossilError(
         f"{project.path} has no instances of {text!r}"
-        if not meant
+        if not candidates
         else f"{project.path} has several predictions of {text!r}",
-        expected=f"one of {', '.join(meant or names) or 'none yet'}",
+        expected=f"one of {', '.join(candidates or names) or 'none yet'}",
         advice="Import annotations or predict first." if not names else "",
     )
 
@@ -167,30 +171,17 @@ def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str
     return next((name for name in (shown, ledger.latest(model)) if name in names), names[-1])
 
 
-def _model_of_file(text: str) -> str:
-    """Name of the model in a folder, or of one of whose files `text` is the path.
-
-    A checkpoint of another program is a model by itself.
-    """
-    path = Path(text)
-    if not (text and path.exists()):
-        return text
-    if is_checkpoint(path):
-        return checkpoint_name(path)
-    return (path if path.is_dir() else path.parent).resolve().name
-
-
 P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
 
 
 def with_class(project: Project, params: P) -> P:
-    """Fill in the first class of the project where none was named."""
+    """Return parameters with the first class of the project where none was named."""
     if params.class_name:
         return params
     return params.model_copy(update={"class_name": project.settings.classes[0]})
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:
-    """Leave out cavities whose body is not among the instances."""
+    """Return the instances without cavities whose body is not among them."""
     bodies = {i.id for i in instances if i.part is Part.BODY}
     return [i for i in instances if i.parent is None or i.parent in bodies]

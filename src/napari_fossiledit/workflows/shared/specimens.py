@@ -26,6 +26,7 @@ from napari_fossiledit.workflows.shared.sources import Choice, choose
 LINKED = "linked"
 """Key in the ledger under which linking notes its sources and class."""
 
+# Share by which mesh and outlines may differ in volume before the user is warned.
 _VOLUME_TOLERANCE = 0.02
 #: Specimens that a warning names.
 _NAMED = 5
@@ -33,7 +34,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, order=True)
 class SpecimenKey:
-    """What tells specimens apart: numbers begin anew in each class."""
+    """Identity of a specimen: numbers begin anew in each class."""
 
     class_name: str
     specimen: int
@@ -60,7 +61,7 @@ class Reconstructed:
 
 @dataclass
 class Specimens:
-    """Which instances make up each specimen of a source.
+    """The instances of each specimen of a source.
 
     Only ids are held, and masks are read a specimen at a time.
     """
@@ -185,9 +186,9 @@ def reconstructed(
         specimens.warnings.append(_gap_warning(broken))
 
 
-def measured(project: Project, found: Reconstructed) -> SpecimenRow:
+def measured(project: Project, built: Reconstructed) -> SpecimenRow:
     """Measure a specimen that was built."""
-    return measure(found.key.specimen, found.instances, project.geometry, found.surface)
+    return measure(built.key.specimen, built.instances, project.geometry, built.surface)
 
 
 def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:

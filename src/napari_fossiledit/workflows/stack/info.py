@@ -14,7 +14,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
 
-# Enough to see the last days of work; the ledger keeps them all.
+# The last ones; the ledger keeps them all.
 _SHOWN_RUNS = 20
 _OF_EDIT = ("name", "parent", "state", "strength", "problem")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_fossiledit.models.inference.merging import (
+from napari_fossiledit.models.inference.assembly import (
     TileMask,
     inner_sides,
     merge,
