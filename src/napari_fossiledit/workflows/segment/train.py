@@ -13,6 +13,7 @@ from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.project import training
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
@@ -57,7 +58,7 @@ def run(
     Raises
     ------
     FossilError
-        Where the name is taken by a finished model, a slice is not traced, or the start file
+        Where the name is taken by a finished model or trained by another process, a slice is not traced, or the start file
         does not fit.
     """
     with Project.open(project_path) as project:
@@ -65,16 +66,16 @@ def run(
         full = _completed(params, project)
         require_backend(full.backend, full.architecture)
         samples = _samples(project, full)
-        folder = project.model_folder(full.name)
-        _require_free(project, full.name)
-        record = project.ledger.begin_run("train", full.model_dump(mode="json"))
-        summary: dict[str, Any] = {}
-        status = "failed"
-        try:
-            outcome = _train(samples, full, folder, job)
-            summary, status = outcome.summary(), outcome.stopped
-        finally:
-            project.ledger.end_run(record, status, summary)
+        with training(project, full.name) as folder:
+            _require_free(project, full.name)
+            record = project.ledger.begin_run("train", full.model_dump(mode="json"))
+            summary: dict[str, Any] = {}
+            status = "failed"
+            try:
+                outcome = _train(samples, full, folder, job)
+                summary, status = outcome.summary(), outcome.stopped
+            finally:
+                project.ledger.end_run(record, status, summary)
         return outcome
 
 
