@@ -13,7 +13,6 @@ from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.project.project import training
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
@@ -58,15 +57,15 @@ def run(
     Raises
     ------
     FossilError
-        Where the name is taken by a finished model or trained by another process, a slice is not traced, or the start file
-        does not fit.
+        Where the name is taken by a finished model or trained by another process, a slice is
+        not traced, or the start file does not fit.
     """
     with Project.open(project_path) as project:
         project.require_writable()
         full = _completed(params, project)
         require_backend(full.backend, full.architecture)
         samples = _samples(project, full)
-        with training(project, full.name) as folder:
+        with project.training(full.name) as folder:
             _require_free(project, full.name)
             record = project.ledger.begin_run("train", full.model_dump(mode="json"))
             summary: dict[str, Any] = {}
