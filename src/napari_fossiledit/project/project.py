@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+
+from filelock import FileLock, Timeout
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import (
@@ -295,6 +299,36 @@ class Project:
         if folder.parent != models.resolve() or not folder.exists():
             plain_name(name, "a model")
         return folder
+
+    @contextmanager
+    def training(self, name: str) -> Iterator[Path]:
+        """Yield the folder of a model that nobody else trains meanwhile.
+
+        The operating system lets go of the lock when the process ends, however it ends.
+
+        Raises
+        ------
+        FossilError
+            Where another process trains a model of that name.
+        """
+        folder = self.model_folder(name)
+        file = folder.with_name(f".{name}.lock")
+        with explained(file, "Locking"):
+            file.parent.mkdir(exist_ok=True)
+            lock = FileLock(file, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise FossilError(
+                    f"The model {name!r} of {self.path} is being trained by another process",
+                    expected="a name that nothing else writes",
+                    advice="Wait for it to end, or choose another name.",
+                ) from None
+        try:
+            yield folder
+        finally:
+            # The file stays: removing it could take the lock of a process that is just opening it.
+            lock.release()
 
 
 def _stored(record: StackRecord, project: Path) -> StackRecord:

@@ -1,5 +1,8 @@
 """Training in a project: what is learned, what is left out, names that are taken."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -36,6 +39,22 @@ def test_a_finished_model_is_not_overwritten(reef_project):
     train.run(reef_project, quick(max_steps=1))
     with pytest.raises(FossilError, match="has a model 'quick' already"):
         train.run(reef_project, quick(max_steps=1))
+
+
+def test_one_name_is_trained_by_one_process(reef_project):
+    code = (
+        "import sys, time; from pathlib import Path; from napari_fossiledit.project import Project\n"
+        "with Project.open(Path(sys.argv[1])) as p, p.training('quick'):\n"
+        "    print('locked', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(reef_project)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(FossilError, match="'quick' of .* is being trained by another process"):
+            train.run(reef_project, quick(max_steps=1))
+        other.kill()
+    # A process that was killed keeps nothing.
+    assert train.run(reef_project, quick(max_steps=1)).steps == 1
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def run(
     Raises
     ------
     FossilError
-        Where the name is taken by a finished model, a slice is not traced, or the start file
-        does not fit.
+        Where the name is taken by a finished model or trained by another process, a slice is
+        not traced, or the start file does not fit.
     """
     with Project.open(project_path) as project:
         project.require_writable()
@@ -69,16 +69,16 @@ def run(
         slices = [z for z in parse_slices(full.slices, count) if z not in validation]
         region = Region.parse(full.region) if full.region else None
         samples = ProjectSamples(project, slices, validation, full.classes, region)
-        folder = project.model_folder(full.name)
-        _require_free(project, full.name)
-        record = project.ledger.begin_run("train", full.model_dump(mode="json"))
-        summary: dict[str, Any] = {}
-        status = "failed"
-        try:
-            outcome = _train(samples, full, folder, job)
-            summary, status = outcome.summary(), outcome.stopped
-        finally:
-            project.ledger.end_run(record, status, summary)
+        with project.training(full.name) as folder:
+            _require_free(project, full.name)
+            record = project.ledger.begin_run("train", full.model_dump(mode="json"))
+            summary: dict[str, Any] = {}
+            status = "failed"
+            try:
+                outcome = _train(samples, full, folder, job)
+                summary, status = outcome.summary(), outcome.stopped
+            finally:
+                project.ledger.end_run(record, status, summary)
         return outcome
 
 
