@@ -16,7 +16,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.html_page import (
     Cell,
-    Table,
+    ReportTable,
     Tone,
     environment,
     number,
@@ -83,7 +83,7 @@ def full(text):
             under=text,
             text=text,
             tone=Tone.BAD,
-            values=Table([text], [[text], [Cell(text, Tone.GOOD)]]),
+            values=ReportTable([text], [[text], [Cell(text, Tone.GOOD)]]),
             png=png(),
         )
     )
@@ -142,14 +142,16 @@ def test_signs_are_shown_where_they_matter():
 
 
 def test_figures_stand_right_and_undefined_ones_are_dashes():
-    html = page("{{ table(values) }}", values=Table(["name", "IoU"], [["a", 0.5], ["b", None]]))
+    html = page(
+        "{{ table(values) }}", values=ReportTable(["name", "IoU"], [["a", 0.5], ["b", None]])
+    )
     cells = [a["class"] for tag, a in read(html).tags if tag in ("td", "th")]
     assert cells == ["text", "number", "plain", "number plain", "plain", "number plain"]
 
 
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(FossilError, match=r"columns a, b.*expected 2 values.*found 1"):
-        Table(["a", "b"], [["1"]])
+        ReportTable(["a", "b"], [["1"]])
 
 
 def test_what_is_no_picture_is_refused(tmp_path):
