@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# On a busy machine a deadline decides by the other programs.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WINDOW_FIXTURES = {"make_napari_viewer", "qapp", "qtbot"}
