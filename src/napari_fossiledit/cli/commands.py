@@ -35,7 +35,7 @@ from napari_fossiledit.params.segment import (
     PredictParams,
     TrainParams,
 )
-from napari_fossiledit.params.stack import ConvertParams, NewParams
+from napari_fossiledit.params.stack import ConvertParams, NewParams, RepairProjectParams
 from napari_fossiledit.progress import Job
 
 #: Option names that differ from the field of the parameter model.
@@ -134,6 +134,12 @@ COMMANDS = (
         NewParams,
     ),
     Command("info", "stack.info:run", "Show what a project holds."),
+    Command(
+        "repair-project",
+        "stack.repair_project:run",
+        "Find damaged rows of a project, and restore what the journal still holds.",
+        params=RepairProjectParams,
+    ),
     Command(
         "move",
         "stack.new:move_stack",

@@ -33,3 +33,13 @@ class ConvertParams(Params):
     use: bool = Field(
         default=True, description="Read the slices from the converted copy from now on."
     )
+
+
+class RepairProjectParams(Params):
+    """What is done with damaged rows of a project."""
+
+    clear: bool = Field(
+        False,
+        description="Remove what the journal cannot restore: damaged predictions are predicted"
+        " anew, slices with a damaged annotation are not traced any more.",
+    )

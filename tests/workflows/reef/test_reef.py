@@ -14,13 +14,14 @@ from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
-from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.params.stack import NewParams, RepairProjectParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
 from napari_fossiledit.workflows.segment import evaluate
 from napari_fossiledit.workflows.segment import predict as predict_workflow
 from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.stack import repair_project
 
 SHAPE = (6, 60, 80)
 CLASS = "archaeocyathid"
@@ -118,6 +119,25 @@ def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
     assert link.run(folder, LinkParams(source="m", score=0.3)).specimens == 2
     assert link.run(folder, LinkParams(source="m")).specimens == 1
     assert sorted(map(str, specimens(folder, MODEL).values())) == ["1"] * 4 + ["None"] * 4
+
+
+def test_a_damaged_slice_is_named_and_the_others_are_linked(folder, tmp_path):
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        (id_, *_) = [i.id for i in project.ledger.instances(ANNOTATIONS, slices=[2])]
+        with project.ledger.transaction() as db:
+            db.execute("DELETE FROM actions")
+            db.execute("UPDATE instances SET counts = x'00' WHERE id = ?", (id_,))
+    for outcome in (link.run(folder, LinkParams()), measure.run(folder, tmp_path / "a.csv")):
+        assert f"damaged instance, number {id_} of annotations, in slice 2" in outcome.warnings[0]
+        assert "repair-project" in outcome.warnings[0]
+        assert "(2)" in outcome.warnings[1]
+    assert [r.volume_um3 for r in measure.run(folder, tmp_path / "a.csv").rows] == [None, None]
+    found = repair_project.run(folder, RepairProjectParams()).summary()
+    assert (found["damaged"], found["left"], found["rows"][0]["slice"]) == (1, 1, 2)
+    assert "--clear" in found["notes"][0]
+    assert repair_project.run(folder, RepairProjectParams(clear=True)).summary()["cleared"] == 1
+    assert link.run(folder, LinkParams()).warnings == ()
 
 
 def sparse(folder, slices, **fields):

@@ -81,6 +81,12 @@ class Choice:
         """Return the source that is asked in slice `z`."""
         return next(name for name, slices in self.parts.items() if z in slices)
 
+    def without(self, slices: Iterable[int]) -> Choice:
+        """Return the choice as if some slices had not been looked at."""
+        left = set(slices)
+        parts = {n: tuple(z for z in part if z not in left) for n, part in self.parts.items()}
+        return Choice(self.name, parts)
+
     def record(self) -> dict[str, str]:
         """Return the slices of each source as they are written for people."""
         return {name: format_slices(slices) for name, slices in self.parts.items()}
