@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from napari_fossiledit import __version__
-from napari_fossiledit.cli.adapter import Summarised, fossil_command
+from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
@@ -354,8 +355,27 @@ COMMANDS = (
     ),
 )
 
+
+class _Program(TyperGroup):
+    """Prints errors of usage as JSON as well, where results were asked for as JSON."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Read the options of the program."""
+        as_json = "--json" in args
+        with usage_errors(as_json):
+            context = super().make_context(info_name, args, *more, **extra)
+        context.meta[__name__] = as_json
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the options of a command, and run it."""
+        with usage_errors(ctx.meta[__name__]):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="fossiledit",
+    cls=_Program,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

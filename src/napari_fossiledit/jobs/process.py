@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.files import os_error
 from napari_fossiledit.log import log_file, start_logging
 from napari_fossiledit.progress import QUIET, Job, Progress
 
@@ -203,6 +204,8 @@ def unexpected(error: BaseException) -> FossilError:
         return FossilError(
             f"The memory ran out{place}", advice="Choose smaller tiles, or a smaller model."
         )
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return os_error(error, f"Using {error.filename} failed")
     text = str(error) or type(error).__name__
     return FossilError(
         f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -190,8 +191,26 @@ P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
 
 
 def with_class(project: Project, params: P) -> P:
-    """Fill in the first class of the project where none was named."""
-    if params.class_name:
+    """Fill in the first class of the project where none was named.
+
+    Raises
+    ------
+    FossilError
+        Where a class is named that neither the project nor any instance has.
+    """
+    name = params.class_name
+    if name:
+        sources = [source.name for source in project.ledger.sources()]
+        found = {each for source in sources for each in project.ledger.classes(source)}
+        known = list(dict.fromkeys([*project.settings.classes, *sorted(found)]))
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise FossilError(
+                f"The project has no class {name!r}",
+                expected=f"one of {', '.join(known)}",
+                found=repr(name),
+                advice=f"Do you mean {near[0]!r}?" if near else "",
+            )
         return params
     return params.model_copy(update={"class_name": project.settings.classes[0]})
 
