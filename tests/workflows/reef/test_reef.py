@@ -231,6 +231,10 @@ def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_
     ],
 )
 def test_nothing_to_link_is_told_and_the_run_is_noted_as_failed(folder, params, message):
+    with pytest.raises(FossilError, match="no class 'coral'; expected one of archaeocyathid, calc"):
+        link.run(folder, LinkParams(class_name="coral"))
+    with Project.open(folder) as project:
+        project.update(classes=(CLASS, "coral"))
     with pytest.raises(FossilError, match=message):
         link.run(folder, params)
     with Project.open(folder) as project:
@@ -410,7 +414,7 @@ def test_specimens_of_one_class_are_drawn(folder, tmp_path, monkeypatch):
     for name in (CLASS, "calcimicrobe"):
         link.run(folder, LinkParams(class_name=name))
     with Project.open(folder) as project:
-        project.update(classes=(CLASS, "calcimicrobe"))
+        project.update(classes=(CLASS, "calcimicrobe", "coral"))
     monkeypatch.setattr(pictures, "_draw_slice", lambda *_: tmp_path)
     pictures.run(folder, tmp_path, PictureParams())
     assert drawn == [(2, f"2 specimens of {CLASS}")]

@@ -200,9 +200,9 @@ def with_class(project: Project, params: P) -> P:
     """
     name = params.class_name
     if name:
-        sources = [source.name for source in project.ledger.sources()]
-        found = {each for source in sources for each in project.ledger.classes(source)}
-        known = list(dict.fromkeys([*project.settings.classes, *sorted(found)]))
+        known = [*project.settings.classes]
+        for source in project.ledger.sources():
+            known += [c for c in project.ledger.classes(source.name) if c not in known]
         if name not in known:
             near = get_close_matches(name, known, 1)
             raise FossilError(
