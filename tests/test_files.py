@@ -145,3 +145,9 @@ def test_names_that_no_file_can_have_everywhere_are_refused(name):
     with pytest.raises(FossilError, match="The name of a model cannot be used; expected a name of"):
         plain_name(name, "a model")
     assert plain_name("Archaeocyath é 2.1", "a model") == "Archaeocyath é 2.1"
+
+
+def test_file_names_that_are_no_text_survive_in_json(tmp_path):
+    name = os.fsdecode(b"bad\xff.png")
+    write_json(tmp_path / "a.json", {"name": name, "class": "é"})
+    assert read_json(tmp_path / "a.json", "names") == {"name": name, "class": "é"}

@@ -47,10 +47,13 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "Nothing saved before was changed.")
-        raise FossilError(
-            f"{doing} {path} failed: {error.strerror or error}", advice=advice
-        ) from error
+        raise os_error(error, f"{doing} {path} failed") from error
+
+
+def os_error(error: OSError, what: str) -> FossilError:
+    """Return an error that says in words what the operating system refused, and a remedy."""
+    advice = _ADVICE.get(error.errno or 0, "Nothing saved before was changed.")
+    return FossilError(f"{what}: {error.strerror or error}", advice=advice)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -171,7 +174,11 @@ def is_alive(identity: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON in one step (see `write_whole`)."""
-    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # File names need not be Unicode; what no encoding has is kept as an escape.
+    ascii_alone = any("\ud800" <= character <= "\udfff" for character in text)
+    text = json.dumps(value, indent=2) if ascii_alone else text
+    write_whole(path, (text + "\n").encode())
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -57,6 +57,10 @@ class VoxelSize:
         return self.z * self.y * self.x
 
 
+SMALLEST_UM, LARGEST_UM = 1e-4, 1e9
+"""An atom and a kilometre: nothing is photographed in smaller or larger steps."""
+
+
 @dataclass(frozen=True)
 class StackGeometry:
     """Pixel size, slice spacing and direction of a stack.

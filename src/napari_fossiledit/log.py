@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import os_error
 
 #: Three files of a megabyte hold some weeks of work and can be sent by mail.
 _BYTES, _KEPT = 1_000_000, 3
@@ -87,6 +88,8 @@ def unexpected(error: BaseException) -> FossilError:
             f"The memory ran out{place}",
             advice=f"Choose smaller tiles, or a smaller model. The log {log_file()} has more.",
         )
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return os_error(error, f"Using {error.filename} failed")
     text = str(error) or type(error).__name__
     return FossilError(
         f"An unexpected error stopped the job: {type(error).__name__}: {text}{place}",

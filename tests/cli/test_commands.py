@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -152,6 +155,56 @@ def test_files_that_hold_something_else_are_refused(project, tmp_path):
     assert (
         "list.json" in refused("annotations", "import", project, tmp_path / "list.json")["message"]
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such"], "No such command 'no-such'"),
+        (["new", "only.fossil"], "Missing argument 'STACK'"),
+        (["info", "x.fossil", "--wrong"], "No such option: --wrong"),
+        (["annotations", "import", "p", "f", "--part", "x"], "Invalid value for '--part'"),
+    ],
+)
+def test_errors_of_usage_are_json_where_that_is_asked_for(arguments, message):
+    done = run(*arguments, "--json")
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert message in error["message"]
+    assert set(error) == {"message", "expected", "found", "advice"}
+    assert run(*arguments).stdout == ""
+
+
+def test_typing_errors_are_told(project, tmp_path):
+    refused = run("evaluate", project, "--class", "archeocyathid", "--slices", "0", "--json")
+    error = json.loads(refused.stdout)["error"]
+    assert error["expected"].startswith("one of archaeocyathid")
+    assert error["advice"] == "Do you mean 'archaeocyathid'?"
+    small = run("new", tmp_path / "s.fossil", tmp_path, "--pixel-size", "1e-300", "--json")
+    assert "greater than or equal to 0.0001" in json.loads(small.stdout)["error"]["expected"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are Unicode there")
+def test_file_names_that_are_no_text_and_consoles_that_know_few_letters(tmp_path):
+    home = tmp_path / os.fsdecode(b"bad\xff \xe6\x97\xa5")
+    (home / "photos").mkdir(parents=True)
+    for name in (b"1\xff.png", b"2.png"):
+        grey = np.zeros((9, 9), np.uint8)
+        Image.fromarray(grey).save(home / "photos" / os.fsdecode(name))
+    code = "from napari_fossiledit.cli import main; main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    for words in (["new", home / "p.fossil", home / "photos"], ["info", home / "p.fossil"]):
+        command = [sys.executable, "-c", code, *map(str, words)]
+        ended = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+    assert rb"\udcff" in ended.stdout
+
+
+def test_a_name_that_is_too_long_is_told(project):
+    for words in (["annotations", "import", project], ["new", "p.fossil"], ["info"]):
+        error = json.loads(run(*words, "y" * 300, "--json").stdout)["error"]
+        assert error["message"].endswith("File name too long")
+        assert error["advice"] == "Choose a shorter name."
 
 
 def test_a_project_of_a_newer_program_is_refused_unharmed(project):

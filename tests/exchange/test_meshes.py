@@ -78,6 +78,14 @@ def test_tables_are_read_back(tmp_path):
     assert json.loads((tmp_path / "t.json").read_text()) == rows
 
 
+def test_no_cell_is_a_formula(tmp_path):
+    texts = ["=1+1", "+a", "-a", "@a", "\tx", "a=b"]
+    write_table([{"t": t, "n": -1.5} for t in texts], tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        read = [(row["t"], row["n"]) for row in csv.DictReader(file)]
+    assert read == [*((f"'{t}", "-1.5") for t in texts[:-1]), ("a=b", "-1.5")]
+
+
 def test_other_tables_are_refused(tmp_path):
     with pytest.raises(FossilError, match=r"reef\.xlsx.*\.csv or \.json.*'\.xlsx'"):
         write_table([], tmp_path / "reef.xlsx")

@@ -1,6 +1,8 @@
 """The ``fossiledit`` command: what the window can do, the command line can do."""
 
+import io
 import os
+import sys
 
 
 def main() -> None:
@@ -9,4 +11,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from napari_fossiledit.cli.commands import app
 
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold what the encoding of the console does not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -16,7 +16,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from napari_fossiledit.cli.console import ProgressPrinter, interruptible, print_error, print_result
+from napari_fossiledit.cli.console import (
+    ProgressPrinter,
+    error_fields,
+    interruptible,
+    print_error,
+    print_result,
+)
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.log import start_logging, unexpected
 from napari_fossiledit.params.base import Params
@@ -25,6 +31,9 @@ from napari_fossiledit.progress import Job
 _HIDDEN = {"version"}
 #: 128 + SIGINT: what a shell reports of a program that Ctrl-C ended.
 _CANCELLED = 130
+_HELP = "Ask for --help."
+# typer exports this one of its (or click's) exceptions, and not the one above it.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.mro()[1]
 _log = logging.getLogger(__name__)
 _OUTPUT_OPTIONS = tuple(
     inspect.Parameter(
@@ -114,6 +123,18 @@ def reported(as_json: bool) -> Iterator[None]:
         _log.info("Ended by: %s", shown)
         print_error(shown, as_json)
         raise typer.Exit(_CANCELLED if isinstance(shown, CancelledError) else 1) from None
+
+
+@contextmanager
+def usage_errors(as_json: bool) -> Iterator[None]:
+    """Print errors of usage as JSON where that was asked for; typer prints them in words."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        if as_json:
+            message = getattr(error, "format_message", error.__str__)()
+            print_result({"error": error_fields(FossilError(message, advice=_HELP))}, as_json=True)
+        raise
 
 
 def _option(name: str, field: FieldInfo, option: str) -> inspect.Parameter:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from napari_fossiledit import __version__
-from napari_fossiledit.cli.adapter import Summarised, fossil_command
+from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
@@ -35,7 +36,7 @@ from napari_fossiledit.params.segment import (
     PredictParams,
     TrainParams,
 )
-from napari_fossiledit.params.stack import ConvertParams, NewParams
+from napari_fossiledit.params.stack import ConvertParams, NewParams, RepairProjectParams
 from napari_fossiledit.progress import Job
 
 #: Option names that differ from the field of the parameter model.
@@ -135,6 +136,12 @@ COMMANDS = (
         NewParams,
     ),
     Command("info", "stack.info:run", "Show what a project holds."),
+    Command(
+        "repair-project",
+        "stack.repair_project:run",
+        "Find damaged rows of a project, and restore what the journal still holds.",
+        params=RepairProjectParams,
+    ),
     Command(
         "move",
         "stack.new:move_stack",
@@ -349,8 +356,27 @@ COMMANDS = (
     ),
 )
 
+
+class _Program(TyperGroup):
+    """Prints errors of usage as JSON as well, where results were asked for as JSON."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Read the options of the program."""
+        as_json = "--json" in args
+        with usage_errors(as_json):
+            context = super().make_context(info_name, args, *more, **extra)
+        context.meta[__name__] = as_json
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the options of a command, and run it."""
+        with usage_errors(ctx.meta[__name__]):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="fossiledit",
+    cls=_Program,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -88,10 +88,14 @@ def print_error(error: FossilError, as_json: bool) -> None:
     """Print an error to stderr, and for programs as JSON to stdout."""
     sys.stderr.write(f"fossiledit: {error}\n")
     if as_json:
-        fields = {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
         # The error may be that stdout takes nothing more: stderr shows it then.
         with suppress(OSError):
-            print_result({"error": fields}, as_json=True)
+            print_result({"error": error_fields(error)}, as_json=True)
+
+
+def error_fields(error: FossilError) -> dict[str, Any]:
+    """Return the fields of an error as JSON-able values."""
+    return {k: getattr(error, k) for k in ("message", "expected", "found", "advice")}
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:

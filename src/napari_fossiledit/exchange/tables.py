@@ -49,5 +49,11 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: _plain(v) for k, v in row.items()} for row in rows)
         write_whole(path, text.getvalue().encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return a text that a spreadsheet does not take for a formula; numbers stay as they are."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value

@@ -128,17 +128,23 @@ class Mask:
         columns = Mask.from_counts(counts.tolist(), (height, x1 - x0))
         return columns.to_array()[y0:y1].copy()
 
-    def flat_pixels(self) -> Runs:
-        """Return the index of each pixel in the slice laid out column by column, ascending.
+    def runs(self) -> Runs:
+        """Decode to run lengths column by column, background first.
 
         Raises
         ------
         FossilError
-            Where the code does not fit the slice.
+            Where the code does not fit the slice. pycocotools, which does all the rest, would read
+            or write beyond the slice.
         """
         runs = run_lengths(self.counts)
         if int(runs.sum()) != self.shape[0] * self.shape[1] or runs.min() < 0:
             raise _broken(f"{int(runs.sum())} pixels for a slice of {self.shape}")
+        return runs
+
+    def flat_pixels(self) -> Runs:
+        """Return the index of each pixel in the slice laid out column by column, ascending."""
+        runs = self.runs()
         lengths = runs[1::2]
         starts = np.cumsum(runs)[: 2 * len(lengths) : 2]
         before = np.cumsum(lengths) - lengths

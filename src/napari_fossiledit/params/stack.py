@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
 from napari_fossiledit.params.base import Params
 
 
 class NewParams(Params):
     """How big the voxels of a new project are and which way its slices count."""
 
-    pixel_size: float = Field(72.7, gt=0, description="Edge of a pixel in um.")
-    slice_spacing: float = Field(500.0, gt=0, description="Distance between slices in um.")
+    pixel_size: float = Field(
+        72.7, ge=SMALLEST_UM, le=LARGEST_UM, description="Edge of a pixel in um."
+    )
+    slice_spacing: float = Field(
+        500.0, ge=SMALLEST_UM, le=LARGEST_UM, description="Distance between slices in um."
+    )
     z_direction: ZDirection = Field(
         ZDirection.INTO,
         description="Whether slices count into the rock (as grinding goes) or out of it.",
@@ -32,4 +36,14 @@ class ConvertParams(Params):
 
     use: bool = Field(
         default=True, description="Read the slices from the converted copy from now on."
+    )
+
+
+class RepairProjectParams(Params):
+    """What is done with damaged rows of a project."""
+
+    clear: bool = Field(
+        False,
+        description="Remove what the journal cannot restore: damaged predictions are predicted"
+        " anew, slices with a damaged annotation are not traced any more.",
     )

@@ -3,9 +3,9 @@
 from napari_fossiledit.project.actions import Action, PastAction, Undone
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
 from napari_fossiledit.project.labels import LabelVolume
-from napari_fossiledit.project.ledger import UNCHANGED, Ledger, SourceInfo
+from napari_fossiledit.project.ledger import UNCHANGED, Ledger, SourceInfo, TakenOver
 from napari_fossiledit.project.project import Project
-from napari_fossiledit.project.runs import Run
+from napari_fossiledit.project.runs import DamagedError, Run
 from napari_fossiledit.project.settings import ProjectSettings
 from napari_fossiledit.project.source import ANNOTATIONS, LABELS, PASS, Source
 
@@ -15,6 +15,7 @@ __all__ = [
     "PASS",
     "UNCHANGED",
     "Action",
+    "DamagedError",
     "EditRecord",
     "EditState",
     "EditStore",
@@ -26,5 +27,6 @@ __all__ = [
     "Run",
     "Source",
     "SourceInfo",
+    "TakenOver",
     "Undone",
 ]

@@ -168,7 +168,7 @@ class Actions:
             for z, before, after in db.execute(query, (number,)).fetchall():
                 try:
                     here, there = (after, before) if back else (before, after)
-                    _apply(db, z, _unpacked(here), _unpacked(there))
+                    _apply(db, z, unpacked(here), unpacked(there))
                 except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
                     raise FossilError(
                         f"{self._database.path} holds a damaged action: {what}, slice {z}",
@@ -261,7 +261,14 @@ def _packed(state: _State, other: _State) -> bytes:
     return zlib.compress(text.encode(), _COMPRESSION)
 
 
-def _unpacked(blob: bytes) -> dict[str, Any]:
+def unpacked(blob: bytes) -> dict[str, Any]:
+    """Return what a slice held where an action changed it: ``rows``, ``traced``, ``done``.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, zlib.error
+        Where the bytes are damaged.
+    """
     content: dict[str, Any] = json.loads(zlib.decompress(blob))
     content["rows"] = {int(number): row for number, row in content["rows"].items()}
     for row in content["rows"].values():

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import RLock
 
@@ -129,6 +130,8 @@ class Database:
         self._lock = RLock()
         with explained_sql(path, "Opening"):
             self._connection = _connect_read_only(path) if read_only else _connect(path)
+            # So that one damaged text does not keep all other rows from being read.
+            self._connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
             try:
                 self._check_version()
             except BaseException:

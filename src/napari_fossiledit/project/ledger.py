@@ -6,6 +6,7 @@ Every method takes a source as its text, see `Source`.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ from napari_fossiledit.project.actions import (
     Undone,
 )
 from napari_fossiledit.project.database import Database
-from napari_fossiledit.project.runs import RunBook
+from napari_fossiledit.project.runs import REPAIR, DamagedError, RunBook
 from napari_fossiledit.project.source import ANNOTATIONS, PASS, Source
 
 #: The Labels layer paints ids as 32-bit integers.
@@ -195,20 +196,25 @@ class Ledger(RunBook):
         query = f"SELECT {COLUMNS} FROM instances WHERE {where} ORDER BY z, score DESC, id"
         with self._database.reading() as db:
             rows = db.execute(query, values).fetchall()
+        return [self.instance(row) for row in rows]
+
+    def instance(self, row: Row) -> Instance:
+        """Return the instance of a row (`COLUMNS`), or raise a `DamagedError` that names it."""
         try:
-            return [_from_row(row) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise FossilError(
-                f"{self.path} holds an instance that cannot be read",
+            return _from_row(row)
+        except (TypeError, ValueError, FossilError) as error:
+            raise DamagedError(
+                f"{self.path} holds a damaged instance, number {row[0]} of {row[1]}, in slice"
+                f" {row[2]}",
                 found=str(error),
-                advice="The file is damaged: bring it back from a copy of the project.",
+                advice=REPAIR,
             ) from error
 
     def done(self, source: str) -> set[int]:
         """Return the slices the source has finished, also those where it found nothing."""
         return {z for (z,) in self._rows("SELECT z FROM done WHERE source = ?", source)}
 
-    def together(self) -> AbstractContextManager[object]:
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Return a transaction: all that is written inside it happens, or nothing."""
         return self._database.writing()
 
@@ -515,7 +521,22 @@ class Ledger(RunBook):
     def traced(self) -> dict[int, Mask | None]:
         """Return the completely annotated part of each traced slice; None: all of it."""
         rows = self._rows("SELECT z, height, width, counts FROM traced ORDER BY z")
-        return {z: None if c is None else Mask((h, w), c) for z, h, w, c in rows}
+        return {z: self.area(z, *code) for z, *code in rows}
+
+    def area(self, z: int, height: int, width: int, counts: bytes | None) -> Mask | None:
+        """Return the traced area of a row, or raise a `DamagedError` that names it."""
+        if counts is None:
+            return None
+        area = Mask((height, width), counts)
+        try:
+            area.runs()
+        except (TypeError, ValueError, FossilError) as error:
+            raise DamagedError(
+                f"{self.path} holds a damaged traced area of slice {z}",
+                found=str(error),
+                advice=REPAIR,
+            ) from error
+        return area
 
     def unset_traced(self, z: int, action: Action | None = None) -> None:
         """Remove the traced area of slice `z`; its instances stay."""
@@ -676,14 +697,34 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
 
 
 def _from_row(row: Row) -> Instance:
-    """Return the instance of a row (`COLUMNS`)."""
+    """Return the instance of a row (`COLUMNS`).
+
+    Raises
+    ------
+    TypeError, ValueError, FossilError
+        Where a value is none that this program writes: SQLite keeps values of any type.
+    """
     (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent) = (
         row
     )
+    whole = {"z": z, "height": height, "width": width, "unsure": unsure}
+    given = {"specimen": who, "parent": parent}
+    for word, value in (whole | {k: v for k, v in given.items() if v is not None}).items():
+        if type(value) is not int:
+            raise TypeError(f"{word} is {value!r}")
+    for word, value in (("class", name), ("texture", texture)):
+        if type(value) is not str:
+            raise TypeError(f"{word} is {value!r}")
+        # Bytes that are no text come from the file as lone surrogates.
+        value.encode()
+    if type(counts) is not bytes or not math.isfinite(score):
+        raise TypeError(f"score is {score!r}, the mask {type(counts).__name__}")
+    mask = Mask((height, width), counts)
+    mask.runs()
     return Instance(
         slice=z,
         class_name=name,
-        mask=Mask((height, width), counts),
+        mask=mask,
         score=score,
         part=Part(part),
         texture=texture,

@@ -139,7 +139,7 @@ def _shown(
 
 
 def _take_slice(ledger: Ledger, z: int, shown: list[Instance]) -> None:
-    with ledger.together():
+    with ledger.transaction():
         facts = ledger.get_meta(_FACT, {"annotated": [], "kept": []})
         # Another program may be taking over, too.
         if not shown or z in facts["annotated"] + facts["kept"]:

@@ -8,11 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from napari_fossiledit.errors import CancelledError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.files import is_alive, this_process
 from napari_fossiledit.project.database import Database, now
 
+REPAIR = "Run 'fossiledit repair-project' on the project: it restores what the journal still holds."
 _PROCESS = "process"
+
+
+class DamagedError(FossilError):
+    """A row of the ledger that cannot be read; other rows can."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +107,32 @@ class RunBook:
         """Return all runs, oldest first."""
         query = "SELECT id, kind, params, status, started, ended, summary FROM runs ORDER BY id"
         return [
-            _as_it_is(
-                Run(id_, kind, json.loads(params), status, started, ended, json.loads(summary))
-            )
+            _as_it_is(Run(id_, kind, _values(params), status, started, ended, _values(summary)))
             for id_, kind, params, status, started, ended, summary in self._rows(query)
         ]
 
     def get_meta(self, key: str, default: Any = None) -> Any:
         """Return the value of a fact, `default` where there is none."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
-        return json.loads(rows[0][0]) if rows else default
+        try:
+            return json.loads(rows[0][0]) if rows else default
+        except (TypeError, ValueError) as error:
+            raise DamagedError(
+                f"{self._database.path} holds a damaged fact: {key}",
+                found=str(error),
+                advice=REPAIR,
+            ) from error
 
     def set_meta(self, key: str, value: Any) -> None:
         """Write a fact: any JSON value under a key."""
         with self._database.writing() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+
+def _values(text: Any) -> dict[str, Any]:
+    """Return the values of a run; a damaged record must not keep anybody from working."""
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError):
+        values = None
+    return values if isinstance(values, dict) else {"damaged": str(text)}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
-from napari_fossiledit.geometry import StackGeometry, ZDirection
+from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
 from napari_fossiledit.stacks.section import StackRecord
 
 SCHEMA_VERSION = 1
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 _LARGEST = 10_000_000
 _KINDS_OF_NAMES = "one plain file name a slice"
 
-Um = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Um = Annotated[float, Field(ge=SMALLEST_UM, le=LARGEST_UM, allow_inf_nan=False)]
 Colour = Annotated[int, Field(ge=0, le=65535)]
 ClassName = Annotated[str, Field(min_length=1, max_length=100)]
 SliceIndex = Annotated[int, Field(ge=0, lt=_LARGEST)]

@@ -434,6 +434,7 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
         "source": MODEL, "slices": "1", "kept": "", "instances": 2, "replaced": 0, "untraced": "",
+        "problems": [],
     }  # fmt: skip
     found = stored(path)
     assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])
@@ -531,6 +532,16 @@ def test_the_model_in_use_is_taken_over(path: Path) -> None:
         set_in_use(project, "two")
     fill(path, FillParams())
     assert [i.class_name for i in stored(path)] == ["two"]
+
+
+def test_a_damaged_prediction_stops_its_slice_alone(path: Path) -> None:
+    for z in range(3):
+        (last,) = store(path, MODEL, z, Instance(z, "archaeocyathid", disc(20, 20, 9), 0.9))
+    with Project.open(path) as project, project.ledger.transaction() as db:
+        db.execute("UPDATE instances SET height = 'x' WHERE id = ?", (last,))
+    result = fill(path, FillParams())
+    assert (result.slices, result.kept) == ((0, 1), ())
+    assert f"damaged instance, number {last} of {MODEL}, in slice 2" in result.problems[0]
 
 
 def test_two_programs_take_over_once(path: Path) -> None:

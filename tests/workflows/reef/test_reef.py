@@ -14,13 +14,14 @@ from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
-from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.params.stack import NewParams, RepairProjectParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
 from napari_fossiledit.workflows.segment import evaluate
 from napari_fossiledit.workflows.segment import predict as predict_workflow
 from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.stack import repair_project
 
 SHAPE = (6, 60, 80)
 CLASS = "archaeocyathid"
@@ -120,6 +121,25 @@ def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
     assert sorted(map(str, specimens(folder, MODEL).values())) == ["1"] * 4 + ["None"] * 4
 
 
+def test_a_damaged_slice_is_named_and_the_others_are_linked(folder, tmp_path):
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        (id_, *_) = [i.id for i in project.ledger.instances(ANNOTATIONS, slices=[2])]
+        with project.ledger.transaction() as db:
+            db.execute("DELETE FROM actions")
+            db.execute("UPDATE instances SET counts = x'00' WHERE id = ?", (id_,))
+    for outcome in (link.run(folder, LinkParams()), measure.run(folder, tmp_path / "a.csv")):
+        assert f"damaged instance, number {id_} of annotations, in slice 2" in outcome.warnings[0]
+        assert "repair-project" in outcome.warnings[0]
+        assert "(2)" in outcome.warnings[1]
+    assert [r.volume_um3 for r in measure.run(folder, tmp_path / "a.csv").rows] == [None, None]
+    found = repair_project.run(folder, RepairProjectParams()).summary()
+    assert (found["damaged"], found["left"], found["rows"][0]["slice"]) == (1, 1, 2)
+    assert "--clear" in found["notes"][0]
+    assert repair_project.run(folder, RepairProjectParams(clear=True)).summary()["cleared"] == 1
+    assert link.run(folder, LinkParams()).warnings == ()
+
+
 def sparse(folder, slices, **fields):
     """Keep one body in some slices of the user's set, and nothing elsewhere."""
     with Project.open(folder) as project:
@@ -211,6 +231,10 @@ def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_
     ],
 )
 def test_nothing_to_link_is_told_and_the_run_is_noted_as_failed(folder, params, message):
+    with pytest.raises(FossilError, match="no class 'coral'; expected one of archaeocyathid, calc"):
+        link.run(folder, LinkParams(class_name="coral"))
+    with Project.open(folder) as project:
+        project.update(classes=(CLASS, "coral"))
     with pytest.raises(FossilError, match=message):
         link.run(folder, params)
     with Project.open(folder) as project:
@@ -390,7 +414,7 @@ def test_specimens_of_one_class_are_drawn(folder, tmp_path, monkeypatch):
     for name in (CLASS, "calcimicrobe"):
         link.run(folder, LinkParams(class_name=name))
     with Project.open(folder) as project:
-        project.update(classes=(CLASS, "calcimicrobe"))
+        project.update(classes=(CLASS, "calcimicrobe", "coral"))
     monkeypatch.setattr(pictures, "_draw_slice", lambda *_: tmp_path)
     pictures.run(folder, tmp_path, PictureParams())
     assert drawn == [(2, f"2 specimens of {CLASS}")]

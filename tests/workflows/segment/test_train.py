@@ -43,14 +43,15 @@ def test_a_finished_model_is_not_overwritten(reef_project):
 
 def test_one_name_is_trained_by_one_process(reef_project):
     code = (
-        "import sys, time; from pathlib import Path; from napari_fossiledit.project import Project\n"
+        "import sys, time; from pathlib import Path\n"
+        "from napari_fossiledit.project import Project\n"
         "with Project.open(Path(sys.argv[1])) as p, p.training('quick'):\n"
         "    print('locked', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(reef_project)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(FossilError, match="'quick' of .* is being trained by another process"):
+        with pytest.raises(FossilError, match=r"'quick' of .* is being trained by another process"):
             train.run(reef_project, quick(max_steps=1))
         other.kill()
     # A process that was killed keeps nothing.

@@ -20,7 +20,15 @@ from napari_fossiledit.params.annotations import (
     UntraceParams,
 )
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Ledger, PastAction, Project, Undone
+from napari_fossiledit.project import (
+    ANNOTATIONS,
+    DamagedError,
+    Ledger,
+    PastAction,
+    Project,
+    TakenOver,
+    Undone,
+)
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
     find_source,
@@ -47,6 +55,8 @@ class FillResult(Summary):
         How many instances of the user's set they replaced.
     untraced
         Slices that were traced, and are not any more.
+    problems
+        Slices whose instances cannot be read, and why.
     """
 
     source: str
@@ -55,6 +65,7 @@ class FillResult(Summary):
     instances: int
     replaced: int
     untraced: tuple[int, ...]
+    problems: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -133,9 +144,14 @@ def fill(
         chosen = set(parse_slices(params.slices, project.shape[0]))
         there = sorted(ledger.done(source) & chosen)
         action, name = ledger.begin(f"take over {source}"), params.class_name or None
-        done = {}
+        done: dict[int, TakenOver | None] = {}
+        problems: list[str] = []
         for z in job.tracked(there, len(there), "Taking over"):
-            found = project.instances(source, z, class_name=name, min_score=params.score)
+            try:
+                found = project.instances(source, z, class_name=name, min_score=params.score)
+            except DamagedError as error:
+                problems.append(str(error))
+                continue
             # A prediction's number of a specimen means nothing among those of the user's set.
             new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
             done[z] = ledger.take_over(
@@ -149,6 +165,7 @@ def fill(
         sum(len(t.ids) for t in taken.values()),
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),
+        tuple(problems),
     )
 
 

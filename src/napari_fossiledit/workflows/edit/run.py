@@ -47,7 +47,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_free_name,
     require_kept,
 )
-from napari_fossiledit.workflows.shared.perturbed_slices import class_of
+from napari_fossiledit.workflows.shared.perturbed_slices import check_readable, class_of
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.solve import Solution
@@ -110,7 +110,14 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
 
 
 def completed(project: Project, params: EditParams) -> EditParams:
-    """Fill in the class, and a name where none was given."""
+    """Fill in the class, and a name where none was given.
+
+    Raises
+    ------
+    FossilError
+        Where a mud colour or texture is named that cannot be used, whether it is needed or not.
+    """
+    check_readable(project, params)
     name = params.name or f"edit-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return params.model_copy(update={"name": name, "class_name": class_of(project, params)})
 

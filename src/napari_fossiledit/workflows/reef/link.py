@@ -12,7 +12,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
     divided_identities,
@@ -96,9 +96,7 @@ def run(
         project.require_writable()
         params = with_class(project, params)
         with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
-            choice = choose(project, params.source)
-            outcome = _link(project, choice, params, job)
-            note_linked(project, choice, params.class_name)
+            outcome = _link(project, choose(project, params.source), params, job)
             summary.update(outcome.summary())
     return outcome
 
@@ -113,13 +111,18 @@ class _Reader:
     job: Job
     found: dict[str, Identities] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
+    damaged: dict[int, str] = field(default_factory=dict)
 
     def slices(self) -> Iterator[Sequence[Instance]]:
         """Read the instances to be linked, slice by slice."""
         chosen = self.choice.slices
         for z in self.job.tracked(chosen, len(chosen), "Linking slice"):
             source = self.choice.source_of(z)
-            instances = self.project.ledger.instances(source, slices=[z])
+            try:
+                instances = self.project.ledger.instances(source, slices=[z])
+            except DamagedError as error:
+                self.damaged[z] = str(error)
+                continue
             self.classes.update(i.class_name for i in instances)
             ours = [i for i in instances if i.class_name == self.params.class_name]
             noted = self.found.setdefault(source, {})
@@ -129,7 +132,7 @@ class _Reader:
             raise FossilError(
                 f"{self.choice.name} has nothing to link",
                 expected=f"instances of the class {self.params.class_name}",
-                found=", ".join(sorted(self.classes)) or "no instance",
+                found=", ".join([*sorted(self.classes), *self.damaged.values()]) or "no instance",
             )
 
 
@@ -156,6 +159,9 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
     everyone = {i: s for identities in reader.found.values() for i, s in identities.items()}
     before = {i: s for told_here in told.values() for i, s in told_here.items()}
     members = sum(s is not None for s in result.specimens.values())
+    # A slice that cannot be read is one that nobody has looked at.
+    choice = choice.without(reader.damaged)
+    note_linked(project, choice, name)
     return LinkOutcome(
         choice.name,
         name,
@@ -167,7 +173,7 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         merged={} if known else merged_identities(result, before),
         divided={} if known else divided_identities(result, before),
         parts=choice.record(),
-        warnings=tuple(_warnings(project, choice, params)),
+        warnings=(*reader.damaged.values(), *_warnings(project, choice, params)),
     )
 
 

@@ -149,6 +149,7 @@ def run(
     """
     with Project.open(project_path, read_only=True) as project:
         job.report(0, 1, f"Perturbing slice {z}")
+        check_readable(project, params)
         made = prepared(project, z, params, cancel=job.cancelled)
         job.report(1, 1, f"Perturbed slice {z}")
     if out is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +85,12 @@ class Choice:
     def source_of(self, z: int) -> str:
         """Return the source that is asked in slice `z`."""
         return next(name for name, slices in self.parts.items() if z in slices)
+
+    def without(self, slices: Iterable[int]) -> Choice:
+        """Return the choice as if some slices had not been looked at."""
+        left = set(slices)
+        parts = {n: tuple(z for z in part if z not in left) for n, part in self.parts.items()}
+        return Choice(self.name, parts)
 
     def record(self) -> dict[str, str]:
         """Return the slices of each source as they are written for people."""
@@ -175,8 +182,26 @@ P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
 
 
 def with_class(project: Project, params: P) -> P:
-    """Return parameters with the first class of the project where none was named."""
-    if params.class_name:
+    """Return parameters with the first class of the project where none was named.
+
+    Raises
+    ------
+    FossilError
+        Where a class is named that neither the project nor any instance has.
+    """
+    name = params.class_name
+    if name:
+        known = [*project.settings.classes]
+        for source in project.ledger.sources():
+            known += [c for c in project.ledger.classes(source.name) if c not in known]
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise FossilError(
+                f"The project has no class {name!r}",
+                expected=f"one of {', '.join(known)}",
+                found=repr(name),
+                advice=f"Do you mean {near[0]!r}?" if near else "",
+            )
         return params
     return params.model_copy(update={"class_name": project.settings.classes[0]})
 

@@ -12,7 +12,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
 from napari_fossiledit.reef import (
     SpecimenRow,
     Surface,
@@ -134,11 +134,20 @@ def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
         # Numbers of specimens that were linked apart from each other mean nothing together.
         classes = set()
     found = Specimens(project, choice, warnings=warnings)
+    damaged = []
     for z in job.tracked(choice.slices, len(choice.slices), "Listing specimens"):
-        for item in project.ledger.instances(choice.source_of(z), slices=[z]):
+        try:
+            items = project.ledger.instances(choice.source_of(z), slices=[z])
+        except DamagedError as error:
+            # A slice that cannot be read is one that nobody has looked at.
+            damaged.append(z)
+            warnings.append(str(error))
+            continue
+        for item in items:
             if item.id is None or item.specimen is None or item.class_name not in classes:
                 continue
             found.ids.setdefault(SpecimenKey(item.class_name, item.specimen), []).append(item.id)
+    found.choice = choice.without(damaged)
     if not found.keys:
         raise FossilError(
             f"{project.path} has no specimens in {choice.name}",
