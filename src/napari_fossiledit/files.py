@@ -82,9 +82,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         remove_leftovers(path.parent)
         # In the same folder: only within a file system is a rename one step.
         handle, name = tempfile.mkstemp(".part", _temporary_prefix(path), path.parent)
+        # By its name: tifffile asks a stream for it.
+        os.close(handle)
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

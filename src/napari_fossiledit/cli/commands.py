@@ -159,8 +159,8 @@ COMMANDS = (
     Command(
         "annotations export",
         "annotate.files:export_annotations",
-        "Write traced slices as COCO with holes kept.",
-        (PROJECT, argument("file", Path, "FILE", "COCO file to write.")),
+        "Write instances as COCO with holes kept, or as a label volume.",
+        (PROJECT, argument("file", Path, "FILE", "File to write: .json, .tif or .zarr.")),
         ExportParams,
         skip=frozenset({"file"}),
     ),

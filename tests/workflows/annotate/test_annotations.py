@@ -345,6 +345,7 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
         "slices": "0,2-3",
         "instances": 3,
         "sources": {ANNOTATIONS: "0,2-3"},
+        "notes": [],
     }
     with Project.open(path) as project:
         project.ledger.forget(ANNOTATIONS)
@@ -362,7 +363,7 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
 def test_an_export_writes_only_what_the_name_says(path: Path, tmp_path: Path, name: str) -> None:
     store(path, ANNOTATIONS, 0, Instance(0, "a", disc(20, 20, 5)))
     (tmp_path / name).write_bytes(b"precious")
-    with pytest.raises(FossilError, match=rf"{name} cannot be written; expected .*\.json"):
+    with pytest.raises(FossilError, match=rf"{name} (cannot be written; expected .*\.json|is in)"):
         export_annotations(path, ExportParams(file=tmp_path / name))
     assert (tmp_path / name).read_bytes() == b"precious"
 
@@ -391,6 +392,58 @@ def test_what_is_best_known_is_exported(path: Path, tmp_path: Path) -> None:
     assert [a["image_id"] for a in content["annotations"]].count(2) == 1
     assert len(content["annotations"]) == 5
     assert [i["traced"] for i in content["images"]] == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_a_label_volume_goes_out_and_comes_back(path: Path, tmp_path: Path, name: str) -> None:
+    import_annotations(path, ImportParams(file=write_labels(tmp_path, volume()), slices="0,2-3"))
+    before = essence(stored(path))
+    result = export_annotations(path, ExportParams(file=tmp_path / name))
+    assert (result.instances, result.slices) == (6, (0, 2, 3))
+    assert result.notes == (
+        "Values are specimens.",
+        "Slices without instances and slices that nobody looked at are both empty.",
+    )
+    with Project.open(path) as project:
+        project.ledger.forget(ANNOTATIONS)
+    again = import_annotations(path, ImportParams(file=tmp_path / name))
+    assert (again.slices, again.identified) == ((0, 2, 3), True)
+    assert essence(stored(path)) == before
+
+
+def test_what_a_label_volume_loses_is_told(path: Path, tmp_path: Path) -> None:
+    ring = Instance(1, "archaeocyathid", disc(20, 20, 9), specimen=70_000, id=-1)
+    inner = Instance(1, "archaeocyathid", disc(20, 20, 4), part=Part.CAVITY, parent=-1)
+    store(path, ANNOTATIONS, 1, ring, inner, Instance(1, "shell", disc(20, 24, 3)))
+    file = tmp_path / "out.tif"
+    result = export_annotations(path, ExportParams(file=file))
+    hidden = disc(20, 24, 3).area
+    assert result.notes[0].startswith("Values count the instances")
+    assert (
+        result.notes[1]
+        == f"{hidden} pixels lie under another instance and are its alone in the file."
+    )
+    labels = tifffile.imread(file)
+    assert (labels.shape, labels.dtype) == ((4, *SHAPE), np.uint16)
+    # The smaller one lies on top; the cavity belongs to its body.
+    assert [(labels[1] == v).sum() for v in (1, 2)] == [ring.mask.area - hidden, hidden]
+    assert not labels[[0, 2, 3]].any()
+    one = export_annotations(path, ExportParams(file=file, class_name="archaeocyathid"))
+    assert one.notes[0] == "Values are specimens."
+    assert np.unique(tifffile.imread(file)).tolist() == [0, 70_000]
+
+
+def test_an_export_takes_no_folder_that_is_there_and_no_other_suffix(
+    path: Path, tmp_path: Path
+) -> None:
+    store(path, ANNOTATIONS, 1, Instance(1, "shell", disc(20, 24, 3)))
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "mine").write_text("mine")
+    with pytest.raises(FossilError, match=r"a\.zarr cannot take a label volume"):
+        export_annotations(path, ExportParams(file=tmp_path / "a.zarr"))
+    assert (tmp_path / "a.zarr" / "mine").read_text() == "mine"
+    with pytest.raises(FossilError, match=r"expected a COCO file \(\.json\) or a label volume"):
+        export_annotations(path, ExportParams(file=tmp_path / "a.csv"))
 
 
 def test_predictions_are_found_by_the_models_folder_and_file(path: Path, tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import count
 from operator import and_
 from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.label_volume import SUFFIXES as VOLUMES
+from napari_fossiledit.exchange.label_volume import Labels, painted, write_label_volume
 from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.label_images import SUFFIXES, LabelImages
@@ -107,7 +110,8 @@ class ImportResult:
 class ExportResult(Summary):
     """The file that an export wrote, its slices, and how many instances are in it.
 
-    Where several sources were asked, `sources` are the slices of each.
+    Where several sources were asked, `sources` are the slices of each; `notes` tell what the file
+    cannot hold.
     """
 
     file: Path
@@ -115,6 +119,7 @@ class ExportResult(Summary):
     slices: tuple[int, ...]
     instances: int
     sources: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -211,7 +216,11 @@ class _Importer:
         self._only_cavities = True
 
     def add(self, item: TracedSlice) -> None:
-        """Store one slice."""
+        """Store one slice and its mark in one transaction."""
+        with self._project.ledger.transaction():
+            self._add(item)
+
+    def _add(self, item: TracedSlice) -> None:
         ledger, name = self._project.ledger, self._params.new_class or None
         instances = [
             replace(
@@ -238,7 +247,6 @@ class _Importer:
         else:
             traced, area = self._traced(item)
             if not traced and item.z in self._traced_before:
-                # Before the instances: killed in between, the slice must not count as traced.
                 ledger.unset_traced(item.z, self._action)
                 self._untraced.append(item.z)
             self._ids += ledger.store(
@@ -342,19 +350,23 @@ def export_annotations(
     *,
     job: Job = QUIET,
 ) -> ExportResult:
-    """Write instances as COCO with compressed run lengths, one slice in memory at a time.
+    """Write instances as COCO or as a label volume, one slice in memory at a time.
+
+    COCO (``.json``) holds all: compressed run lengths, cavities, overlaps, what was traced. A label
+    volume (``.tif``, ``.zarr``) holds one value a voxel; what it loses is told.
 
     Raises
     ------
     FossilError
-        Where there is nothing to write, the file cannot be written, or is no .json.
+        Where there is nothing to write, the file cannot be written, or has another suffix.
     """
-    if params.file.suffix.lower() != ".json":
+    suffix = params.file.suffix.lower()
+    if suffix not in (".json", *VOLUMES):
         raise FossilError(
             f"{params.file} cannot be written",
-            expected="a COCO file (.json)",
-            found=params.file.suffix or "no extension",
-            advice="Give the file a name that ends in .json.",
+            expected=f"a COCO file (.json) or a label volume ({', '.join(VOLUMES)})",
+            found=suffix or "no extension",
+            advice="Give the file another name.",
         )
     with Project.open(project_path, read_only=True) as project:
         ledger, choice = project.ledger, choose(project, params.source)
@@ -375,6 +387,9 @@ def export_annotations(
             )
             return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
 
+        result = ExportResult(params.file, choice.name, tuple(slices), 0, choice.record())
+        if suffix in VOLUMES:
+            return _export_volume(project, result, read, job)
         classes = (name for source in choice.parts for name in ledger.classes(source))
         written = write_coco(
             params.file,
@@ -383,4 +398,37 @@ def export_annotations(
             project.slice_shape,
             list(dict.fromkeys([*project.settings.classes, *classes])),
         )
-    return ExportResult(params.file, choice.name, tuple(slices), written, choice.record())
+    return replace(result, instances=written)
+
+
+def _export_volume(
+    project: Project, result: ExportResult, read: Callable[[int], TracedSlice], job: Job
+) -> ExportResult:
+    """Write all slices of the stack as labels; those that were not chosen are empty."""
+    bodies = [
+        (i.class_name, i.specimen or 0)
+        for z in job.tracked(result.slices, len(result.slices), "Looking at specimens")
+        for i in read(z).instances
+        if i.part is Part.BODY
+    ]
+    specimens = all(0 < who < 2**32 for _, who in bodies) and len({name for name, _ in bodies}) == 1
+    largest = max((who for _, who in bodies), default=0) if specimens else len(bodies)
+    numbers, hidden = count(1), 0
+
+    def labels() -> Iterator[Labels]:
+        nonlocal hidden
+        for z in job.tracked(range(project.shape[0]), project.shape[0], "Exporting"):
+            found = read(z).instances if z in result.slices else []
+            found = [i for i in found if i.part is Part.BODY]
+            values = [i.specimen or 0 if specimens else next(numbers) for i in found]
+            image, covered = painted(found, values, project.slice_shape, largest)
+            hidden += covered
+            yield image
+
+    write_label_volume(result.file, labels(), project.shape, project.geometry)
+    notes = ["Values are specimens." if specimens else "Values count the instances: not all of them"
+             " belong to a specimen, or there are several classes."]  # fmt: skip
+    if hidden:
+        notes.append(f"{hidden} pixels lie under another instance and are its alone in the file.")
+    notes.append("Slices without instances and slices that nobody looked at are both empty.")
+    return replace(result, instances=len(bodies), notes=tuple(notes))
