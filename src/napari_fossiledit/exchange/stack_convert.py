@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,9 +118,23 @@ def convert_stack(
     folder: Path,
     geometry: StackGeometry,
     *,
+    again: Collection[int] = (),
+    read: Callable[[int], Pixels] | None = None,
+    written: Callable[[int], None] = lambda z: None,
     job: Job = QUIET,
 ) -> Path:
     """Write a stack as OME-Zarr 0.5 into `folder`, going on where an earlier run stopped.
+
+    Slices that a stack has more than when it was converted are added.
+
+    Parameters
+    ----------
+    again
+        Slices that are written anew where an earlier run has written them.
+    read
+        Reads a slice; None: as the stack does.
+    written
+        Called for each slice that was written, so that an interrupted run knows of it.
 
     Returns
     -------
@@ -133,7 +148,8 @@ def convert_stack(
         Where the user asked to stop; finished slices are kept.
     """
     plan = plan_conversion(stack, folder)
-    if plan.done == len(stack):
+    remaining = [*sorted(z for z in again if z < plan.done), *range(plan.done, len(stack))]
+    if not remaining:
         return folder
     plan.require_space(folder)
     with explained(folder, "Writing"):
@@ -146,6 +162,9 @@ def convert_stack(
             rows = chunks[1] * min(-(-shape[1] // chunks[1]), max(1, band))
             across = (-(-n // c) * c for n, c in zip(shape[2:], chunks[2:], strict=True))
             shards = (1, rows, *across)
+            there: Any = group.get(str(level))
+            if there is not None and there.shape != shape:
+                there.resize(shape)
             array = group.require_array(
                 str(level),
                 shape=shape,
@@ -155,18 +174,19 @@ def convert_stack(
                 dimension_names=[axis["name"] for axis in _axes(stack)],
             )
             arrays.append(array)
-        remaining = range(plan.done, len(stack))
         steps = job.tracked(remaining, len(remaining), "Converting slices")
         for z in steps:
-            pixels = stack.read(z)
+            pixels = (read or stack.read)(z)
             for level, array in enumerate(arrays):
                 pixels = area_mean(pixels, 2) if level else pixels
                 rows = (array.shards or array.chunks)[1]
                 for y in range(0, array.shape[1], rows):
                     array[z, y : y + rows] = pixels[y : y + rows]
-            write_json(folder / _PROGRESS, {"done": z + 1})
+            if z >= plan.done:
+                write_json(folder / _PROGRESS, {"done": z + 1})
+            written(z)
         group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
-        (folder / _PROGRESS).unlink()
+        (folder / _PROGRESS).unlink(missing_ok=True)
     return folder
 
 
@@ -191,7 +211,7 @@ def _finished(stack: SectionStack, folder: Path) -> int:
     described = folder / "zarr.json"
     content = read_json(described, "a zarr group") if described.is_file() else {}
     converted = content.get("attributes", {}).get(ATTRIBUTE, {})
-    if {key: converted.get(key) for key in _identity(stack)} != _identity(stack):
+    if not _is_start(converted, _identity(stack)):
         raise FossilError(
             f"{folder} is in the way",
             expected="nothing, or the conversion of the same stack",
@@ -199,11 +219,23 @@ def _finished(stack: SectionStack, folder: Path) -> int:
             advice="Remove it, or choose another folder.",
         )
     if converted.get("complete"):
-        return len(stack)
+        return len(converted["names"])
     progress = folder / _PROGRESS
     if not progress.is_file():
         return 0
     return int(read_json(progress, "the progress of a conversion")["done"])
+
+
+def _is_start(converted: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
+    """Return whether the stack of a conversion is the first slices of another one, or all."""
+    names, shape = converted.get("names"), converted.get("shape")
+    return bool(
+        isinstance(names, list)
+        and isinstance(shape, list)
+        and names == whole["names"][: len(names)]
+        and shape[1:] == whole["shape"][1:]
+        and converted.get("dtype") == whole["dtype"]
+    )
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -220,7 +252,14 @@ def _group(
     import zarr
 
     if (folder / "zarr.json").is_file():
-        return zarr.open_group(str(folder), mode="r+")
+        group = zarr.open_group(str(folder), mode="r+")
+        before: Any = group.attrs[ATTRIBUTE]
+        if before["names"] != list(stack.names):
+            # How far it came is known before it says that it is not complete any more.
+            if before.get("complete"):
+                write_json(folder / _PROGRESS, {"done": len(before["names"])})
+            group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": False}
+        return group
     image = {
         "name": stack.path.stem,
         "axes": _axes(stack),

@@ -51,6 +51,20 @@ CREATE TABLE IF NOT EXISTS traced (
     width INTEGER,
     counts BLOB
 );
+-- Photographs of slices, and what results were made from (`contents.py`).
+CREATE TABLE IF NOT EXISTS contents (
+    place TEXT NOT NULL,
+    z INTEGER NOT NULL,
+    stamp TEXT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (place, z)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS made_from (
+    source TEXT NOT NULL,
+    z INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (source, z)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -24,6 +24,7 @@ from napari_fossiledit.project.actions import (
     PastAction,
     Undone,
 )
+from napari_fossiledit.project.contents import ContentTable, note_made
 from napari_fossiledit.project.database import Database
 from napari_fossiledit.project.runs import REPAIR, DamagedError, RunBook
 from napari_fossiledit.project.source import ANNOTATIONS, PASS, Source
@@ -118,6 +119,7 @@ class Ledger(RunBook):
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(Database(path, read_only=read_only))
         self._actions = Actions(self._database)
+        self.contents = ContentTable(self._database)
 
     @property
     def path(self) -> Path:
@@ -161,6 +163,7 @@ class Ledger(RunBook):
         with self._writing(source, [z], action or Action("store")) as db:
             if replace:
                 _remove(db, source, z, part, class_name)
+            note_made(db, source, z, anew=replace and part is None and class_name is None)
             return _add(db, source, z, instances)
 
     def instances(
@@ -274,7 +277,7 @@ class Ledger(RunBook):
         slices = self.counts(source) if slices is None else list(slices)
         pairs = [(source, int(z)) for z in slices]
         with self._writing(source, slices, Action("forget")) as db:
-            for table in ("instances", "done"):
+            for table in ("instances", "done", "made_from"):
                 db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
 
     def set_specimens(
@@ -488,6 +491,7 @@ class Ledger(RunBook):
                 return None
             _remove(db, ANNOTATIONS, z, None, class_name)
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
+            note_made(db, ANNOTATIONS, z, anew=class_name is None)
             return TakenOver(_add(db, ANNOTATIONS, z, instances), there, bool(traced))
 
     def undo(self) -> Undone | None:
@@ -633,6 +637,7 @@ def _put(
     rows = _to_rows(ANNOTATIONS, z, put, ids)
     # Not REPLACE: that would delete the row, and its cavities with it.
     db.executemany(_UPSERT, rows)
+    note_made(db, ANNOTATIONS, z, anew=False)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
     return ids
 
@@ -659,6 +664,8 @@ def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instan
 def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:
     code = (None, None, None) if area is None else (*area.shape, area.counts)
     db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
+    # Who marks a slice as traced has looked at it.
+    note_made(db, ANNOTATIONS, z, anew=True)
 
 
 def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[int]) -> list[Row]:

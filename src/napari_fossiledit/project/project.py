@@ -24,6 +24,7 @@ from napari_fossiledit.files import (
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.project.contents import ORIGINAL, Contents
 from napari_fossiledit.project.edits import EditStore
 from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import Ledger
@@ -40,6 +41,7 @@ from napari_fossiledit.stacks.blank import KIND as BLANK
 from napari_fossiledit.stacks.section import StackRecord
 
 SETTINGS_FILE = "project.json"
+IMAGES = "images.zarr"
 _MODEL_FILE = "model.json"
 
 
@@ -138,11 +140,12 @@ class Project:
 
     def close(self) -> None:
         """Close the stack and the ledger; everything is on disk already."""
-        for name in ("stack", "ledger"):
+        for name in ("original", "stack", "ledger"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
-        self.__dict__.pop("labels", None)
+        for name in ("contents", "labels"):
+            self.__dict__.pop(name, None)
 
     def __enter__(self) -> Self:
         return self
@@ -244,8 +247,47 @@ class Project:
                     expected=_shortened(old),
                     found=_shortened(new),
                 )
+        self.set_stack(record)
+
+    def set_stack(self, record: StackRecord) -> None:
+        """Write which photographs the project is of; no check is made."""
         self.update(stack=_stored(record, self.path).model_dump())
-        self.__dict__.pop("stack", None)
+        for name in ("stack", "contents", "original"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """The photographs as they are now, and which results were made from others."""
+        return Contents(self.ledger.contents, self.stack, read_only=self.read_only)
+
+    @cached_property
+    def original(self) -> Contents | None:
+        """The photographs that the copy which the project reads was converted from.
+
+        None where the project reads the photographs themselves, or they are gone.
+        """
+        noted = self.ledger.get_meta(ORIGINAL)
+        if noted is None or self.stack_path != (self.path / IMAGES).resolve():
+            return None
+        record = StackRecord.model_validate(noted)
+        path = resolved_path(record.path, self.path)
+        if not path.exists():
+            return None
+        stack = open_stack(path, expected=record)
+        return Contents(self.ledger.contents, stack, read_only=self.read_only, place=ORIGINAL)
+
+    def use_copy(self) -> None:
+        """Read the slices from ``images.zarr`` from now on, a copy of the photographs."""
+        before, record = self.contents, self.settings.stack
+        # Another run may have done it.
+        copied = self.stack_path == (self.path / IMAGES).resolve()
+        if not copied:
+            # First, so that a killed process never leaves a copy of nobody knows what.
+            self.ledger.set_meta(ORIGINAL, record.model_dump(mode="json"))
+        self.set_stack_path(self.path / IMAGES)
+        if not copied:
+            self.ledger.contents.note(ORIGINAL, before.known)
+            self.contents.take_over(before)
 
     # ---------------------------------------------------- ledger, labels, ...
 

@@ -24,5 +24,8 @@ class BlankStack(SectionStack):
         )
         return cls(record)
 
+    def _files(self, z: int) -> list[Path]:
+        return []
+
     def _decode(self, z: int) -> Pixels:
         return np.zeros(self.shape[1:], dtype=np.uint8)

@@ -99,6 +99,9 @@ class FolderStack(SectionStack):
     def _file(self, z: int) -> Path:
         return self.path / self.names[z] if self.kind == "folder" else self.path
 
+    def _files(self, z: int) -> list[Path]:
+        return [self._file(z)]
+
     def _decode(self, z: int) -> Pixels:
         return read_image(self._file(z))
 

@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -170,6 +171,20 @@ class ZarrStack(SectionStack):
         """Forget the opened arrays and the cached slices."""
         super().close()
         self._opened = None
+
+    def _files(self, z: int) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        array: Any = self.pyramid.arrays[0]
+        chunks = array.shards or array.chunks
+        axes = [
+            range(-(-size // chunk)) if isinstance(chosen, slice) else [chosen // chunk]
+            for chosen, size, chunk in zip(
+                self.pyramid.selection(z), array.shape, chunks, strict=True
+            )
+        ]
+        folder = Path(array.store.root) / array.path
+        return [folder / array.metadata.encode_chunk_key(place) for place in product(*axes)]
 
     def _decode(self, z: int) -> Pixels:
         with named(f"Slice {z} ({self.names[z]}) of {self.path}", *DECODER_ERRORS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -168,6 +168,14 @@ class SectionStack(ABC):
             self.cache.put(z, pixels)
         return pixels
 
+    def stamp(self, z: int) -> str:
+        """Return size and time of the files that hold slice `z`; empty where there are none."""
+        return _stamp(self._files(z))
+
+    def _files(self, z: int) -> list[Path]:
+        """Return the files that hold slice `z`."""
+        return [self.path]
+
     def lazy(self) -> da.Array:
         """Wrap the stack (z, y, x[, 3]) in a dask array of one chunk a slice."""
         return as_dask(self)
@@ -191,6 +199,18 @@ class SectionStack(ABC):
     @abstractmethod
     def _decode(self, z: int) -> Pixels:
         """Read slice `z`, which is in the stack, from the file."""
+
+
+def _stamp(files: list[Path]) -> str:
+    found = []
+    for file in files:
+        # One that is missing changes the number.
+        with suppress(OSError):
+            found.append(file.stat())
+    if not files:
+        return ""
+    size, latest = sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0)
+    return f"{len(found)} files, {size} bytes, {latest} ns"
 
 
 class Readable(Protocol):

@@ -35,6 +35,7 @@ from napari_fossiledit.workflows.shared.sources import (
     predictions_in_use,
     without_orphans,
 )
+from napari_fossiledit.workflows.shared.stale import look_at_photographs
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def _mark(
 ) -> TraceResult:
     project.require_writable()
     slices = parse_slices(text, project.shape[0])
+    look_at_photographs(project, slices)
     action = project.ledger.begin(what)
     for z in job.tracked(slices, len(slices), "Marking slices"):
         change(z, action=action)

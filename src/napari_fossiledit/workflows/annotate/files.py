@@ -43,6 +43,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import choose, without_orphans
+from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 _SHOWN_CAVITIES = 5
 
@@ -146,6 +147,7 @@ def import_annotations(
     with Project.open(project_path) as project:
         project.require_writable()
         file = _opened(project, params)
+        look_at_photographs(project)
         with project.ledger.recorded("import", params.model_dump(mode="json")) as summary:
             slices = job.tracked(file.traced_slices(), file.count, "Importing")
             importer = _Importer(project, params, file)
@@ -387,7 +389,9 @@ def export_annotations(
             )
             return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
 
-        result = ExportResult(params.file, choice.name, tuple(slices), 0, choice.record())
+        chosen = {source: {*part}.intersection(slices) for source, part in choice.parts.items()}
+        notes = stale_notes(project, chosen)
+        result = ExportResult(params.file, choice.name, tuple(slices), 0, choice.record(), notes)
         if suffix in VOLUMES:
             return _export_volume(project, result, read, job)
         classes = (name for source in choice.parts for name in ledger.classes(source))
@@ -431,4 +435,4 @@ def _export_volume(
     if hidden:
         notes.append(f"{hidden} pixels lie under another instance and are its alone in the file.")
     notes.append("Slices without instances and slices that nobody looked at are both empty.")
-    return replace(result, instances=len(bodies), notes=tuple(notes))
+    return replace(result, instances=len(bodies), notes=(*result.notes, *notes))

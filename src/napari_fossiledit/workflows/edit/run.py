@@ -25,7 +25,7 @@ from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
 from napari_fossiledit.params.segment import Backend
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import EditRecord, Project
+from napari_fossiledit.project import ANNOTATIONS, EditRecord, Project
 from napari_fossiledit.project.edit_record import STRONGEST, UNJUDGED
 from napari_fossiledit.workflows.edit.decide import save_edit
 from napari_fossiledit.workflows.edit.judging import judge_edit, judged_at_strengths
@@ -48,6 +48,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import check_readable, class_of
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.solve import Solution
@@ -252,7 +253,8 @@ def planned(
     """
     strengths = _numbers(params.strengths, "strengths", 0.0, STRONGEST)
     scores = _numbers(params.scores, "scores", 0.0, 1.0)
-    notes = [*ref.notes]
+    used = (*slices.edit, *slices.tuning, *slices.pinned)
+    notes = [*ref.notes, *stale_notes(project, {ANNOTATIONS: used})]
     seen = sorted({*slices.pinned} & trained_on(project, ref))
     if seen:
         notes.append(

@@ -23,7 +23,7 @@ from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ALL, ProbeParams, chosen_presets
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.edit.slices import spread_over
 from napari_fossiledit.workflows.probe.report import draw_overlay, write_report
 from napari_fossiledit.workflows.probe.result import ProbeResult, Tried
@@ -42,6 +42,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     prepared,
 )
 from napari_fossiledit.workflows.shared.report_parts import OVERLAYS, REPORT, drafted
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 FIGURES = "probe.json"
 
@@ -71,7 +72,8 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
         with recorded as summary, drafted(folder) as draft:
             trials, skipped, judged = _probed(project, params, ref, truths, presets, draft, job)
             result = _concluded(params, ref.name, judged, trials, skipped, folder / REPORT)
-            result = replace(result, notes=ref.notes)
+            stale = stale_notes(project, {ANNOTATIONS: result.slices})
+            result = replace(result, notes=(*ref.notes, *stale))
             figures = {**result.figures(), "params": params.model_dump(mode="json")}
             write_json(draft / FIGURES, figures)
             write_report(result, project, params, draft)

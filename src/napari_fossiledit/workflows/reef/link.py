@@ -21,6 +21,7 @@ from napari_fossiledit.reef.link import (
 )
 from napari_fossiledit.workflows.shared.sources import Choice, choose, with_class, without_orphans
 from napari_fossiledit.workflows.shared.specimens import note_linked
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 Identities = dict[int, int | None]
 
@@ -173,7 +174,11 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         merged={} if known else merged_identities(result, before),
         divided={} if known else divided_identities(result, before),
         parts=choice.record(),
-        warnings=(*reader.damaged.values(), *_warnings(project, choice, params)),
+        warnings=(
+            *reader.damaged.values(),
+            *_warnings(project, choice, params),
+            *stale_notes(project, choice.parts),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project, Source
+from napari_fossiledit.project import ANNOTATIONS, Project, Source
 from napari_fossiledit.workflows.shared.ground_truth import (
     judged_slice,
     read_ground_truth,
@@ -21,6 +21,7 @@ from napari_fossiledit.workflows.shared.ground_truth import (
 )
 from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.shared.sources import with_class
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def run(
         for z in slices:
             read_ground_truth(project, z, region)
         source, notes = _source(project, params, slices, job)
+        notes += stale_notes(project, {ANNOTATIONS: slices, source: slices})
 
         def judged(z: int) -> JudgedSlice:
             truth = read_ground_truth(project, z, region)

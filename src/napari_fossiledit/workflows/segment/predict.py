@@ -12,7 +12,7 @@ from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
-from napari_fossiledit.workflows.shared.neighbours import visits
+from napari_fossiledit.workflows.shared.neighbours import Visit, visits
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -31,7 +31,7 @@ class PredictResult:
     slices
         Slices that were to be predicted.
     predicted
-        Those that had no prediction yet.
+        Those that had no prediction yet, or one of another photograph.
     instances
         Instances now stored on these slices.
     notes
@@ -92,19 +92,27 @@ def predict_missing(
     ref = find_model(project, params.model)
     source = str(prediction_source(ref, ref.model_hash, params, slices))
     planned = visits(project, ref, params, slices)
-    missing = sorted(set(slices) - project.ledger.done(source))
+    stale = _stale(project, planned)
+    missing = sorted((set(slices) - project.ledger.done(source)) | stale)
     notes = ref.notes
     if missing:
         project.require_writable()
+        if stale:
+            notes += (_said(stale),)
+        if stale and params.neighbour_weight:
+            # Each slice depends on the others.
+            for visit in planned:
+                project.ledger.forget(visit.source, [visit.slice])
+            stale, missing = set(), sorted(set(slices))
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
-        left = [v for v in planned if v.slice not in done[v.source]]
+        left = [v for v in planned if v.slice in stale or v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
             summary["source"] = left[-1].source
             for visit in job.tracked(left, len(left), "Predicting slice"):
                 instances = segmenter.predict(
-                    project.stack.read(visit.slice),
+                    project.contents.read(visit.slice),
                     slice_index=visit.slice,
                     pixel_size_um=project.geometry.pixel_size_um,
                     tiles=params.tiles,
@@ -117,6 +125,27 @@ def predict_missing(
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
+
+
+def _stale(project: Project, planned: Sequence[Visit]) -> set[int]:
+    """Return the slices that were predicted from other photographs than are there now."""
+    slices = {v.slice for v in planned}
+    if not any(project.ledger.done(name) & slices for name in {v.source for v in planned}):
+        return set()
+    project.contents.check(slices)
+    of_source = {name: project.contents.stale(name) for name in {v.source for v in planned}}
+    stale = sorted({v.slice for v in planned if v.slice in of_source[v.source]})
+    for z in stale:
+        # What cannot be read is not worth losing a prediction for.
+        project.contents.read(z)
+    return set(stale)
+
+
+def _said(stale: set[int]) -> str:
+    return (
+        f"Slices {format_slices(sorted(stale))} are predicted again: their photographs are others"
+        " than those that were predicted before. Link again, where they were linked."
+    )
 
 
 def load_segmenter(ref: ModelRef, params: PredictParams) -> Segmenter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from napari_fossiledit.models.files.places import RECORD
 from napari_fossiledit.models.native.backends import require_backend
 from napari_fossiledit.params.segment import Backend, TrainParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def run(
         slices = [z for z in parse_slices(full.slices, count) if z not in validation]
         region = Region.parse(full.region) if full.region else None
         samples = ProjectSamples(project, slices, validation, full.classes, region)
+        notes = stale_notes(project, {ANNOTATIONS: (*samples.slices, *samples.validation)})
         with project.training(full.name) as folder:
             _require_free(project, full.name)
             record = project.ledger.begin_run("train", full.model_dump(mode="json"))
@@ -76,6 +78,7 @@ def run(
             status = "failed"
             try:
                 outcome = _train(samples, full, folder, job)
+                outcome = replace(outcome, notes=(*outcome.notes, *notes))
                 summary, status = outcome.summary(), outcome.stopped
             finally:
                 project.ledger.end_run(record, status, summary)

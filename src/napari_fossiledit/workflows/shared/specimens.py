@@ -22,6 +22,7 @@ from napari_fossiledit.reef import (
     simplified,
 )
 from napari_fossiledit.workflows.shared.sources import Choice, choose
+from napari_fossiledit.workflows.shared.stale import stale_notes
 
 LINKED = "linked"
 """Key in the ledger under which linking notes its sources and class."""
@@ -133,6 +134,7 @@ def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
     if choice.name == BEST_KNOWN and noted.get("source") != BEST_KNOWN:
         # Numbers of specimens that were linked apart from each other mean nothing together.
         classes = set()
+    warnings += stale_notes(project, choice.parts)
     found = Specimens(project, choice, warnings=warnings)
     damaged = []
     for z in job.tracked(choice.slices, len(choice.slices), "Listing specimens"):

@@ -10,9 +10,8 @@ from napari_fossiledit.exchange.stack_convert import convert_stack
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.project import IMAGES
 from napari_fossiledit.summary import Summary
-
-IMAGES = "images.zarr"
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,14 @@ class ConvertResult(Summary):
         How many slices it holds.
     used
         True where the project reads its slices there from now on.
+    again
+        Slices that were copied again, because their photographs were replaced since.
     """
 
     path: Path
     slices: int
     used: bool
+    again: tuple[int, ...] = ()
 
 
 def run(
@@ -61,8 +63,22 @@ def run(
                 expected="a stack of images",
                 found="tracings alone",
             )
-        if project.stack_path != target.resolve():
-            convert_stack(project.stack, target, project.geometry, job=job)
+        # Of a copy that is in use already, only what the photographs have become since is written.
+        source = project.original or project.contents
+        again: list[int] = []
+        if source.path != target.resolve():
+            source.check()
+            again = source.stale(IMAGES)
+            table = project.ledger.contents
+            convert_stack(
+                source.stack,
+                target,
+                project.geometry,
+                again=again,
+                read=source.read,
+                written=lambda z: table.set_made_from(IMAGES, {z: source.of(z)}),
+                job=job,
+            )
         if use:
-            project.set_stack_path(target)
-        return ConvertResult(target, project.shape[0], use)
+            project.use_copy()
+        return ConvertResult(target, project.shape[0], use, tuple(again))

@@ -13,6 +13,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
+from napari_fossiledit.workflows.shared.stale import copy_notes, stale_notes
 
 # The last ones; the ledger keeps them all.
 _SHOWN_RUNS = 20
@@ -37,13 +38,13 @@ class InfoResult:
 
 
 def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
-    """Look a project over, without reading an image.
+    """Look a project over; only images whose files have changed are read, for some seconds.
 
     Returns
     -------
     InfoResult
-        Stack, geometry, classes, sources with their instances per slice, traced slices, models,
-        edits, the model in use, the last runs, and bytes on disk.
+        Stack, geometry, classes, results of replaced photographs, sources with their instances
+        per slice, traced slices, models, edits, the model in use, the last runs, and bytes on disk.
     """
     with Project.open(project_path, read_only=True) as project:
         geometry, traced = project.geometry, project.ledger.traced()
@@ -62,6 +63,7 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
                 "classes": list(project.settings.classes),
                 "pinned_slices": format_slices(project.settings.pinned_slices),
                 "mud_colour": project.settings.mud_colour,
+                "stale": _stale(project),
                 "sources": [_source(project, s.name) for s in project.ledger.sources()],
                 "traced": {
                     "slices": format_slices(list(traced)),
@@ -100,6 +102,13 @@ def _stack(project: Project) -> dict[str, Any]:
         "dtype": record.dtype,
         "rgb": record.rgb,
     }
+
+
+def _stale(project: Project) -> list[str]:
+    """Return which results were made from other photographs than are there now."""
+    sources = [s.name for s in project.ledger.sources()]
+    notes = stale_notes(project, {name: project.ledger.done(name) for name in sources})
+    return list(dict.fromkeys([*notes, *copy_notes(project)]))
 
 
 def _source(project: Project, name: str) -> dict[str, Any]:

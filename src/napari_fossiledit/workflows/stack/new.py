@@ -12,6 +12,7 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import SectionStack, find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.shared.stale import look_at_photographs
 
 # Share by which sizes may differ before the user is warned.
 _TOLERANCE = 0.01
@@ -68,6 +69,7 @@ def run(
     stack = open_source(stack_path)
     job.check("Making the project")
     with Project.create(project_path, stack, params) as project:
+        look_at_photographs(project)
         result = _result(project, stack)
     job.report(1, 1, "Made the project")
     return result

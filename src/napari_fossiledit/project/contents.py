@@ -1,0 +1,239 @@
+"""What the photographs behind the slices are, and which results were made from others.
+
+A photograph can be replaced under its name. For each slice the ledger keeps the stamp of its files
+(size and time) and a hash of its pixels, and for the results of each source the hash of what they
+were made from. Only where the stamp is another one, pixels are read and compared; they, not the
+file, are hashed, so that a copy in another format, or with other metadata, is the same photograph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.project.database import Database
+from napari_fossiledit.stacks import SectionStack
+from napari_fossiledit.stacks.pixels import Pixels
+
+STACK, ORIGINAL = "", "original"
+"""Places of photographs: what the project reads, and what its converted copy was made from."""
+
+#: Begins what stands for a content that nobody has read yet.
+_UNREAD = "unread "
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the photograph of a slice.
+
+    Attributes
+    ----------
+    stamp
+        Size and time of its files when it was looked at.
+    content
+        Hash of its pixels; where it was not read yet, a word for what has this stamp.
+    """
+
+    stamp: str
+    content: str
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the pixels are known."""
+        return not self.content.startswith(_UNREAD)
+
+
+class ContentTable:
+    """The part of the ledger that keeps photographs and what was made from them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known(self, place: str) -> dict[int, Known]:
+        """Return what is known of each slice."""
+        rows = self._rows(
+            "contents", "SELECT z, stamp, content FROM contents WHERE place = ?", place
+        )
+        return {z: Known(stamp, content) for z, stamp, content in rows}
+
+    def note(self, place: str, found: Mapping[int, Known]) -> None:
+        """Write what is known of slices, in one transaction.
+
+        What was made from a photograph that had not been read is made from what it turns out to
+        be. Results that are older than this table are taken to be made from what is there now.
+        """
+        with self._database.writing() as db:
+            for z, new in found.items():
+                query = "SELECT stamp, content FROM contents WHERE place = ? AND z = ?"
+                there = db.execute(query, (place, z)).fetchone()
+                old = None if there is None else Known(*there)
+                row = (place, z, new.stamp, new.content)
+                db.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?)", row)
+                if old is None and place == STACK:
+                    query = (
+                        "INSERT OR IGNORE INTO made_from SELECT source, z, ? FROM done WHERE z = ?"
+                    )
+                    db.execute(query, (new.content, z))
+                elif old is not None and old.stamp == new.stamp and not old.is_read:
+                    query = "UPDATE made_from SET content = ? WHERE z = ? AND content = ?"
+                    db.execute(query, (new.content, z, old.content))
+
+    def made_from(self, result: str) -> dict[int, str]:
+        """Return what the slices of a result, a source or a copy, were made from."""
+        query = "SELECT z, content FROM made_from WHERE source = ?"
+        return dict(self._rows("made_from", query, result))
+
+    def set_made_from(self, result: str, contents: Mapping[int, str]) -> None:
+        """Write what slices of a result were made from."""
+        rows = [(result, z, content) for z, content in contents.items()]
+        with self._database.writing() as db:
+            db.executemany("INSERT OR REPLACE INTO made_from VALUES (?, ?, ?)", rows)
+
+    def _rows(self, table: str, query: str, value: str) -> list[tuple[Any, ...]]:
+        with self._database.reading() as db:
+            # A ledger of an earlier version that is open for reading has no such tables.
+            there = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            return db.execute(query, (value,)).fetchall() if there else []
+
+
+def note_made(db: sqlite3.Connection, source: str, z: int, *, anew: bool) -> None:
+    """Write, in the transaction that stores it, what a slice of a source is made from.
+
+    Parameters
+    ----------
+    anew
+        Whether all of it is made, or confirmed, now; else what was noted before stays.
+    """
+    how = "REPLACE" if anew else "IGNORE"
+    known = "SELECT ?, z, content FROM contents WHERE place = ? AND z = ?"
+    db.execute(f"INSERT OR {how} INTO made_from {known}", (source, STACK, z))
+
+
+class Contents:
+    """The photographs at one place, as they are now.
+
+    Parameters
+    ----------
+    table
+        Where what is found is kept; a read-only project forgets it.
+    """
+
+    def __init__(
+        self, table: ContentTable, stack: SectionStack, *, read_only: bool, place: str = STACK
+    ) -> None:
+        self._table, self._stack, self._place = table, stack, place
+        self._read_only = read_only
+        self._known = table.known(place)
+
+    def check(
+        self,
+        slices: Iterable[int] | None = None,
+        *,
+        seconds: float = math.inf,
+        read_new: bool = False,
+    ) -> list[int]:
+        """Look which photographs are others than before.
+
+        Parameters
+        ----------
+        slices
+            None: all.
+        seconds
+            How long pixels may be read and compared.
+        read_new
+            Whether also photographs that were never read are read.
+
+        Returns
+        -------
+        list of int
+            Slices with files of another size or time for which that was too short.
+        """
+        until, left = time.monotonic() + seconds, list[int]()
+        found: dict[int, Known] = {}
+        chosen = range(len(self._stack)) if slices is None else sorted(set(slices))
+        stamps = {z: self._stack.stamp(z) for z in chosen}
+        try:
+            for z in sorted(filter(stamps.get, stamps), key=lambda z: z not in self._known):
+                old, stamp = self._known.get(z), stamps[z]
+                if old is not None and old.stamp == stamp and (old.is_read or not read_new):
+                    continue
+                if (old is not None or read_new) and time.monotonic() < until:
+                    found[z] = Known(stamp, self._content(z, old))
+                elif old is None:
+                    found[z] = Known(stamp, f"{_UNREAD}{stamp}")
+                elif old.stamp != stamp:
+                    left.append(z)
+        finally:
+            self._note(found)
+        return sorted(left)
+
+    def read(self, z: int) -> Pixels:
+        """Read slice `z`, and note what it is."""
+        stamp, old = self._stack.stamp(z), self._known.get(z)
+        if not stamp or (old is not None and old.stamp == stamp and old.is_read):
+            return self._stack.read(z)
+        if old is not None and old.stamp != stamp:
+            self._stack.close()
+        pixels = self._stack.read(z)
+        self._note({z: Known(stamp, _hash(pixels))})
+        return pixels
+
+    def of(self, z: int) -> str:
+        """Return what slice `z` was when it was looked at last; empty where it never was."""
+        known = self._known.get(z)
+        return "" if known is None else known.content
+
+    def stale(self, result: str) -> list[int]:
+        """Return the slices of a result that were made from other photographs, see `check`."""
+        made = self._table.made_from(result)
+        return sorted(z for z, content in made.items() if self.of(z) not in ("", content))
+
+    @property
+    def stack(self) -> SectionStack:
+        """The photographs."""
+        return self._stack
+
+    @property
+    def path(self) -> Path:
+        """Where they are."""
+        return self._stack.path
+
+    @property
+    def known(self) -> Mapping[int, Known]:
+        """What is known of each slice."""
+        return self._known
+
+    def take_over(self, other: Contents) -> None:
+        """Note that here lie the very same pixels as at another place."""
+        self._note({z: Known(self._stack.stamp(z), k.content) for z, k in other.known.items()})
+
+    def close(self) -> None:
+        """Close the files of the photographs."""
+        self._stack.close()
+
+    def _content(self, z: int, old: Known | None) -> str:
+        if old is not None:
+            self._stack.close()
+        try:
+            return _hash(self._stack.read(z))
+        except FossilError:
+            return "cannot be read"
+
+    def _note(self, found: Mapping[int, Known]) -> None:
+        self._known |= found
+        if found and not self._read_only:
+            self._table.note(self._place, found)
+
+
+def _hash(pixels: Pixels) -> str:
+    whole: Any = np.ascontiguousarray(pixels)
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()

@@ -1,0 +1,94 @@
+"""Results that were made from photographs which have been replaced since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.project import ANNOTATIONS
+from napari_fossiledit.project.project import IMAGES
+
+if TYPE_CHECKING:
+    from napari_fossiledit.project import Project
+
+#: Comparing photographs whose files have another time may take so long; a folder that was copied
+#: without the times of its files would take an hour.
+_SECONDS = 5.0
+
+
+#: So long a new project or an import may read photographs that nobody has read yet.
+_SECONDS_NEW = 2.0
+
+
+def look_at_photographs(project: Project, slices: Iterable[int] | None = None) -> None:
+    """Note what the photographs are before something is made of them; None: all slices.
+
+    Where there are many the time of their files must do, until they are read.
+    """
+    # They may have been moved or removed.
+    with suppress(FossilError):
+        project.contents.check(slices, seconds=_SECONDS)
+        project.contents.check(slices, seconds=_SECONDS_NEW, read_new=True)
+
+
+def stale_notes(
+    project: Project, parts: Mapping[str, Iterable[int]], *, seconds: float = _SECONDS
+) -> tuple[str, ...]:
+    """Return which results were made from other photographs than are there now, for the user.
+
+    Parameters
+    ----------
+    parts
+        Slices that each source is asked for.
+    seconds
+        How long photographs may be read and compared.
+    """
+    try:
+        photographs = project.contents
+    except FossilError:
+        # They were moved or removed, and what was made from them can still be used.
+        return ()
+    listed = {source: set(slices) for source, slices in parts.items()}
+    left = photographs.check({z for part in listed.values() for z in part}, seconds=seconds)
+    notes = []
+    for source, slices in listed.items():
+        stale = sorted(slices.intersection(photographs.stale(source)))
+        if stale:
+            which = "annotations" if source == ANNOTATIONS else f"predictions {source}"
+            advice = (
+                "look at them again and mark the slices as traced"
+                if source == ANNOTATIONS
+                else "predict them again"
+            )
+            notes.append(
+                f"The {which} of slices {format_slices(stale)} were made from other photographs"
+                f" than are there now: {advice}."
+            )
+    return (*notes, *_not_compared(left))
+
+
+def copy_notes(project: Project, *, seconds: float = _SECONDS) -> tuple[str, ...]:
+    """Return which slices of the converted copy were made from other photographs."""
+    try:
+        photographs = project.original or project.contents
+    except FossilError:
+        return ()
+    left = photographs.check(seconds=seconds)
+    stale = photographs.stale(IMAGES)
+    notes = (
+        f"The converted copy of slices {format_slices(stale)} was made from other photographs than"
+        " are there now: convert again.",
+    )
+    return (*(notes if stale else ()), *_not_compared(left))
+
+
+def _not_compared(slices: list[int]) -> tuple[str, ...]:
+    if not slices:
+        return ()
+    return (
+        f"The files of slices {format_slices(slices)} have another size or time than before; they"
+        f" were not compared, which would take longer than {_SECONDS:g} s. Predicting them does.",
+    )
