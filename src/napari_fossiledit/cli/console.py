@@ -103,13 +103,7 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
     pairs = value.items() if isinstance(value, Mapping) else (("-", v) for v in value)
     for key, item in pairs:
         label = key if key == "-" else f"{key}:"
-        if isinstance(item, Mapping):
-            nested = bool(item)
-        elif isinstance(item, Sequence) and not isinstance(item, str):
-            nested = any(isinstance(v, Mapping | list | tuple) for v in item)
-        else:
-            nested = False
-        if nested:
+        if _is_nested(item):
             yield f"{indent}{label}"
             yield from _lines(item, indent + "  ")
         else:
