@@ -44,6 +44,7 @@ OPTION_NAMES = {"class_name": "class"}
 
 GROUPS = {
     "annotations": "Import, export and correct traced slices.",
+    "stack": "Take in photographs that were added to a stack.",
     "models": "List models, import those of detectron2, export to it.",
     "sample": "Make sample data with exact truth.",
     "edits": "List edits of models, keep them, roll them back, combine them.",
@@ -147,6 +148,19 @@ COMMANDS = (
         "stack.new:move_stack",
         "Say where the photographs of a project were moved to.",
         (PROJECT, argument("stack", Path, "STACK", "Where the photographs are now.")),
+    ),
+    Command(
+        "stack append",
+        "stack.append:run",
+        "Take in photographs that were added behind those of a project.",
+        options=(
+            option(
+                "stack",
+                Path | None,
+                "Where old and new photographs are; without: where the project has them.",
+                None,
+            ),
+        ),
     ),
     Command(
         "annotations import",

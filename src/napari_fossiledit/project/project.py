@@ -229,6 +229,11 @@ class Project:
             )
         return open_stack(record.path, expected=record)
 
+    @property
+    def photographs_found(self) -> bool:
+        """Whether the slices can be read: nothing was moved or removed."""
+        return self.settings.stack.kind == BLANK or self.stack_path.exists()
+
     def set_stack_path(self, path: Path) -> None:
         """Write where the photographs have been moved to.
 
@@ -239,6 +244,8 @@ class Project:
         """
         self.require_writable()
         record = open_stack(path).record()
+        had = self.settings.stack.names
+        grown = len(record.names) > len(had) and record.names[: len(had)] == had
         for what in ("shape", "dtype", "names"):
             old, new = getattr(self.settings.stack, what), getattr(record, what)
             if old != new:
@@ -246,6 +253,10 @@ class Project:
                     f"{path} is not the stack of {self.path}: other {what}",
                     expected=_shortened(old),
                     found=_shortened(new),
+                    advice=f"Take photographs that were added in with 'fossiledit stack append"
+                    f" {self.path} --stack {path}'."
+                    if grown
+                    else "",
                 )
         self.set_stack(record)
 
@@ -254,6 +265,15 @@ class Project:
         self.update(stack=_stored(record, self.path).model_dump())
         for name in ("stack", "contents", "original"):
             self.__dict__.pop(name, None)
+
+    @property
+    def photographs(self) -> StackRecord:
+        """The photographs, also where the project reads a converted copy of them."""
+        record = self.settings.stack
+        if self.stack_path == (self.path / IMAGES).resolve():
+            noted = self.ledger.get_meta(ORIGINAL)
+            record = record if noted is None else StackRecord.model_validate(noted)
+        return record.model_copy(update={"path": resolved_path(record.path, self.path)})
 
     @cached_property
     def contents(self) -> Contents:
@@ -266,14 +286,10 @@ class Project:
 
         None where the project reads the photographs themselves, or they are gone.
         """
-        noted = self.ledger.get_meta(ORIGINAL)
-        if noted is None or self.stack_path != (self.path / IMAGES).resolve():
+        record = self.photographs
+        if record.path == self.stack_path or not record.path.exists():
             return None
-        record = StackRecord.model_validate(noted)
-        path = resolved_path(record.path, self.path)
-        if not path.exists():
-            return None
-        stack = open_stack(path, expected=record)
+        stack = open_stack(record.path, expected=record)
         return Contents(self.ledger.contents, stack, read_only=self.read_only, place=ORIGINAL)
 
     def use_copy(self) -> None:

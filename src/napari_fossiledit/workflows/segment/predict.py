@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
 from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
+from napari_fossiledit.workflows.shared.stale import added_notes
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -78,7 +79,7 @@ def run(
         done = predict_missing(project, params, slices, job=job)
         if not project.read_only:
             project.ledger.set_latest(Source.parse(done.source))
-        return done
+        return replace(done, notes=(*done.notes, *added_notes(project)))
 
 
 def predict_missing(
@@ -130,7 +131,9 @@ def predict_missing(
 def _stale(project: Project, planned: Sequence[Visit]) -> set[int]:
     """Return the slices that were predicted from other photographs than are there now."""
     slices = {v.slice for v in planned}
-    if not any(project.ledger.done(name) & slices for name in {v.source for v in planned}):
+    done = any(project.ledger.done(name) & slices for name in {v.source for v in planned})
+    # Of photographs that are gone, and where nothing can be written, what there is stays as it is.
+    if not done or project.read_only or not project.photographs_found:
         return set()
     project.contents.check(slices)
     of_source = {name: project.contents.stale(name) for name in {v.source for v in planned}}

@@ -7,9 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.project.project import IMAGES
+from napari_fossiledit.stacks.listing import enumerated, list_images
 
 if TYPE_CHECKING:
     from napari_fossiledit.project import Project
@@ -83,6 +85,29 @@ def copy_notes(project: Project, *, seconds: float = _SECONDS) -> tuple[str, ...
         " are there now: convert again.",
     )
     return (*(notes if stale else ()), *_not_compared(left))
+
+
+def added_photographs(project: Project) -> list[str]:
+    """Return names of photographs in the folder of a project that it does not know."""
+    try:
+        record = project.photographs
+        if record.kind != "folder":
+            return []
+        with explained(record.path, "Reading"):
+            return sorted({*list_images(record.path).names} - {*record.names})
+    except FossilError:
+        return []
+
+
+def added_notes(project: Project) -> tuple[str, ...]:
+    """Return what to do about photographs that were added, for the user."""
+    added = added_photographs(project)
+    if not added:
+        return ()
+    return (
+        f"{len(added)} photographs were added since ({enumerated(added)}): 'fossiledit stack append"
+        f" {project.path}' takes them in.",
+    )
 
 
 def _not_compared(slices: list[int]) -> tuple[str, ...]:

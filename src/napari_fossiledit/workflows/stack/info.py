@@ -13,7 +13,7 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
-from napari_fossiledit.workflows.shared.stale import copy_notes, stale_notes
+from napari_fossiledit.workflows.shared.stale import added_photographs, copy_notes, stale_notes
 
 # The last ones; the ledger keeps them all.
 _SHOWN_RUNS = 20
@@ -101,6 +101,7 @@ def _stack(project: Project) -> dict[str, Any]:
         "shape": list(record.shape),
         "dtype": record.dtype,
         "rgb": record.rgb,
+        "added": added_photographs(project),
     }
 
 
