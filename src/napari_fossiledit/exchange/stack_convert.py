@@ -209,8 +209,10 @@ def _finished(stack: SectionStack, folder: Path) -> int:
     if not folder.exists():
         return 0
     described = folder / "zarr.json"
-    content = read_json(described, "a zarr group") if described.is_file() else {}
-    converted = content.get("attributes", {}).get(ATTRIBUTE, {})
+    converted = read_json(described, "a zarr group") if described.is_file() else {}
+    for key in ("attributes", ATTRIBUTE):
+        converted = converted.get(key) if isinstance(converted, dict) else None
+    converted = converted if isinstance(converted, dict) else {}
     if not _is_start(converted, _identity(stack)):
         raise FossilError(
             f"{folder} is in the way",

@@ -215,7 +215,9 @@ class Ledger(RunBook):
 
     def done(self, source: str) -> set[int]:
         """Return the slices the source has finished, also those where it found nothing."""
-        return {z for (z,) in self._rows("SELECT z FROM done WHERE source = ?", source)}
+        # SQLite keeps any value in any column: what is no number is no slice.
+        query = "SELECT z FROM done WHERE source = ? AND typeof(z) = 'integer'"
+        return {z for (z,) in self._rows(query, source)}
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Return a transaction: all that is written inside it happens, or nothing."""
@@ -240,7 +242,10 @@ class Ledger(RunBook):
 
     def counts(self, source: str) -> dict[int, int]:
         """Count the instances in each finished slice."""
-        query = "SELECT z, count(*) FROM instances WHERE source = ? GROUP BY z"
+        query = (
+            "SELECT z, count(*) FROM instances"
+            " WHERE source = ? AND typeof(z) = 'integer' GROUP BY z"
+        )
         return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
 
     def sources(self) -> list[SourceInfo]:
@@ -558,7 +563,8 @@ class Ledger(RunBook):
         With a class: where those of that class are still the file's.
         """
         identified = bool(self.get_meta(f"identified:{source}", False))
-        return identified and class_name not in self.get_meta(f"guessed:{source}", [])
+        guessed = self.get_meta(f"guessed:{source}", [])
+        return identified and class_name not in (guessed if isinstance(guessed, list) else [])
 
     def set_identified(self, source: str, identified: bool, action: Action | None = None) -> None:
         """Write whether the specimens of a source came with a file."""

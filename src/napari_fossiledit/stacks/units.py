@@ -28,7 +28,8 @@ _NONE = ("", "pixel", "pixels", "voxel", "voxels", "px", "none", "null", "index"
 
 def in_um(value: Any, unit: str | None) -> float | None:
     """Return a length in um, None where it is not positive or its unit is unknown."""
-    factor = _UM.get((unit or "").strip().lower())
+    # What stands in a file need not be a word.
+    factor = _UM.get(str(unit or "").strip().lower())
     try:
         length = float(value) * factor if factor else math.nan
     except (TypeError, ValueError):
@@ -47,7 +48,7 @@ def pitch(x: Any, y: Any, unit: str | None) -> Pitch:
     """Return the pixel size by its edges along x and y; a pixel that is not square has none."""
     across, down = in_um(x, unit), in_um(y, unit)
     if across is None or down is None:
-        word = (unit or "").strip()
+        word = str(unit or "").strip()
         unknown = word.lower() not in (*_NONE, *_UM)
         return Pitch(
             across or down,

@@ -7,6 +7,8 @@ in it a cell per slice, in it K x 3 numbers [x, y, button] or nothing.
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ _MATLAB_ORIGIN = 1.0
 #: A centre that lies exactly on a contour is inside at one of two opposite edges only; skimage
 #: counts it at both, which would make contours of whole numbers too large.
 _NUDGE = 1e-6
+#: The largest such files are read in seconds.
+_READING_S = 120
 #: Kept free around all contours, so that no fossil touches the border of a blank stack.
 _MARGIN = 5
 #: A contour is drawn in an array as large as its box: one click far away would take all memory.
@@ -47,6 +51,7 @@ _BROKEN = (
     NotImplementedError,
     OverflowError,
     EOFError,
+    UnboundLocalError,  # scipy's own, for kinds of variables that there are not
     struct.error,
     zlib.error,
 )
@@ -95,6 +100,8 @@ def read_outlines(path: Path) -> Outlines:
     """
     try:
         with explained(path, "Reading"):
+            path.open("rb").close()
+            _require_survivable(path)
             content = loadmat(path)
     except _BROKEN as error:
         raise FossilError(
@@ -108,6 +115,26 @@ def read_outlines(path: Path) -> Outlines:
     raise FossilError(
         f"{path} holds no outlines", expected=_EXPECTED, found=", ".join(names) or "nothing"
     )
+
+
+def _require_survivable(path: Path) -> None:
+    """Raise where reading a file ends the process: scipy reads damaged ones past their end."""
+    code = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, path],
+            capture_output=True,
+            timeout=_READING_S,
+            check=False,
+        )
+        # An exception of Python, which ends with 1, is raised again here.
+        survived = done.returncode in (0, 1)
+    except subprocess.TimeoutExpired:
+        survived = False
+    if not survived:
+        raise FossilError(
+            f"{path} cannot be read", expected="a MATLAB file (version 5)", found="damaged data"
+        )
 
 
 def _individuals(value: Any) -> tuple[dict[int, Contour], ...] | None:
