@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox, QPlainTextEdit
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
+from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.progress import QUIET, Progress
-from napari_fossiledit.project import ANNOTATIONS, LABELS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -28,6 +30,8 @@ from napari_fossiledit.widgets.stack.new_project import NewProject, look_at_stac
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
 from napari_fossiledit.widgets.start.opening import dock_frame, show_dock
 from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
+from napari_fossiledit.workflows.annotate.files import import_annotations
+from tests.widgets.conftest import SHAPE
 
 SOURCE = "model:first:0123456789ab"
 
@@ -182,7 +186,7 @@ def test_correcting_by_hand_goes_from_predictions_to_annotations(session, made, 
     dock.picker.slider.setValue(0.0)
     with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
         press(dock.correct, "Take over this slice")
-    values = session.current.labels.values(0)
+    values = [i.id for i in session.current.instances(ANNOTATIONS, 0)]
     assert len(values) == 2
     assert not dock.picker.layer.visible
     correcting.delete(session, values[1])
@@ -191,7 +195,30 @@ def test_correcting_by_hand_goes_from_predictions_to_annotations(session, made, 
     found = session.current.ledger.instances(ANNOTATIONS, slices=[0])
     assert len(found) == 1
     assert 0 in session.current.ledger.traced()
-    assert session.current.ledger.done(LABELS) == {0}
+
+
+def test_tracing_a_slice_keeps_what_was_imported(session, made, qtbot, tmp_path):
+    """Import label images, paint one more instance, press 'Slice is traced'."""
+    labels = np.zeros(SHAPE, np.uint16)
+    for n, (y, x) in enumerate([(1, 1), (1, 50), (30, 1), (30, 50)], 1):
+        labels[:, y : y + 6, x : x + 6] = n
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    params = ImportParams(file=tmp_path / "labels.tif")
+    import_annotations(session.current.path, params)
+    dock = made(SegmentDock)
+    session.go_to(2)
+    value = correcting.new_instance(session)
+    before = session.current.instances(ANNOTATIONS, 2)
+    assert len(before) == 4
+    correcting.show_labels(session).paint((2, 20, 30), value)
+    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+        press(dock.correct, "Slice is traced")
+    after = session.current.instances(ANNOTATIONS, 2)
+    assert [i for i in after if i.id != value] == before
+    assert len(after) == 5
+    # The import has marked the slice already, so that marking it again changed nothing.
+    press(dock.correct, "Undo")
+    assert session.current.instances(ANNOTATIONS, 2) == before
 
 
 def tetrahedron(specimen: int) -> SpecimenMesh:

@@ -82,7 +82,7 @@ class Mask:
         FossilError
             Where the runs are negative or do not add up to the slice.
         """
-        if any(c < 0 for c in counts) or sum(counts) != shape[0] * shape[1]:
+        if min(counts, default=0) < 0 or sum(counts) != shape[0] * shape[1]:
             raise FossilError(
                 "A run-length code does not fit its slice",
                 expected=f"{shape[0] * shape[1]} pixels ({shape[0]} x {shape[1]})",

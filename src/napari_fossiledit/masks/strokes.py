@@ -14,6 +14,8 @@ from napari_fossiledit.masks.instance import Instance, Origin
 from napari_fossiledit.masks.labels import masks_of_labels
 from napari_fossiledit.masks.rle import Mask, intersections, union
 
+Claims = defaultdict[int, list[Mask]]
+
 
 class Repainted(NamedTuple):
     """Pixels that showed the value `before` and show `after` since."""
@@ -57,12 +59,13 @@ class Stroke:
             Where the part lies (y, x) in a slice of this shape.
         """
         changed = before != after
-        pairs = np.stack([before[changed], after[changed]], axis=1)
-        unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
+        # Both values in one number: rows of pairs are sorted ten times as slowly.
+        pairs = before[changed].astype(np.uint64) << 32 | after[changed]
+        unique, inverse = np.unique(pairs, return_inverse=True)
         codes = np.zeros(before.shape, dtype=np.uint32)
-        codes[changed] = inverse.ravel() + 1
+        codes[changed] = inverse + 1
         masks = masks_of_labels(codes, origin, shape)
-        values = [(int(old), int(new)) for old, new in unique]
+        values = [divmod(int(pair), 2**32) for pair in unique]
         return cls(z, tuple(Repainted(*values[n - 1], masks[n]) for n in sorted(masks)))
 
     def renamed(self, ids: Mapping[int, int]) -> Stroke:
@@ -91,36 +94,39 @@ class Stroke:
         list of int
             Ids of instances of which nothing is left.
         """
+        gained, lost = self._claimed(instances)
         known = {i.id: i for i in instances if i.id is not None}
-        gained: defaultdict[int | None, list[Mask]] = defaultdict(list)
-        lost: defaultdict[int | None, list[Mask]] = defaultdict(list)
-        for before, after, pixels in self.parts:
-            if after == 0:
-                lost[before].append(pixels)
-                continue
-            body = known[after].parent if after in known else None
-            painted = {after, body} if body in known else {after}
-            for id_ in painted:
-                gained[id_].append(pixels)
-            others = [i for i in instances if i.id not in painted]
-            (shared,) = intersections([pixels], [i.mask for i in others])
-            for other, count in zip(others, shared, strict=True):
-                if count:
-                    lost[other.id].append(pixels)
         changed: dict[int, Instance] = {}
-        for id_, old in known.items():
-            if id_ not in gained and id_ not in lost:
-                continue
-            mask = union([old.mask, *gained[id_]], old.mask.shape)
-            mask -= union(lost[id_], mask.shape)
-            if mask != old.mask:
+        for id_ in gained.keys() | (lost.keys() & known.keys()):
+            old = known.get(id_)
+            masks = [*gained[id_], *([old.mask] if old else [])]
+            mask = union(masks, masks[0].shape) - union(lost[id_], masks[0].shape)
+            if old is None:
+                changed[id_] = Instance(self.z, class_name, mask, id=id_)
+            elif mask != old.mask:
                 changed[id_] = replace(old, mask=mask, origin=Origin.HUMAN)
-        for new in {part.after for part in self.parts} - known.keys() - {0}:
-            mask = union(gained[new], gained[new][0].shape)
-            changed[new] = Instance(self.z, class_name, mask, id=new)
         gone = [id_ for id_, each in changed.items() if each.mask.area == 0]
         # A cavity whose body is gone stands alone.
         for id_, each in {**known, **changed}.items():
             if each.parent in gone:
                 changed[id_] = replace(each, parent=None)
         return [each for id_, each in sorted(changed.items()) if id_ not in gone], gone
+
+    def _claimed(self, instances: Sequence[Instance]) -> tuple[Claims, Claims]:
+        """Return the pixels that instances gain and lose, by id."""
+        bodies = {i.id: i.parent for i in instances if i.id is not None}
+        gained, lost, painted = Claims(list), Claims(list), Claims(list)
+        for before, after, pixels in self.parts:
+            (painted[after] if after else lost[before]).append(pixels)
+        for value, parts in painted.items():
+            body = bodies.get(value)
+            owners = {value} if body is None or body not in bodies else {value, body}
+            pixels = union(parts, parts[0].shape)
+            for id_ in owners:
+                gained[id_].append(pixels)
+            others = [i for i in instances if i.id not in owners]
+            (shared,) = intersections([pixels], [i.mask for i in others])
+            for other, count in zip(others, shared, strict=True):
+                if count and other.id is not None:
+                    lost[other.id].append(pixels)
+        return gained, lost

@@ -2,7 +2,6 @@
 
 from napari_fossiledit.project.actions import Action, PastAction, Undone
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
-from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import UNCHANGED, Ledger, SourceInfo, TakenOver
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import DamagedError, Run
@@ -19,7 +18,6 @@ __all__ = [
     "EditRecord",
     "EditState",
     "EditStore",
-    "LabelVolume",
     "Ledger",
     "PastAction",
     "Project",

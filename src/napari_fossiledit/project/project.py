@@ -26,7 +26,6 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project.contents import ORIGINAL, Contents
 from napari_fossiledit.project.edits import EditStore
-from napari_fossiledit.project.labels import LabelVolume
 from napari_fossiledit.project.ledger import Ledger
 from napari_fossiledit.project.old_labels import OLD_LABELS, take_over_labels
 from napari_fossiledit.project.settings import (
@@ -144,8 +143,7 @@ class Project:
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
-        for name in ("contents", "labels"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("contents", None)
 
     def __enter__(self) -> Self:
         return self
@@ -311,12 +309,6 @@ class Project:
     def ledger(self) -> Ledger:
         """Instances, traced areas and runs."""
         return Ledger(self.part("ledger.sqlite"), read_only=self.read_only)
-
-    @cached_property
-    def labels(self) -> LabelVolume:
-        """Labels that are corrected by hand."""
-        path = self.part("labels.zarr")
-        return LabelVolume(path, self.shape, read_only=self.read_only)
 
     def instances(
         self, source: str, z: int, *, class_name: str | None = None, min_score: float = 0.0

@@ -50,6 +50,7 @@ class Dock(QWidget):
         self.session.docks[title] = self
         attach(self.session)
         self.jobs = JobPanel(self)
+        self.jobs.runner.started.connect(self.session.saving)
         self.empty = QWidget()
         self.empty_column = QVBoxLayout(self.empty)
         self.empty_column.setContentsMargins(0, 0, 0, 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from napari.layers import Layer
@@ -9,14 +12,15 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
-from napari_fossiledit.project import LABELS, Project
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
 from napari_fossiledit.widgets.canvas import correcting, navigation
+from napari_fossiledit.widgets.canvas.correcting import show_labels
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
     find,
     prediction_array,
-    show_labels,
     show_predictions,
 )
 from napari_fossiledit.widgets.canvas.project_view import attach, open_project
@@ -25,8 +29,13 @@ from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.canvas.view3d import face_camera
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.session import session_of
+from tests.widgets.conftest import SHAPE, found
 
 SOURCE = "model:first:0123456789ab"
+
+
+def box(y0: int, x0: int, y1: int, x1: int) -> Mask:
+    return Mask.from_crop(np.ones((y1 - y0, x1 - x0), bool), (y0, x0), SHAPE[1:])
 
 
 def test_a_viewer_has_one_session_also_through_the_proxy_that_plugins_get(viewer):
@@ -94,17 +103,108 @@ def test_status_tells_class_and_score(session):
     assert layer.get_status(outside, world=True)["value"] == "0"
 
 
-def test_painting_writes_straight_to_the_project(session, project_path):
+def test_a_stroke_is_in_the_project_at_once_and_shows_no_other_slice(session, project_path, qtbot):
     value = correcting.new_instance(session)
     layer = show_labels(session)
     z = session.slice
     layer.brush_size = 6
-    layer.paint((z, 20, 30), value)
+    with layer.block_history():
+        layer.paint((z, 20, 30), value, refresh=False)
+        layer.paint((z, 22, 30), value)
     with Project.open(project_path, read_only=True) as again:
-        assert again.labels.read(z)[20, 30] == value
-        assert [i.id for i in again.ledger.instances(LABELS, ids=[value])] == [value]
-    layer.undo()
-    assert not session.current.labels.read(z).any()
+        qtbot.waitUntil(lambda: again.instances(ANNOTATIONS, z) != [], timeout=2000)
+        (made,) = again.instances(ANNOTATIONS, z)
+        assert (made.id, made.class_name) == (value, "archaeocyathid")
+        np.testing.assert_array_equal(made.mask.to_array(), np.asarray(layer.data[z]) == value)
+        assert again.ledger.history(1)[0].what == "paint"
+
+
+def test_a_value_typed_by_hand_becomes_an_instance_with_an_id_of_its_own(session):
+    session.go_to(0)
+    layer = correcting.edit(session)
+    layer.selected_label = 2**31 - 1
+    layer.paint((0, 20, 30), 2**31 - 1)
+    correcting.save(session)
+    (made,) = session.current.instances(ANNOTATIONS, 0)
+    assert made.id < 1000
+    assert layer.selected_label == made.id
+    assert layer.get_value((0, 20, 30)) == made.id
+    assert session.current.ledger.reserve_id() < 1000
+
+
+def test_strokes_are_kept_when_another_slice_is_shown_or_the_project_closed(session, project_path):
+    session.go_to(0)
+    value = correcting.new_instance(session)
+    layer = show_labels(session)
+    layer.paint((0, 20, 30), value)
+    session.go_to(4)
+    assert [i.id for i in session.current.instances(ANNOTATIONS, 0)] == [value]
+    layer.paint((4, 20, 30), value)
+    session.close()
+    with Project.open(project_path, read_only=True) as again:
+        (other,) = again.instances(ANNOTATIONS, 4)
+    assert other.id != value
+
+
+def test_undo_and_redo_reach_back_over_a_restart_and_show_the_slice(session, project_path):
+    session.go_to(0)
+    value = correcting.new_instance(session)
+    show_labels(session).paint((0, 20, 30), value)
+    session.open(project_path)
+    session.go_to(3)
+    layer = correcting.edit(session)
+    keys = {str(k): v for k, v in layer.keymap.items()}
+    keys["Ctrl+Z"](layer)
+    assert session.slice == 0
+    assert session.current.instances(ANNOTATIONS, 0) == []
+    assert layer.get_value((0, 20, 30)) == 0
+    session.go_to(2)
+    keys["Ctrl+Shift+Z"](layer)
+    assert session.slice == 0
+    assert layer.get_value((0, 20, 30)) == value
+
+
+def test_what_another_program_did_to_the_slice_stays(session, project_path):
+    session.go_to(1)
+    layer = correcting.edit(session)
+    first, second = (i.id for i in session.current.instances(ANNOTATIONS, 1))
+    with Project.open(project_path) as other:
+        (new,) = other.ledger.edit(
+            1, put=[replace(found(1)[1], mask=box(0, 30, 5, 35))], remove=[second]
+        )
+    layer.brush_size = 3
+    layer.paint((1, 15, 16), 0)
+    layer.paint((1, 35, 5), second)
+    correcting.save(session)
+    now = {i.id: i.mask.area for i in session.current.instances(ANNOTATIONS, 1)}
+    assert now.keys() > {first, new}
+    assert (now[first], now[new]) == (found(1)[0].mask.area - 9, 25)
+    assert layer.get_value((1, 2, 32)) == new
+    # The instance was gone: what is painted with its id is new.
+    (painted,) = now.keys() - {first, new}
+    assert layer.get_value((1, 35, 5)) == painted
+
+
+def test_what_cannot_be_saved_is_saved_later(session, monkeypatch):
+    session.go_to(0)
+    value = correcting.new_instance(session)
+    layer = show_labels(session)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "revise", raises := Mock(side_effect=FossilError("disk full")))
+        layer.paint((0, 20, 30), value)
+        session.go_to(1)
+        session.go_to(0)
+        assert raises.called
+        assert layer.get_value((0, 20, 30)) == value
+        assert session.current.instances(ANNOTATIONS, 0) == []
+    correcting.save(session)
+    assert [i.id for i in session.current.instances(ANNOTATIONS, 0)] == [value]
+
+
+def test_only_the_slice_on_show_can_be_painted(session):
+    layer = show_labels(session)
+    layer.n_edit_dimensions = 3
+    assert layer.n_edit_dimensions == 2
 
 
 def test_every_new_instance_has_an_id_of_its_own(session):
@@ -122,15 +222,18 @@ def test_the_key_m_takes_a_fresh_id_instead_of_naparis_next_number(session):
     assert layer.selected_label > 8  # ids of predictions and annotations are taken
 
 
-def test_a_deleted_instance_comes_back_with_undo(session):
-    value = correcting.new_instance(session)
-    layer, z = show_labels(session), session.slice
-    layer.paint((z, 20, 30), value)
-    painted = session.current.labels.read(z).copy()
-    assert correcting.delete(session, value) == (painted == value).sum()
-    assert not session.current.labels.read(z).any()
-    layer.undo()
-    np.testing.assert_array_equal(session.current.labels.read(z), painted)
+def test_a_deleted_instance_goes_with_its_cavities_and_comes_back(session):
+    session.go_to(0)
+    outer, inner = box(10, 10, 30, 30), box(15, 15, 20, 20)
+    body = Instance(0, "archaeocyathid", outer, id=-1)
+    cavity = Instance(0, "archaeocyathid", inner, part=Part.CAVITY, parent=-1)
+    ids = session.current.ledger.edit(0, put=[body, cavity])
+    layer = correcting.edit(session)
+    assert [layer.get_value((0, y, y)) for y in (12, 17)] == ids
+    assert correcting.delete(session, ids[0]) == 400
+    assert not np.asarray(layer.data[0]).any()
+    correcting.undo(session)
+    assert [layer.get_value((0, y, y)) for y in (12, 17)] == ids
 
 
 def test_deleting_nothing_tells_where_to_point(session):

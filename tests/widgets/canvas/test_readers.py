@@ -71,7 +71,6 @@ def project(folder: Path) -> Path:
     path = folder.parent / "rock.fossil"
     with Project.create(path, open_stack(folder), NewParams(pixel_size=2, slice_spacing=9)) as made:
         made.ledger.store(ANNOTATIONS, 1, [Instance(1, "archaeocyathid", box(5, 5, 15, 20))])
-        made.labels.array[1, 30:33, 40:44] = 7
     return path
 
 
@@ -149,21 +148,12 @@ def test_large_stacks_show_3d_from_an_overview(
     np.testing.assert_allclose(layer.extent.world[1], (15, 78, 118))
 
 
-def test_a_project_brings_photographs_masks_and_labels(project: Path) -> None:
-    image, traced, labels = shown(read_project(str(project)))
+def test_a_project_brings_photographs_and_masks(project: Path) -> None:
+    image, traced = shown(read_project(str(project)))
     assert isinstance(traced, Labels)
-    assert isinstance(labels, Labels)
-    for layer in (image, traced, labels):
+    for layer in (image, traced):
         np.testing.assert_allclose(layer.scale, (9, 2, 2))
     assert (displayed(traced) > 0).sum() == 150
-    assert (displayed(labels) == 7).sum() == 12
-
-
-def test_painting_goes_to_the_project(project: Path) -> None:
-    labels = shown(read_project(str(project)))[-1]
-    labels.data_setitem((np.array([1]), np.array([0]), np.array([0])), 9)
-    with Project.open(project, read_only=True) as again:
-        assert again.labels.read(1)[0, 0] == 9
 
 
 def test_the_3d_button_reads_no_large_labels(
@@ -173,7 +163,7 @@ def test_the_3d_button_reads_no_large_labels(
     monkeypatch.setattr(readers, "_MOST_IN_3D", 1000)
     monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
     layers = [data for data, _, kind in read_project(str(project)) if kind == "labels"]
-    assert len(layers) == 2
+    assert len(layers) == 1
     volume = (slice(None),) * 3
     for data in layers:
         assert np.asarray(data[volume]).shape == (4, 40, 60)

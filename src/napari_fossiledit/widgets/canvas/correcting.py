@@ -1,31 +1,150 @@
-"""Correcting labels by hand: painting goes straight to ``labels.zarr``, napari's undo applies."""
+"""Correcting the user's instances by hand: each stroke in the Labels layer is saved at once."""
 
 from __future__ import annotations
 
-import numpy as np
+import weakref
+from collections.abc import Callable
+
 from napari.layers import Labels
+from qtpy.QtCore import QTimer
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.widgets.canvas.layers import Role, find, label_data, show_labels
+from napari_fossiledit.project import ANNOTATIONS, Ledger, Undone
+from napari_fossiledit.widgets.canvas.flat import FlatArray
+from napari_fossiledit.widgets.canvas.layers import (
+    Role,
+    describe,
+    find,
+    in_3d,
+    placed,
+    shown_source,
+)
+from napari_fossiledit.widgets.canvas.slice_view import SliceView
+from napari_fossiledit.widgets.common.compat import refresh_box
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done
 from napari_fossiledit.widgets.common.session import Session
 
 
-def edit(session: Session) -> Labels:
-    """Show the layer of the labels and select it, so that napari's tools work on it."""
-    layer = show_labels(session)
-    layer.visible = True
-    session.viewer.layers.selection = {layer}
+def show_labels(session: Session) -> Labels:
+    """Show the user's instances as a layer to paint into; return it."""
+    project, viewer = session.current, session.viewer
+    existing = find(viewer, Role.LABELS)
+    if isinstance(existing, Labels):
+        return existing
+    # napari keeps the functions as long as the window: they must not keep the session alive.
+    live = weakref.ref(session)
+
+    def class_name() -> str:
+        chosen = getattr(live(), "paint_class", "")
+        return chosen or project.settings.classes[0]
+
+    def on_paint(_: object) -> None:
+        # napari emits this before it writes a polygon, and after it wrote a stroke.
+        QTimer.singleShot(0, lambda: _save_quietly(live()))
+
+    def on_dimensions(_: object) -> None:
+        if layer.n_edit_dimensions != 2:
+            layer.n_edit_dimensions = 2
+            show_done("Instances belong to one slice: only the slice on show is painted.")
+
+    view = SliceView(project.ledger, project.shape, class_name)
+    layer = Labels(
+        FlatArray(view, in_3d(viewer)), name="Labels", opacity=0.6, **placed(project, Role.LABELS)
+    )
+    layer.editable = not project.read_only
+    layer.events.paint.connect(on_paint)
+    layer.events.n_edit_dimensions.connect(on_dimensions)
+    viewer.add_layer(layer)
+    if layer.editable:
+        # napari starts with 1, which is the id of something else as soon as anything is stored.
+        layer.selected_label = view.reserve()
+    describe(layer, view.instances(session.slice))
     return layer
 
 
+def slice_view(session: Session) -> SliceView | None:
+    """Return the data of the Labels layer, None where it is not shown."""
+    layer = find(session.viewer, Role.LABELS)
+    array = layer.data.array if layer and isinstance(layer.data, FlatArray) else None
+    return array if isinstance(array, SliceView) else None
+
+
+def edit(session: Session) -> Labels:
+    """Show the Labels layer and select it, so that napari's tools work on it."""
+    layer = show_labels(session)
+    layer.visible = True
+    reload(session)
+    session.viewer.layers.selection = {layer}
+    shown = find(session.viewer, Role.PREDICTIONS)
+    if shown is not None and shown_source(session) == ANNOTATIONS:
+        # The same instances, without what is being painted.
+        shown.visible = False
+    return layer
+
+
+def save(session: Session) -> None:
+    """Write what was painted to the ledger.
+
+    Raises
+    ------
+    FossilError
+        Where the ledger cannot be written; what was painted is kept, and saved the next time.
+    """
+    layer, view = find(session.viewer, Role.LABELS), slice_view(session)
+    if not isinstance(layer, Labels) or view is None or session.project is None:
+        return
+    ids = view.save()
+    if layer.selected_label in ids:
+        layer.selected_label = ids[layer.selected_label]
+    _refresh(session, layer, view)
+
+
+def _save_quietly(session: Session | None) -> None:
+    if session is not None:
+        with errors_shown():
+            save(session)
+
+
+def _refresh(session: Session, layer: Labels, view: SliceView) -> None:
+    """Show what the view has painted by itself, and name what lies under the cursor."""
+    if not layer.visible:
+        return
+    # Before the box is taken: this paints another slice as a whole.
+    shown = view.instances(session.slice)
+    box = view.take_repainted()
+    if box is not None:
+        refresh_box(layer, box)
+    describe(layer, shown)
+
+
+def follow(session: Session) -> None:
+    """Save strokes before anything else reads or leaves the slice, from now on."""
+
+    def on_slice(_: int) -> None:
+        view = slice_view(session)
+        if view is not None:
+            _save_quietly(session)
+
+    session.saving.connect(lambda: _save_quietly(session))
+    session.slice_changed.connect(on_slice)
+
+
+def reload(session: Session) -> None:
+    """Show what a workflow or another program has made of the slice on show."""
+    layer, view = find(session.viewer, Role.LABELS), slice_view(session)
+    if isinstance(layer, Labels) and view is not None:
+        view.compare()
+        _refresh(session, layer, view)
+
+
 def new_instance(session: Session) -> int:
-    """Make an instance in the shown slice and ready the brush for it; return its id."""
-    project = session.writable
-    layer = edit(session)
-    value = project.ledger.reserve_id()
-    layer.selected_label = value
+    """Ready the brush for a new instance; return the id that it will have."""
+    session.current.require_writable()
+    layer, view = edit(session), slice_view(session)
+    if view is not None:
+        layer.selected_label = view.reserve()
     layer.mode = "paint"
-    return value
+    return int(layer.selected_label)
 
 
 def value_under_cursor(session: Session, layer: Labels) -> int:
@@ -35,24 +154,24 @@ def value_under_cursor(session: Session, layer: Labels) -> int:
 
 
 def delete(session: Session, value: int) -> int:
-    """Remove a label from the shown slice, so that Ctrl-Z brings it back; return its pixels.
+    """Remove an instance from the shown slice, with its cavities; return its pixels.
 
     Raises
     ------
     FossilError
-        Where the label is not on the slice.
+        Where the slice has no such instance.
     """
     session.current.require_writable()
-    layer, z = edit(session), session.slice
-    rows, columns = np.nonzero(np.asarray(layer.data[z]) == value)
-    if value == 0 or rows.size == 0:
+    layer, view, z = edit(session), slice_view(session), session.slice
+    found = [i for i in view.instances(z) if i.id == value] if view is not None else []
+    if view is None or not found:
         raise FossilError(
             "There is no instance under the cursor",
             advice="Point at an instance of the Labels layer, then press the key.",
         )
-    # Through napari and not by an assignment to the array: its undo then knows of it.
-    layer.data_setitem((np.full_like(rows, z), rows, columns), 0)
-    return int(rows.size)
+    view.remove(z, value)
+    _refresh(session, layer, view)
+    return found[0].mask.area
 
 
 def delete_under_cursor(session: Session) -> int:
@@ -60,8 +179,25 @@ def delete_under_cursor(session: Session) -> int:
     return delete(session, value_under_cursor(session, edit(session)))
 
 
-def reload(session: Session) -> None:
-    """Read the labels again after a workflow has written them; napari's undo starts anew."""
-    layer = find(session.viewer, Role.LABELS)
-    if isinstance(layer, Labels):
-        layer.data = label_data(session)
+def undo(session: Session) -> None:
+    """Undo the newest change of the user's instances, also one made before a restart."""
+    _move(session, Ledger.undo, "undo")
+
+
+def redo(session: Session) -> None:
+    """Redo the change that was undone last."""
+    _move(session, Ledger.redo, "redo")
+
+
+def _move(session: Session, move: Callable[[Ledger], Undone | None], word: str) -> None:
+    ledger = session.writable.ledger
+    save(session)
+    moved = move(ledger)
+    if moved is None:
+        raise FossilError(f"There is nothing to {word}")
+    if moved.slices and session.slice not in moved.slices:
+        session.go_to(moved.slices[0])
+    reload(session)
+    session.annotations_changed.emit()
+    where = f", slice {moved.slices[0]}" if len(moved.slices) == 1 else ""
+    show_done(f"{word.capitalize()}: {moved.what}{where}.")

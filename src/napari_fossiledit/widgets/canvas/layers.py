@@ -114,28 +114,6 @@ def prediction_array(layer: Layer) -> PredictionArray:
     return array
 
 
-def show_labels(session: Session) -> Labels:
-    """Show the labels that are corrected by hand; painting writes straight to ``labels.zarr``."""
-    project, viewer = session.current, session.viewer
-    existing = find(viewer, Role.LABELS)
-    if isinstance(existing, Labels):
-        return existing
-    options = placed(project, Role.LABELS)
-    layer = Labels(label_data(session), name="Labels", opacity=0.6, **options)
-    layer.editable = not project.read_only
-    viewer.add_layer(layer)
-    if layer.editable:
-        # napari starts with 1, which is the id of something else as soon as anything is stored.
-        layer.selected_label = project.ledger.reserve_id()
-    return layer
-
-
-def label_data(session: Session) -> FlatArray:
-    """Return the labels of the project as the data of their layer."""
-    # The zarr array itself: painting into a layer of a dask array would write nothing.
-    return FlatArray(session.current.labels.array, in_3d(session.viewer))
-
-
 def in_3d(viewer: napari.Viewer) -> Callable[[], bool]:
     """Return a function that returns whether the viewer shows 3D; it does not keep it alive."""
     dims = weakref.ref(viewer.dims)

@@ -9,18 +9,24 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.project import LABELS
+from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
+from napari_fossiledit.widgets.canvas.correcting import follow, show_labels
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
     find,
     remove,
     show_image,
-    show_labels,
 )
 from napari_fossiledit.widgets.canvas.readers import PROJECT
-from napari_fossiledit.widgets.canvas.shortcuts import NAVIGATING, PAINTING, PROBING, bind
+from napari_fossiledit.widgets.canvas.shortcuts import (
+    NAVIGATING,
+    PAINTING,
+    PROBING,
+    UNDOING,
+    bind,
+)
 from napari_fossiledit.widgets.canvas.view3d import (
     SOLID,
     ViewLayers,
@@ -44,9 +50,11 @@ class ProjectView:
         self._reduced, self._latest = False, 0
         bind(session.viewer, session, NAVIGATING + PAINTING + PROBING)
         session.viewer.layers.events.inserted.connect(self._on_layer)
+        session.viewer.layers.events.removing.connect(self._on_removing)
         session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         session.project_changed.connect(self.show)
         session.slice_changed.connect(self._on_slice)
+        follow(session)
         self.reducing.failed.connect(self._on_failed)
         self.adopt_layers()
 
@@ -65,7 +73,7 @@ class ProjectView:
             viewer.title = f"{project.path.stem} - napari"
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
-            if project.labels.exists or project.ledger.done(LABELS):
+            if project.ledger.done(ANNOTATIONS):
                 show_labels(self.session)
 
     def adopt_layers(self) -> None:
@@ -99,7 +107,13 @@ class ProjectView:
         if layer is not None:
             self._adopt(layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
-            bind(layer, self.session, PAINTING)
+            bind(layer, self.session, PAINTING + UNDOING)
+
+    def _on_removing(self, event: Any) -> None:
+        """Save strokes before their layer goes."""
+        layer = self.session.viewer.layers[event.index]
+        if layer.metadata.get(ROLE) == Role.LABELS:
+            self.session.saving.emit()
 
     def _on_ndisplay(self, _: object) -> None:
         """In 3D, show a reduced copy of the photographs; it is made once, in a thread."""

@@ -144,7 +144,7 @@ def placed_in(voxel_size: VoxelSize | None, step: int = 1) -> dict[str, Any]:
 
 
 def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
-    """Read a project: its photographs, its corrected labels, and each other source of masks.
+    """Read a project: its photographs and each source of masks; nothing of it can be painted.
 
     Raises
     ------
@@ -163,9 +163,6 @@ def read_project(path: str | Sequence[str]) -> list[LayerTuple]:
                 return project.ledger.instances(name, slices=[z])
 
             layers.append(_masks_layer(read, project.shape, source.name, voxel_size, _SHOWN_SCORE))
-    if project.labels.exists:
-        options = {"name": "Labels", "opacity": 0.6, **placed_in(voxel_size)}
-        layers.append((_bounded(project.labels.array), options, "labels"))
     for _, options, _ in layers:
         # The docks take the project over from here, see `ProjectView`.
         options.setdefault("metadata", {})[PROJECT] = str(project.path)

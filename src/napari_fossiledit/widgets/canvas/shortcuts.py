@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ NAVIGATING = (
 PAINTING = (
     Shortcut("M", "new instance with the brush", correcting.new_instance),
     Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
+)
+_COMMAND = "Meta" if sys.platform == "darwin" else "Control"
+# Of the Labels layer alone, in place of napari's own.
+UNDOING = (
+    Shortcut(f"{_COMMAND}-Z", "undo the last change, also after a restart", correcting.undo),
+    Shortcut(f"{_COMMAND}-Shift-Z", "redo it", correcting.redo),
 )
 PROBING = (
     Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),

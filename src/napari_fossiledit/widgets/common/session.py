@@ -32,8 +32,10 @@ class Session(QObject):
         That part of the project folder changed; whoever shows it reads it again.
     slice_changed(int)
         The viewer shows another slice.
+    saving
+        Whoever holds changes of the project has to write them now.
     trace_requested
-        The user pressed the key that makes annotations of the shown slice's labels.
+        The user pressed the key that marks the shown slice as traced.
     preview_requested, swap_requested
         The user pressed the key that shows or hides the perturbed slice, or that swaps the
         instances before an edit and with it.
@@ -56,6 +58,7 @@ class Session(QObject):
     mud_changed = Signal()
     edits_changed = Signal()
     slice_changed = Signal(int)
+    saving = Signal()
     trace_requested = Signal()
     preview_requested = Signal()
     swap_requested = Signal()
@@ -130,6 +133,7 @@ class Session(QObject):
         """Close the project, if one is open."""
         if self._project is None:
             return
+        self.saving.emit()
         project, self._project = self._project, None
         self.project_changed.emit()
         project.close()

@@ -17,14 +17,14 @@ from napari_fossiledit.widgets.segment.score_picker import ScorePicker
 from napari_fossiledit.workflows.annotate.corrections import fill, trace
 
 HELP = (
-    "Copy the predictions that are right into the labels and paint what is missing. Painting is "
-    "saved at once; Ctrl+Z undoes strokes. Then mark the slice as traced, so that models can be "
+    "Take over the predictions that are right, and paint what is missing. Each stroke is saved at "
+    "once and can be undone, also tomorrow. Then mark the slice as traced, so that models can be "
     "trained and judged on it."
 )
 
 
 class CorrectTab(QWidget):
-    """Copy predictions into the labels, correct them, and make annotations of them."""
+    """Take predictions over, correct them, and mark slices as traced."""
 
     def __init__(self, session: Session, jobs: JobPanel, picker: ScorePicker) -> None:
         super().__init__()
@@ -42,12 +42,14 @@ class CorrectTab(QWidget):
             beside(
                 button(
                     "Take over this slice",
-                    "Copy the instances that are shown on this slice into the labels.",
+                    "Copy the instances that are shown on this slice, to be corrected. They take "
+                    "the place of what is there.",
                     lambda: self.fill(str(self.session.slice)),
                 ),
                 button(
                     "... all slices",
-                    "Copy the predictions of at least this score on all slices without labels.",
+                    "Copy the predictions of at least this score on all slices that are neither "
+                    "traced nor corrected.",
                     lambda: self.fill("all"),
                 ),
             )
@@ -57,8 +59,8 @@ class CorrectTab(QWidget):
             beside(
                 button("New instance", "Paint a fossil.", self.new_instance, shortcut="M"),
                 button(
-                    "Edit labels",
-                    "Select the layer of the labels.",
+                    "Edit instances",
+                    "Select the layer of the instances, to paint into it.",
                     lambda: correcting.edit(self.session),
                 ),
             )
@@ -67,22 +69,29 @@ class CorrectTab(QWidget):
             beside(
                 button(
                     "Delete instance",
-                    "Delete the selected label from this slice; the key deletes the one under "
+                    "Delete the selected instance from this slice; the key deletes the one under "
                     "the mouse.",
                     self._delete_selected,
                     shortcut="Shift-D",
                 ),
                 button(
-                    "Undo taking over",
-                    "Restore the labels as they were before predictions were copied.",
-                    self._undo_fill,
+                    "Undo",
+                    "Undo the last change of the instances, whatever it was and whenever.",
+                    lambda: correcting.undo(self.session),
+                    shortcut="Ctrl-Z",
+                ),
+                button(
+                    "Redo",
+                    "Redo what was undone last.",
+                    lambda: correcting.redo(self.session),
+                    shortcut="Ctrl-Shift-Z",
                 ),
             )
         )
         column.addWidget(
             button(
                 "Slice is traced",
-                "Make annotations of this slice's labels: every fossil of it is now traced.",
+                "Mark that every fossil of this slice is there; no instance changes by that.",
                 self.trace,
                 shortcut="Shift-T",
             )
@@ -106,11 +115,11 @@ class CorrectTab(QWidget):
     # ---------------------------------------------------------------- actions
 
     def new_instance(self) -> None:
-        """Select the brush with a new label, for a fossil that is not painted yet."""
+        """Select the brush for a fossil that is not painted yet."""
         correcting.new_instance(self.session)
 
     def fill(self, slices: str) -> None:
-        """Copy the instances that are shown into the labels of `slices`."""
+        """Take over the instances that are shown on `slices`."""
         if not self.picker.source:
             raise FossilError(
                 "There is nothing to take over", advice="Predict this slice first, or show another."
@@ -120,13 +129,13 @@ class CorrectTab(QWidget):
             slices=slices,
             class_name=self.picker.class_name,
             score=self.picker.score,
-            # One slice is replaced as the user sees it; on all slices no labels may get lost.
+            # One slice is replaced as the user sees it; on all slices no work may get lost.
             overwrite=slices != "all",
         )
         self._run("Taking over", fill, params, self._on_filled)
 
     def trace(self) -> None:
-        """Make annotations of the labels of the shown slice."""
+        """Mark the shown slice as traced."""
         params = TraceParams(slices=str(self.session.slice))
         self._run("Keeping the slice", trace, params, self._on_traced)
 
@@ -149,6 +158,7 @@ class CorrectTab(QWidget):
         if layer is not None:
             layer.visible = False
         show_done(summary_text("Taken over", result))
+        self.session.annotations_changed.emit()
 
     def _on_traced(self, result: object) -> None:
         show_done(summary_text("Traced", result))
@@ -156,8 +166,3 @@ class CorrectTab(QWidget):
 
     def _delete_selected(self) -> None:
         correcting.delete(self.session, int(correcting.edit(self.session).selected_label))
-
-    def _undo_fill(self) -> None:
-        undone = self.session.writable.ledger.undo()
-        correcting.reload(self.session)
-        show_done(f"Undone: {undone.what}." if undone else "There is nothing to undo.")

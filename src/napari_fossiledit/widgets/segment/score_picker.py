@@ -7,7 +7,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_fossiledit.project import Source
+from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
@@ -96,7 +96,9 @@ class ScorePicker(QWidget):
             self.sources.addItem(_NOTHING, "")
         layer = self.layer
         if layer is None or shown not in names:
-            self.pick(shown if shown in names else (names[0] if names else ""))
+            # The Labels layer shows the annotations already.
+            first = next((name for name in names if name != ANNOTATIONS), "")
+            self.pick(shown if shown in names else first)
             return
         # The layer is painted again, not replaced: it keeps the looks that the user gave it.
         with signals_blocked(self.sources):

@@ -19,6 +19,7 @@ from napari_fossiledit.widgets.canvas.shortcuts import (
     NAVIGATING,
     PAINTING,
     PROBING,
+    UNDOING,
     Shortcut,
     help_text,
 )
@@ -37,10 +38,7 @@ WELCOME = (
     "<h3>From ground-away slices to a reef in 3D</h3>"
     "Begin with your own photographs, or try everything on a small made-up reef first."
 )
-_OTHER_KEYS = (
-    Shortcut("Left / Right", "previous / next slice", lambda _: None),
-    Shortcut("Ctrl-Z", "undo a brush stroke", lambda _: None),
-)
+_OTHER_KEYS = (Shortcut("Left / Right", "previous / next slice", lambda _: None),)
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class StartHere(Dock):
         self.grid.setColumnStretch(1, 1)
         section(self.always, "What to do next").addLayout(self.grid)
         keys = section(self.always, "Keys")
-        keys.addWidget(note(help_text(NAVIGATING + PAINTING + PROBING + _OTHER_KEYS)))
+        keys.addWidget(note(help_text(NAVIGATING + PAINTING + UNDOING + PROBING + _OTHER_KEYS)))
         section(self.always, "Help").addWidget(
             button("Show log", "Show what the program did, also after an error.", self.show_log)
         )
