@@ -114,7 +114,7 @@ def test_a_taken_folder_is_refused(made: Path, photographs: Path) -> None:
     other = PARAMS.model_copy(update={"pixel_size": 11.0})
     with pytest.raises(FossilError, match="a project already; expected a new folder"):
         Project.create(made, open_stack(photographs), other)
-    Project.open(made).ledger.set_meta("key", 1)
+    Project.open(made).ledger.begin_run("train", {})
     with pytest.raises(FossilError, match="a project already"):
         Project.create(made, open_stack(photographs), PARAMS)
     with pytest.raises(FossilError, match="new or empty folder"):
@@ -123,6 +123,7 @@ def test_a_taken_folder_is_refused(made: Path, photographs: Path) -> None:
 
 def test_a_project_that_holds_nothing_can_be_made_again(made: Path, photographs: Path) -> None:
     before = (made / "project.json").read_bytes()
+    Project.open(made).ledger.close()
     Project.create(made, open_stack(photographs), PARAMS).close()
     assert (made / "project.json").read_bytes() == before
 

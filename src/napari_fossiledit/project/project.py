@@ -90,7 +90,7 @@ class Project:
             "classes": params.classes,
         }
         settings = validated(file, content)
-        if begun and (len(list(path.iterdir())) > 1 or read_settings(file) != settings):
+        if begun and (read_settings(file) != settings or not _is_fresh(path)):
             raise FossilError(
                 f"{path} is a project already",
                 expected="a new folder, or a project of the same stack and parameters that holds"
@@ -379,6 +379,18 @@ class Project:
         finally:
             # The file stays: removing it could take the lock of a process that is just opening it.
             lock.release()
+
+
+def _is_fresh(path: Path) -> bool:
+    """Return True where a project holds its settings, and at most a ledger without content."""
+    names = {p.name for p in path.iterdir()}
+    if names - {SETTINGS_FILE, *(f"ledger.sqlite{end}" for end in ("", "-wal", "-shm"))}:
+        return False
+    ledger = Ledger(path / "ledger.sqlite", read_only=True)
+    try:
+        return not (ledger.sources() or ledger.traced() or ledger.runs())
+    finally:
+        ledger.close()
 
 
 def _stored(record: StackRecord, project: Path) -> StackRecord:
