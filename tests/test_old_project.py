@@ -4,6 +4,8 @@ All through the command line and the project folder, which every version keeps.
 """
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -87,6 +89,17 @@ def test_instances_stay_and_labels_are_taken_over(old_project):
     written = values_of("annotations", "export", old_project, old_project / "labels.json",
                         "--source", "labels")  # fmt: skip
     assert (written["source"], written["instances"]) == ("labels", 13)
+
+
+def test_a_command_says_that_labels_were_taken_over(old_project):
+    """On stderr: stdout holds the result alone."""
+    program = "from napari_fossiledit.cli.commands import app; app()"
+    command = [sys.executable, "-c", program, "annotations", "trace", str(old_project),
+               "--slices", "1", "--json"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["slices"] == "1"
+    assert "fossiledit: labels.zarr of an earlier version was taken over" in done.stderr
+    assert "INFO" not in done.stderr
 
 
 def test_nothing_but_the_labels_changes_by_opening(old_project):

@@ -39,6 +39,8 @@ def read_log() -> str:
 def start_logging(*, verbose: bool = False) -> None:
     """Log this process to `log_file`, and to stderr where asked; a second call changes nothing.
 
+    Warnings go to stderr in any case: they say what the user should know and no result holds.
+
     A cache folder that cannot be written to costs the log and nothing else.
     """
     logger = logging.getLogger("napari_fossiledit")
@@ -55,11 +57,15 @@ def start_logging(*, verbose: bool = False) -> None:
         )
     except OSError as error:
         warnings.warn(f"There is no log: {error}", stacklevel=2)
-    if verbose:
-        handlers.append(logging.StreamHandler(sys.stderr))
+    shown = logging.StreamHandler(sys.stderr)
+    handlers.append(shown)
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT))
         logger.addHandler(handler)
+    if not verbose:
+        shown.setFormatter(logging.Formatter("fossiledit: %(message)s"))
+        # Errors are printed as results are; the log has their traceback.
+        shown.addFilter(lambda record: record.levelno == logging.WARNING)
     # A full disk while a line is logged is no reason to print a traceback of its own.
     logging.raiseExceptions = False
 

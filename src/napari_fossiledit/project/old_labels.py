@@ -6,6 +6,7 @@ blank instances of the source ``"labels"``. Now that source holds the masks them
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from napari_fossiledit.project.source import ANNOTATIONS, LABELS
 OLD_LABELS = "labels.zarr"
 _NEW_NAME = "labels-taken-over"
 _FACT = "labels taken over"
+_log = logging.getLogger(__name__)
 # What zarr and its decoders raise for damaged chunks and metadata.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
@@ -85,7 +87,10 @@ def take_over_labels(
         }
         name = _put_aside(old)
         summary["file"] = name
-    return _notes(summary)
+    notes = _notes(summary)
+    for note in notes:
+        _log.warning("%s", note)
+    return notes
 
 
 def _opened(path: Path, shape: tuple[int, int, int]) -> Any:

@@ -36,7 +36,7 @@ from napari_fossiledit.widgets.canvas.view3d import (
     reduced_layer,
 )
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error, show_notes
 from napari_fossiledit.widgets.common.session import Session
 
 
@@ -75,6 +75,7 @@ class ProjectView:
             show_image(self.session)
             if project.ledger.done(ANNOTATIONS):
                 show_labels(self.session)
+            show_notes(project)
 
     def adopt_layers(self) -> None:
         """Open a project that was dropped on the window before the docks were there."""
