@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,3 +211,10 @@ def test_a_project_whose_ids_one_value_used_up_lives_again(path: Path) -> None:
         assert (painted.class_name, painted.mask) == ("shell", mask(1, 1, 3, 3))
         assert ledger.reserve_id() < 1000
         assert max(i.id for i in ledger.instances(LABELS)) < 1000
+
+
+def test_two_programs_take_over_once(path: Path) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        for project in threads.map(lambda _: Project.open(path), range(3)):
+            project.close()
+    check(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ def take_over_labels(
             array = _opened(old, shape)
             painted = _painted(old, shape[0])
         except FossilError as error:
-            array, painted, summary["problem"] = None, [], str(error)
+            array, painted = None, []
+            if old.exists():
+                summary["problem"] = str(error)
         for z in painted:
             try:
                 with explained(old, f"Reading slice {z} of"):
@@ -166,9 +169,9 @@ def _put_aside(old: Path) -> str:
         if not new.exists():
             break
         new = old.with_name(f"{_NEW_NAME}-{n}.zarr")
-    if old.exists():
-        with explained(old, "Renaming"):
-            old.rename(new)
+    # Another program may have put it aside in the meantime.
+    with explained(old, "Renaming"), suppress(FileNotFoundError):
+        old.rename(new)
     return new.name
 
 
