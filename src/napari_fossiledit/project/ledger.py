@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -709,6 +710,15 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
     return rows
 
 
+# Each stroke reads all masks of its slice, and decoding 500 to check them takes 15 ms. The last
+# few slices are enough.
+@lru_cache(maxsize=1024)
+def _mask(height: int, width: int, counts: bytes) -> Mask:
+    mask = Mask((height, width), counts)
+    mask.runs()
+    return mask
+
+
 def _from_row(row: Row) -> Instance:
     """Return the instance of a row (`COLUMNS`).
 
@@ -732,12 +742,10 @@ def _from_row(row: Row) -> Instance:
         value.encode()
     if type(counts) is not bytes or not math.isfinite(score):
         raise TypeError(f"score is {score!r}, the mask {type(counts).__name__}")
-    mask = Mask((height, width), counts)
-    mask.runs()
     return Instance(
         slice=z,
         class_name=name,
-        mask=mask,
+        mask=_mask(height, width, counts),
         score=score,
         part=Part(part),
         texture=texture,

@@ -27,6 +27,7 @@ from napari_fossiledit.widgets.canvas.project_view import attach, open_project
 from napari_fossiledit.widgets.canvas.readers import PROJECT, read_project
 from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.canvas.view3d import face_camera
+from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.session import session_of
 from tests.widgets.conftest import SHAPE, found
@@ -201,6 +202,28 @@ def test_what_cannot_be_saved_is_saved_later(session, monkeypatch):
     assert [i.id for i in session.current.instances(ANNOTATIONS, 0)] == [value]
 
 
+def test_a_damaged_slice_is_named_shown_empty_and_never_overwritten(session, monkeypatch):
+    session.go_to(0)
+    layer, told = correcting.edit(session), []
+    with session.current.ledger.transaction() as db:
+        db.execute("UPDATE instances SET counts = x'01' WHERE source = 'annotations' AND z = 3")
+    monkeypatch.setattr(correcting, "show_error", lambda error: told.append(str(error)))
+    monkeypatch.setattr(notices, "show_error", lambda error: told.append(str(error)))
+    session.go_to(3)
+    assert "in slice 3" in told[0]
+    assert not np.asarray(layer.data[3]).any()
+    layer.paint((3, 20, 30), correcting.new_instance(session))
+    session.go_to(2)
+    assert "in slice 3" in told[-1]
+    with session.current.ledger.transaction() as db:
+        query = "SELECT count(*) FROM instances WHERE source = 'annotations' AND z = 3"
+        assert db.execute(query).fetchone() == (2,)
+    layer.paint((2, 20, 30), correcting.new_instance(session))
+    with pytest.raises(FossilError, match="in slice 3"):
+        correcting.save(session)
+    assert len(session.current.instances(ANNOTATIONS, 2)) == 1
+
+
 def test_only_the_slice_on_show_can_be_painted(session):
     layer = show_labels(session)
     layer.n_edit_dimensions = 3
@@ -213,6 +236,7 @@ def test_every_new_instance_has_an_id_of_its_own(session):
     assert first != second
     assert layer.selected_label == second
     assert layer.mode == "paint"
+    assert correcting.edit(session).mode == "paint"
 
 
 def test_the_key_m_takes_a_fresh_id_instead_of_naparis_next_number(session):

@@ -21,7 +21,7 @@ from napari_fossiledit.widgets.canvas.layers import (
 )
 from napari_fossiledit.widgets.canvas.slice_view import SliceView
 from napari_fossiledit.widgets.common.compat import refresh_box
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 
 
@@ -58,7 +58,7 @@ def show_labels(session: Session) -> Labels:
     if layer.editable:
         # napari starts with 1, which is the id of something else as soon as anything is stored.
         layer.selected_label = view.reserve()
-    describe(layer, view.instances(session.slice))
+    _refresh(session, layer, view)
     return layer
 
 
@@ -72,9 +72,12 @@ def slice_view(session: Session) -> SliceView | None:
 def edit(session: Session) -> Labels:
     """Show the Labels layer and select it, so that napari's tools work on it."""
     layer = show_labels(session)
-    layer.visible = True
+    # Either would put the brush away, also where nothing changes.
+    if not layer.visible:
+        layer.visible = True
+    if session.viewer.layers.selection != {layer}:
+        session.viewer.layers.selection = {layer}
     reload(session)
-    session.viewer.layers.selection = {layer}
     shown = find(session.viewer, Role.PREDICTIONS)
     if shown is not None and shown_source(session) == ANNOTATIONS:
         # The same instances, without what is being painted.
@@ -115,6 +118,9 @@ def _refresh(session: Session, layer: Labels, view: SliceView) -> None:
     if box is not None:
         refresh_box(layer, box)
     describe(layer, shown)
+    problem = view.take_problem()
+    if problem is not None:
+        show_error(problem)
 
 
 def follow(session: Session) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.labels import Labels, paint_box, paint_masks, paint_order
 from napari_fossiledit.masks.strokes import Stroke
@@ -55,6 +56,7 @@ class SliceView:
         self._written: Box | None = None
         self._repainted: Box | None = None
         self._unsaved: list[Stroke] = []
+        self._problem: FossilError | None = None
         self._reserved: set[int] = set()
 
     # ------------------------------------------------------------------ array
@@ -125,17 +127,31 @@ class SliceView:
             Where the ledger cannot be written; the strokes are kept for the next call.
         """
         given: dict[int, int] = {}
+        error: FossilError | None = None
         with self._lock:
             self._collect()
-            while self._unsaved:
-                stroke = self._unsaved[0]
-                new, stored = self._saved(stroke)
-                self._unsaved = [
-                    each.renamed(new) if each.z == stroke.z else each for each in self._unsaved[1:]
-                ]
-                given |= new
-                if stroke.z == self._z:
-                    self._show(self._as_painted(self._z, stored))
+            for z in dict.fromkeys(stroke.z for stroke in self._unsaved):
+                # A damaged slice must not keep those of others from being saved.
+                try:
+                    given |= self._save_slice(z)
+                except FossilError as failed:
+                    error = error or failed
+        if error is not None:
+            raise error
+        return given
+
+    def _save_slice(self, z: int) -> dict[int, int]:
+        given: dict[int, int] = {}
+        while (stroke := next((s for s in self._unsaved if s.z == z), None)) is not None:
+            new, stored = self._saved(stroke)
+            self._unsaved = [
+                each.renamed(new) if each.z == z else each
+                for each in self._unsaved
+                if each is not stroke
+            ]
+            given |= new
+            if z == self._z:
+                self._show(self._as_painted(z, stored))
         return given
 
     def remove(self, z: int, id_: int) -> None:
@@ -157,6 +173,11 @@ class SliceView:
         with self._lock:
             box, self._repainted = self._repainted, None
         return box
+
+    def take_problem(self) -> FossilError | None:
+        """Return why a slice could not be read since the last call, if one could not."""
+        problem, self._problem = self._problem, None
+        return problem
 
     # --------------------------------------------------------------- inwards
 
@@ -180,7 +201,13 @@ class SliceView:
                 self._written = _around(self._written, box)
 
     def _stored(self, z: int) -> list[Instance]:
-        return self._as_painted(z, self._ledger.instances(ANNOTATIONS, slices=[z]))
+        """Return what the ledger holds of a slice; nothing where it cannot be read."""
+        try:
+            return self._as_painted(z, self._ledger.instances(ANNOTATIONS, slices=[z]))
+        except FossilError as error:
+            # napari would leave the slice before on the screen, to be painted into.
+            self._problem = error
+            return []
 
     def _as_painted(self, z: int, instances: list[Instance]) -> list[Instance]:
         """Return what strokes that are not saved yet make of the ledger's instances of a slice."""
