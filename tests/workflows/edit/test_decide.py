@@ -319,8 +319,8 @@ def test_damaged_weights_are_told(edited):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"strength": 0.75}, "gives another model than its record tells.*at strength 0.75"),
-        ({"result_hash": "f" * 64}, "gives another model than its record tells"),
+        ({"strength": 0.75}, "gives another model than its record holds.*at strength 0.75"),
+        ({"result_hash": "f" * 64}, "gives another model than its record holds"),
         ({"delta_hash": "f" * 64}, "truncated or was changed"),
         ({"parent": "mud"}, "never end"),
         ({"parent": "../../blank"}, "parent"),
