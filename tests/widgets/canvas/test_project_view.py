@@ -133,12 +133,15 @@ def test_a_value_typed_by_hand_becomes_an_instance_with_an_id_of_its_own(session
     assert session.current.ledger.reserve_id() < 1000
 
 
-def test_strokes_are_kept_when_another_slice_is_shown_or_the_project_closed(session, project_path):
+def test_strokes_are_kept_when_another_slice_is_shown_or_the_project_closed(
+    session, project_path, qtbot
+):
     session.go_to(0)
     value = correcting.new_instance(session)
     layer = show_labels(session)
     layer.paint((0, 20, 30), value)
-    session.go_to(4)
+    with qtbot.waitSignal(session.annotations_changed, timeout=2000):
+        session.go_to(4)
     assert [i.id for i in session.current.instances(ANNOTATIONS, 0)] == [value]
     layer.paint((4, 20, 30), value)
     session.close()

@@ -128,8 +128,13 @@ def follow(session: Session) -> None:
 
     def on_slice(_: int) -> None:
         view = slice_view(session)
-        if view is not None:
-            _save_quietly(session)
+        if view is None:
+            return
+        _save_quietly(session)
+        if view.edited:
+            # Not at each stroke: lists, counts and layers are made anew.
+            view.edited = False
+            session.annotations_changed.emit()
 
     session.saving.connect(lambda: _save_quietly(session))
     session.slice_changed.connect(on_slice)

@@ -36,6 +36,11 @@ class SliceView:
         (z, y, x) of the stack in voxels.
     class_name
         Returns the class of the next new instance.
+
+    Attributes
+    ----------
+    edited
+        Set with each stroke that is saved; whoever tells others takes it back.
     """
 
     dtype = np.dtype(np.uint32)
@@ -44,7 +49,7 @@ class SliceView:
     def __init__(
         self, ledger: Ledger, shape: tuple[int, int, int], class_name: Callable[[], str]
     ) -> None:
-        self.shape = shape
+        self.shape, self.edited = shape, False
         self._ledger, self._class_name = ledger, class_name
         # napari may read from a thread of its own.
         self._lock = threading.RLock()
@@ -250,6 +255,7 @@ class SliceView:
             return [i if i.id in ours else replace(i, id=None) for i in changed], gone
 
         ids = self._ledger.revise(stroke.z, change, what="paint")
+        self.edited = True
         new = {i.id or 0: id_ for i, id_ in zip(put, ids, strict=True) if i.id != id_}
         return new, [*rest, *(replace(i, id=id_) for i, id_ in zip(put, ids, strict=True))]
 
