@@ -48,7 +48,7 @@ class Known:
 
     @property
     def is_read(self) -> bool:
-        """Whether the pixels are known."""
+        """Return True where the pixels are known."""
         return not self.content.startswith(_UNREAD)
 
 
@@ -209,7 +209,7 @@ class Contents:
 
     @property
     def known(self) -> Mapping[int, Known]:
-        """What is known of each slice."""
+        """Return what is known of each slice."""
         return self._known
 
     def take_over(self, other: Contents) -> None:

@@ -229,7 +229,7 @@ class Project:
 
     @property
     def photographs_found(self) -> bool:
-        """Whether the slices can be read: nothing was moved or removed."""
+        """Return True where the slices can be read: nothing was moved or removed."""
         return self.settings.stack.kind == BLANK or self.stack_path.exists()
 
     def set_stack_path(self, path: Path) -> None:

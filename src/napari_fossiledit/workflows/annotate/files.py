@@ -87,7 +87,7 @@ class ImportResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user has to know beside the figures."""
+        """Return sentences for the user beside the figures."""
         return (*self.warnings, *reasons(self.problems), *self.assumptions)
 
     def summary(self) -> dict[str, Any]:

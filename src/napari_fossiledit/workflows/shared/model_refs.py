@@ -62,7 +62,7 @@ class ModelRef:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be assumed of the model and the stack, in sentences for the user."""
+        """Assumptions about the model and the stack, in sentences for the user."""
         return () if self.shown is None else (self.shown.note,)
 
     @cached_property
@@ -237,7 +237,7 @@ class FileRef(ModelRef):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What had to be assumed, for which the file is read."""
+        """Assumptions about the model and the stack, for which the file is read."""
         return (*self._read[1], *super().notes)
 
     @property

@@ -214,7 +214,7 @@ def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:
 
 
 def _surface_warnings(key: SpecimenKey, surface: Surface) -> Iterator[str]:
-    """Tell what the user should know of a mesh."""
+    """Yield warnings for the user about the mesh of a specimen."""
     name = f"{key.class_name} {key.specimen}"
     if surface.reduced_by > 1:
         yield (
