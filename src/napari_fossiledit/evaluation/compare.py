@@ -8,16 +8,21 @@ of an edit are chosen by the same figures, on tuning slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.judged import JudgedSlice
-from napari_fossiledit.evaluation.numbers import RESAMPLES, Spread
+from napari_fossiledit.evaluation.numbers import (
+    Floats,
+    Spread,
+    Statistic,
+    resampled,
+    weighted_mean,
+)
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 
 MEASURES = ("precision", "recall", "iou")
@@ -35,11 +40,6 @@ _WORDS = {
 }
 #: A mean that fell by exactly the tolerance is accepted, whatever its last digit says.
 _ROUNDING = 1e-9
-
-_Floats = NDArray[np.float64]
-#: A statistic takes the drawn truths, indices (draws, truths), and gives one value a draw, NaN
-#: where it is undefined.
-_Statistic = Callable[[NDArray[np.intp]], _Floats]
 
 
 @dataclass(frozen=True)
@@ -141,24 +141,24 @@ def compare_results(before: ProtocolResult, after: ProtocolResult) -> Comparison
     was, now = first["matched"], second["matched"]
     every = np.ones(len(old))
 
-    def over_matched(name: str) -> _Statistic:
+    def over_matched(name: str) -> Statistic:
         """Difference of the means over the instances matched before and over those after."""
         a, b = first[name], second[name]
-        return lambda draw: _mean(b[draw], now[draw]) - _mean(a[draw], was[draw])
+        return lambda draw: weighted_mean(b[draw], now[draw]) - weighted_mean(a[draw], was[draw])
 
-    def over(weights: _Floats, name: str) -> _Statistic:
+    def over(weights: Floats, name: str) -> Statistic:
         """Mean difference over the instances that have a weight."""
         change = second[name] - first[name]
-        return lambda draw: _mean(change[draw], weights[draw])
+        return lambda draw: weighted_mean(change[draw], weights[draw])
 
-    statistics: dict[str, _Statistic] = {
+    statistics: dict[str, Statistic] = {
         **{name: over_matched(name) for name in MEASURES},
         **{f"{name}_both": over(was * now, name) for name in MEASURES},
         "recall_all": over(every, "recall"),
         "iou_all": over(every, "iou"),
         "matched": lambda draw: (now - was)[draw].sum(axis=-1),
     }
-    deltas = {n: _resampled(s, len(old), before.seed) for n, s in statistics.items()}
+    deltas = {n: resampled(s, len(old), before.seed) for n, s in statistics.items()}
     return Comparison(before, after, deltas)
 
 
@@ -198,32 +198,6 @@ def worse(
         total = len(comparison.before.truths)
         sentences.append(f"Matched instances fell from {before} to {after} of {total}.")
     return sentences
-
-
-def _mean(values: _Floats, weights: _Floats) -> _Floats:
-    """Weighted mean along the last axis; NaN where nothing has a weight."""
-    total = weights.sum(axis=-1)
-    mean = np.full(total.shape, np.nan)
-    np.divide((values * weights).sum(axis=-1), total, out=mean, where=total > 0)
-    return mean
-
-
-def _resampled(statistic: _Statistic, count: int, seed: int) -> Spread:
-    """Value of a statistic over all truths, with standard error and interval of its bootstrap."""
-    if not count:
-        return Spread(None, None)
-    value = float(statistic(np.arange(count)[None])[0])
-    if np.isnan(value):
-        return Spread(None, None)
-    # A single instance has no spread.
-    if count < 2:
-        return Spread(value, None)
-    # One seed for all statistics: all see the same draws of truths.
-    draw = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    drawn = statistic(draw)
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Spread(value, float(drawn.std()), (float(low), float(high)))
 
 
 # ------------------------------------------------------- choosing the strength

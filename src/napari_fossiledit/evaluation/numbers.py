@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 1000
 """Bootstrap samples of an interval."""
+
+Floats = NDArray[np.float64]
+
+Statistic = Callable[[NDArray[np.intp]], Floats]
+"""Takes drawn truths, indices (draws, truths), and gives one value a draw, NaN where undefined."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,32 @@ def bootstrap(
     tail = 50 * (1 - level)
     low, high = np.percentile(array[draw].mean(axis=1), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def resampled(statistic: Statistic, count: int, seed: int) -> Spread:
+    """Compute a statistic of `count` truths, with standard error and interval of its bootstrap."""
+    if not count:
+        return Spread(None, None)
+    value = float(statistic(np.arange(count)[None])[0])
+    if np.isnan(value):
+        return Spread(None, None)
+    # A single instance has no spread.
+    if count < 2:
+        return Spread(value, None)
+    # One seed for all statistics: all see the same draws of truths.
+    draw = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+    drawn = statistic(draw)
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Spread(value, float(drawn.std()), (float(low), float(high)))
+
+
+def weighted_mean(values: Floats, weights: Floats) -> Floats:
+    """Compute the mean along the last axis; NaN where nothing has a weight."""
+    total = weights.sum(axis=-1)
+    mean = np.full(total.shape, np.nan)
+    np.divide((values * weights).sum(axis=-1), total, out=mean, where=total > 0)
+    return mean
 
 
 def ratio(part: float, whole: float) -> float | None:
