@@ -135,7 +135,7 @@ def test_no_truth_gives_no_figure():
 
 
 def test_other_truths_are_refused():
-    with pytest.raises(FossilError, match="not judged on the same instances at the cut 0.3"):
+    with pytest.raises(FossilError, match=r"not judged on the same instances at the cut 0\.3"):
         at_equal_recall(curve(count=59), unedited(0.5))
     with pytest.raises(FossilError, match="at no cut"):
         at_equal_recall({}, unedited(0.5))
