@@ -68,7 +68,9 @@ class TrainParams(Params):
     region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
     init: str = Field("", description="Model or checkpoint file to start from; empty: ImageNet.")
     max_minutes: float = Field(20.0, gt=0, description="Longest training time in minutes.")
-    max_steps: int = Field(20000, ge=1, description="Most optimisation steps.")
+    max_steps: int = Field(
+        20000, ge=1, description="Most steps; what is used up first, time or steps, ends it."
+    )
     scale: float = Field(
         0.0, ge=0, le=4, description="Network pixels per stack pixel; 0: from the fossils' size."
     )

@@ -191,10 +191,23 @@ def test_budget_ends_by_time_or_steps_and_goes_on_after_a_restart(monkeypatch):
     assert (budget.share, budget.eta_s) == (0.0, None)
     budget.step, now[0] = 2, 120.0
     assert (budget.share, budget.eta_s) == (0.4, pytest.approx(30.0))
+    # Twenty seconds of fifty for two steps: five in all, although ten are allowed.
+    report = budget.progress("Training, step", {})
+    assert (report.done, report.total) == (2, 5)
     budget.restart(9, 25.0)
     assert budget.share == 0.9
+    assert budget.progress("", {}).total == 10
     now[0] = 150.0
     assert budget.share == 1.0
+
+
+def test_too_few_steps_in_the_time_are_told():
+    short, long = Budget(1000, 300.0, step=106), Budget(1000, 300.0, step=400)
+    (said,) = training.shortness(short, "time")
+    assert said.startswith("5 minutes allowed 106 steps on this computer now; fewer than 250 are")
+    assert training.shortness(long, "time") == ()
+    # Who asked for few steps, or stopped, knows it.
+    assert training.shortness(short, "steps") == training.shortness(short, "cancelled") == ()
 
 
 def _square(y, x, edge, score=1.0, name="a"):

@@ -26,6 +26,8 @@ def test_a_model_is_trained_recorded_and_predicts(reef_project):
     made = train.run(reef_project, quick(), job=Job(reports.append))
     assert made.steps == 2
     assert {"loss", "loss_mask"} <= set(reports[-1].values)
+    assert (reports[-1].done, reports[-1].total) == (2, 2)
+    assert made.summary()["held_back_instances"] > 0
     with Project.open(reef_project) as project:
         assert project.models() == ["quick"]
         (run,) = [r for r in project.ledger.runs() if r.kind == "train"]

@@ -44,11 +44,12 @@ from napari_fossiledit.models.training.train import (
     facts,
     fitting,
     settings_of,
+    shortness,
     values_notes,
 )
 from napari_fossiledit.models.training.validation import judge
 from napari_fossiledit.params.segment import Backend, TrainParams
-from napari_fossiledit.progress import QUIET, Job, Progress, check
+from napari_fossiledit.progress import QUIET, Job, check
 
 Mapped = dict[str, Any]
 
@@ -157,9 +158,7 @@ class _Run:
         path = self.folder / CURVE
         with explained(path, "Writing"), path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
-        message = f"Training with detectron2, step {self.budget.step} of {self.params.max_steps}"
-        done = round(self.budget.share * 1000)
-        self.job.on_progress(Progress(done, 1000, message, self.budget.eta_s, figures))
+        self.job.on_progress(self.budget.progress("Training with detectron2, step", figures))
 
     def rate(self, _: int) -> float:
         """Return the share of the learning rate, as in our own training."""
@@ -175,10 +174,15 @@ class _Run:
         """Read the weights back as a checkpoint of detectron2, judge and save the model."""
         check(lambda: self.budget.step == 0, "The training")
         segmenter = self.network.imported().segmenter(self.device.type)
-        score, minutes = judge(segmenter, self.parts.judged), self.budget.seconds / 60
-        curve = self.folder / CURVE
         result = TrainResult(
-            segmenter, self.budget.step, minutes, score, stopped, curve, self.notes
+            segmenter,
+            self.budget.step,
+            self.budget.seconds / 60,
+            judge(segmenter, self.parts.judged),
+            stopped,
+            self.folder / CURVE,
+            self.parts.held_back,
+            (*self.notes, *shortness(self.budget, stopped)),
         )
         save_model(segmenter, self.folder, training={**self.about, **facts(result)})
         return result

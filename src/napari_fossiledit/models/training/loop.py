@@ -24,6 +24,7 @@ from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
 from napari_fossiledit.models.training.sampling import PreparedSlice
+from napari_fossiledit.progress import Progress
 
 _DECAY = 0.998
 """Share of the running average that a step keeps: it spans about the last 500 steps."""
@@ -69,6 +70,16 @@ class Budget:
         """
         by_time = int(self.seconds / self.max_seconds * self.max_steps)
         return min(max(self.step, by_time) / self.max_steps, 1.0)
+
+    @property
+    def expected(self) -> int:
+        """Steps that it will have taken at the end, at the speed so far."""
+        share = self.share
+        return min(self.max_steps, round(self.step / share)) if share > 0 else self.max_steps
+
+    def progress(self, message: str, figures: dict[str, float]) -> Progress:
+        """Return a report that counts steps."""
+        return Progress(self.step, max(self.expected, self.step), message, self.eta_s, figures)
 
     @property
     def eta_s(self) -> float | None:

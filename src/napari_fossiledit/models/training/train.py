@@ -26,13 +26,15 @@ from napari_fossiledit.models.training.sampling import (
 )
 from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import TrainParams
-from napari_fossiledit.progress import QUIET, Job, Progress, check
+from napari_fossiledit.progress import QUIET, Job, check
 
 STATE, CURVE = "training.safetensors", "curve.jsonl"
 _JUDGEMENTS = 12
 """At most in one training: each of them predicts the whole part that judges."""
 _FIRST_JUDGEMENT = 0.4
 """Share of the budget before which no checkpoint is judged."""
+_SETTLED = 250
+"""Steps of the shipped model `reef-lite`, which starts from ImageNet; fewer were never enough."""
 _SAVE_SECONDS = 120.0
 """At most so much work is lost when the process is killed."""
 _UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "version"}
@@ -55,6 +57,8 @@ class TrainResult:
         ``"steps"``, ``"time"`` or ``"cancelled"``: what ended it.
     curve
         Loss curve, one JSON object a line.
+    held_back
+        Traced instances that were not learned from, because they chose the best checkpoint.
     notes
         What was assumed of the start and what of it starts anew.
     """
@@ -65,6 +69,7 @@ class TrainResult:
     score: float
     stopped: str
     curve: Path
+    held_back: int
     notes: tuple[str, ...] = ()
 
 
@@ -109,6 +114,8 @@ class Parts:
     ----------
     judged
         Validation slices, or where there are none a band of one of the others.
+    held_back
+        True instances on them.
     """
 
     def __init__(
@@ -122,6 +129,7 @@ class Parts:
             self._band[z], piece = split(slices(z))
             pieces = [piece]
         self.judged = [Judged.of(piece, classes) for piece in pieces]
+        self.held_back = sum(len(piece.truth) for piece in self.judged)
 
     def learned(self, index: int) -> PreparedSlice:
         """Return what is learned from of the training slice of an index, from 0."""
@@ -174,9 +182,7 @@ class _Run:
             curve = self.folder / CURVE
             with explained(curve, "Writing"), curve.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
-            share, message = self.budget.share, f"Training, step {self.budget.step}"
-            done = round(share * 1000)
-            job.on_progress(Progress(done, 1000, message, self.budget.eta_s, figures))
+            job.on_progress(self.budget.progress("Training, step", figures))
             if self.budget.seconds - self.saved_at >= _SAVE_SECONDS:
                 self.save_state()
         return "steps" if self.budget.step >= self.params.max_steps else "time"
@@ -220,7 +226,8 @@ class _Run:
             self.trainer.best_score,
             stopped,
             self.folder / CURVE,
-            self.notes,
+            self.parts.held_back,
+            (*self.notes, *shortness(self.budget, stopped)),
         )
         save_model(segmenter, self.folder, training={**self.about, **facts(result)})
         if stopped == "cancelled":
@@ -228,6 +235,17 @@ class _Run:
         else:
             (self.folder / STATE).unlink(missing_ok=True)
         return result
+
+
+def shortness(budget: Budget, stopped: str) -> tuple[str, ...]:
+    """Return a sentence where the time allowed fewer steps than a model needs to settle."""
+    if stopped != "time" or budget.step >= _SETTLED:
+        return ()
+    return (
+        f"{budget.max_seconds / 60:g} minutes allowed {budget.step} steps on this computer now;"
+        f" fewer than {_SETTLED} are seldom enough. Train for longer, close other programs, or give"
+        " a number of steps (--max-steps) and minutes to spare.",
+    )
 
 
 def fitting(edge: int) -> int:
@@ -252,6 +270,7 @@ def facts(result: TrainResult) -> dict[str, Any]:
         "minutes": round(result.minutes, 2),
         "score": round(result.score, 4),
         "stopped": result.stopped,
+        "held_back": result.held_back,
         "start": list(result.notes),
     }
 

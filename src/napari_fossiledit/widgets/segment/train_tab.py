@@ -15,7 +15,7 @@ from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import train
 
-_SHOWN = ("name", "architecture", "slices", "validation", "max_minutes")
+_SHOWN = ("name", "architecture", "slices", "validation", "max_minutes", "max_steps")
 
 
 class TrainTab(QWidget):

@@ -30,6 +30,7 @@ class TrainOutcome:
     score: float
     stopped: str
     scale: float
+    held_back: int
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -43,6 +44,7 @@ class TrainOutcome:
             "validation_score": round(self.score, 4),
             "stopped": self.stopped,
             "scale": round(self.scale, 4),
+            "held_back_instances": self.held_back,
             "notes": list(self.notes),
         }
 
@@ -161,5 +163,6 @@ def _train(
         score=result.score,
         stopped=result.stopped,
         scale=result.segmenter.preprocessing.scale,
+        held_back=result.held_back,
         notes=result.notes,
     )
