@@ -11,6 +11,7 @@ import pytest
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.project import ANNOTATIONS, Ledger
 from napari_fossiledit.project.damage import CLEARED, LEFT, RESTORED, repair_ledger
 from napari_fossiledit.project.runs import DamagedError
@@ -171,3 +172,26 @@ def test_nothing_is_wrong_with_a_sound_ledger(ledger: Ledger) -> None:
     with ledger.recorded("train", {"a": [1]}) as summary:
         summary["b"] = json.dumps({})
     assert repair_ledger(ledger, clear=True) == []
+
+
+@pytest.mark.parametrize("blob", [b"", b"\1junk", "text", 7])
+def test_damaged_probabilities_are_found_and_their_slice_is_predicted_anew(
+    ledger: Ledger, blob: object
+) -> None:
+    kept = ProbabilityMask((Piece((3, 2, 7, 6), np.full((4, 4), 200, np.uint8), exact=True),))
+    (id_,) = ledger.store(MODEL, 5, [body(5, probability=kept)])
+    damage(ledger, "UPDATE instances SET probability = ? WHERE id = ?", blob, id_)
+    assert len(ledger.instances(MODEL, slices=[5])) == 1
+    with pytest.raises(DamagedError, match=rf"number {id_} of {MODEL}, in slice 5.*probabilities"):
+        ledger.instances(MODEL, slices=[5], mask_cut=0.7)
+    assert outcomes(ledger) == [("instance", 5, LEFT)]
+    assert outcomes(ledger, clear=True) == [("instance", 5, CLEARED)]
+    assert ledger.done(MODEL) == {0, 1, 2}
+
+
+def test_an_annotation_loses_only_probabilities_that_it_never_had(ledger: Ledger) -> None:
+    (id_,) = ledger.edit(4, put=[body(4)])
+    before = ledger.instances(ANNOTATIONS)
+    damage(ledger, "UPDATE instances SET probability = ? WHERE id = ?", b"junk", id_)
+    assert outcomes(ledger, clear=True) == [("instance", 4, RESTORED)]
+    assert ledger.instances(ANNOTATIONS, with_probability=True) == before

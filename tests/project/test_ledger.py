@@ -12,6 +12,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.project import ANNOTATIONS, Ledger
 from napari_fossiledit.project.database import on_network
 
@@ -269,3 +270,55 @@ def test_a_slice_is_found_quickly_among_many(ledger: Ledger) -> None:
     text = " ".join(str(row) for row in plan)
     assert "instances_by_slice (source=? AND z=?" in text
     assert "ORDER BY" not in text
+
+
+def cone(**more: object) -> Instance:
+    """An instance whose probability falls from left to right over ten pixels."""
+    grid = np.tile(np.linspace(250, 25, 10).astype(np.uint8), (4, 1))
+    kept = ProbabilityMask((Piece((3, 2, 13, 6), grid, exact=True),))
+    return body(probability=kept, mask=kept.cut(0.5, SHAPE), **more)
+
+
+def test_masks_are_cut_where_asked(ledger: Ledger) -> None:
+    ledger.store(MODEL, 0, [cone(score=0.4), cone(score=0.9)])
+    at_half = ledger.instances(MODEL)
+    assert [i.probability for i in at_half] == [None, None]
+    assert [i.mask.area for i in at_half] == [4 * 5] * 2
+    assert [i.mask.area for i in ledger.instances(MODEL, mask_cut=0.7)] == [4 * 3] * 2
+    assert [i.mask.area for i in ledger.instances(MODEL, mask_cut=0.2, min_score=0.5)] == [4 * 8]
+    # Without a pixel there is no instance.
+    assert ledger.instances(MODEL, mask_cut=0.99) == []
+    (read, _) = ledger.instances(MODEL, with_probability=True)
+    assert read.mask == at_half[0].mask
+    assert read.probability is not None
+    assert read.probability.cut(0.7, SHAPE).area == 4 * 3
+
+
+def test_what_a_person_has_taken_over_has_one_mask(ledger: Ledger) -> None:
+    ledger.take_over(0, [cone()])
+    (one,) = ledger.instances(ANNOTATIONS, mask_cut=0.9, with_probability=True)
+    assert (one.mask, one.probability) == (cone().mask, None)
+
+
+def as_version_2(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.executescript("ALTER TABLE instances DROP COLUMN probability; PRAGMA user_version = 2;")
+    other.close()
+
+
+def test_predictions_without_probabilities_are_cut_at_one_half_only(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.store(MODEL, 0, [cone()])
+    as_version_2(path)
+    told = r"reef \(0123456\) cannot be cut at 0.6.*none in slice 0.*--again"
+    with Ledger(path, read_only=True) as ledger:
+        (one,) = ledger.instances(MODEL, with_probability=True)
+        assert (one.mask, one.probability) == (cone().mask, None)
+        with pytest.raises(FossilError, match=told):
+            ledger.instances(MODEL, mask_cut=0.6)
+    with Ledger(path) as ledger:
+        with pytest.raises(FossilError, match=told):
+            ledger.instances(MODEL, mask_cut=0.6)
+        ledger.store(MODEL, 0, [cone()])
+        assert [i.mask.area for i in ledger.instances(MODEL, mask_cut=0.7)] == [4 * 3]

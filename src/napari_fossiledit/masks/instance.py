@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from napari_fossiledit.masks.probability import ProbabilityMask
 from napari_fossiledit.masks.rle import Mask
 
 
@@ -48,6 +49,8 @@ class Instance:
         Row of the ledger and value in the Labels layer; None before it is stored, never reused.
     parent
         ``id`` of the body a cavity lies in.
+    probability
+        What the mask of a prediction was cut from; None where it was drawn, or was not asked for.
     """
 
     slice: int
@@ -61,3 +64,4 @@ class Instance:
     specimen: int | None = None
     id: int | None = None
     parent: int | None = None
+    probability: ProbabilityMask | None = field(default=None, compare=False, repr=False)

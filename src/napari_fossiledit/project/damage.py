@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_fossiledit.project.actions import unpacked
-from napari_fossiledit.project.ledger import COLUMNS, Ledger
+from napari_fossiledit.project.ledger import WITH_PROBABILITY, Ledger
 from napari_fossiledit.project.runs import DamagedError
 from napari_fossiledit.project.source import ANNOTATIONS, Source
 from napari_fossiledit.summary import Summary
@@ -75,7 +75,7 @@ def _integrity(db: sqlite3.Connection) -> list[str]:
 
 
 def _instances(ledger: Ledger, db: sqlite3.Connection, clear: bool) -> Iterator[Damage]:
-    rows = db.execute(f"SELECT {COLUMNS} FROM instances ORDER BY source, z, id").fetchall()
+    rows = db.execute(f"SELECT {WITH_PROBABILITY} FROM instances ORDER BY source, z, id").fetchall()
     for row in rows:
         id_, source, z = row[:3]
         if problem := _problem(ledger, row):
@@ -106,8 +106,10 @@ def _restored(ledger: Ledger, db: sqlite3.Connection, id_: int) -> bool:
     if not known:
         return False
     columns = ", ".join(f"{column} = ?" for column in known)
-    db.execute(f"UPDATE instances SET {columns} WHERE id = ?", (*known.values(), id_))
-    row = db.execute(f"SELECT {COLUMNS} FROM instances WHERE id = ?", (id_,)).fetchone()
+    db.execute(
+        f"UPDATE instances SET {columns}, probability = NULL WHERE id = ?", (*known.values(), id_)
+    )
+    row = db.execute(f"SELECT {WITH_PROBABILITY} FROM instances WHERE id = ?", (id_,)).fetchone()
     return not _problem(ledger, row)
 
 

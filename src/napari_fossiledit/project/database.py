@@ -15,9 +15,11 @@ import psutil
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import require_writable
 
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
+PROBABILITIES_SINCE = 3
 
 # `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
+# `probability` is last, so that what reads the others never reads its pages.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS instances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,7 +37,8 @@ CREATE TABLE IF NOT EXISTS instances (
     specimen INTEGER,
     parent INTEGER REFERENCES instances (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     review TEXT NOT NULL DEFAULT '',
-    guessed INTEGER NOT NULL DEFAULT 0
+    guessed INTEGER NOT NULL DEFAULT 0,
+    probability BLOB
 );
 CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
 CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
@@ -153,7 +156,7 @@ class Database:
                 raise
 
     def _check_version(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        version = self._version()
         if version > LEDGER_VERSION:
             raise FossilError(
                 f"{self.path} was made by a newer version of napari-fossiledit",
@@ -165,15 +168,26 @@ class Database:
             with self.writing() as db:
                 self._upgrade(db)
 
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    @property
+    def keeps_probabilities(self) -> bool:
+        """Return False for a file of an earlier version that is open for reading only."""
+        return self._version() >= PROBABILITIES_SINCE
+
     def _upgrade(self, db: sqlite3.Connection) -> None:
         """Bring an older file to this version; another program may just have done so."""
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+        version = self._version()
         if version == 1:
             # Whether linking wrote the specimen, or a file or a person told it.
             db.execute("ALTER TABLE instances ADD COLUMN guessed INTEGER NOT NULL DEFAULT 0")
             # The journal of voxels that nobody paints any more.
             db.execute("DROP TABLE IF EXISTS overwritten")
             db.execute("DROP TABLE IF EXISTS changes")
+        if 0 < version < PROBABILITIES_SINCE:
+            # What older predictions were cut from is not known.
+            db.execute("ALTER TABLE instances ADD COLUMN probability BLOB")
         for statement in filter(str.strip, SCHEMA.split(";")):
             db.execute(statement)
 

@@ -10,7 +10,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.project.actions import (
     STATE_COLUMNS,
     Action,
@@ -37,10 +38,11 @@ COLUMNS = (
     "id, source, z, class, part, score, height, width, counts, texture, unsure, origin, "
     "specimen, parent"
 )
-_PLACES = ", ".join("?" * len(COLUMNS.split(",")))
-_UPSERT = (
-    f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES}) ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f"{c.strip()} = excluded.{c.strip()}" for c in COLUMNS.split(",")[1:])
+WITH_PROBABILITY = f"{COLUMNS}, probability"
+_WRITTEN = WITH_PROBABILITY.split(", ")
+_INSERT = f"INSERT INTO instances ({WITH_PROBABILITY}) VALUES ({', '.join('?' * len(_WRITTEN))})"
+_UPSERT = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
+    f"{column} = excluded.{column}" for column in _WRITTEN[1:]
 )
 
 #: Nobody has so many instances: an id beyond was a value that a person painted.
@@ -176,6 +178,8 @@ class Ledger(RunBook):
         part: Part | None = None,
         min_score: float = 0.0,
         ids: Iterable[int] | None = None,
+        mask_cut: float = MASK_CUT,
+        with_probability: bool = False,
     ) -> list[Instance]:
         """Return the instances of a source, by slice and falling score.
 
@@ -185,6 +189,17 @@ class Ledger(RunBook):
             Keep only these; None keeps all.
         min_score
             Keep only scores >= this.
+        mask_cut
+            Probability from which on a pixel belongs to a mask; instances without such a pixel
+            are left out. Masks that were drawn stay as they are.
+        with_probability
+            Also read what the masks were cut from, where the ledger holds it.
+
+        Raises
+        ------
+        FossilError
+            Where a row is damaged, or masks are to be cut elsewhere than at one half and
+            predictions have no probabilities.
         """
         # The plus keeps SQLite from walking the whole source where ids are given.
         where = f"{'' if ids is None else '+'}source = ? AND score >= ?"
@@ -197,13 +212,27 @@ class Ledger(RunBook):
                 listed = json.dumps([int(v) for v in chosen])
                 where = f"{where} AND {column} IN (SELECT value FROM json_each(?))"
                 values.append(listed)
-        query = f"SELECT {COLUMNS} FROM instances WHERE {where} ORDER BY z, score DESC, id"
+        cuts = mask_cut != MASK_CUT
         with self._database.reading() as db:
+            # It is many times as large as all the rest: read only where it is used.
+            read = (cuts or with_probability) and self._database.keeps_probabilities
+            columns = WITH_PROBABILITY if read else COLUMNS
+            query = f"SELECT {columns} FROM instances WHERE {where} ORDER BY z, score DESC, id"
             rows = db.execute(query, values).fetchall()
-        return [self.instance(row) for row in rows]
+        instances = [self.instance(row) for row in rows]
+        if not (cuts and Source.parse(source).model):
+            return instances
+        recut = (_recut(source, instance, mask_cut) for instance in instances)
+        return [instance for instance in recut if instance.mask.area]
 
     def instance(self, row: Row) -> Instance:
-        """Return the instance of a row (`COLUMNS`), or raise a `DamagedError` that names it."""
+        """Return the instance of a row, or raise a `DamagedError` that names it.
+
+        Parameters
+        ----------
+        row
+            `COLUMNS` or `WITH_PROBABILITY`.
+        """
         try:
             return _from_row(row)
         except (TypeError, ValueError, FossilError) as error:
@@ -663,7 +692,7 @@ def _remove(
 def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instance]) -> list[int]:
     """Add instances with new ids and mark the slice finished."""
     rows = _to_rows(source, z, instances, _new_ids(db, len(instances)))
-    db.executemany(f"INSERT INTO instances ({COLUMNS}) VALUES ({_PLACES})", rows)
+    db.executemany(_INSERT, rows)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
     return [row[0] for row in rows]
 
@@ -676,9 +705,10 @@ def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:
 
 
 def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[int]) -> list[Row]:
-    """Return rows of `instances` with their new ids.
+    """Return rows of `instances` (`WITH_PROBABILITY`) with their new ids.
 
-    A parent among the inputs is replaced by its new id; any other is taken for a stored row.
+    The user's set keeps no probabilities: what a person edits is the mask. A parent among the
+    inputs is replaced by its new id; any other is taken for a stored row.
     """
     given = [i.id for i in instances if i.id is not None]
     if len(set(given)) != len(given):
@@ -705,6 +735,9 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
             str(item.origin),
             None if item.specimen is None else int(item.specimen),
             None if item.parent is None else new_ids.get(item.parent, item.parent),
+            None
+            if item.probability is None or source == ANNOTATIONS
+            else item.probability.to_bytes(),
         )
         rows.append(row)
     return rows
@@ -720,7 +753,7 @@ def _mask(height: int, width: int, counts: bytes) -> Mask:
 
 
 def _from_row(row: Row) -> Instance:
-    """Return the instance of a row (`COLUMNS`).
+    """Return the instance of a row (`COLUMNS` or `WITH_PROBABILITY`).
 
     Raises
     ------
@@ -728,8 +761,9 @@ def _from_row(row: Row) -> Instance:
         Where a value is none that this program writes: SQLite keeps values of any type.
     """
     (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent) = (
-        row
+        row[:14]
     )
+    probability = row[14] if len(row) > 14 else None
     whole = {"z": z, "height": height, "width": width, "unsure": unsure}
     given = {"specimen": who, "parent": parent}
     for word, value in (whole | {k: v for k, v in given.items() if v is not None}).items():
@@ -754,4 +788,18 @@ def _from_row(row: Row) -> Instance:
         specimen=who,
         id=id_,
         parent=parent,
+        probability=None if probability is None else ProbabilityMask.from_bytes(probability),
     )
+
+
+def _recut(source: str, instance: Instance, mask_cut: float) -> Instance:
+    if instance.probability is None:
+        raise FossilError(
+            f"The masks of {Source.parse(source).title} cannot be cut at {mask_cut:g}: they were"
+            " predicted before their probabilities were kept",
+            expected="mask probabilities of every prediction",
+            found=f"none in slice {instance.slice}",
+            advice="Predict again with 'fossiledit predict PROJECT --again', or leave the mask cut"
+            f" at {MASK_CUT:g}.",
+        )
+    return replace(instance, mask=instance.probability.cut(mask_cut, instance.mask.shape))

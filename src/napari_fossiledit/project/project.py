@@ -23,6 +23,7 @@ from napari_fossiledit.files import (
 )
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project.contents import ORIGINAL, Contents
 from napari_fossiledit.project.edits import EditStore
@@ -311,10 +312,25 @@ class Project:
         return Ledger(self.part("ledger.sqlite"), read_only=self.read_only)
 
     def instances(
-        self, source: str, z: int, *, class_name: str | None = None, min_score: float = 0.0
+        self,
+        source: str,
+        z: int,
+        *,
+        class_name: str | None = None,
+        min_score: float = 0.0,
+        mask_cut: float = MASK_CUT,
     ) -> list[Instance]:
-        """Return the instances of a source in slice `z`, highest score first."""
-        return self.ledger.instances(source, slices=[z], class_name=class_name, min_score=min_score)
+        """Return the instances of a source in slice `z`, highest score first.
+
+        See `Ledger.instances`.
+        """
+        return self.ledger.instances(
+            source,
+            slices=[z],
+            class_name=class_name,
+            min_score=min_score,
+            mask_cut=mask_cut,
+        )
 
     @property
     def reports(self) -> Path:

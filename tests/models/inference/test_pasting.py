@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from napari_fossiledit.masks.probability import values
+from napari_fossiledit.models.inference.assembly import Detection, Placing, instances_of
 from napari_fossiledit.models.inference.pasting import Crop, paste, shared_box
 
 SHAPE = (61, 47)
@@ -39,3 +41,42 @@ def test_crops_know_what_they_do_not_reach():
     assert not crop.within((0, 0, 4, 5)).any()
     assert crop.within((5, 6, 9, 9)).sum() == 2
     assert shared_box((0, 0, 4, 4), (4, 0, 8, 8)) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(coordinate, coordinate, st.floats(0.5, 60), st.floats(0.5, 60), st.booleans())
+def test_probabilities_in_8_bits_are_pasted_alike(x, y, width, height, exact):
+    """The same pixels but for those whose probability is one half to 8 bits."""
+    at = (torch.arange(28) + 0.5) / 14 - 1
+    mask = torch.sigmoid(6 * (0.7 - torch.hypot(at[:, None], at)))
+    box = torch.tensor([x, y, x + width, y + height])
+    place = Placing(SHAPE, SHAPE, exact)
+    found = Detection((0, 0, *SHAPE), box, mask, 0.9, 1)
+    for instance in instances_of([found], place, ["a"], 0):
+        assert instance.probability is not None
+        (piece,) = instance.probability.pieces
+        assert (piece.grid.dtype, piece.grid.shape) == (np.uint8, (28, 28))
+        again = instance.probability.cut(0.5, SHAPE).to_array()
+        differs = again != instance.mask.to_array()
+        pixels, (top, left) = values(piece, SHAPE)
+        whole = np.zeros(SHAPE, np.float32)
+        whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert np.all(np.abs(whole[differs] - 0.5) <= 0.6 / 255)
+        assert differs.sum() <= 2 + 0.05 * instance.mask.area
+
+
+def test_fragments_of_tiles_keep_the_probabilities_of_each():
+    """A disc that no tile sees completely, found in both."""
+    shape = (100, 190)
+    tiles = [(0, 0, 100, 110), (0, 80, 100, 190)]
+    boxes = [torch.tensor([55.0, 10, 110, 90]), torch.tensor([80.0, 10, 135, 90])]
+    found = [
+        Detection(tile, box, torch.full((28, 28), 0.9), score, 1)
+        for tile, box, score in zip(tiles, boxes, (0.6, 0.9), strict=True)
+    ]
+    (one,) = instances_of(found, Placing(shape, shape), ["a"], 0)
+    assert one.probability is not None
+    assert [p.box for p in one.probability.pieces] == [(80, 10, 135, 90), (55, 10, 110, 90)]
+    np.testing.assert_array_equal(one.probability.cut(0.5, shape).to_array(), one.mask.to_array())
+    assert one.mask.box[1] < 60
+    assert one.mask.box[3] > 130

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance, Origin
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.models.inference.pasting import Crop, paste, shared_box
 from napari_fossiledit.models.network.heads import Target
@@ -190,7 +191,11 @@ def located(output: Target, tile: Box) -> list[Detection]:
 def instances_of(
     detections: Sequence[Detection], place: Placing, classes: Sequence[str], slice_index: int
 ) -> list[Instance]:
-    """Merge the detections of all tiles and paste them one by one, best score first."""
+    """Merge the detections of all tiles and paste them one by one, best score first.
+
+    The masks are cut from the probabilities as the network gives them; those that stay with the
+    instances are rounded to 8 bits.
+    """
     groups = [[d] for d in detections]
     if len({d.tile for d in detections}) > 1:
         masks = []
@@ -208,5 +213,21 @@ def instances_of(
         mask = parts[0] if len(parts) == 1 else union(parts, place.own)
         if mask.area > 0:
             name, score = classes[group[0].label - 1], group[0].score
-            instances.append(Instance(slice_index, name, mask, score=score, origin=Origin.MODEL))
+            kept = ProbabilityMask(tuple(_piece(d, place) for d in group))
+            instances.append(
+                Instance(
+                    slice_index,
+                    name,
+                    mask,
+                    score=score,
+                    origin=Origin.MODEL,
+                    probability=kept,
+                )
+            )
     return sorted(instances, key=lambda instance: -instance.score)
+
+
+def _piece(detection: Detection, place: Placing) -> Piece:
+    x0, y0, x1, y1 = place.to_own(detection.box).tolist()
+    grid = (detection.mask.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return Piece((x0, y0, x1, y1), grid, place.exact)

@@ -12,9 +12,7 @@ from torch.nn import functional as F
 
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Mask
-
-MASK_CUT = 0.5
-"""Probability at which a mask ends, of torchvision and detectron2 alike."""
+from napari_fossiledit.masks.probability import MASK_CUT
 
 
 @dataclass(frozen=True)

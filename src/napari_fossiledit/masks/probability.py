@@ -1,0 +1,177 @@
+"""How probable each pixel of an instance is, so that where its mask ends can be chosen later.
+
+A network gives 28 x 28 probabilities inside a box for each detection. They are kept in 8 bits and
+pasted into pixels of the slice when they are cut; work and memory are those of the boxes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fossiledit.masks.rle import Mask, union
+
+MASK_CUT = 0.5
+"""Probability at which a mask ends, of torchvision and detectron2 alike."""
+
+_VERSION = 1
+# Box x0, y0, x1, y1, rows and columns of the grid, whether it is pasted exactly.
+_PIECE = struct.Struct("<4fHHB")
+_MOST_BYTES = 64_000_000
+#: Pixels: no box of a slice reaches beyond.
+_FARTHEST = 1e9
+_COMPRESSION = 1
+
+Axis = tuple[int, NDArray[np.intp], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Probabilities of one detection inside its box.
+
+    Attributes
+    ----------
+    box
+        x0, y0, x1, y1 in pixels of the slice.
+    grid
+        (h, w) uint8, 255 for certainty; stretched over the box.
+    exact
+        Pasted at fractions of a pixel as detectron2 does, else with the box rounded to whole pixels
+        as torchvision does. An exact grid whose box has one pixel for each of its values, beginning
+        at whole pixels, is pasted as it is.
+    """
+
+    box: tuple[float, float, float, float]
+    grid: NDArray[np.uint8]
+    exact: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ProbabilityMask:
+    """The probabilities of an instance: one piece, or those of each tile that saw a part of it."""
+
+    pieces: tuple[Piece, ...]
+
+    def cut(self, at: float, shape: tuple[int, int]) -> Mask:
+        """Return the pixels of a slice of `shape` (y, x) that are more probable than `at`.
+
+        At one half the same but for a few pixels of the border as the mask that was stored, which
+        was cut before the probabilities were rounded to 8 bits.
+        """
+        masks = []
+        for piece in self.pieces:
+            pixels, origin = values(piece, shape)
+            # detectron2 keeps pixels of exactly the threshold, torchvision does not.
+            masks.append(
+                Mask.from_crop(pixels >= at if piece.exact else pixels > at, origin, shape)
+            )
+        return masks[0] if len(masks) == 1 else union(masks, shape)
+
+    def to_bytes(self) -> bytes:
+        """Return it as it is kept in a file: a byte of version, and zlib of the pieces."""
+        parts = [
+            _PIECE.pack(*p.box, *p.grid.shape, p.exact) + np.ascontiguousarray(p.grid).tobytes()
+            for p in self.pieces
+        ]
+        return bytes([_VERSION]) + zlib.compress(b"".join(parts), _COMPRESSION)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ProbabilityMask:
+        """Read what `to_bytes` returned.
+
+        Raises
+        ------
+        ValueError
+            Where it is anything else.
+        """
+        if type(data) is not bytes or data[:1] != bytes([_VERSION]):
+            raise ValueError("mask probabilities of no known version")
+        reader = zlib.decompressobj()
+        try:
+            content = reader.decompress(data[1:], _MOST_BYTES)
+        except zlib.error as error:
+            raise ValueError(f"damaged mask probabilities: {error}") from error
+        if not reader.eof or reader.unused_data:
+            raise ValueError("mask probabilities that break off or go on")
+        pieces, at = [], 0
+        while at < len(content):
+            if len(content) - at < _PIECE.size:
+                raise ValueError("mask probabilities that break off")
+            *box, rows, columns, exact = _PIECE.unpack_from(content, at)
+            at += _PIECE.size
+            end = at + rows * columns
+            # Also where a side is not a number.
+            placed = all(abs(side) < _FARTHEST for side in box)
+            if at == end or end > len(content) or not placed:
+                raise ValueError(f"mask probabilities {rows} x {columns} in the box {box}")
+            grid = np.frombuffer(content[at:end], np.uint8).reshape(rows, columns)
+            pieces.append(Piece((box[0], box[1], box[2], box[3]), grid, bool(exact)))
+            at = end
+        if not pieces:
+            raise ValueError("mask probabilities without any")
+        return cls(tuple(pieces))
+
+
+def values(piece: Piece, shape: tuple[int, int]) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Paste a piece into a slice of `shape` (y, x).
+
+    Returns
+    -------
+    pixels
+        Probabilities (y, x) of the pixels around the box that lie in the slice.
+    origin
+        Where they begin (y, x).
+    """
+    place = _exact if piece.exact else _rounded
+    # In float32 as the network's own pasting, so that edges fall on the same pixels.
+    x0, y0, x1, y1 = (np.float32(v) for v in piece.box)
+    height, width = piece.grid.shape
+    top, rows, down = place(y0, y1, height, shape[0])
+    left, columns, right = place(x0, x1, width, shape[1])
+    # Outside its box a detection has no pixel.
+    grid = np.pad(piece.grid, 1).astype(np.float32) / np.float32(255)
+    lines = _between(grid, rows, down)
+    return np.ascontiguousarray(_between(lines.T, columns, right).T), (top, left)
+
+
+def _between(
+    grid: NDArray[np.float32], first: NDArray[np.intp], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Interpolate between rows `first` and the ones after them."""
+    share = share[:, None]
+    return grid[first] * (1 - share) + grid[first + 1] * share
+
+
+def _exact(low: np.float32, high: np.float32, cells: int, length: int) -> Axis:
+    """Look up where in the grid the centre of each pixel falls.
+
+    Returns
+    -------
+    The first pixel, and for each pixel a line of the grid with its rim and the share of the next.
+    """
+    first = min(max(int(np.floor(low)) - 1, 0), length)
+    last = max(min(int(np.ceil(high)) + 1, length), first) if high > low else first
+    centres = np.arange(first, last) + 0.5 - float(low)
+    return _lines(first, centres / max(float(high - low), 1e-9) * cells + 0.5, cells)
+
+
+def _rounded(low: np.float32, high: np.float32, cells: int, length: int) -> Axis:
+    """Look up where in the grid pixels fall once it, with its rim, fills whole pixels."""
+    centre, half = (low + high) / 2, (high - low) / 2 * np.float32((cells + 2) / cells)
+    start, end = int(centre - half), int(centre + half)
+    size = max(end - start + 1, 1)
+    first = min(max(start, 0), length)
+    last = max(min(start + size, length), first)
+    at = (np.arange(first, last) - start + 0.5) * ((cells + 2) / size) - 0.5
+    return _lines(first, at, cells)
+
+
+def _lines(first: int, at: NDArray[np.floating[Any]], cells: int) -> Axis:
+    at = np.clip(at, 0, cells + 1)
+    lines = np.minimum(at.astype(np.intp), cells)
+    return first, lines, (at - lines).astype(np.float32)
