@@ -102,6 +102,10 @@ class EditParams(PerturbParams, SolveParams):
         "", description="Traced slices that choose strength and score; empty: those held out."
     )
     pinned: str = Field("", description="Traced slices that judge; empty: the pinned ones.")
+    region: str = Field(
+        "",
+        description="Part of each slice to edit with, tune and judge on, x0:x1,y0:y1; empty: all.",
+    )
     strengths: str = Field(
         "0.25,0.5,0.75,1", description="Strengths to choose from; 1 is the whole edit."
     )

@@ -15,7 +15,7 @@ from napari_fossiledit import files
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Kind
-from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device, PredictParams
@@ -23,7 +23,12 @@ from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.edit import run as edit
-from napari_fossiledit.workflows.edit.slices import choose_slices, spread_over
+from napari_fossiledit.workflows.edit.slices import (
+    Recipe,
+    choose_slices,
+    shown_pair,
+    spread_over,
+)
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
@@ -315,6 +320,8 @@ def test_few_slices_are_spread_over_many():
         ({"texture": "junk"}, "crop cannot be read; expected SLICE:x0:x1,y0:y1.* found 'junk'"),
         ({"class_name": "fish"}, "no instance of the class 'fish'"),
         ({"levels": "7"}, "7"),
+        ({"region": "9:3"}, "The region is empty or incomplete"),
+        ({"region": "900:901"}, "The region lies outside the traced area"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -324,6 +331,24 @@ def test_bad_input_is_told_and_leaves_the_project_as_it_was(project_path, values
     with Project.open(project_path, read_only=True) as project:
         assert project.edits.names() == []
         assert not list((project_path).glob("edits/.*"))
+
+
+def test_a_region_limits_what_is_fitted_and_what_is_judged(project_path):
+    with Project.open(project_path, read_only=True) as project:
+        (truth,) = project.ledger.instances(ANNOTATIONS, slices=[2], part=Part.BODY)
+        edge = truth.mask.box[3] - 3
+        left = params(region=f":{edge}", marked_only=True)
+        whole, part = (
+            shown_pair(project, Recipe(0, p), p) for p in (params(marked_only=True), left)
+        )
+    assert part.mask.any()
+    assert np.array_equal(part.mask[:, :edge], whole.mask[:, :edge])
+    assert not part.mask[:, edge:].any()
+    result = edit.run(project_path, left)
+    (judged,) = result.judged.comparison.before.truths
+    assert judged.area == truth.mask.to_array()[:, :edge].sum() < truth.mask.area
+    with Project.open(project_path, read_only=True) as project:
+        assert project.edits.read("mud").params["region"] == f":{edge}"
 
 
 def test_a_name_is_taken_once(done):

@@ -16,6 +16,7 @@ from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.edit.slices import region_of
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
@@ -176,7 +177,7 @@ def judge_edit(
     parent, edit
         Models as `find_model` takes them.
     params
-        Its class is judged; its tolerance is how much a mean may fall without a warning.
+        Its class is judged, in its region; its tolerance is how much a mean may fall without a warning.
     score
         Threshold that was chosen for the edit; its parent is judged at 0, as in the paper.
 
@@ -191,7 +192,7 @@ def judge_edit(
     CancelledError
         What was predicted up to then is kept.
     """
-    truths = [read_ground_truth(project, z) for z in slices]
+    truths = [read_ground_truth(project, z, region_of(params)) for z in slices]
     parent_source, edit_source = (
         predict_missing(
             project,

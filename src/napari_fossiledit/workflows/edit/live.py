@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import changes
 from napari_fossiledit.evaluation.protocol import protocol
-from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import QUIET, Job
@@ -248,7 +248,7 @@ def curve(
     *,
     job: Job = QUIET,
 ) -> StrengthCurve:
-    """Judge an edit at several strengths by the paper's protocol.
+    """Judge an edit at several strengths by the paper's protocol, in the region it was made on.
 
     Parameters
     ----------
@@ -265,7 +265,9 @@ def curve(
     """
     require_strengths(strengths)
     with Project.open(project_path, read_only=True) as project:
-        truths = [read_ground_truth(project, z) for z in slices_to_judge(project, slices)]
+        made = project.edits.read(edit).params.get("region")
+        region = Region.parse(made) if made else None
+        truths = [read_ground_truth(project, z, region) for z in slices_to_judge(project, slices)]
         judged = judged_at_strengths(
             project,
             _loaded(project, edit, device).at,

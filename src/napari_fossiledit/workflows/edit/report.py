@@ -42,7 +42,17 @@ from napari_fossiledit.workflows.shared.report_parts import (
 _MOST_CHANGES = 30
 _MOST_OVERLAYS = 6
 _CURVES = {"precision": "precision", "recall_all": "recall, all", "iou_all": "IoU, all"}
-_SETTINGS = ("mud", "scope", "solver", "levels", "pull", "pull_to", "fossil_weight", "tolerance")
+_SETTINGS = (
+    "region",
+    "mud",
+    "scope",
+    "solver",
+    "levels",
+    "pull",
+    "pull_to",
+    "fossil_weight",
+    "tolerance",
+)
 
 
 def write_report(project: Project, result: EditResult) -> Path:

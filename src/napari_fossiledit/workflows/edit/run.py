@@ -37,6 +37,7 @@ from napari_fossiledit.workflows.edit.slices import (
     Lazy,
     Recipe,
     choose_slices,
+    region_of,
     shown_pair,
     trained_on,
 )
@@ -249,10 +250,14 @@ def planned(
     Raises
     ------
     FossilError
-        Where strengths or scores cannot be read.
+        Where strengths, scores or the region cannot be read, or the region lies outside of what
+        is traced.
     """
     strengths = _numbers(params.strengths, "strengths", 0.0, STRONGEST)
     scores = _numbers(params.scores, "scores", 0.0, 1.0)
+    # Before minutes of solving, not after.
+    for z in (*slices.tuning, *slices.pinned):
+        read_ground_truth(project, z, region_of(params))
     used = (*slices.edit, *slices.tuning, *slices.pinned)
     notes = [*ref.notes, *stale_notes(project, {ANNOTATIONS: used})]
     seen = sorted({*slices.pinned} & trained_on(project, ref))
@@ -329,7 +334,10 @@ def tried(plan: EditPlan, segmenter: Segmenter, solution: Solution, job: Job) ->
             plan.project,
             lambda strength: solution.edit.apply(segmenter, strength) if strength else segmenter,
             (0.0, *sorted({*plan.strengths} - {0.0})),
-            [read_ground_truth(plan.project, z) for z in plan.slices.tuning],
+            [
+                read_ground_truth(plan.project, z, region_of(plan.params))
+                for z in plan.slices.tuning
+            ],
             plan.params.class_name,
             job,
             "Choosing the strength",

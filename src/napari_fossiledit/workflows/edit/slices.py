@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.models.files.places import RECORD
@@ -190,6 +190,17 @@ def _require_apart(slices: EditSlices) -> None:
             )
 
 
+def region_of(params: EditParams) -> Region | None:
+    """Return the part of each slice that an edit is made and judged on; None: all.
+
+    Raises
+    ------
+    FossilError
+        Where it cannot be read.
+    """
+    return Region.parse(params.region) if params.region else None
+
+
 # ------------------------------------------------------------- as the solver sees them
 
 
@@ -232,7 +243,13 @@ def shown_pair(
     if params.fossil_weight != 1 and heavy:
         counts = union(heavy, project.slice_shape).to_array()
         weight = np.where(counts, params.fossil_weight, 1.0).astype(np.float32)
-    return Pair(made.image, made.perturbed, weight, made.changed if params.marked_only else None)
+    counting = made.changed if params.marked_only else None
+    region = region_of(params)
+    if region is not None:
+        inside = np.zeros(project.slice_shape, dtype=np.bool_)
+        inside[region.slices(project.slice_shape)] = True
+        counting = inside if counting is None else counting & inside
+    return Pair(made.image, made.perturbed, weight, counting)
 
 
 K = TypeVar("K")
