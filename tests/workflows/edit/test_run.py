@@ -335,7 +335,9 @@ def test_bad_input_is_told_and_leaves_the_project_as_it_was(project_path, values
 
 def test_a_region_limits_what_is_fitted_and_what_is_judged(project_path):
     with Project.open(project_path, read_only=True) as project:
-        (truth,) = project.ledger.instances(ANNOTATIONS, slices=[2], part=Part.BODY)
+        (truth,) = project.ledger.instances(
+            ANNOTATIONS, slices=[2], part=Part.BODY, class_name="archaeocyathid"
+        )
         edge = truth.mask.box[3] - 3
         left = params(region=f":{edge}", marked_only=True)
         whole, part = (

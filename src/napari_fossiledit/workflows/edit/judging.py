@@ -177,7 +177,8 @@ def judge_edit(
     parent, edit
         Models as `find_model` takes them.
     params
-        Its class is judged, in its region; its tolerance is how much a mean may fall without a warning.
+        Its class is judged, in its region; its tolerance is how much a mean may fall without a
+        warning.
     score
         Threshold that was chosen for the edit; its parent is judged at 0, as in the paper.
 
