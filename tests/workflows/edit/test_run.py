@@ -15,7 +15,9 @@ from napari_fossiledit import files
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Kind
+from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device, PredictParams
@@ -58,8 +60,24 @@ def find_bright(self, image, *, slice_index=0, cancel=never, **_):
     check(cancel)
     found, count = ndimage.label(image.mean(axis=2) > 110)
     parts = [found == i for i in range(1, count + 1)]
-    masks = [Mask.from_array(p) for p in parts if p.sum() >= 25]
-    return [Instance(slice_index, "archaeocyathid", mask, score=0.9) for mask in masks]
+    found = [p for p in parts if p.sum() >= 25]
+    return [
+        Instance(
+            slice_index,
+            "archaeocyathid",
+            Mask.from_array(pixels),
+            score=0.9,
+            probability=sloping(pixels),
+        )
+        for pixels in found
+    ]
+
+
+def sloping(pixels):
+    """Probabilities that fall from the inside of a mask to its border, where they are one half."""
+    depth = ndimage.distance_transform_edt(pixels)
+    grid = np.where(pixels, 128 + np.minimum(depth, 6) * 20, 0).astype(np.uint8)
+    return ProbabilityMask((Piece((0, 0, *pixels.shape[::-1]), grid, exact=True),))
 
 
 @pytest.fixture
@@ -102,6 +120,44 @@ def test_the_judged_figures_are_those_of_the_stored_predictions(done):
     with Project.open(path, read_only=True) as project:
         counts = [len(project.instances(s, 2)) for s in result.judged.sources]
     assert [result.comparison.before.predictions, result.comparison.after.predictions] == counts
+
+
+def test_the_edit_is_judged_at_equal_recall(project_path):
+    result = edit.run(project_path, params())
+    judged, found = result.judged, result.judged.at_equal_recall
+    # Nothing changes what is bright: the edit has the recall of the model itself, at its own cut.
+    assert found.cut == pytest.approx(0.5, abs=1e-6)
+    assert found.gains["precision"].mean == pytest.approx(0, abs=1e-9)
+    assert not judged.earned
+    assert "No better than a moved mask cut" in judged.words
+    assert result.summary()["judged"]["at_equal_recall"]["recall_all"] == found.recall_all
+    assert "No better than a moved mask cut" in result.report.read_text()
+    assert found.before["matched"] == found.after["matched"] > 0
+    with Project.open(project_path, read_only=True) as project:
+        kept = project.edits.read("mud").judged["at_equal_recall"]
+    assert kept["better"] is False
+
+
+@pytest.mark.parametrize(
+    ("rose", "better", "verdict", "tone"),
+    [
+        (True, True, "keep the edit", "good"),
+        (True, False, "not clearly more than a tighter mask cut gives for nothing", "plain"),
+        (False, True, "No clear gain", "plain"),
+    ],
+)
+def test_an_edit_has_to_beat_a_mask_cut(done, monkeypatch, rose, better, verdict, tone):
+    _, result, _ = done
+    found = Spread(0.05, 0.01, (0.03 if rose else -0.01, 0.07))
+    comparison = replace(
+        result.judged.comparison, deltas={**result.judged.comparison.deltas, "precision": found}
+    )
+    gain = Spread(0.02, 0.01, (0.01 if better else -0.01, 0.03))
+    rival = replace(result.judged.at_equal_recall, gains={"precision": gain})
+    judged = replace(result.judged, comparison=comparison, at_equal_recall=rival, warnings=())
+    told = replace(result, judged=judged)
+    assert verdict in told.verdict
+    assert told.tone == tone
 
 
 def test_the_same_command_judges_an_edit_that_was_not_judged(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.evaluation import Change, Comparison, JudgedSlice, Kind, changes
 from napari_fossiledit.evaluation.compare import MATCHED_SHARE, compare, worse
+from napari_fossiledit.evaluation.frontier import EqualRecall
 from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
@@ -18,6 +19,7 @@ from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.slices import region_of
 from napari_fossiledit.workflows.segment.predict import predict_missing
+from napari_fossiledit.workflows.shared.frontier import against_cuts
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
@@ -107,6 +109,9 @@ class Judgement:
         What got worse, in words.
     sources
         Names of the predictions in the ledger, before and after.
+    at_equal_recall
+        The same against the model before at the mask cut that gives the same recall; None where
+        its predictions have no mask probabilities.
     """
 
     slices: tuple[int, ...]
@@ -117,6 +122,13 @@ class Judgement:
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
     sources: tuple[str, str]
+    at_equal_recall: EqualRecall | None = None
+
+    @property
+    def earned(self) -> bool:
+        """True where precision rose, and by more than a moved mask cut gives."""
+        rose = self.comparison.rose("precision")
+        return rose and (self.at_equal_recall is None or self.at_equal_recall.better)
 
     def summary(self) -> dict[str, Any]:
         """Return the judgement as JSON-able values; the figures of the protocol lie on top."""
@@ -124,6 +136,7 @@ class Judgement:
             **self.comparison.summary(),
             "slices": format_slices(self.slices),
             "seen": self.seen.summary(),
+            "at_equal_recall": self.at_equal_recall and self.at_equal_recall.summary(),
             "wrong_before": self.wrong[0].summary(),
             "wrong_after": self.wrong[1].summary(),
             "changes": {str(kind): self.count(kind) for kind in Kind},
@@ -144,6 +157,7 @@ class Judgement:
             f"On the pinned slices {format_slices(self.slices)}: {means};"
             f" {after.matched} of {len(before.truths)} fossils are matched"
             f" ({before.matched} before)."
+            + (f" {self.at_equal_recall.words}" if self.at_equal_recall else "")
         )
 
 
@@ -235,4 +249,14 @@ def judge_edit(
         changes=tuple(all_changes),
         warnings=tuple(worse(comparison, params.tolerance, MATCHED_SHARE)),
         sources=(parent_source, edit_source),
+        at_equal_recall=against_cuts(
+            project,
+            parent_source,
+            truths,
+            params.class_name,
+            new,
+            scores=sorted({0.0, score}),
+            score_after=score,
+            job=job,
+        ),
     )

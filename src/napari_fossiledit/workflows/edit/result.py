@@ -82,7 +82,7 @@ class EditResult:
             return Tone.PLAIN
         if self.judged.warnings or self.judged.comparison.fell("precision"):
             return Tone.BAD
-        return Tone.GOOD if self.judged.comparison.rose("precision") else Tone.PLAIN
+        return Tone.GOOD if self.judged.earned else Tone.PLAIN
 
     @property
     def verdict(self) -> str:
@@ -91,8 +91,13 @@ class EditResult:
             return "The edit was not judged: look at what it does before you keep it."
         if self.judged.warnings:
             return "The edit costs more than is accepted: roll it back, or keep less of it."
-        if self.judged.comparison.rose("precision"):
+        if self.judged.earned:
             return "Precision rose and nothing got much worse: keep the edit."
+        if self.judged.comparison.rose("precision"):
+            return (
+                "Precision rose, but not clearly more than a tighter mask cut gives for nothing:"
+                " move the cut, or predict with several views or a refiner."
+            )
         if self.judged.comparison.fell("precision"):
             return "Precision fell: roll the edit back."
         return "No clear gain on the pinned slices: nothing got much worse either."

@@ -1,0 +1,66 @@
+"""The unedited model at every mask cut: what anything that claims to be better has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from napari_fossiledit.evaluation import JudgedSlice
+from napari_fossiledit.evaluation.frontier import CUTS, EqualRecall, at_equal_recall
+from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.ground_truth import GroundTruth, judged_slice
+
+
+def against_cuts(
+    project: Project,
+    source: str,
+    truths: Sequence[GroundTruth],
+    class_name: str,
+    after: Sequence[JudgedSlice],
+    *,
+    scores: Sequence[float] = (0.0,),
+    score_after: float = 0.0,
+    job: Job = QUIET,
+) -> EqualRecall | None:
+    """Compare judged slices with the predictions of the unedited model at equal recall.
+
+    Parameters
+    ----------
+    source
+        Predictions of the unedited model on the same slices.
+    truths
+        Of these slices, in the order of `after`.
+    scores
+        Score thresholds that the unedited model may take.
+    score_after
+        Score threshold of what is compared with it.
+
+    Returns
+    -------
+    None where these predictions were stored before mask probabilities were kept.
+    """
+    parts: dict[tuple[float, float], list[ProtocolResult]] = {}
+    for truth in job.tracked(truths, len(truths), "Cutting the unedited masks of slice"):
+        found = project.ledger.instances(source, slices=[truth.slice], with_probability=True)
+        if any(instance.probability is None for instance in found):
+            return None
+        for cut in CUTS:
+            judged = judged_slice(project, truth, recut(found, cut), class_name)
+            for score in scores:
+                parts.setdefault((cut, score), []).append(protocol([judged], score=score))
+    before = {place: pooled(results) for place, results in parts.items()}
+    return at_equal_recall(before, protocol(after, score=score_after))
+
+
+def recut(instances: Sequence[Instance], cut: float) -> list[Instance]:
+    """Return instances with their masks cut elsewhere; those without a pixel are left out."""
+    if cut == MASK_CUT:
+        return list(instances)
+    masks = [
+        i.mask if i.probability is None else i.probability.cut(cut, i.mask.shape) for i in instances
+    ]
+    return [replace(i, mask=m) for i, m in zip(instances, masks, strict=True) if m.area]
