@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -197,6 +198,14 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FossilError(f"{path} cannot be read", expected=what, found=str(error)) from error
+
+
+def file_digest(path: Path, method: str) -> str:
+    """Return the digest of a file as hexadecimal digits."""
+    with explained(path, "Reading"), path.open("rb") as stream:
+        # Against damage, not against forgery.
+        made = hashlib.file_digest(stream, lambda: hashlib.new(method, usedforsecurity=False))
+    return made.hexdigest()
 
 
 def is_plain(name: str) -> bool:

@@ -30,8 +30,10 @@ from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
 from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import (
+    CocoWeights,
     EvaluateParams,
     ExportModelParams,
+    FetchParams,
     ImportModelParams,
     PredictParams,
     TrainParams,
@@ -45,7 +47,7 @@ OPTION_NAMES = {"class_name": "class"}
 GROUPS = {
     "annotations": "Import, export and correct traced slices.",
     "stack": "Take in photographs that were added to a stack.",
-    "models": "List models, import those of detectron2, export to it.",
+    "models": "List models, import those of detectron2, export to it, fetch weights to start from.",
     "sample": "Make sample data with exact truth.",
     "edits": "List edits of models, keep them, roll them back, combine them.",
 }
@@ -356,6 +358,14 @@ COMMANDS = (
         "Make a checkpoint of detectron2 a model of the project; detectron2 is not needed.",
         (PROJECT, argument("file", Path, "FILE", "Checkpoint, .pth or .pkl.")),
         ImportModelParams,
+    ),
+    Command(
+        "models fetch",
+        "segment.fetch:run",
+        "Fetch weights trained on COCO from their makers, once, for train --init (178 to 431 MB).",
+        (argument("name", CocoWeights, "NAME", "Whose, and which network."),),
+        FetchParams,
+        skip=frozenset({"name"}),
     ),
     Command(
         "models export",

@@ -53,6 +53,16 @@ class Engine(StrEnum):
     FAST = "fast"
 
 
+class CocoWeights(StrEnum):
+    """Mask R-CNNs that torchvision and detectron2 publish, trained on COCO."""
+
+    TORCHVISION_R50 = "torchvision-r50"
+    TORCHVISION_R50_V2 = "torchvision-r50-v2"
+    DETECTRON2_R50 = "detectron2-r50"
+    DETECTRON2_R101 = "detectron2-r101"
+    DETECTRON2_X101 = "detectron2-x101"
+
+
 class TrainParams(Params):
     """How a model is trained from a few traced slices."""
 
@@ -66,7 +76,9 @@ class TrainParams(Params):
         (), description="Classes to learn; empty: those of the project."
     )
     region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
-    init: str = Field("", description="Model or checkpoint file to start from; empty: ImageNet.")
+    init: str = Field(
+        "", description="Model, file or fetched weights to start from; empty: ImageNet."
+    )
     max_minutes: float = Field(20.0, gt=0, description="Longest training time in minutes.")
     max_steps: int = Field(
         20000, ge=1, description="Most steps; what is used up first, time or steps, ends it."
@@ -137,6 +149,14 @@ class EvaluateParams(Params):
     class_name: str = Field("", description="Class to score; empty: the project's first.")
     region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")
+
+
+class FetchParams(Params):
+    """Which published weights are fetched."""
+
+    name: CocoWeights = Field(
+        CocoWeights.TORCHVISION_R50, description="Weights trained on COCO, to start training from."
+    )
 
 
 class ImportModelParams(Params):

@@ -116,6 +116,14 @@ def _require_known(spec: NetworkSpec, name: str) -> None:
             expected=f"{WIDTH} channels and full convolutions",
             found=f"{spec.channels} channels, light proposals: {spec.light_proposals}",
         )
+    if (spec.proposal_convolutions, spec.box_convolutions) != (1, 0):
+        raise FossilError(
+            f"{name} has heads that detectron2's models do not have",
+            expected="one convolution in the proposal network and none in the box head",
+            found=f"{spec.proposal_convolutions} and {spec.box_convolutions}, as in torchvision's"
+            " Mask R-CNN of version 2",
+            advice="Train a model that starts from torchvision-r50 or detectron2's weights.",
+        )
     if spec.mask_levels:
         raise FossilError(
             f"{name} holds an edit of the masks alone, which detectron2 has no place for",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
@@ -256,7 +261,11 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is unt
 def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
     kind = ExactAnchors if spec.exact_anchors else AnchorGenerator
     anchors = kind(tuple((s,) for s in spec.anchor_sizes), (spec.anchor_ratios,) * 5)
-    head = LightProposalHead if spec.light_proposals else RPNHead
+    head = (
+        LightProposalHead
+        if spec.light_proposals
+        else partial(RPNHead, conv_depth=spec.proposal_convolutions)
+    )
     before, after = (
         {"training": t, "testing": p}
         for t, p in zip(spec.proposals_train, spec.proposals_predict, strict=True)
@@ -278,12 +287,19 @@ def _proposal_network(spec: NetworkSpec) -> ProposalNetwork:
     return network
 
 
+def _box_head(spec: NetworkSpec) -> nn.Module:
+    if not spec.box_convolutions:
+        return cast("nn.Module", TwoMLPHead(spec.channels * 49, spec.box_width))
+    widths = [spec.channels] * spec.box_convolutions
+    return cast("nn.Module", FastRCNNConvFCHead((spec.channels, 7, 7), widths, [spec.box_width]))
+
+
 def _region_heads(spec: NetworkSpec) -> RegionHeads:
     outputs = len(spec.classes) + 1
     mask = spec.mask_channels
     heads = RegionHeads(
         box_roi_pool=PyramidRoIAlign(7, spec.roi_samples, aligned=spec.aligned_roi),
-        box_head=TwoMLPHead(spec.channels * 49, spec.box_width),
+        box_head=_box_head(spec),
         box_predictor=FastRCNNPredictor(spec.box_width, outputs),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,

@@ -41,6 +41,9 @@ class NetworkSpec(BaseModel):
     mask_levels
         Pyramid levels that masks are drawn from otherwise than instances are found from: an edit of
         the masks alone adds a convolution there (`MaskRcnn.mask_outputs`).
+    proposal_convolutions, box_convolutions
+        3 x 3 convolutions before the outputs of the proposal network, and before the layers of the
+        box head: of these there is one where it has convolutions, and there are two elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,12 +68,18 @@ class NetworkSpec(BaseModel):
     proposal_samples: int = 256
     roi_batch: int = 512
     mask_levels: tuple[int, ...] = ()
+    proposal_convolutions: int = 1
+    box_convolutions: int = 0
 
     def hashed_json(self) -> str:
         """Return all choices as the JSON that the hash of a model is taken of."""
-        # A field that came later is left out where it is empty, so that older models keep their
-        # hash, under which their predictions are stored.
-        return self.model_dump_json(exclude=None if self.mask_levels else {"mask_levels"})
+        # A field that came later is left out where it says what always held, so that older models
+        # keep their hash, under which their predictions are stored.
+        later = ("mask_levels", "proposal_convolutions", "box_convolutions")
+        fields = type(self).model_fields
+        return self.model_dump_json(
+            exclude={name for name in later if getattr(self, name) == fields[name].default}
+        )
 
 
 def default_spec(architecture: Architecture | str, classes: tuple[str, ...]) -> NetworkSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,31 +10,27 @@ import torch
 from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained
-from napari_fossiledit.models.detectron2.file import read_checkpoint
+from napari_fossiledit.files import explained, file_digest
+from napari_fossiledit.models.detectron2.file import Checkpoint, read_checkpoint
 from napari_fossiledit.models.detectron2.layers import is_detectron2
 from napari_fossiledit.models.detectron2.read import import_checkpoint
 from napari_fossiledit.models.files.checkpoint import check_tensor, read_tensors
 from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.files.published import COCO
 from napari_fossiledit.models.files.registry import load_model
+from napari_fossiledit.models.files.torchvision_names import choices_of, ours
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import NetworkSpec, default_spec
-from napari_fossiledit.params.segment import Architecture, Device, TrainParams
+from napari_fossiledit.params.segment import Architecture, CocoWeights, Device, TrainParams
 
 # Layers whose size depends on the number of classes.
 _CLASS_LAYERS = (
     "roi_heads.box_predictor.",
     "roi_heads.mask_predictor.mask_fcn_logits.",
 )
-# Names in torchvision's published files, which are older than its release 0.13.
-_OLD_NAMES = (
-    (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d)\.(?=weight|bias)"), r"\1.0."),
-    (re.compile(r"rpn\.head\.conv\.(?=weight|bias)"), "rpn.head.conv.0.0."),
-)
-_OLD_MASK_LAYER = re.compile(r"mask_head\.mask_fcn(\d)\.")
 # torchvision's ImageNet normalisation, for values of 0 to 255.
-_TORCHVISION = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+_TORCHVISION = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
 
 class Start(NamedTuple):
@@ -74,9 +69,10 @@ def initial_network(params: TrainParams) -> Start:
     if not params.init:
         raise FossilError(
             f"No weights are at hand to start {spec.architecture} from",
-            expected="--init with a file of weights, e.g. torchvision's maskrcnn_resnet50_fpn",
+            expected="--init with a file of weights or the name of published ones",
             found="nothing",
-            advice="Give a file, or train the lite architecture.",
+            advice="Run 'fossiledit models fetch --help' for those of torchvision and detectron2,"
+            " or train the lite architecture.",
         )
     path = Path(params.init).expanduser()
     if (path if path.is_dir() else path.parent).joinpath(RECORD).is_file():
@@ -92,9 +88,27 @@ def initial_network(params: TrainParams) -> Start:
             theirs = import_checkpoint(checkpoint)
             start = _started(theirs.spec, theirs.weights, theirs.where, spec, theirs.preprocessing)
             return start._replace(notes=(*theirs.notes, *start.notes))
-        weights = {_renamed(name): value for name, value in checkpoint.state.items()}
-    usual = None if lite else Preprocessing(**_TORCHVISION)
-    return _started(spec, weights, str(path), spec, usual)
+        return _from_torchvision(checkpoint, spec)
+    return _started(spec, weights, str(path), spec, None if lite else _TORCHVISION)
+
+
+def _from_torchvision(checkpoint: Checkpoint, spec: NetworkSpec) -> Start:
+    """Build the network of a state dictionary with torchvision's names."""
+    where = checkpoint.where
+    # torchvision adds nothing to the variances of this file, and 1e-5 to all others.
+    found = f"sha256:{file_digest(Path(where), 'sha256')}"
+    exact = found.startswith(COCO[CocoWeights.TORCHVISION_R50].digest)
+    weights = ours(checkpoint.state, **({"epsilon": 0.0} if exact else {}))
+    choices = choices_of(weights)
+    usual = _TORCHVISION if choices else None
+    start = _started(spec.model_copy(update=choices), weights, where, spec, usual)
+    if exact or not choices or "box_convolutions" in choices:
+        return start
+    note = (
+        "Assumed is that normalisations add 1e-5 to the variance, as torchvision's do except in its"
+        " COCO weights of version 1 and what was trained from them."
+    )
+    return start._replace(notes=(note, *start.notes))
 
 
 def _started(
@@ -155,10 +169,3 @@ def adopt(network: MaskRcnn, weights: Mapping[str, Tensor], where: str) -> tuple
         check_tensor(name, tensor, own[name], where)
     network.load_state_dict({**own, **used})
     return anew
-
-
-def _renamed(name: str) -> str:
-    """Return today's name of a layer; torchvision's published files have those before 0.13."""
-    for old, new in _OLD_NAMES:
-        name = old.sub(new, name)
-    return _OLD_MASK_LAYER.sub(lambda found: f"mask_head.{int(found[1]) - 1}.0.", name)

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.params.segment import ExportModelParams, ImportModelParams
+from napari_fossiledit.params.segment import ExportModelParams, FetchParams, ImportModelParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices
@@ -16,6 +16,7 @@ from napari_fossiledit.widgets.common.notices import show_done
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note, section
+from napari_fossiledit.workflows.segment import fetch
 from napari_fossiledit.workflows.segment.model_files import export_model, import_model
 
 HELP = (
@@ -33,6 +34,8 @@ class ModelsTab(QWidget):
         self.session, self.jobs = session, jobs
         self.importing = ParamsForm(ImportModelParams)
         self.exporting = ParamsForm(ExportModelParams)
+        self.fetching = ParamsForm(FetchParams)
+        self.about = note("")
         self.model = QComboBox()
         self.model.setToolTip("Model or edit to export; lite has no counterpart in detectron2.")
         self.model.setAccessibleName("Model to export")
@@ -60,9 +63,21 @@ class ModelsTab(QWidget):
                 self.take_out,
             )
         )
+        inside = section(column, "Weights to start a training from")
+        inside.addWidget(self.fetching)
+        inside.addWidget(self.about)
+        inside.addWidget(
+            button(
+                "Fetch",
+                "Fetch the weights from their maker into the cache, once; Cancel keeps the part.",
+                self.fetch,
+            )
+        )
         column.addWidget(self.outcome)
         column.addStretch(1)
         session.models_changed.connect(self._offer_models)
+        self.fetching.changed.connect(self._tell_about)
+        self._tell_about()
 
     def refresh(self) -> None:
         """Offer the models of the project that is open now."""
@@ -74,6 +89,15 @@ class ModelsTab(QWidget):
         self.model.clear()
         self.model.addItems(model_choices(self.session)())
         self.model.setCurrentIndex(max(self.model.findText(chosen), 0))
+
+    def _tell_about(self) -> None:
+        self.about.setText(fetch.about(self.fetching.read().name))
+
+    def fetch(self) -> None:
+        """Fetch the chosen weights; the size stands above the button."""
+        self.outcome.setText("")
+        then = self.session.while_open(lambda result: self._show("Fetched", result))
+        self.jobs.start("Fetching", fetch.run, self.fetching.read(), then=then)
 
     def bring_in(self) -> None:
         """Ask for a checkpoint and import it."""
@@ -101,8 +125,8 @@ class ModelsTab(QWidget):
             self.jobs.start("Exporting", export_model, project.path, name, out, params, then=then)
 
     def _show(self, what: str, result: Any) -> None:
-        show_done(f"{what} {result.name}.")
+        show_done(f"{what} {result.model}.")
         # What was assumed about a checkpoint stays to be read after the message is gone.
-        done = f"<b>{what} {result.name}</b> ({result.folder})"
+        done = f"<b>{what} {result.model}</b> ({result.folder})"
         self.outcome.setText("<br>".join([done, *result.notes]))
         self.session.models_changed.emit()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import appearing, explained, read_json, require_empty
+from napari_fossiledit.files import appearing, file_digest, read_json, require_empty
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.params.segment import Device, ExportModelParams, ImportModelParams
 from napari_fossiledit.progress import QUIET, Job
@@ -209,11 +208,9 @@ def _imported(
     job.check("The import")
     clock.tick(2, "Saving the model")
     folder = project.model_folder(params.name)
-    with explained(file, "Reading"), file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     origin = {
         "file": str(file.absolute()),
-        "sha256": digest,
+        "sha256": file_digest(file, "sha256"),
         **params.model_dump(mode="json", exclude={"version", "name"}),
         "score_threshold": foreign.model.score_threshold,
         "max_detections": foreign.model.max_detections,

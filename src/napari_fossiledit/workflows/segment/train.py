@@ -9,8 +9,9 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.files.published import fetched
 from napari_fossiledit.models.native.backends import require_backend
-from napari_fossiledit.params.segment import Backend, TrainParams
+from napari_fossiledit.params.segment import Backend, CocoWeights, TrainParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
@@ -96,7 +97,9 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
     changes: dict[str, Any] = {}
     if not params.classes:
         changes["classes"] = project.settings.classes
-    if params.init and not Path(params.init).expanduser().exists():
+    if params.init in set(CocoWeights) - {*project.models()}:
+        changes["init"] = str(fetched(CocoWeights(params.init)))
+    elif params.init and not Path(params.init).expanduser().exists():
         ref = find_model(project, params.init)
         if ref is not ref.root:
             raise FossilError(
