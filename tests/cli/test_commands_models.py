@@ -13,6 +13,7 @@ RUNNER = CliRunner()
 DOCUMENTED = {
     ("models", "list"): [],
     ("models", "import"): ["--name", "--classes", "--config", "--scale"],
+    ("models", "fetch"): ["NAME", "--verbose"],
     ("models", "export"): ["--score", "--max-detections"],
 }
 

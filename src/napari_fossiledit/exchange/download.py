@@ -82,17 +82,16 @@ def _receive(url: str, part: Path, size: int, job: Job) -> None:
                     part.unlink()
                     _receive(url, part, size, job)
                 return
-            answer.raise_for_status()
+            if not answer.ok:
+                raise FossilError(
+                    f"{url} cannot be fetched",
+                    expected="the file",
+                    found=f"{answer.status_code} {answer.reason}",
+                    advice=f"Its maker may have moved it: try later. {_BY_FILE}",
+                )
             _require_size(url, total, size)
             _require_space(part, total - start)
             done = _append(answer, part, start, total, job)
-    except requests.HTTPError as error:
-        raise FossilError(
-            f"{url} cannot be fetched",
-            expected="the file",
-            found=f"{error.response.status_code} {error.response.reason}",
-            advice=f"Its maker may have moved it: try later. {_BY_FILE}",
-        ) from error
     except requests.RequestException as error:
         raise _unreachable(url, part, str(error)) from error
     if done != total:

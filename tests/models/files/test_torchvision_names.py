@@ -70,7 +70,11 @@ def start(model, version, path, monkeypatch):
         known = published.COCO[CocoWeights.TORCHVISION_R50]
         changed = type(known)(known.url, known.size, digest, known.licence)
         monkeypatch.setitem(published.COCO, CocoWeights.TORCHVISION_R50, changed)
-    return initial.initial_network(TrainParams(classes=CLASSES, init=str(path), architecture="r50"))
+    params = TrainParams(classes=CLASSES, init=str(path), architecture="r50")
+    try:
+        return initial.initial_network(params)
+    finally:
+        path.unlink()
 
 
 def close(ours, others):
@@ -132,6 +136,7 @@ def test_other_files_of_version_1_say_what_is_assumed(tmp_path):
     with pytest.raises(FossilError, match="expected r101; found r50") as caught:
         initial.initial_network(params.model_copy(update={"architecture": "r101"}))
     assert "--architecture r50" in caught.value.advice
+    (tmp_path / "w.pth").unlink()
 
 
 def test_version_2_trains_and_is_saved_but_detectron2_has_no_such_heads(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Published weights: fetched into the cache from a server of this machine, and started from."""
 
 import json
+import pickle
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.detectron2.write import CHECKPOINT, write_detectron2
+from napari_fossiledit.files import file_digest
+from napari_fossiledit.models.detectron2.write import to_detectron2
 from napari_fossiledit.models.files.published import COCO, Published, place_of
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
@@ -29,33 +31,24 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """Folder with a checkpoint of detectron2, and the address it is served at."""
-    folder = tmp_path_factory.mktemp("served")
-    torch.manual_seed(1)
-    network = MaskRcnn(default_spec("r50", tuple(f"c{n}" for n in range(80))))
-    write_detectron2(MaskRcnnSegmenter(network, Preprocessing()), folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield folder / CHECKPOINT, f"http://127.0.0.1:{server.server_port}/{CHECKPOINT}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture
-def known(served, tmp_path, monkeypatch):
-    from napari_fossiledit.files import file_digest
-
+def known(tmp_path, monkeypatch):
+    """A small file that a server of this machine publishes as one of the weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    file, url = served
-    made = Published(
-        url, file.stat().st_size, f"md5:{file_digest(file, 'md5')[:6]}", "CC BY-SA 3.0"
-    )
-    monkeypatch.setitem(COCO, NAME, made)
-    return made
+    file = tmp_path / "served" / "model_final.pkl"
+    file.parent.mkdir()
+    file.write_bytes(bytes(range(250)) * 4000)
+    handler = partial(Quiet, directory=str(file.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{file.name}"
+        digest = f"md5:{file_digest(file, 'md5')[:6]}"
+        made = Published(url, file.stat().st_size, digest, "CC BY-SA 3.0")
+        monkeypatch.setitem(COCO, NAME, made)
+        yield made
+        server.shutdown()
+        thread.join()
 
 
 def test_addresses_carry_the_digits_that_are_checked():
@@ -78,7 +71,7 @@ def test_size_and_licence_come_first_and_a_second_time_nothing_is_fetched(known,
     assert "begins with" in made.notes[1]
     record = json.loads((made.folder / "fetched.json").read_text())
     assert record == {"url": known.url, "sha256": made.sha256, "licence": known.licence}
-    COCO[NAME] = Published("http://127.0.0.1:9/model_final.pth", 1, "md5:0", "")
+    COCO[NAME] = Published("http://127.0.0.1:9/model_final.pkl", 1, "md5:0", "")
     again = fetch.run(FetchParams(name=NAME))
     assert again.sha256 == made.sha256
     assert "nothing was downloaded" in again.notes[1]
@@ -121,7 +114,15 @@ def test_a_training_starts_from_it_by_name_once_it_is_fetched(reef_project, know
         train.run(reef_project, params)
     assert "fossiledit models fetch detectron2-r50" in caught.value.advice
     assert f"fetch {known.url} elsewhere and give its path (--init FILE)" in caught.value.advice
-    fetch.run(FetchParams(name=NAME))
+    torch.manual_seed(1)
+    network = MaskRcnn(default_spec("r50", tuple(f"c{n}" for n in range(80))))
+    content, _ = to_detectron2(MaskRcnnSegmenter(network, Preprocessing()))
+    file = place_of(NAME)
+    file.parent.mkdir(parents=True)
+    # As the zoo writes them: a plain pickle of arrays.
+    model = {name: value.numpy() for name, value in content["model"].items()}
+    file.write_bytes(pickle.dumps({"model": model, "__author__": "Detectron2 Model Zoo"}))
     made = train.run(reef_project, params)
+    file.unlink()
     assert made.steps == 1
     assert any("another number of classes" in note for note in made.notes)
