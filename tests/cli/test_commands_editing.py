@@ -19,12 +19,12 @@ RUNNER = CliRunner()
 DOCUMENTED = {
     ("perturb",): ["--out", "--preset", "--steps", "--mud", "--texture", "--class"],
     ("mud",): [],
-    ("probe",): ["--model", "--slices", "--presets", "--class", "--score"],
+    ("probe",): ["--model", "--slices", "--presets", "--class", "--score", "--mask-cut"],
     ("edit",): [
         "--name", "--model", "--slices", "--preserve", "--tuning", "--pinned", "--preset",
-        "--solver", "--steps", "--pull", "--levels", "--strengths", "--tolerance",
+        "--solver", "--steps", "--pull", "--levels", "--strengths", "--tolerance", "--mask-cut",
     ],
-    ("repair",): ["--model", "--slice", "--instance", "--outline", "--name"],
+    ("repair",): ["--model", "--slice", "--instance", "--outline", "--name", "--mask-cut"],
     ("edits", "list"): [],
     ("edits", "show"): [],
     ("edits", "apply"): ["--strength", "--score"],

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox, QPlainTextEdit
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
+from napari_fossiledit.masks import Instance, Origin
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -130,6 +133,79 @@ def test_the_score_slider_paints_the_shown_slice_again(session, made):
     assert len(np.unique(np.asarray(layer.data[1]))) == 3
     session.go_to(4)
     assert dock.picker.count.text() == "Slice 4 has not been predicted yet."
+
+
+def soft(z):
+    """A prediction whose probability falls from left to right over forty pixels."""
+    grid = np.tile(np.linspace(255, 0, 40).astype(np.uint8), (20, 1))
+    kept = ProbabilityMask((Piece((10, 5, 50, 25), grid, exact=True),))
+    mask = kept.cut(0.5, SHAPE[1:])
+    return Instance(z, "archaeocyathid", mask, 0.9, origin=Origin.MODEL, probability=kept)
+
+
+def painted(session, z):
+    layer = find(session.viewer, Role.PREDICTIONS)
+    return int((np.asarray(layer.data[z]) > 0).sum())
+
+
+def drag(slider, value):
+    """Press the mouse on the handle of a labelled slider, move it to a value and let go."""
+    inner = slider._slider
+    inner.resize(300, inner.height())
+
+    def point(at):
+        share = (at - slider.minimum()) / (slider.maximum() - slider.minimum())
+        return QPoint(round(7 + share * (inner.width() - 14)), inner.height() // 2)
+
+    button = Qt.MouseButton.LeftButton
+    QTest.mousePress(inner, button, pos=point(slider.value()))
+    QTest.mouseMove(inner, point(value))
+    QTest.mouseRelease(inner, button, pos=point(value))
+
+
+def test_dragging_the_mask_cut_moves_the_border_of_the_shown_masks(session, made, calls):
+    session.current.ledger.store(SOURCE, 1, [soft(1)])
+    dock = made(SegmentDock)
+    dock.show()
+    session.go_to(1)
+    cut = dock.picker.cut
+    assert cut.isEnabled()
+    assert "tighter" in cut.toolTip()
+    at_half = painted(session, 1)
+    assert at_half == soft(1).mask.area
+    drag(cut, 0.8)
+    assert dock.picker.mask_cut == pytest.approx(0.8, abs=0.03)
+    tight = soft(1).probability.cut(dock.picker.mask_cut, SHAPE[1:]).area
+    assert painted(session, 1) == tight < at_half
+    press(dock, "Take over this slice")
+    assert calls.made[-1][1][1].mask_cut == dock.picker.mask_cut
+    drag(cut, 0.2)
+    wide = painted(session, 1)
+    assert wide > at_half
+    session.go_to(2)
+    session.go_to(1)
+    assert painted(session, 1) == wide
+
+
+def test_the_mask_cut_is_fixed_where_there_are_no_probabilities(session, made):
+    """All predictions of the project are of an earlier version, but for those of slice 1."""
+    session.current.ledger.store(SOURCE, 1, [soft(1)])
+    dock = made(SegmentDock)
+    picker = dock.picker
+    session.go_to(1)
+    picker.cut.setValue(0.8)
+    session.go_to(2)
+    before = sum(i.mask.area for i in session.current.instances(SOURCE, 2, min_score=0.5))
+    assert painted(session, 2) == before
+    assert not picker.cut.isEnabled()
+    assert "earlier version" in picker.cut.toolTip()
+    assert picker.mask_cut == 0.5
+    session.go_to(1)
+    assert picker.cut.isEnabled()
+    assert picker.mask_cut == 0.8
+    picker.pick(ANNOTATIONS)
+    assert not picker.cut.isEnabled()
+    assert "drawn" in picker.cut.toolTip()
 
 
 def test_predicting_and_evaluating_call_their_workflows(session, made, calls):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from napari_fossiledit.masks.probability import ProbabilityMask
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.masks.rle import Mask
 
 
@@ -65,3 +67,36 @@ class Instance:
     id: int | None = None
     parent: int | None = None
     probability: ProbabilityMask | None = field(default=None, compare=False, repr=False)
+
+
+def cut_at(instances: Iterable[Instance], at: float, whose: str) -> list[Instance]:
+    """Return predicted instances with masks cut at another probability.
+
+    Parameters
+    ----------
+    at
+        One half leaves all as they are; else instances without a pixel above it are left out.
+    whose
+        Who found them, for errors.
+
+    Raises
+    ------
+    FossilError
+        Where one has no probabilities, and another cut than one half is asked for.
+    """
+    if at == MASK_CUT:
+        return list(instances)
+    cut = []
+    for instance in instances:
+        if instance.probability is None:
+            raise FossilError(
+                f"The masks of {whose} cannot be cut at {at:g}: their probabilities are not known",
+                expected="predictions of this version, which keep them",
+                found=f"none in slice {instance.slice}",
+                advice="Predict again with 'fossiledit predict PROJECT --again', or leave the mask"
+                f" cut at {MASK_CUT:g}.",
+            )
+        mask = instance.probability.cut(at, instance.mask.shape)
+        if mask.area:
+            cut.append(replace(instance, mask=mask))
+    return cut

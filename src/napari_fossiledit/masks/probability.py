@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ _MOST_BYTES = 64_000_000
 _FARTHEST = 1e9
 _COMPRESSION = 1
 
-Axis = tuple[int, NDArray[np.intp], NDArray[np.float32]]
+Axis = tuple[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +64,23 @@ class ProbabilityMask:
         At one half the same but for a few pixels of the border as the mask that was stored, which
         was cut before the probabilities were rounded to 8 bits.
         """
-        masks = []
-        for piece in self.pieces:
-            pixels, origin = values(piece, shape)
-            # detectron2 keeps pixels of exactly the threshold, torchvision does not.
-            masks.append(
-                Mask.from_crop(pixels >= at if piece.exact else pixels > at, origin, shape)
-            )
+        masks = [Mask.from_crop(pixels, origin, shape) for pixels, origin in self.crops(at, shape)]
         return masks[0] if len(masks) == 1 else union(masks, shape)
+
+    def crops(
+        self, at: float, shape: tuple[int, int], step: int = 1
+    ) -> Iterator[tuple[NDArray[np.bool_], tuple[int, int]]]:
+        """Yield for each piece the pixels more probable than `at`, and where they begin (y, x).
+
+        Parameters
+        ----------
+        step
+            See `values`.
+        """
+        for piece in self.pieces:
+            pixels, origin = values(piece, shape, step)
+            # detectron2 keeps pixels of exactly the threshold, torchvision does not.
+            yield (pixels >= at if piece.exact else pixels > at), origin
 
     def to_bytes(self) -> bytes:
         """Return it as it is kept in a file: a byte of version, and zlib of the pieces."""
@@ -117,61 +127,78 @@ class ProbabilityMask:
         return cls(tuple(pieces))
 
 
-def values(piece: Piece, shape: tuple[int, int]) -> tuple[NDArray[np.float32], tuple[int, int]]:
+def values(
+    piece: Piece, shape: tuple[int, int], step: int = 1
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """Paste a piece into a slice of `shape` (y, x).
+
+    Parameters
+    ----------
+    step
+        Compute every `step`-th pixel of every `step`-th row of the slice only.
 
     Returns
     -------
     pixels
         Probabilities (y, x) of the pixels around the box that lie in the slice.
     origin
-        Where they begin (y, x).
+        Where they begin (y, x), in steps.
     """
-    place = _exact if piece.exact else _rounded
     # In float32 as the network's own pasting, so that edges fall on the same pixels.
     x0, y0, x1, y1 = (np.float32(v) for v in piece.box)
     height, width = piece.grid.shape
-    top, rows, down = place(y0, y1, height, shape[0])
-    left, columns, right = place(x0, x1, width, shape[1])
-    # Outside its box a detection has no pixel.
-    grid = np.pad(piece.grid, 1).astype(np.float32) / np.float32(255)
-    lines = _between(grid, rows, down)
-    return np.ascontiguousarray(_between(lines.T, columns, right).T), (top, left)
+    place = _exact if piece.exact else _rounded
+    top, down = place(y0, y1, height, shape[0], step)
+    left, right = place(x0, x1, width, shape[1], step)
+    # With a rim of zeros: outside its box a detection has no pixel.
+    grid = np.zeros((height + 2, width + 2), dtype=np.float32)
+    np.divide(piece.grid, np.float32(255), out=grid[1:-1, 1:-1])
+    return _interpolated(_interpolated(grid, down).T, right).T, (top, left)
 
 
-def _between(
-    grid: NDArray[np.float32], first: NDArray[np.intp], share: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Interpolate between rows `first` and the ones after them."""
-    share = share[:, None]
-    return grid[first] * (1 - share) + grid[first + 1] * share
+def _interpolated(grid: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return rows of a grid at fractions of a row."""
+    lines = np.minimum(at.astype(np.intp), len(grid) - 2)
+    share = at - lines
+    if not share.any():
+        return grid[lines]
+    # A matrix with two numbers in a row is multiplied faster than rows are picked and mixed.
+    weights = np.zeros((len(at), len(grid)), dtype=np.float32)
+    rows = np.arange(len(at))
+    weights[rows, lines], weights[rows, lines + 1] = 1 - share, share
+    return weights @ grid
 
 
-def _exact(low: np.float32, high: np.float32, cells: int, length: int) -> Axis:
-    """Look up where in the grid the centre of each pixel falls.
+def _exact(low: np.float32, high: np.float32, cells: int, length: int, step: int) -> Axis:
+    """Look up where in the grid, with its rim, the centre of each pixel falls.
 
     Returns
     -------
-    The first pixel, and for each pixel a line of the grid with its rim and the share of the next.
+    The first pixel, in steps, and the line of the grid at each pixel.
     """
-    first = min(max(int(np.floor(low)) - 1, 0), length)
-    last = max(min(int(np.ceil(high)) + 1, length), first) if high > low else first
-    centres = np.arange(first, last) + 0.5 - float(low)
-    return _lines(first, centres / max(float(high - low), 1e-9) * cells + 0.5, cells)
+    first = int(np.floor(low)) - 1
+    last = int(np.ceil(high)) + 1 if high > low else first
+    pixels = _pixels(first, last, length, step)
+    size = max(float(high - low), 1e-9)
+    return _lines(pixels, (pixels + 0.5 - float(low)) / size * cells + 0.5, cells, step)
 
 
-def _rounded(low: np.float32, high: np.float32, cells: int, length: int) -> Axis:
+def _rounded(low: np.float32, high: np.float32, cells: int, length: int, step: int) -> Axis:
     """Look up where in the grid pixels fall once it, with its rim, fills whole pixels."""
     centre, half = (low + high) / 2, (high - low) / 2 * np.float32((cells + 2) / cells)
     start, end = int(centre - half), int(centre + half)
     size = max(end - start + 1, 1)
-    first = min(max(start, 0), length)
-    last = max(min(start + size, length), first)
-    at = (np.arange(first, last) - start + 0.5) * ((cells + 2) / size) - 0.5
-    return _lines(first, at, cells)
+    pixels = _pixels(start, start + size, length, step)
+    return _lines(pixels, (pixels - start + 0.5) * ((cells + 2) / size) - 0.5, cells, step)
 
 
-def _lines(first: int, at: NDArray[np.floating[Any]], cells: int) -> Axis:
-    at = np.clip(at, 0, cells + 1)
-    lines = np.minimum(at.astype(np.intp), cells)
-    return first, lines, (at - lines).astype(np.float32)
+def _pixels(first: int, last: int, length: int, step: int) -> NDArray[np.int64]:
+    """Return the pixels of [first, last) that lie in the slice and on a step."""
+    first = min(max(first, 0), length)
+    return np.arange(-(-first // step) * step, min(last, length), step)
+
+
+def _lines(pixels: NDArray[np.int64], at: NDArray[np.floating[Any]], cells: int, step: int) -> Axis:
+    # Rounded so that whole pixels stay whole.
+    at = np.clip(at.astype(np.float64), 0, cells + 1).round(6)
+    return (int(pixels[0]) // step if len(pixels) else 0), at

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import MaskCut, Params
 from napari_fossiledit.params.reconstruct import BEST_KNOWN
 
 
@@ -110,6 +110,7 @@ class ExportParams(Params):
     slices: str = Field("all", description="Slices to export, e.g. 0,2,4-9.")
     class_name: str = Field("", description="Export only this class; empty: all.")
     score: float = Field(0.0, ge=0, le=1, description="Score threshold of predictions.")
+    mask_cut: MaskCut = 0.5
 
 
 class FillParams(Params):
@@ -121,6 +122,7 @@ class FillParams(Params):
     slices: str = Field("all", description="Slices to take over, e.g. 0,2,4-9.")
     class_name: str = Field("", description="Take over only this class; empty: all.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
+    mask_cut: MaskCut = 0.5
     overwrite: bool = Field(
         False, description="Replace what the slices hold; they are then not traced any more."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Params(BaseModel):
@@ -14,3 +16,13 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
 
     version: int = 1
+
+
+MaskCut = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="Probability from which on a pixel belongs to the mask of a prediction.",
+    ),
+]

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import MaskCut, Params
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.params.segment import Backend, Device
 
@@ -110,6 +110,7 @@ class EditParams(PerturbParams, SolveParams):
         "0.25,0.5,0.75,1", description="Strengths to choose from; 1 is the whole edit."
     )
     scores: str = Field("0", description="Score thresholds to choose from; the paper takes 0.")
+    mask_cut: MaskCut = 0.5
     tolerance: float = Field(
         0.02, ge=0, le=1, description="Loss of recall and IoU that is accepted for precision."
     )
@@ -150,6 +151,7 @@ class RepairParams(Params):
     tolerance: float = Field(
         _EDIT["tolerance"].default, ge=0, le=1, description=_EDIT["tolerance"].description
     )
+    mask_cut: MaskCut = _EDIT["mask_cut"].default
     tuning: str = Field("", description=_EDIT["tuning"].description)
     pinned: str = Field("", description=_EDIT["pinned"].description)
     name: str = Field("", max_length=64, description=_EDIT["name"].description)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.params.base import MaskCut
 from napari_fossiledit.params.perturb import PerturbParams, Preset
 from napari_fossiledit.params.segment import Device
 
@@ -27,6 +28,7 @@ class ProbeParams(PerturbParams):
     detection_score: float = Field(
         0.5, ge=0, le=1, description="Score threshold of what counts as found in the slices."
     )
+    mask_cut: MaskCut = 0.5
     device: Device = Field(Device.AUTO, description="Where to compute.")
 
 

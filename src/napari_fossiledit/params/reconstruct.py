@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import MaskCut, Params
 
 BEST_KNOWN = "best-known"
 """Stands for the user's instances where a slice has any, and predictions elsewhere."""
@@ -32,6 +32,7 @@ class LinkParams(Params):
     relink: bool = Field(False, description="Forget identities that an imported file brought.")
     class_name: str = Field("", description="Class to link; empty: the project's first.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
+    mask_cut: MaskCut = 0.5
     min_overlap: float = Field(
         0.25, gt=0, le=1, description="Least overlap, as share of the smaller section."
     )
@@ -44,6 +45,13 @@ class MeshParams(Params):
 
     format: MeshFormat = Field(MeshFormat.STL, description="File format.")
     source: str = Field("", description="Source that was linked; empty: the one linked last.")
+    mask_cut: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Probability from which on a pixel belongs to the mask of a prediction;"
+        " 0: as it was when linking.",
+    )
     cavities: bool = Field(True, description="Cut the central cavities out of the bodies.")
     max_faces: int = Field(
         0, ge=0, description="Simplify each mesh to about that many faces; 0: keep all."
@@ -56,6 +64,7 @@ class PictureParams(Params):
     model: str = Field("", description="Name of a model whose predictions are outlined.")
     slices: str = Field("", description="Slices to draw, e.g. 0,2,4-9; empty: four of the stack.")
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
+    mask_cut: MaskCut = 0.5
     class_name: str = Field("", description="Class to outline; empty: the project's first.")
     specimens: bool = Field(True, description="Also draw the linked specimens in 3D.")
     longest: int = Field(

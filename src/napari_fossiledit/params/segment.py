@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import MaskCut, Params
 
 
 class Architecture(StrEnum):
@@ -101,6 +101,7 @@ class PredictParams(Params):
 
     model: str = Field("", description="Model, edit or file; empty: the one in use.")
     slices: str = Field("all", description="Slices to predict, e.g. 0,2,4-9.")
+    again: bool = Field(False, description="Predict also what is predicted already, anew.")
     tiles: bool = Field(
         False, description="Overlapping tiles even for slices that fit the network."
     )
@@ -146,6 +147,7 @@ class EvaluateParams(Params):
         0.0, ge=0, le=1, description="Score threshold of the paper's protocol (0 there)."
     )
     detection_score: float = Field(0.5, ge=0, le=1, description="Score threshold of detections.")
+    mask_cut: MaskCut = 0.5
     class_name: str = Field("", description="Class to score; empty: the project's first.")
     region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")

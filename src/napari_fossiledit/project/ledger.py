@@ -10,14 +10,14 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks import Instance, Mask, Origin, Part, cut_at
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.project.actions import (
     STATE_COLUMNS,
@@ -212,18 +212,15 @@ class Ledger(RunBook):
                 listed = json.dumps([int(v) for v in chosen])
                 where = f"{where} AND {column} IN (SELECT value FROM json_each(?))"
                 values.append(listed)
-        cuts = mask_cut != MASK_CUT
         with self._database.reading() as db:
             # It is many times as large as all the rest: read only where it is used.
-            read = (cuts or with_probability) and self._database.keeps_probabilities
+            read = (mask_cut != MASK_CUT or with_probability) and self._database.keeps_probabilities
             columns = WITH_PROBABILITY if read else COLUMNS
             query = f"SELECT {columns} FROM instances WHERE {where} ORDER BY z, score DESC, id"
             rows = db.execute(query, values).fetchall()
         instances = [self.instance(row) for row in rows]
-        if not (cuts and Source.parse(source).model):
-            return instances
-        recut = (_recut(source, instance, mask_cut) for instance in instances)
-        return [instance for instance in recut if instance.mask.area]
+        of = Source.parse(source)
+        return cut_at(instances, mask_cut, of.title) if of.model else instances
 
     def instance(self, row: Row) -> Instance:
         """Return the instance of a row, or raise a `DamagedError` that names it.
@@ -269,6 +266,15 @@ class Ledger(RunBook):
         blank = [(i.id,) for i in self.instances(source) if not i.mask.area]
         with self._database.writing() as db:
             db.executemany("DELETE FROM instances WHERE id = ?", blank)
+
+    def has_probabilities(self, source: str, z: int) -> bool:
+        """Return whether the masks of a slice can be cut elsewhere than at one half."""
+        query = "SELECT count(*), count(probability) FROM instances WHERE source = ? AND z = ?"
+        with self._database.reading() as db:
+            if not self._database.keeps_probabilities:
+                return False
+            count, known = db.execute(query, (source, z)).fetchone()
+        return bool(count == known)
 
     def counts(self, source: str) -> dict[int, int]:
         """Count the instances in each finished slice."""
@@ -790,16 +796,3 @@ def _from_row(row: Row) -> Instance:
         parent=parent,
         probability=None if probability is None else ProbabilityMask.from_bytes(probability),
     )
-
-
-def _recut(source: str, instance: Instance, mask_cut: float) -> Instance:
-    if instance.probability is None:
-        raise FossilError(
-            f"The masks of {Source.parse(source).title} cannot be cut at {mask_cut:g}: they were"
-            " predicted before their probabilities were kept",
-            expected="mask probabilities of every prediction",
-            found=f"none in slice {instance.slice}",
-            advice="Predict again with 'fossiledit predict PROJECT --again', or leave the mask cut"
-            f" at {MASK_CUT:g}.",
-        )
-    return replace(instance, mask=instance.probability.cut(mask_cut, instance.mask.shape))

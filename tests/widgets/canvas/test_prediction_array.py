@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray, paint_slice, step_for
+from napari_fossiledit.masks.labels import paint_order
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
+from napari_fossiledit.widgets.canvas.prediction_array import (
+    PredictionArray,
+    paint_cut,
+    paint_slice,
+    step_for,
+)
 
 SHAPE = (3, 37, 53)
 
@@ -68,3 +77,53 @@ def test_a_slice_without_instances_is_empty():
 def test_large_slices_are_painted_coarser():
     assert step_for((1000, 1500)) == 1
     assert step_for((3173, 4809)) == 2
+
+
+def sure(z: int) -> list[Instance]:
+    """Instances with probabilities that fall to the right, one of them in two pieces."""
+    made = []
+    for n, instance in enumerate(some(z)):
+        y0, x0, y1, x1 = (float(v) for v in instance.mask.box)
+        ramp = np.tile(np.linspace(255, 0, 28).astype(np.uint8), (28, 1))
+        pieces = [Piece((x0, y0, x1 + 6, y1 + 4), ramp, exact=n % 2 == 0)]
+        if n == 3:
+            pieces.append(Piece((x0 + 4, y0, x1 + 12, y1 + 4), ramp))
+        kept = ProbabilityMask(tuple(pieces))
+        made.append(replace(instance, mask=kept.cut(0.5, SHAPE[1:]), probability=kept))
+    return made
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.8])
+def test_a_painting_at_a_cut_is_the_painting_of_masks_cut_there(step, cut):
+    painted = paint_cut(sure(0), SHAPE[1:], step, cut).above(0.2)
+    wanted = np.zeros(SHAPE[1:])
+    for instance in paint_order(sure(0)):
+        if instance.score >= 0.2:
+            wanted[instance.probability.cut(cut, SHAPE[1:]).to_array()] = instance.id
+    np.testing.assert_array_equal(painted, wanted[::step, ::step])
+
+
+def test_another_cut_reads_probabilities_once_and_one_half_shows_the_stored_masks():
+    asked = []
+
+    def read(z):
+        asked.append(array.mask_cut)
+        return sure(z) if array.mask_cut != 0.5 else some(z)
+
+    array = PredictionArray(read, SHAPE, 0.0)
+    stored = array[1].copy()
+    for cut in (0.3, 0.6, 0.7):
+        array.mask_cut = cut
+        np.testing.assert_array_equal(array[1], paint_cut(sure(1), SHAPE[1:], 1, cut).above(0.0))
+    assert asked == [0.5, 0.3]
+    array.forget()
+    array.mask_cut = 0.5
+    np.testing.assert_array_equal(array[1], stored)
+
+
+def test_what_has_no_probabilities_keeps_its_mask():
+    np.testing.assert_array_equal(
+        paint_cut(some(0), SHAPE[1:], 2, 0.9).above(0.2),
+        paint_slice(some(0), SHAPE[1:], 2).above(0.2),
+    )

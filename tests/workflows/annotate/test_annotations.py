@@ -345,6 +345,7 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
         "slices": "0,2-3",
         "instances": 3,
         "sources": {ANNOTATIONS: "0,2-3"},
+        "mask_cut": 0.5,
         "notes": [],
     }
     with Project.open(path) as project:
@@ -486,8 +487,8 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     store(path, MODEL, 1, body, cavity, weak)
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
-        "source": MODEL, "slices": "1", "kept": "", "instances": 2, "replaced": 0, "untraced": "",
-        "problems": [],
+        "source": MODEL, "slices": "1", "kept": "", "mask_cut": 0.5, "instances": 2, "replaced": 0,
+        "untraced": "", "problems": [],
     }  # fmt: skip
     found = stored(path)
     assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])

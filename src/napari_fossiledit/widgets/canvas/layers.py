@@ -12,6 +12,7 @@ from napari.layers import Labels, Layer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.project import Project, Source
 from napari_fossiledit.widgets.canvas.flat import FlatArray
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
@@ -72,22 +73,35 @@ def show_image(session: Session) -> Layer:
     return layer
 
 
-def show_predictions(session: Session, source: str, score: float, class_name: str = "") -> Labels:
+def show_predictions(
+    session: Session,
+    source: str,
+    score: float,
+    class_name: str = "",
+    mask_cut: float = MASK_CUT,
+) -> Labels:
     """Show the instances of a source with scores >= `score`, painted when a slice is shown.
 
     Parameters
     ----------
     class_name
         Show this class only; empty: all.
+    mask_cut
+        Probability at which the masks end, where the ledger holds their probabilities.
     """
     project, viewer = session.current, session.viewer
     remove(viewer, Role.PREDICTIONS)
 
     def read(z: int) -> list[Instance]:
-        instances = project.instances(source, z, class_name=class_name or None)
+        instances = project.ledger.instances(
+            source,
+            slices=[z],
+            class_name=class_name or None,
+            with_probability=array.mask_cut != MASK_CUT,
+        )
         return [i for i in instances if i.id is not None]
 
-    array = PredictionArray(read, project.shape, score)
+    array = PredictionArray(read, project.shape, score, mask_cut)
     options = placed(project, Role.PREDICTIONS, array.step)
     flat = FlatArray(array, in_3d(viewer))
     layer = Labels(flat, name=f"Shown: {Source.parse(source).title}", opacity=0.5, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.labels import paint_masks, paint_order
+from napari_fossiledit.masks.probability import MASK_CUT
 
 Labels = NDArray[np.uint32]
 Ranks = NDArray[np.uint16]
@@ -50,7 +51,9 @@ class PaintedSlice:
         return table[self.ranks]
 
 
-def paint_slice(instances: list[Instance], shape: tuple[int, int], step: int = 1) -> PaintedSlice:
+def paint_slice(
+    instances: Sequence[Instance], shape: tuple[int, int], step: int = 1
+) -> PaintedSlice:
     """Paint the instances of one slice; the highest score lies on top.
 
     Parameters
@@ -64,6 +67,27 @@ def paint_slice(instances: list[Instance], shape: tuple[int, int], step: int = 1
     masks = [instance.mask for instance in reversed(ordered)]
     ranks = paint_masks(masks, range(len(ordered), 0, -1), shape, np.uint16)
     return PaintedSlice(np.ascontiguousarray(ranks[::step, ::step]), tuple(ordered))
+
+
+def paint_cut(
+    instances: Sequence[Instance], shape: tuple[int, int], step: int, mask_cut: float
+) -> PaintedSlice:
+    """Paint instances as `paint_slice` does, with masks cut where `mask_cut` says.
+
+    From the probabilities at once, at the painted pixels alone: a slider can follow. What has no
+    probabilities keeps its mask.
+    """
+    ordered = paint_order(instances)[::-1]
+    height, width = (-(-length // step) for length in shape)
+    ranks = np.zeros((height, width), dtype=np.uint16)
+    for rank in range(len(ordered), 0, -1):
+        instance = ordered[rank - 1]
+        if instance.probability is None:
+            ranks[instance.mask.to_array()[::step, ::step]] = rank
+            continue
+        for pixels, (y, x) in instance.probability.crops(mask_cut, shape, step):
+            ranks[y : y + pixels.shape[0], x : x + pixels.shape[1]][pixels] = rank
+    return PaintedSlice(ranks, tuple(ordered))
 
 
 def step_for(shape: tuple[int, int]) -> int:
@@ -84,6 +108,9 @@ class PredictionArray:
         (z, y, x) of the stack in voxels.
     score
         Instances below it are not shown.
+    mask_cut
+        Probability from which on a pixel belongs to a mask; another one than one half needs
+        instances with their probabilities.
 
     Attributes
     ----------
@@ -97,14 +124,20 @@ class PredictionArray:
     dtype = np.dtype(np.uint32)
     ndim = 3
 
-    def __init__(self, read: ReadSlice, shape: tuple[int, int, int], score: float = 0.5) -> None:
-        self.score, self.step = score, step_for(shape[1:])
+    def __init__(
+        self,
+        read: ReadSlice,
+        shape: tuple[int, int, int],
+        score: float = 0.5,
+        mask_cut: float = MASK_CUT,
+    ) -> None:
+        self.score, self.mask_cut, self.step = score, mask_cut, step_for(shape[1:])
         self.shape = (shape[0], -(-shape[1] // self.step), -(-shape[2] // self.step))
         self._slice_shape = shape[1:]
         self._read = read
         # napari may read from a thread of its own.
         self._lock = threading.Lock()
-        self._kept: tuple[int, PaintedSlice] | None = None
+        self._kept: tuple[int, float, PaintedSlice] | None = None
 
     @property
     def size(self) -> int:
@@ -112,11 +145,24 @@ class PredictionArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def painted(self, z: int) -> PaintedSlice:
-        """Return slice `z`, painted now unless it was the last one."""
+        """Return slice `z`, painted now unless it was the last one, cut alike."""
         with self._lock:
-            if self._kept is None or self._kept[0] != z:
-                self._kept = (z, paint_slice(self._read(z), self._slice_shape, self.step))
-            return self._kept[1]
+            cut = self.mask_cut
+            if self._kept is None or self._kept[:2] != (z, cut):
+                instances = self._instances(z)
+                painted = (
+                    paint_slice(instances, self._slice_shape, self.step)
+                    if cut == MASK_CUT
+                    else paint_cut(instances, self._slice_shape, self.step, cut)
+                )
+                self._kept = (z, cut, painted)
+            return self._kept[2]
+
+    def _instances(self, z: int) -> Sequence[Instance]:
+        """Return the instances of slice `z`, read again unless the last ones are all they have."""
+        if self._kept is not None and self._kept[:1] == (z,) and self._kept[1] != MASK_CUT:
+            return self._kept[2].instances
+        return self._read(z)
 
     def forget(self) -> None:
         """Drop the painted slice, after a change of the ledger."""

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.editing import RepairParams
 from napari_fossiledit.widgets.canvas import regions
 from napari_fossiledit.widgets.canvas.layers import (
@@ -158,8 +159,16 @@ class RepairTab(QWidget):
             Where the model found nothing there.
         """
         layer = find(self.session.viewer, Role.PREDICTIONS)
-        score = _DEFAULT_SCORE if layer is None else prediction_array(layer).score
-        instances = self.session.current.instances(self._source(z), z, min_score=score)
+        score, cut = _DEFAULT_SCORE, MASK_CUT
+        project, source = self.session.current, self._source(z)
+        if layer is not None:
+            array = prediction_array(layer)
+            score = array.score
+            if project.ledger.has_probabilities(source, z):
+                cut = array.mask_cut
+        # What is clicked on, and repaired, is the mask as it is shown.
+        self.form.fill(mask_cut=cut)
+        instances = project.instances(source, z, min_score=score, mask_cut=cut)
         hit = instance_at(instances, x, y)
         if hit is None:
             raise FossilError(

@@ -9,6 +9,8 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
+from napari_fossiledit.masks.probability import MASK_CUT
+from napari_fossiledit.params.segment import Device
 from napari_fossiledit.widgets.canvas.before_after import BeforeAfter
 from napari_fossiledit.widgets.common.curves import Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
@@ -37,6 +39,8 @@ class StrengthPanel(QWidget):
         self.live.setToolTip("Predict the slice again whenever the strength or the slice changes.")
         self.strength = slider(1.0, "Share of the edit that is applied.")
         self.score = slider(0.5, "Hide instances that the model is less sure of than this.")
+        self.cut = slider(MASK_CUT, "Probability from which on a pixel belongs to a mask.")
+        self.cut.setRange(0.01, 0.99)
         self.state = note("")
         self.plot = CurvePlot("strength", "mean over instances", _NO_CURVE)
         form = QFormLayout()
@@ -44,6 +48,7 @@ class StrengthPanel(QWidget):
         form.addRow("Strength", self.strength)
         form.addRow(self.live)
         form.addRow("Score", self.score)
+        form.addRow("Mask cut", self.cut)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(form)
@@ -56,6 +61,7 @@ class StrengthPanel(QWidget):
         self.strength.valueChanged.connect(self.plot.mark)
         self.strength.valueChanged.connect(self._ask)
         self.score.valueChanged.connect(self._ask)
+        self.cut.valueChanged.connect(self._ask)
         session.slice_changed.connect(self._ask)
         self.live.toggled.connect(self._on_live)
         self.debounced.answered.connect(self._show)
@@ -107,6 +113,12 @@ class StrengthPanel(QWidget):
             live.curve,
             path,
             self.edit,
+            live.STRENGTHS,
+            "",
+            "",
+            0.0,
+            Device.AUTO,
+            round(self.cut.value(), 2),
             in_process=False,
             then=then,
         )
@@ -128,8 +140,17 @@ class StrengthPanel(QWidget):
             return
         self.state.setText("Predicting ...")
         z, strength, score = self.session.slice, self.strength.value(), self.score.value()
+        cut = round(self.cut.value(), 2)
         self.debounced.request(
-            "Predicting", live.compared, project.path, self.edit, strength, z, score
+            "Predicting",
+            live.compared,
+            project.path,
+            self.edit,
+            strength,
+            z,
+            score,
+            Device.AUTO,
+            cut,
         )
 
     def _show(self, comparison: LiveComparison) -> None:

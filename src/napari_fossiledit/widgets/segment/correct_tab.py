@@ -129,6 +129,7 @@ class CorrectTab(QWidget):
             slices=slices,
             class_name=self.picker.class_name,
             score=self.picker.score,
+            mask_cut=self.picker.mask_cut,
             # One slice is replaced as the user sees it; on all slices no work may get lost.
             overwrite=slices != "all",
         )

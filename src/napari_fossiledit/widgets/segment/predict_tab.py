@@ -20,6 +20,7 @@ from napari_fossiledit.workflows.segment import predict
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
 _SHOWN = ("model", "slices")
 _LABELS = {
+    "again": "Predict anew",
     "tiles": "Divide into tiles",
     "max_detections": "Most detections",
     "score_floor": "Lowest score kept",

@@ -1,4 +1,4 @@
-"""Which predictions are shown over the stack, and from which score on."""
+"""Which predictions are shown over the stack, from which score on, and where their masks end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
@@ -21,12 +22,21 @@ from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note, slider
 from napari_fossiledit.workflows.shared.sources import shown_sources
 
+_CUT_TIP = (
+    "Probability from which on a pixel belongs to a mask: higher makes masks tighter, lower wider."
+    " Exports, meshes and figures have it as --mask-cut."
+)
+_NO_CUT_TIP = (
+    f"Fixed at {MASK_CUT:g}: this slice was predicted by an earlier version, which kept no"
+    " probabilities. Predict it anew (Predict, Advanced) to move it."
+)
+_DRAWN_TIP = "Only predictions have probabilities: what was drawn or imported has the masks it has."
 _NOTHING = "nothing"
 _EVERY_CLASS = "every class"
 
 
 class ScorePicker(QWidget):
-    """A source, a class and a score; owns the predictions' layer while it exists.
+    """A source, a class, a score and a mask cut; owns the predictions' layer while it exists.
 
     Signals
     -------
@@ -50,16 +60,21 @@ class ScorePicker(QWidget):
         self.classes.setToolTip("Class to show.")
         self.classes.setAccessibleName("Class to show")
         self.slider = slider(0.5, "Hide predictions that the model is less sure of than this.")
+        self.cut = slider(MASK_CUT, _CUT_TIP)
+        self.cut.setRange(0.01, 0.99)
+        self.cut.setAccessibleName("Mask cut")
         self.count = note("")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Shown", self.sources)
         form.addRow("Class", self.classes)
         form.addRow("Score", self.slider)
+        form.addRow("Mask cut", self.cut)
         form.addRow(self.count)
         self.sources.currentIndexChanged.connect(self._on_source)
         self.classes.currentIndexChanged.connect(self._show)
         self.slider.valueChanged.connect(self._on_score)
+        self.cut.valueChanged.connect(self._on_cut)
         session.slice_changed.connect(self._on_slice)
         session.predictions_changed.connect(self.refresh)
         session.annotations_changed.connect(self.refresh)
@@ -78,6 +93,16 @@ class ScorePicker(QWidget):
     def score(self) -> float:
         """The lowest score of the predictions that are shown."""
         return float(self.slider.value())
+
+    @property
+    def mask_cut(self) -> float:
+        """The probability at which the masks of the shown slice end."""
+        return self._cut_asked if self.cut.isEnabled() else MASK_CUT
+
+    @property
+    def _cut_asked(self) -> float:
+        # One half has to be one half: the masks of the ledger are then shown as they are.
+        return round(float(self.cut.value()), 2)
 
     @property
     def layer(self) -> Labels | None:
@@ -131,7 +156,10 @@ class ScorePicker(QWidget):
     def _show(self) -> None:
         with errors_shown():
             if self.session.project is not None and self.source:
-                show_predictions(self.session, self.source, self.score, self.class_name)
+                self._allow_cut()
+                show_predictions(
+                    self.session, self.source, self.score, self.class_name, self._cut_asked
+                )
             else:
                 remove(self.session.viewer, Role.PREDICTIONS)
             self._on_slice(self.session.slice)
@@ -143,7 +171,27 @@ class ScorePicker(QWidget):
             layer.refresh(extent=False)
             self._show_count()
 
+    def _on_cut(self) -> None:
+        layer = self.layer
+        if layer is not None:
+            with errors_shown():
+                prediction_array(layer).mask_cut = self._cut_asked
+                layer.refresh(extent=False)
+
+    def _allow_cut(self) -> None:
+        """Let the cut move where the shown slice has probabilities, and tell why it does not."""
+        project, source, tip = self.session.project, self.source, _CUT_TIP
+        if source and not Source.parse(source).is_prediction:
+            tip = _DRAWN_TIP
+        elif project is not None and not project.ledger.has_probabilities(
+            source, self.session.slice
+        ):
+            tip = _NO_CUT_TIP
+        self.cut.setEnabled(tip is _CUT_TIP)
+        self.cut.setToolTip(tip)
+
     def _on_slice(self, _: int) -> None:
+        self._allow_cut()
         layer = self.layer
         if layer is not None and self.session.project is not None:
             painted = prediction_array(layer).painted(self.session.slice)

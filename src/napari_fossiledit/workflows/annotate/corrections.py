@@ -50,6 +50,8 @@ class FillResult(Summary):
         Slices that got instances.
     kept
         Slices that were left alone: they are traced, or hold instances already.
+    mask_cut
+        Probability at which the masks of predictions end.
     instances
         How many were taken over.
     replaced
@@ -63,6 +65,7 @@ class FillResult(Summary):
     source: str
     slices: tuple[int, ...]
     kept: tuple[int, ...]
+    mask_cut: float
     instances: int
     replaced: int
     untraced: tuple[int, ...]
@@ -149,7 +152,9 @@ def fill(
         problems: list[str] = []
         for z in job.tracked(there, len(there), "Taking over"):
             try:
-                found = project.instances(source, z, class_name=name, min_score=params.score)
+                found = project.instances(
+                    source, z, class_name=name, min_score=params.score, mask_cut=params.mask_cut
+                )
             except DamagedError as error:
                 problems.append(str(error))
                 continue
@@ -163,6 +168,7 @@ def fill(
         source,
         tuple(taken),
         tuple(z for z in done if z not in taken),
+        params.mask_cut,
         sum(len(t.ids) for t in taken.values()),
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),

@@ -111,8 +111,8 @@ class ImportResult:
 class ExportResult(Summary):
     """The file that an export wrote, its slices, and how many instances are in it.
 
-    Where several sources were asked, `sources` are the slices of each; `notes` tell what the file
-    cannot hold.
+    Where several sources were asked, `sources` are the slices of each; masks of predictions end at
+    the probability `mask_cut`; `notes` tell what the file cannot hold.
     """
 
     file: Path
@@ -120,6 +120,7 @@ class ExportResult(Summary):
     slices: tuple[int, ...]
     instances: int
     sources: dict[str, str]
+    mask_cut: float
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -385,13 +386,19 @@ def export_annotations(
 
         def read(z: int) -> TracedSlice:
             instances = project.instances(
-                choice.source_of(z), z, class_name=params.class_name or None, min_score=params.score
+                choice.source_of(z),
+                z,
+                class_name=params.class_name or None,
+                min_score=params.score,
+                mask_cut=params.mask_cut,
             )
             return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
 
         chosen = {source: {*part}.intersection(slices) for source, part in choice.parts.items()}
         notes = stale_notes(project, chosen)
-        result = ExportResult(params.file, choice.name, tuple(slices), 0, choice.record(), notes)
+        result = ExportResult(
+            params.file, choice.name, tuple(slices), 0, choice.record(), params.mask_cut, notes
+        )
         if suffix in VOLUMES:
             return _export_volume(project, result, read, job)
         classes = (name for source in choice.parts for name in ledger.classes(source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_fossiledit.evaluation import Change, Comparison, JudgedSlice, Kind, changes
@@ -13,6 +14,7 @@ from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.weakness import Mistaken, mistaken
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import Job
@@ -42,6 +44,8 @@ def found_at_strengths(
     slices: Sequence[int],
     job: Job,
     what: str,
+    *,
+    mask_cut: float = MASK_CUT,
 ) -> Iterator[tuple[float, int, list[Instance]]]:
     """Predict slices with a model at several strengths of an edit.
 
@@ -51,6 +55,8 @@ def found_at_strengths(
         Returns the model at a strength.
     what
         What it is done for, as the beginning of a sentence: the head of the progress messages.
+    mask_cut
+        Probability at which the masks end.
 
     Yields
     ------
@@ -64,7 +70,8 @@ def found_at_strengths(
         for z in slices:
             job.check(what)
             clock.tick(done, f"{what}: strength {strength:g} on slice {z}")
-            yield strength, z, find_instances(model, project, z, job.cancelled)
+            found = find_instances(model, project, z, job.cancelled, mask_cut=mask_cut)
+            yield strength, z, found
             done += 1
     clock.tick(done, "Predicted at all strengths")
 
@@ -77,11 +84,15 @@ def judged_at_strengths(
     class_name: str,
     job: Job,
     what: str,
+    *,
+    mask_cut: float = MASK_CUT,
 ) -> dict[float, list[JudgedSlice]]:
     """Judge traced slices at several strengths of an edit, see `found_at_strengths`."""
     truth_of = {truth.slice: truth for truth in truths}
     judged: dict[float, list[JudgedSlice]] = {strength: [] for strength in strengths}
-    predictions = found_at_strengths(project, model_at, strengths, list(truth_of), job, what)
+    predictions = found_at_strengths(
+        project, model_at, strengths, list(truth_of), job, what, mask_cut=mask_cut
+    )
     for strength, z, instances in predictions:
         judged[strength].append(judged_slice(project, truth_of[z], instances, class_name))
     return judged
@@ -192,7 +203,7 @@ def judge_edit(
         Models as `find_model` takes them.
     params
         Its class is judged, in its region; its tolerance is how much a mean may fall without a
-        warning.
+        warning, and the masks of both models end at its mask cut.
     score
         Threshold that was chosen for the edit; its parent is judged at 0, as in the paper.
 
@@ -217,11 +228,9 @@ def judge_edit(
         ).source
         for model in (parent, edit)
     )
+    read = partial(project.instances, mask_cut=params.mask_cut)
     old, new = (
-        [
-            judged_slice(project, t, project.instances(source, t.slice), params.class_name)
-            for t in truths
-        ]
+        [judged_slice(project, t, read(source, t.slice), params.class_name) for t in truths]
         for source in (parent_source, edit_source)
     )
     if not any(j.truths for j in old):
@@ -231,8 +240,8 @@ def judge_edit(
     shown, ground = max(SHOWN_SCORE, score), ground_of(truths)
     all_changes: list[Change] = []
     for t in truths:
-        before = project.instances(parent_source, t.slice, min_score=SHOWN_SCORE)
-        after = project.instances(edit_source, t.slice, min_score=shown)
+        before = read(parent_source, t.slice, min_score=SHOWN_SCORE)
+        after = read(edit_source, t.slice, min_score=shown)
         all_changes += changes(before, after, truths=t.instances)
     wrong = []
     for judged, least in ((old, SHOWN_SCORE), (new, shown)):

@@ -17,7 +17,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import changes
 from napari_fossiledit.evaluation.protocol import protocol
 from napari_fossiledit.geometry import Region, format_slices
-from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks import Instance, cut_at
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -167,6 +168,7 @@ def predicted(
     z: int,
     score: float = 0.0,
     device: Device = Device.AUTO,
+    mask_cut: float = MASK_CUT,
     *,
     job: Job = QUIET,
 ) -> LivePrediction:
@@ -183,7 +185,7 @@ def predicted(
         began = time.perf_counter()
         segmenter = loaded.at(strength)
         applied = time.perf_counter()
-        instances = find_instances(segmenter, project, z, job.cancelled)
+        instances = find_instances(segmenter, project, z, job.cancelled, mask_cut=mask_cut)
     ended = time.perf_counter()
     above = tuple(i for i in instances if i.score >= score)
     return LivePrediction(edit, z, strength, above, applied - began, ended - applied)
@@ -196,6 +198,7 @@ def compared(
     z: int,
     score: float = 0.5,
     device: Device = Device.AUTO,
+    mask_cut: float = MASK_CUT,
     *,
     job: Job = QUIET,
 ) -> LiveComparison:
@@ -211,10 +214,18 @@ def compared(
         if loaded.parent_found is None or loaded.parent_found[0] != z:
             instances = find_instances(loaded.parent, project, z, job.cancelled)
             loaded.parent_found = (z, instances)
-        # Filtered here: the score may change between calls, what the parent found does not.
+        # Filtered here: score and cut may change between calls, what the parent found does not.
         old = [i for i in loaded.parent_found[1] if i.score >= score]
+        old = cut_at(old, mask_cut, "this model")
     new = predicted(
-        project_path, edit, strength, z, score, device, job=Job(cancelled=job.cancelled)
+        project_path,
+        edit,
+        strength,
+        z,
+        score,
+        device,
+        mask_cut,
+        job=Job(cancelled=job.cancelled),
     )
     sides: tuple[list[Instance], list[Instance]] = ([], [])
     for number, change in enumerate(changes(old, new.instances), 1):
@@ -245,6 +256,7 @@ def curve(
     class_name: str = "",
     score: float = 0.0,
     device: Device = Device.AUTO,
+    mask_cut: float = MASK_CUT,
     *,
     job: Job = QUIET,
 ) -> StrengthCurve:
@@ -276,6 +288,7 @@ def curve(
             class_name or project.settings.classes[0],
             job,
             "Trying strengths",
+            mask_cut=mask_cut,
         )
     count, points = 0, []
     for strength, judged_slices in judged.items():

@@ -341,6 +341,7 @@ def tried(plan: EditPlan, segmenter: Segmenter, solution: Solution, job: Job) ->
             plan.params.class_name,
             job,
             "Choosing the strength",
+            mask_cut=plan.params.mask_cut,
         )
     except CancelledError:
         if not plan.params.keep_partial:

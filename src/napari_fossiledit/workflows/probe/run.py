@@ -19,6 +19,7 @@ from napari_fossiledit.evaluation.hallucinated import Hallucinated, combined, ha
 from napari_fossiledit.evaluation.weakness import findings, gather_evidence
 from napari_fossiledit.files import inside, write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.masks import cut_at
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ALL, ProbeParams, chosen_presets
 from napari_fossiledit.params.segment import PredictParams
@@ -170,7 +171,12 @@ def _probed(
     source = predict_missing(project, usual, [t.slice for t in truths], job=job).source
     segmenter = ref.load(params.device)
     originals = {
-        t.slice: judged_slice(project, t, project.instances(source, t.slice), params.class_name)
+        t.slice: judged_slice(
+            project,
+            t,
+            project.instances(source, t.slice, mask_cut=params.mask_cut),
+            params.class_name,
+        )
         for t in truths
     }
     trials = [_Trial(preset) for preset in presets]
@@ -203,6 +209,7 @@ def _probed(
             pixel_size_um=project.geometry.pixel_size_um,
             cancel=job.cancelled,
         )
+        instances = cut_at(instances, params.mask_cut, "this model")
         trial.steps = trial.steps or made.steps
         trial.shares.append(made.share)
         trial.before.append(originals[truth.slice])

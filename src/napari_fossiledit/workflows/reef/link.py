@@ -34,6 +34,8 @@ class LinkOutcome:
     ----------
     source, class_name
         What was linked.
+    mask_cut
+        Probability at which the masks of predictions end.
     specimens, instances, unlinked
         Number of specimens, of instances in them, and of instances in none.
     kept
@@ -50,6 +52,7 @@ class LinkOutcome:
 
     source: str
     class_name: str
+    mask_cut: float
     specimens: int
     instances: int
     unlinked: int
@@ -66,6 +69,7 @@ class LinkOutcome:
             "source": self.source,
             "sources": self.parts,
             "class_name": self.class_name,
+            "mask_cut": self.mask_cut,
             "specimens": self.specimens,
             "instances": self.instances,
             "unlinked": self.unlinked,
@@ -120,15 +124,23 @@ class _Reader:
         for z in self.job.tracked(chosen, len(chosen), "Linking slice"):
             source = self.choice.source_of(z)
             try:
-                instances = self.project.ledger.instances(source, slices=[z])
+                instances = self.project.instances(source, z)
+                linked = self.project.instances(
+                    source,
+                    z,
+                    class_name=self.params.class_name,
+                    min_score=self.params.score,
+                    mask_cut=self.params.mask_cut,
+                )
             except DamagedError as error:
                 self.damaged[z] = str(error)
                 continue
             self.classes.update(i.class_name for i in instances)
             ours = [i for i in instances if i.class_name == self.params.class_name]
+            # Also of those that are not linked now: they belong to no specimen any more.
             noted = self.found.setdefault(source, {})
             noted.update((i.id, i.specimen) for i in ours if i.id is not None)
-            yield without_orphans([i for i in ours if i.score >= self.params.score])
+            yield without_orphans(linked)
         if not any(self.found.values()):
             raise FossilError(
                 f"{self.choice.name} has nothing to link",
@@ -162,10 +174,11 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
     members = sum(s is not None for s in result.specimens.values())
     # A slice that cannot be read is one that nobody has looked at.
     choice = choice.without(reader.damaged)
-    note_linked(project, choice, name)
+    note_linked(project, choice, name, params.mask_cut)
     return LinkOutcome(
         choice.name,
         name,
+        params.mask_cut,
         specimens=result.count,
         instances=members,
         unlinked=len(everyone) - members,

@@ -28,11 +28,14 @@ class MeasureResult:
         One a specimen.
     warnings
         Sentences for the user.
+    mask_cut
+        Probability at which the masks of predictions end.
     """
 
     file: Path
     rows: tuple[SpecimenRow, ...]
     warnings: tuple[str, ...]
+    mask_cut: float
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -40,6 +43,7 @@ class MeasureResult:
             "file": str(self.file),
             "specimens": len(self.rows),
             "rows": [row.record() for row in self.rows],
+            "mask_cut": self.mask_cut,
             "warnings": list(self.warnings),
         }
 
@@ -68,7 +72,7 @@ def run(
     require_table(out)
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
-        specimens = read_specimens(project, params.source, job)
+        specimens = read_specimens(project, params.source, params.mask_cut, job)
         rows += (measured(project, built) for built in reconstructed(specimens, params, job))
     write_table([row.record() for row in rows], out)
-    return MeasureResult(out, tuple(rows), tuple(specimens.warnings))
+    return MeasureResult(out, tuple(rows), tuple(specimens.warnings), specimens.mask_cut)

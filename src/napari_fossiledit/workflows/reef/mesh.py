@@ -41,6 +41,8 @@ class MeshResult:
         Measurements of each.
     warnings
         What the user should know.
+    mask_cut
+        Probability at which the masks of predictions end.
     removed
         Names of the files of an earlier run that were removed.
     """
@@ -50,6 +52,7 @@ class MeshResult:
     scene: Path | None
     rows: tuple[SpecimenRow, ...]
     warnings: tuple[str, ...]
+    mask_cut: float
     removed: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -72,6 +75,7 @@ class MeshResult:
                 for row in self.rows
             ],
             "unit": "um",
+            "mask_cut": self.mask_cut,
             "removed": list(self.removed),
             "warnings": list(self.warnings),
         }
@@ -117,7 +121,7 @@ def run(
     rows: list[SpecimenRow] = []
     simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
-        specimens = read_specimens(project, params.source, job)
+        specimens = read_specimens(project, params.source, params.mask_cut, job)
         written = WrittenFiles(out_dir, project.path)
         written.announce([SCENE, *(f"{_name(key)}.{params.format}" for key in specimens.keys)])
         for built in reconstructed(specimens, params, job):
@@ -142,6 +146,7 @@ def run(
         scene,
         tuple(rows),
         (*specimens.warnings, *cleared.warnings),
+        specimens.mask_cut,
         cleared.removed,
     )
 
@@ -167,7 +172,7 @@ def in_memory(
     meshes: list[SpecimenMesh] = []
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
-        specimens = read_specimens(project, params.source, job)
+        specimens = read_specimens(project, params.source, params.mask_cut, job)
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
                 meshes.append(_named(built.key, built.surface))

@@ -87,13 +87,18 @@ def _bodies(
     project: Project, source: str, z: int, params: PictureParams, score: float
 ) -> list[Mask]:
     bodies = project.ledger.instances(
-        source, slices=[z], class_name=params.class_name, part=Part.BODY, min_score=score
+        source,
+        slices=[z],
+        class_name=params.class_name,
+        part=Part.BODY,
+        min_score=score,
+        mask_cut=params.mask_cut,
     )
     return [body.mask for body in bodies]
 
 
 def _draw_specimens(project: Project, params: PictureParams, out_dir: Path, job: Job) -> Path:
-    specimens = read_specimens(project, "", job)
+    specimens = read_specimens(project, "", job=job)
     surfaces = [
         built.surface.in_rock(project.geometry.z_direction)
         for built in reconstructed(specimens, MeshParams(max_faces=_FACES), job)

@@ -116,7 +116,7 @@ def find_case(project: Project, params: RepairParams, model: str, source: str) -
             found="both" if params.instance else "neither",
         )
     if params.instance:
-        wrong = _wrong_instance(project, params.slice, params.instance, model, source)
+        wrong = _wrong_instance(project, params, params.instance, model, source)
         place = Place(params.slice, wrong.mask, wrong.class_name, wrong)
     else:
         text = params.outline.strip()
@@ -132,7 +132,7 @@ def find_case(project: Project, params: RepairParams, model: str, source: str) -
             expected=f"{SMALLEST_PLACE} pixels or more",
             found=place.pixels.area,
         )
-    predictions = tuple(project.instances(source, place.slice))
+    predictions = tuple(project.instances(source, place.slice, mask_cut=params.mask_cut))
     traced = project.ledger.traced()
     # None stands for a slice that is traced as a whole.
     area = traced.get(place.slice)
@@ -150,11 +150,16 @@ def find_case(project: Project, params: RepairParams, model: str, source: str) -
     return case
 
 
-def _wrong_instance(project: Project, z: int, id_: int, model: str, source: str) -> Instance:
+def _wrong_instance(
+    project: Project, params: RepairParams, id_: int, model: str, source: str
+) -> Instance:
     """Find a body among all predictions of the model, whatever options they were made with."""
+    z = params.slice
     names = [s.name for s in project.ledger.predictions(model)]
     for name in dict.fromkeys([source, *names]):
-        bodies = project.ledger.instances(name, slices=[z], ids=[id_], part=Part.BODY)
+        bodies = project.ledger.instances(
+            name, slices=[z], ids=[id_], part=Part.BODY, mask_cut=params.mask_cut
+        )
         if bodies:
             return bodies[0]
     there = project.ledger.instances(source, slices=[z], part=Part.BODY)
@@ -221,14 +226,24 @@ def proposed(params: RepairParams, place: Place, joint: Sequence[int]) -> EditPa
     fossil becomes mud (see `recipe_for`), which takes a wrong mask away at half the strength. An
     edit of the masks alone could neither take one away nor find a missed one.
     """
-    shared = ("model", "name", "tuning", "pinned", "solver", "strengths", "tolerance", "device")
+    shared = (
+        "model",
+        "name",
+        "tuning",
+        "pinned",
+        "solver",
+        "strengths",
+        "tolerance",
+        "mask_cut",
+        "device",
+    )
     return EditParams(
         slices=",".join(map(str, [place.slice, *joint])),
         class_name=place.class_name,
         scope=Scope.ALL,
         levels=_LEVELS,
         fossil_weight=_FOSSIL_WEIGHT,
-        **{name: getattr(params, name) for name in shared},
+        **{name: getattr(params, name) for name in (*shared, "mask_cut", "device")},
     )
 
 

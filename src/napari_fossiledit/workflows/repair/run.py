@@ -26,6 +26,7 @@ from napari_fossiledit.evaluation.causes import (
 )
 from napari_fossiledit.evaluation.compare import best_trial
 from napari_fossiledit.geometry import check_slice
+from napari_fossiledit.masks import cut_at
 from napari_fossiledit.params.editing import RepairParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.perturb import SliceScene, perturb
@@ -124,6 +125,7 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
         [place.slice],
         job,
         "Looking at the place",
+        mask_cut=plan.params.mask_cut,
     ):
         instances[strength] = there
     # The place decides, not only the tuning slices: an edit that spares it is no repair.
@@ -190,6 +192,7 @@ def _outcomes(
             pixel_size_um=project.geometry.pixel_size_um,
             cancel=job.cancelled,
         )
+        there = cut_at(there, plan.params.mask_cut, "this model")
         crop = made[y0:y1, x0:x1].copy()
         outcomes.append(outcome(place, test, case.predictions, there, crop))
     return outcomes, skipped

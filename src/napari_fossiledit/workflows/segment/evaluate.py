@@ -34,6 +34,8 @@ class EvaluateResult:
         Model as the user named it, and its predictions in the ledger.
     class_name, region
         What was judged, and where.
+    mask_cut
+        Probability at which the masks end.
     figures
         All figures.
     report
@@ -47,6 +49,7 @@ class EvaluateResult:
     source: str
     class_name: str
     region: str
+    mask_cut: float
     figures: Evaluation
     report: Path | None
     notes: tuple[str, ...] = ()
@@ -58,6 +61,7 @@ class EvaluateResult:
             "source": self.source,
             "class_name": self.class_name,
             "region": self.region,
+            "mask_cut": self.mask_cut,
             **self.figures.summary(),
             "report": None if self.report is None else str(self.report),
             **({"notes": list(self.notes)} if self.notes else {}),
@@ -91,7 +95,8 @@ def run(
 
         def judged(z: int) -> JudgedSlice:
             truth = read_ground_truth(project, z, region)
-            return judged_slice(project, truth, project.instances(source, z), params.class_name)
+            found = project.instances(source, z, mask_cut=params.mask_cut)
+            return judged_slice(project, truth, found, params.class_name)
 
         figures = evaluate(
             job.tracked(map(judged, slices), len(slices), "Judging slice"),
@@ -102,7 +107,14 @@ def run(
         name = f"evaluate-{Source.parse(source).file_name}.json"
         report = None if project.read_only else project.reports / name
         result = EvaluateResult(
-            params.model, source, params.class_name, params.region, figures, report, notes
+            params.model,
+            source,
+            params.class_name,
+            params.region,
+            params.mask_cut,
+            figures,
+            report,
+            notes,
         )
         if report is not None:
             write_json(report, result.summary())

@@ -94,19 +94,25 @@ def predict_missing(
     source = str(prediction_source(ref, ref.model_hash, params, slices))
     planned = visits(project, ref, params, slices)
     stale = _stale(project, planned)
-    missing = sorted((set(slices) - project.ledger.done(source)) | stale)
+    anew = stale | (set(slices) if params.again else set())
+    missing = sorted((set(slices) - project.ledger.done(source)) | anew)
     notes = ref.notes
     if missing:
         project.require_writable()
         if stale:
             notes += (_said(stale),)
-        if stale and params.neighbour_weight:
+        if replaced := sorted(set(slices) & project.ledger.done(source) - stale & anew):
+            notes += (
+                f"Slices {format_slices(replaced)} are predicted anew. Link again, where they were"
+                " linked.",
+            )
+        if anew and params.neighbour_weight:
             # Each slice depends on the others.
             for visit in planned:
                 project.ledger.forget(visit.source, [visit.slice])
-            stale, missing = set(), sorted(set(slices))
+            anew, missing = set(), sorted(set(slices))
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
-        left = [v for v in planned if v.slice in stale or v.slice not in done[v.source]]
+        left = [v for v in planned if v.slice in anew or v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:

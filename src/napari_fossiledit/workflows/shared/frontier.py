@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from napari_fossiledit.evaluation import JudgedSlice
 from napari_fossiledit.evaluation.frontier import CUTS, EqualRecall, at_equal_recall
 from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
-from napari_fossiledit.masks import Instance
-from napari_fossiledit.masks.probability import MASK_CUT
+from napari_fossiledit.masks import cut_at
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.ground_truth import GroundTruth, judged_slice
@@ -49,18 +47,8 @@ def against_cuts(
         if any(instance.probability is None for instance in found):
             return None
         for cut in CUTS:
-            judged = judged_slice(project, truth, recut(found, cut), class_name)
+            judged = judged_slice(project, truth, cut_at(found, cut, source), class_name)
             for score in scores:
                 parts.setdefault((cut, score), []).append(protocol([judged], score=score))
     before = {place: pooled(results) for place, results in parts.items()}
     return at_equal_recall(before, protocol(after, score=score_after))
-
-
-def recut(instances: Sequence[Instance], cut: float) -> list[Instance]:
-    """Return instances with their masks cut elsewhere; those without a pixel are left out."""
-    if cut == MASK_CUT:
-        return list(instances)
-    masks = [
-        i.mask if i.probability is None else i.probability.cut(cut, i.mask.shape) for i in instances
-    ]
-    return [replace(i, mask=m) for i, m in zip(instances, masks, strict=True) if m.area]

@@ -10,7 +10,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import JudgedSlice, judge, judged_area
 from napari_fossiledit.evaluation.changes import class_masks, ground_classes
 from napari_fossiledit.geometry import Region, parse_slices
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks import Instance, Mask, Part, cut_at
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -69,15 +70,27 @@ def read_ground_truth(project: Project, z: int, region: Region | None = None) ->
 
 
 def find_instances(
-    segmenter: Segmenter, project: Project, z: int, cancel: Cancel = never
+    segmenter: Segmenter,
+    project: Project,
+    z: int,
+    cancel: Cancel = never,
+    *,
+    mask_cut: float = MASK_CUT,
 ) -> list[Instance]:
-    """Predict one slice by the paper's protocol (threshold 0, 100 detections); nothing is saved."""
-    return segmenter.predict(
+    """Predict one slice by the paper's protocol (threshold 0, 100 detections); nothing is saved.
+
+    Parameters
+    ----------
+    mask_cut
+        Probability at which the masks end.
+    """
+    found = segmenter.predict(
         project.stack.read(z),
         slice_index=z,
         pixel_size_um=project.geometry.pixel_size_um,
         cancel=cancel,
     )
+    return cut_at(found, mask_cut, "this model")
 
 
 def judged_slice(

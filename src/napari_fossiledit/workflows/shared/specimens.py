@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
@@ -65,10 +67,20 @@ class Specimens:
     """The instances of each specimen of a source.
 
     Only ids are held, and masks are read a specimen at a time.
+
+    Attributes
+    ----------
+    mask_cut
+        Probability at which the masks of predictions end.
+    ids
+        Of the instances of each.
+    warnings
+        What the user should know.
     """
 
     project: Project
     choice: Choice
+    mask_cut: float = MASK_CUT
     ids: dict[SpecimenKey, list[int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -79,14 +91,20 @@ class Specimens:
 
     def instances(self, key: SpecimenKey) -> list[Instance]:
         """Bodies and cavities of one specimen, slice by slice."""
-        parts = (self.project.ledger.instances(s, ids=self.ids[key]) for s in self.choice.parts)
+        read = partial(self.project.ledger.instances, ids=self.ids[key], mask_cut=self.mask_cut)
+        parts = map(read, self.choice.parts)
         found = (i for part in parts for i in part if i.class_name == key.class_name)
         return sorted(found, key=lambda i: i.slice)
 
 
-def note_linked(project: Project, choice: Choice, class_name: str) -> None:
+def note_linked(project: Project, choice: Choice, class_name: str, mask_cut: float) -> None:
     """Note what was linked last: its specimens are meant where no source is named."""
-    linked = {"source": choice.name, "class_name": class_name, "parts": choice.parts}
+    linked = {
+        "source": choice.name,
+        "class_name": class_name,
+        "parts": choice.parts,
+        "mask_cut": mask_cut,
+    }
     project.ledger.set_meta(LINKED, linked)
 
 
@@ -116,13 +134,17 @@ def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
     )
 
 
-def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
+def read_specimens(
+    project: Project, text: str, mask_cut: float = 0.0, job: Job = QUIET
+) -> Specimens:
     """List the specimens of a source.
 
     Parameters
     ----------
     text
         Source as the user names it; empty: the one linked last, else the annotations.
+    mask_cut
+        Probability at which the masks of predictions end; 0: as when the source was linked.
 
     Raises
     ------
@@ -134,12 +156,15 @@ def read_specimens(project: Project, text: str, job: Job = QUIET) -> Specimens:
     if choice.name == BEST_KNOWN and noted.get("source") != BEST_KNOWN:
         # Numbers of specimens that were linked apart from each other mean nothing together.
         classes = set()
+    if not mask_cut:
+        same = noted.get("source") == choice.name
+        mask_cut = noted.get("mask_cut", MASK_CUT) if same else MASK_CUT
     warnings += stale_notes(project, choice.parts)
-    found = Specimens(project, choice, warnings=warnings)
+    found = Specimens(project, choice, mask_cut, warnings=warnings)
     damaged = []
     for z in job.tracked(choice.slices, len(choice.slices), "Listing specimens"):
         try:
-            items = project.ledger.instances(choice.source_of(z), slices=[z])
+            items = project.instances(choice.source_of(z), z, mask_cut=mask_cut)
         except DamagedError as error:
             # A slice that cannot be read is one that nobody has looked at.
             damaged.append(z)
