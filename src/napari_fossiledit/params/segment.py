@@ -148,6 +148,11 @@ class EvaluateParams(Params):
     )
     detection_score: float = Field(0.5, ge=0, le=1, description="Score threshold of detections.")
     mask_cut: MaskCut = 0.5
+    against: str = Field(
+        "",
+        description="Model, edit or predictions to compare with at equal recall; empty: what an"
+        " edit was made from.",
+    )
     class_name: str = Field("", description="Class to score; empty: the project's first.")
     region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")

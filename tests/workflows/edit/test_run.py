@@ -20,7 +20,7 @@ from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.edit import decide as edits
@@ -31,7 +31,7 @@ from napari_fossiledit.workflows.edit.slices import (
     shown_pair,
     spread_over,
 )
-from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.segment import evaluate, predict
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
 TINY = {
@@ -137,6 +137,24 @@ def test_the_edit_is_judged_at_equal_recall(project_path):
     with Project.open(project_path, read_only=True) as project:
         kept = project.edits.read("mud").judged["at_equal_recall"]
     assert kept["better"] is False
+
+
+def test_an_edit_is_evaluated_against_what_it_was_made_from(project_path):
+    made = edit.run(project_path, params())
+    asked = EvaluateParams(model="mud", slices="2", device=Device.CPU)
+    found = evaluate.run(project_path, asked)
+    assert found.at_equal_recall == made.judged.at_equal_recall
+    assert "No better than a moved mask cut" in found.notes[-1]
+    assert found.summary()["at_equal_recall"]["better"] is False
+    # A model by itself claims nothing.
+    alone = evaluate.run(project_path, asked.model_copy(update={"model": "blank"}))
+    assert alone.at_equal_recall is None
+    assert "at_equal_recall" not in alone.summary()
+    with Project.open(project_path) as project, project.ledger.transaction() as db:
+        db.execute("UPDATE instances SET probability = NULL")
+    old = evaluate.run(project_path, asked.model_copy(update={"against": "blank"}))
+    assert old.at_equal_recall is None
+    assert "was predicted before mask probabilities were kept" in old.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate
+from napari_fossiledit.evaluation.frontier import EqualRecall
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project, Source
+from napari_fossiledit.workflows.shared.frontier import NO_PROBABILITIES, against_cuts
 from napari_fossiledit.workflows.shared.ground_truth import (
     judged_slice,
     read_ground_truth,
@@ -40,6 +42,9 @@ class EvaluateResult:
         All figures.
     report
         File they were written to; None in a read-only project.
+    at_equal_recall
+        The gain over another model at the mask cut that gives it the same recall; None where
+        there is none to compare with, or its predictions have no mask probabilities.
     notes
         What had to be assumed of the model, and which predictions were not judged, in sentences
         for the user.
@@ -52,6 +57,7 @@ class EvaluateResult:
     mask_cut: float
     figures: Evaluation
     report: Path | None
+    at_equal_recall: EqualRecall | None = None
     notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -63,6 +69,7 @@ class EvaluateResult:
             "region": self.region,
             "mask_cut": self.mask_cut,
             **self.figures.summary(),
+            **({"at_equal_recall": self.at_equal_recall.summary()} if self.at_equal_recall else {}),
             "report": None if self.report is None else str(self.report),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
@@ -103,6 +110,25 @@ def run(
             score=params.score,
             detection_score=params.detection_score,
         )
+        gain = None
+        rival = params.against or _edited(project, params.model)
+        if rival:
+            plain = params.model_copy(update={"model": rival})
+            other, more = _source(project, plain, slices, job)
+            gain = against_cuts(
+                project,
+                other,
+                [read_ground_truth(project, z, region) for z in slices],
+                params.class_name,
+                [judged(z) for z in slices],
+                scores=sorted({0.0, params.score}),
+                score_after=params.score,
+                job=job,
+            )
+            said = (
+                f"Compared with {other}. {gain.words}" if gain else NO_PROBABILITIES.format(other)
+            )
+            notes += (*more, said)
         # The newest report of a source replaces the one before.
         name = f"evaluate-{Source.parse(source).file_name}.json"
         report = None if project.read_only else project.reports / name
@@ -114,6 +140,7 @@ def run(
             params.mask_cut,
             figures,
             report,
+            gain,
             notes,
         )
         if report is not None:
@@ -121,6 +148,11 @@ def run(
             with project.ledger.recorded("evaluate", params.model_dump(mode="json")) as summary:
                 summary.update(result.summary())
     return result
+
+
+def _edited(project: Project, model: str) -> str:
+    """Return what an edit was made from; empty where the name is that of no edit."""
+    return project.edits.read(model).parent if model in project.edits.names() else ""
 
 
 def _source(
