@@ -125,10 +125,8 @@ def run(
                 score_after=params.score,
                 job=job,
             )
-            said = (
-                f"Compared with {other}. {gain.words}" if gain else NO_PROBABILITIES.format(other)
-            )
-            notes += (*more, said)
+            said = gain.words if gain else NO_PROBABILITIES
+            notes += (*more, f"Compared with {other}: {said}")
         # The newest report of a source replaces the one before.
         name = f"evaluate-{Source.parse(source).file_name}.json"
         report = None if project.read_only else project.reports / name
