@@ -13,8 +13,8 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.ground_truth import GroundTruth, judged_slice
 
 NO_PROBABILITIES = (
-    "nothing is known at equal recall, because it was predicted before mask probabilities were kept."
-    " Predict again with 'fossiledit predict PROJECT --again'."
+    "nothing is known at equal recall, because it was predicted before mask probabilities were"
+    " kept. Predict again with 'fossiledit predict PROJECT --again'."
 )
 """Sentence for the user where there is nothing to cut."""
 
