@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
@@ -61,6 +61,15 @@ class CocoWeights(StrEnum):
     DETECTRON2_R50 = "detectron2-r50"
     DETECTRON2_R101 = "detectron2-r101"
     DETECTRON2_X101 = "detectron2-x101"
+
+
+class Views(IntEnum):
+    """How many turns and mirrors of a slice masks are drawn from."""
+
+    ONE = 1
+    TWO = 2
+    FOUR = 4
+    EIGHT = 8
 
 
 class TrainParams(Params):
@@ -126,6 +135,14 @@ class PredictParams(Params):
     )
     neighbour_score: float = Field(
         0.5, ge=0, le=1, description="Detections of adjacent slices count from this score on."
+    )
+    views: Views = Field(
+        Views.ONE,
+        description="Turns and mirrors of each slice whose mean the masks are: cleaner masks, for"
+        " nearly as many times the time.",
+    )
+    views_find: bool = Field(
+        False, description="All views find fossils, not only the slice as it is."
     )
     device: Device = Field(Device.AUTO, description="Where to compute.")
     backend: Backend = Field(

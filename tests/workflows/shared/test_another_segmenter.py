@@ -34,7 +34,7 @@ class BrightAreas(Segmenter):
         return {}
 
     def predict(self, image, *, slice_index=0, max_detections, score_floor=0.0, **options):
-        assert set(options) <= {"pixel_size_um", "tiles", "prior", "cancel"}
+        assert set(options) <= {"pixel_size_um", "tiles", "prior", "views", "views_find", "cancel"}
         grey = image if image.ndim == 2 else image.mean(axis=2)
         areas, count = ndimage.label(grey > grey.mean())
         masks = [Mask.from_array(areas == n) for n in range(1, count + 1)]

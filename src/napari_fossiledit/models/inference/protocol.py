@@ -83,6 +83,8 @@ class Segmenter(Protocol):
         max_detections: int = 100,
         score_floor: float = 0.0,
         prior: Prior | None = None,
+        views: int = 1,
+        views_find: bool = False,
         cancel: Cancel = never,
     ) -> list[Instance]:
         """Find instances in one slice.
@@ -104,6 +106,11 @@ class Segmenter(Protocol):
         prior
             Detections of adjacent slices, in pixels of this one; they change which regions are
             looked at. None, or a weight of 0: no effect.
+        views
+            1, 2, 4 or 8 turns and mirrors of the slice whose mean the masks are. What is found,
+            with its score and box, is what the slice itself shows.
+        views_find
+            All views find, and the boxes that they find of one object are united.
 
         Returns
         -------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from typing import cast
 
 import torch
@@ -22,10 +24,12 @@ from napari_fossiledit.models.inference.assembly import (
 )
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize, Rgb
 from napari_fossiledit.models.inference.protocol import Captured
+from napari_fossiledit.models.inference.views import VIEWS, View, batches, mean_of, united
 from napari_fossiledit.models.network.backbones import LEVELS
-from napari_fossiledit.models.network.heads import Limits
+from napari_fossiledit.models.network.heads import Limits, Target
 from napari_fossiledit.models.network.mask_rcnn import (
     MASK_OUTPUTS,
+    Maps,
     MaskRcnn,
     Network,
     record_activations,
@@ -117,6 +121,8 @@ class MaskRcnnSegmenter:
         max_detections: int = 100,
         score_floor: float = 0.0,
         prior: Prior | None = None,
+        views: int = 1,
+        views_find: bool = False,
         cancel: Cancel = never,
     ) -> list[Instance]:
         """See `Segmenter.predict`."""
@@ -124,12 +130,13 @@ class MaskRcnnSegmenter:
         limits = Limits(score_floor, max_detections)
         own = (image.shape[0], image.shape[1])
         near = prior and prior.scaled(own, (rgb.shape[0], rgb.shape[1]))
-        detections = self._search(rgb, self._tiles(rgb, tiles), limits, cancel, near)
+        look = _Look(limits, VIEWS[:views], views_find, cancel)
+        detections = self._search(rgb, self._tiles(rgb, tiles), look, near)
         return self._instances(detections, rgb, own, slice_index)
 
     def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:
         """Find instances in an image that is at working scale already, masks at that scale."""
-        detections = self._search(rgb, self._tiles(rgb, False), limits or Limits(), never)
+        detections = self._search(rgb, self._tiles(rgb, False), _Look(limits or Limits()))
         return self._instances(detections, rgb, (rgb.shape[0], rgb.shape[1]), 0)
 
     def layers(self, scope: Scope = Scope.ALL) -> dict[str, nn.Conv2d]:
@@ -202,20 +209,62 @@ class MaskRcnnSegmenter:
 
     @torch.inference_mode()
     def _search(
-        self,
-        rgb: Rgb,
-        tiles: list[Box],
-        limits: Limits,
-        cancel: Cancel,
-        near: Prior | None = None,
+        self, rgb: Rgb, tiles: list[Box], look: _Look, near: Prior | None = None
     ) -> list[Detection]:
         """Run the network on one tile after the other."""
         detections: list[Detection] = []
         for tile in tiles:
-            check(cancel, "The prediction")
             part = rgb[tile[0] : tile[2], tile[1] : tile[3]]
-            pixels = self.preprocessing.normalise(part).to(self.device)
-            prior = near and near.inside(tile)
-            output = self.network.detect(pixels, (part.shape[0], part.shape[1]), limits, prior)
+            output = self._detect(part, look, near and near.inside(tile))
             detections += located({n: value.cpu() for n, value in output.items()}, tile)
         return detections
+
+    def _detect(self, part: Rgb, look: _Look, prior: Prior | None) -> Target:
+        """Find instances in one tile (y, x, 3), and draw their masks from all views."""
+        size = (part.shape[0], part.shape[1])
+        seen = self._seen(part, look)
+        # The views that find are needed once more to draw what all of them found.
+        finding = list(islice(seen, None if look.views_find else 1))
+        found = []
+        for view, image, maps in finding:
+            limits, near = look.limits, view.prior(prior, size)
+            there = self.network.find(image, maps, view.size(size), limits, near)
+            boxes = view.inverse.boxes(there["boxes"], view.size(size))
+            found.append({**there, "boxes": boxes})
+        output = united(found, look.limits)
+        boxes, labels = output["boxes"], output["labels"]
+        masks = []
+        for view, _, maps in chain(finding, seen if len(boxes) else ()):
+            drawn = self.network.draw(maps, view.boxes(boxes, size), labels, view.size(size))
+            masks.append(view.inverse.masks(drawn))
+        return {**output, "masks": mean_of(masks)}
+
+    def _seen(self, part: Rgb, look: _Look) -> Iterator[tuple[View, Tensor, Maps]]:
+        """Yield each view of a tile as an image (1, 3, H, W) with its maps."""
+        first, *others = look.views
+        # The first one is never in a batch: what it finds does not depend on how many there are.
+        for group in ([first], *batches(others, (part.shape[0], part.shape[1]))):
+            check(look.cancel, "The prediction")
+            images = [self.preprocessing.normalise(view.image(part)) for view in group]
+            batch = (images[0] if len(images) == 1 else torch.cat(images)).to(self.device)
+            maps = self.network.maps(batch)
+            for k, view in enumerate(group):
+                yield view, batch[k : k + 1], maps.one(k)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a slice is looked at.
+
+    Attributes
+    ----------
+    views
+        Masks are the mean of these; the first one is the slice itself.
+    views_find
+        All of them find instances, not only the first.
+    """
+
+    limits: Limits
+    views: tuple[View, ...] = VIEWS[:1]
+    views_find: bool = False
+    cancel: Cancel = never

@@ -28,7 +28,7 @@ from napari_fossiledit.models.detectron2.write import to_detectron2
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.heads import Limits, Target
-from napari_fossiledit.models.network.mask_rcnn import Network
+from napari_fossiledit.models.network.mask_rcnn import Maps, Network
 from napari_fossiledit.models.network.prior import Prior
 from napari_fossiledit.models.network.spec import LEFT_OUT
 
@@ -93,10 +93,15 @@ class NativeNetwork(Network):
         """Return weights by the names of our own network: hashes and files stay the same."""
         return dict(self.imported().weights)
 
-    def detect(
-        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    def find(
+        self,
+        image: Tensor,
+        maps: Maps,
+        size: tuple[int, int],
+        limits: Limits,
+        prior: Prior | None = None,
     ) -> Target:
-        """See `Network.detect`; after ``GeneralizedRCNN.inference``, which normalises as well.
+        """See `Network.find`; after ``GeneralizedRCNN.inference``, which normalises as well.
 
         Raises
         ------
@@ -115,15 +120,19 @@ class NativeNetwork(Network):
         model = cast("Any", self.model)
         predictor, images = model.roi_heads.box_predictor, ImageList(image, [size])
         predictor.test_score_thresh, predictor.test_topk_per_image = limits.floor, limits.count
-        features = self.backbone(image)
-        proposals, _ = model.proposal_generator(images, features, None)
-        (instances,), _ = model.roi_heads(images, features, proposals, None)
-        return {
-            "boxes": instances.pred_boxes.tensor,
-            "scores": instances.scores,
-            "labels": instances.pred_classes + 1,
-            "masks": instances.pred_masks[:, 0],
-        }
+        proposals, _ = model.proposal_generator(images, maps.finding, None)
+        # Its public method draws the masks as well, and `draw` would have to do so again.
+        (found,) = model.roi_heads._forward_box(maps.finding, proposals)
+        boxes, labels = found.pred_boxes.tensor, found.pred_classes + 1
+        return {"boxes": boxes, "scores": found.scores, "labels": labels}
+
+    def draw(self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `Network.draw`."""
+        from detectron2.structures import Boxes, Instances
+
+        given = Instances(size, pred_boxes=Boxes(boxes), pred_classes=labels - 1)
+        (drawn,) = cast("Any", self.model).roi_heads.forward_with_given_boxes(maps.drawing, [given])
+        return cast("Tensor", drawn.pred_masks[:, 0])
 
 
 def _leave_out(

@@ -224,25 +224,18 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
             "loss_mask": self._mask_loss(drawing or features, samples, sizes, targets),
         }
 
-    def detect(
+    def find(
         self,
         features: dict[str, Tensor],
         proposals: Tensor,
         size: tuple[int, int],
         limits: Limits,
-        drawing: dict[str, Tensor] | None = None,
     ) -> Target:
         """Find instances in one image of `size` (y, x).
 
-        Parameters
-        ----------
-        drawing
-            Levels that masks are drawn from; None: `features`.
-
         Returns
         -------
-        dict with boxes (n, 4), scores (n,) falling, labels (n,) from 1 and masks (n, M, M):
-        probabilities inside the boxes
+        dict with boxes (n, 4), scores (n,) falling and labels (n,) from 1
         """
         pooled = self.box_head(self.box_roi_pool(features, [proposals], [size]))
         logits, deltas = self.box_predictor(pooled)
@@ -259,10 +252,19 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         kept = torch.where((scores > limits.floor) & (sides > self.least_side).all(1))[0]
         best = batched_nms(boxes[kept], scores[kept], labels[kept], self.nms_thresh)
         kept = kept[best[: limits.count]]
-        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-        masks = self._mask_logits(drawing or features, [boxes], [size]).sigmoid()
-        rows = torch.arange(len(masks), device=masks.device)
-        return {"boxes": boxes, "scores": scores, "labels": labels, "masks": masks[rows, labels]}
+        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+
+    def draw(
+        self, drawing: dict[str, Tensor], boxes: Tensor, labels: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Draw the masks of boxes (n, 4) of classes `labels` (n,) in one image of `size` (y, x).
+
+        Returns
+        -------
+        (n, M, M) probabilities inside the boxes
+        """
+        masks = self._mask_logits(drawing, [boxes], [size]).sigmoid()
+        return masks[torch.arange(len(masks), device=masks.device), labels]
 
     def _mask_logits(
         self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes

@@ -77,6 +77,10 @@ class Maps(NamedTuple):
     finding: dict[str, Tensor]
     drawing: dict[str, Tensor]
 
+    def one(self, image: int) -> Maps:
+        """Return the maps of one image of a batch, with a first axis of length 1."""
+        return Maps(*({name: m[image : image + 1] for name, m in maps.items()} for maps in self))
+
 
 class Network(nn.Module):
     """A Mask R-CNN as a segmenter runs it, whatever library computes it.
@@ -123,13 +127,22 @@ class Network(nn.Module):
         """Let masks be drawn from a level of their own, at first the same as before."""
         raise NotImplementedError
 
-    def detect(
-        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    def find(
+        self,
+        image: Tensor,
+        maps: Maps,
+        size: tuple[int, int],
+        limits: Limits,
+        prior: Prior | None = None,
     ) -> Target:
-        """Find instances in one image (1, 3, H, W) whose true size is `size` (y, x).
+        """Find instances in one image (1, 3, H, W) with its maps, whose true size is `size` (y, x).
 
-        See `RegionHeads.detect`, and `ProposalNetwork.propose` for the prior.
+        See `RegionHeads.find`, and `ProposalNetwork.propose` for the prior.
         """
+        raise NotImplementedError
+
+    def draw(self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """Draw masks inside boxes of one image, whoever found them; see `RegionHeads.draw`."""
         raise NotImplementedError
 
 
@@ -190,13 +203,21 @@ class MaskRcnn(Network):
         heads = self.roi_heads.losses(maps.finding, proposals, sizes, targets, maps.drawing)
         return {**losses, **heads}
 
-    def detect(
-        self, image: Tensor, size: tuple[int, int], limits: Limits, prior: Prior | None = None
+    def find(
+        self,
+        image: Tensor,
+        maps: Maps,
+        size: tuple[int, int],
+        limits: Limits,
+        prior: Prior | None = None,
     ) -> Target:
-        """See `Network.detect`."""
-        maps = self.maps(image)
+        """See `Network.find`."""
         proposals = self.rpn.propose(ImageList(image, [size]), maps.finding, prior)
-        return self.roi_heads.detect(maps.finding, proposals, size, limits, maps.drawing)
+        return self.roi_heads.find(maps.finding, proposals, size, limits)
+
+    def draw(self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `Network.draw`."""
+        return self.roi_heads.draw(maps.drawing, boxes, labels, size)
 
     def maps(self, images: Tensor) -> Maps:
         """Run the backbone and what an edit of the masks alone has added to it."""
@@ -306,7 +327,7 @@ def _region_heads(spec: NetworkSpec) -> RegionHeads:
         batch_size_per_image=spec.roi_batch,
         positive_fraction=0.25,
         bbox_reg_weights=None,
-        # torchvision asks for both limits; `RegionHeads.detect` takes them from `Limits` instead.
+        # torchvision asks for both limits; `RegionHeads.find` takes them from `Limits` instead.
         score_thresh=0.05,
         nms_thresh=spec.detection_overlap,
         detections_per_img=100,

@@ -18,12 +18,14 @@ from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import predict
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
-_SHOWN = ("model", "slices")
+_SHOWN = ("model", "slices", "views")
 _LABELS = {
     "again": "Predict anew",
     "tiles": "Divide into tiles",
     "max_detections": "Most detections",
     "score_floor": "Lowest score kept",
+    "views": "Views of each slice",
+    "views_find": "All views find",
     "neighbour_weight": "Weight of neighbours",
     "neighbour_direction": "Neighbours",
     "neighbour_score": "Score of neighbours",

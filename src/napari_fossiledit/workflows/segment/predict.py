@@ -126,6 +126,8 @@ def predict_missing(
                     max_detections=params.max_detections,
                     score_floor=params.score_floor,
                     prior=visit.prior(project, params),
+                    views=params.views,
+                    views_find=params.views_find,
                     cancel=job.cancelled,
                 )
                 project.ledger.store(visit.source, visit.slice, instances)

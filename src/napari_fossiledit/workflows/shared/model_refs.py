@@ -406,6 +406,8 @@ def prediction_source(
     if params.neighbour_weight:
         prior = (params.neighbour_weight, params.neighbour_direction, params.neighbour_score)
         settings += f":{':'.join(map(str, prior))}:{format_slices(sorted(set(slices)))}"
+    if params.views != 1:
+        settings += f":{params.views:d} views{' find' if params.views_find else ''}"
     if params.backend is not Backend.TWIN:
         settings += f":{params.backend}"
     if params.engine is not Engine.EXACT:
