@@ -77,7 +77,7 @@ def stages(twin: MaskRcnnSegmenter, image: Rgb) -> dict[str, torch.Tensor]:
     with torch.inference_mode():
         maps = twin.network.backbone(pixels)
         proposals, _ = twin.network.rpn(ImageList(pixels, [size]), maps)
-        found = twin.network.roi_heads.detect(maps, proposals[0], size, Limits(0.0, 100))
+        found = twin.network.roi_heads.find(maps, proposals[0], size, Limits(0.0, 100))
     scale = torch.tensor([image.shape[1] / size[1], image.shape[0] / size[0]] * 2)
     named = dict(zip(LEVELS, maps.values(), strict=True))
     return {

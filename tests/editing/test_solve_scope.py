@@ -40,8 +40,11 @@ def seen(segmenter, image):
     pixels = segmenter.preprocessing.normalise(rgb)
     from napari_fossiledit.models.network.heads import Limits
 
+    network, size = segmenter.network, rgb.shape[:2]
     with torch.inference_mode():
-        return segmenter.network.detect(pixels, rgb.shape[:2], Limits())
+        maps = network.maps(pixels)
+        found = network.find(pixels, maps, size, Limits())
+        return {**found, "masks": network.draw(maps, found["boxes"], found["labels"], size)}
 
 
 def test_the_same_is_found_and_drawn_otherwise(segmenter, masks, slices):

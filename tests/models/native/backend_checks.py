@@ -108,8 +108,12 @@ def test_it_is_a_segmenter_with_the_name_of_the_twin(both):
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_detections": 40}, {"max_detections": 7, "slice_index": 3, "score_floor": 0.6}],
-    ids=["plain", "limited"],
+    [
+        {"max_detections": 40},
+        {"max_detections": 7, "slice_index": 3, "score_floor": 0.6},
+        {"max_detections": 7, "views": 8},
+    ],
+    ids=["plain", "limited", "views"],
 )
 def test_predictions_are_those_of_the_twin(both, options):
     found = both.native.predict(both.image, **options)
@@ -138,8 +142,9 @@ def test_boxes_are_those_of_the_twin(both):
     rgb = both.twin.preprocessing.prepare(both.image)
     pixels, size = both.twin.preprocessing.normalise(rgb), rgb.shape[:2]
     limits = SimpleNamespace(floor=0.0, count=20)
+    networks = (both.native.network, both.twin.network)
     with torch.inference_mode():
-        found, wanted = (s.network.detect(pixels, size, limits) for s in (both.native, both.twin))
+        found, wanted = (n.find(pixels, n.maps(pixels), size, limits) for n in networks)
     assert torch.equal(found["labels"], wanted["labels"])
     assert float((found["boxes"] - wanted["boxes"]).abs().max()) <= 0.05
     assert float((found["scores"] - wanted["scores"]).abs().max()) <= 1e-4

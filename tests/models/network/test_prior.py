@@ -135,8 +135,9 @@ def test_a_prior_changes_regions_and_nothing_about_those_that_stay(network, imag
     pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 128 - 1
     near = prior([60, 20, 90, 50], weight=20.0)
     with torch.no_grad():
-        plain = network.detect(pixels, SIZE, Limits())
-        found = network.detect(pixels, SIZE, Limits(), near)
+        maps = network.maps(pixels)
+        plain = network.find(pixels, maps, SIZE, Limits())
+        found = network.find(pixels, maps, SIZE, Limits(), near)
     assert not torch.equal(found["boxes"], plain["boxes"])
     same = (found["boxes"][:, None] == plain["boxes"][None]).all(-1).nonzero().tolist()
     for one, other in same:
@@ -160,13 +161,13 @@ def test_boxes_come_from_masks_and_go_to_network_pixels_and_tiles():
 
 def test_a_whole_slice_and_its_prior_share_their_pixels(segmenter, image, monkeypatch):
     seen = []
-    detect = segmenter.network.detect
+    find = segmenter.network.find
 
-    def watched(pixels, size, limits, near):
+    def watched(pixels, maps, size, limits, near):
         seen.append((size, near))
-        return detect(pixels, size, limits)
+        return find(pixels, maps, size, limits)
 
-    monkeypatch.setattr(segmenter.network, "detect", watched)
+    monkeypatch.setattr(segmenter.network, "find", watched)
     segmenter.predict(image, prior=prior([20, 10, 60, 40]))
     ((size, near),) = seen
     assert size == (32, 48)

@@ -49,6 +49,19 @@ def test_other_options_do_not_touch_stored_predictions(reef_project, blank_model
     assert len(stored(reef_project, first.source)[0]) == first.instances
 
 
+def test_views_draw_what_one_view_finds_under_another_name(reef_project, blank_model):
+    one, four, find = (
+        predict.run(reef_project, params(blank_model, slices="0", max_detections=5, **options))
+        for options in ({"views_find": True}, {"views": 4}, {"views": 4, "views_find": True})
+    )
+    # One view finds whatever is said of the others, and keeps the name it always had.
+    plain = predict.run(reef_project, params(blank_model, slices="0", max_detections=5))
+    assert (plain.source, plain.predicted) == (one.source, ())
+    assert len({one.source, four.source, find.source}) == 3
+    first, second = (stored(reef_project, r.source)[0] for r in (one, four))
+    assert [i.mask for i in first] != [i.mask for i in second]
+
+
 KILLED = """
 import os, signal
 from pathlib import Path
