@@ -42,13 +42,20 @@ from scipy.io import savemat
 
 from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.detectron2.write import write_detectron2
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import default_spec
-from napari_fossiledit.params.annotations import ExportParams, HistoryParams, ImportParams
+from napari_fossiledit.params.annotations import (
+    ExportParams,
+    FillParams,
+    HistoryParams,
+    ImportParams,
+)
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.segment import Device, ImportModelParams
 from napari_fossiledit.params.stack import ConvertParams, NewParams
@@ -63,6 +70,7 @@ from napari_fossiledit.workflows.stack import convert, info, new
 
 LIMIT_S = 20
 SHAPE = (3, 40, 48)
+_PREDICTED = "model:m:0123456789ab"
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 255, SHAPE).astype(np.uint8)
 RGB = RANDOM.integers(0, 255, (*SHAPE[1:], 3)).astype(np.uint8)
@@ -108,6 +116,7 @@ def project(path: Path) -> None:
         partial(files.export_annotations, folder, ExportParams(file=path / "out.json")),
         partial(link.run, folder, LinkParams(relink=True)),
         partial(measure.run, folder, path / "out.csv", MeshParams()),
+        partial(corrections.fill, folder, FillParams(source=_PREDICTED, mask_cut=0.7)),
         partial(corrections.history, folder, HistoryParams()),
         partial(corrections.undo, folder),
         partial(model_files.list_models, folder),
@@ -237,6 +246,10 @@ def make(home: Path) -> None:
     files.import_annotations(path, ImportParams(file=home / "labels.tif"))
     files.export_annotations(path, ExportParams(file=home / "coco.json"))
     link.run(path, LinkParams())
+    kept = ProbabilityMask((Piece((5, 5, 20, 20), np.full((28, 28), 200, np.uint8)),))
+    with Project.open(path) as opened:
+        found = Instance(0, "a", kept.cut(0.5, SHAPE[1:]), probability=kept)
+        opened.ledger.store(_PREDICTED, 0, [found])
     convert.run(path, ConvertParams(use=False))
     _make_models(home)
 

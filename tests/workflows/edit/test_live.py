@@ -7,6 +7,7 @@ import torch
 
 from napari_fossiledit.editing.edit import Edit
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.masks import cut_at
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.progress import Job
@@ -72,6 +73,17 @@ def test_strength_zero_is_the_parent_to_the_bit(reef_project, blank_model, edite
             project.stack.read(1), slice_index=1, pixel_size_um=pixel_size, max_detections=5
         )
     assert masks(found.instances) == masks(expected)
+
+
+def test_both_sides_are_cut_where_asked(reef_project, edited):
+    options = {"score": 0.0, "device": Device.CPU}
+    plain, cut = (
+        live.compared(reef_project, edited, 0.5, 1, mask_cut=at, **options) for at in (0.5, 0.45)
+    )
+    for half, wide in ((plain.before, cut.before), (plain.after, cut.after)):
+        expected = {(i.score, i.mask) for i in cut_at(half, 0.45, "")}
+        assert expected <= {(i.score, i.mask) for i in wide}
+        assert sum(i.mask.area for i in wide) > sum(i.mask.area for i in half) > 0
 
 
 def test_another_strength_loads_nothing_again(reef_project, edited, monkeypatch):

@@ -16,7 +16,8 @@ from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation import Kind
 from napari_fossiledit.evaluation.numbers import Spread
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.evaluation.protocol import protocol
+from napari_fossiledit.masks import Instance, Mask, Part, cut_at
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
@@ -32,6 +33,7 @@ from napari_fossiledit.workflows.edit.slices import (
     spread_over,
 )
 from napari_fossiledit.workflows.segment import evaluate, predict
+from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
 TINY = {
@@ -120,6 +122,20 @@ def test_the_judged_figures_are_those_of_the_stored_predictions(done):
     with Project.open(path, read_only=True) as project:
         counts = [len(project.instances(s, 2)) for s in result.judged.sources]
     assert [result.comparison.before.predictions, result.comparison.after.predictions] == counts
+
+
+def test_everything_is_judged_at_the_mask_cut(project_path):
+    made = edit.run(project_path, params(mask_cut=0.7))
+    with Project.open(project_path, read_only=True) as project:
+        for z, figures in ((1, made.tried[0].figures), (2, made.comparison.before)):
+            truth = read_ground_truth(project, z)
+            found = find_bright(None, project.stack.read(z), slice_index=z)
+            wanted, at_half = (
+                protocol([judged_slice(project, truth, cut_at(found, at, ""), "archaeocyathid")])
+                for at in (0.7, 0.5)
+            )
+            assert figures.iou.mean == wanted.iou.mean != at_half.iou.mean
+        assert project.edits.read("mud").params["mask_cut"] == 0.7
 
 
 def test_the_edit_is_judged_at_equal_recall(project_path):

@@ -111,6 +111,11 @@ def test_the_report_is_one_page_with_its_pictures(reef_project, naive):
     assert list((reef_project / "reports").glob(".*")) == []
 
 
+def test_masks_without_probabilities_cannot_be_cut_elsewhere(reef_project, naive):
+    with pytest.raises(FossilError, match=r"masks of blank .* cannot be cut at 0.7"):
+        probe.run(reef_project, params(naive, mask_cut=0.7))
+
+
 def test_only_the_original_slices_are_stored(reef_project, naive):
     probe.run(reef_project, params(naive))
     probe.run(reef_project, params(naive))

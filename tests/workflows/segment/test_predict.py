@@ -41,6 +41,25 @@ def test_only_missing_slices_are_predicted(reef_project, blank_model):
     assert all(after[z] == before[z] for z in before)
 
 
+def test_predicting_again_gives_old_predictions_their_probabilities(reef_project, blank_model):
+    first = predict.run(reef_project, params(blank_model, slices="0-1"))
+    before = stored(reef_project, first.source)
+    with Project.open(reef_project) as project, project.ledger.transaction() as db:
+        db.execute("UPDATE instances SET probability = NULL")
+    assert predict.run(reef_project, params(blank_model, slices="0-1")).predicted == ()
+    again = predict.run(reef_project, params(blank_model, slices="0", again=True))
+    assert (again.source, again.predicted) == (first.source, (0,))
+    assert "Slices 0 are predicted anew. Link again" in again.notes[-1]
+    with Project.open(reef_project) as project:
+        known = [project.ledger.has_probabilities(first.source, z) for z in (0, 1)]
+        assert known == [True, False]
+        assert project.instances(first.source, 0, mask_cut=0.4)
+    masks = [
+        [i.mask for i in found] for found in (before[0], stored(reef_project, again.source)[0])
+    ]
+    assert masks[0] == masks[1]
+
+
 def test_other_options_do_not_touch_stored_predictions(reef_project, blank_model):
     first = predict.run(reef_project, params(blank_model, slices="0"))
     other = predict.run(reef_project, params(blank_model, slices="0", score_floor=0.99))
