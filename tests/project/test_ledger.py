@@ -322,3 +322,14 @@ def test_predictions_without_probabilities_are_cut_at_one_half_only(tmp_path: Pa
             ledger.instances(MODEL, mask_cut=0.6)
         ledger.store(MODEL, 0, [cone()])
         assert [i.mask.area for i in ledger.instances(MODEL, mask_cut=0.7)] == [4 * 3]
+
+
+def test_a_damaged_name_in_the_schema_is_told(tmp_path: Path) -> None:
+    """SQLite quotes it in its message, which then is no text."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    content = path.read_bytes().replace(b"instances_by_slice", b"instances\xffby_slice")
+    path.write_bytes(content.replace(b"slice ON instances (source", b"slice ON instance? (source"))
+    for read_only in (True, False):
+        with pytest.raises(FossilError, match=r"ledger\.sqlite failed.*The file is damaged"):
+            Ledger(path, read_only=read_only)

@@ -121,9 +121,11 @@ def explained_sql(path: Path, doing: str) -> Iterator[None]:
     """Turn a database error into a `FossilError` that names the file and the remedy."""
     try:
         yield
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+        # SQLite names what is damaged, and a damaged name may be no text.
+        damaged = sqlite3.SQLITE_CORRUPT if isinstance(error, UnicodeDecodeError) else 0
         # The low byte is the primary code, the rest tells the exact place in SQLite.
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = getattr(error, "sqlite_errorcode", damaged) & 0xFF
         advice = _ADVICE.get(code, "Nothing saved before was changed.")
         raise FossilError(f"{doing} {path} failed: {error}", advice=advice) from error
 
