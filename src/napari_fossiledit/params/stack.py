@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import Params, PlainName
 
 
 class NewParams(Params):
@@ -21,7 +21,7 @@ class NewParams(Params):
         ZDirection.INTO,
         description="Whether slices count into the rock (as grinding goes) or out of it.",
     )
-    classes: tuple[str, ...] = Field(
+    classes: tuple[PlainName, ...] = Field(
         ("archaeocyathid",), min_length=1, description="Classes the models of the project learn."
     )
 

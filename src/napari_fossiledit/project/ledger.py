@@ -241,13 +241,20 @@ class Ledger(RunBook):
         with self._database.writing() as db:
             db.executemany("DELETE FROM instances WHERE id = ?", blank)
 
-    def counts(self, source: str) -> dict[int, int]:
-        """Count the instances in each finished slice."""
+    def counts(self, source: str, part: Part = Part.BODY) -> dict[int, int]:
+        """Count the instances in each finished slice; a body and its cavities are one.
+
+        Parameters
+        ----------
+        part
+            `Part.CAVITY`: count the cavities instead.
+        """
         query = (
             "SELECT z, count(*) FROM instances"
-            " WHERE source = ? AND typeof(z) = 'integer' GROUP BY z"
+            " WHERE source = ? AND part = ? AND typeof(z) = 'integer' GROUP BY z"
         )
-        return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
+        rows = dict(self._rows(query, source, str(part)))
+        return dict.fromkeys(sorted(self.done(source)), 0) | rows
 
     def sources(self) -> list[SourceInfo]:
         """List the sources that a user may mean, by name; those of passes are left out."""
@@ -280,7 +287,8 @@ class Ledger(RunBook):
 
     def forget(self, source: str, slices: Iterable[int] | None = None) -> None:
         """Remove the instances of a source, everywhere or in some slices; their ids stay used."""
-        slices = self.counts(source) if slices is None else list(slices)
+        there = self.counts(source) | self.counts(source, Part.CAVITY)
+        slices = list(there) if slices is None else list(slices)
         pairs = [(source, int(z)) for z in slices]
         with self._writing(source, slices, Action("forget")) as db:
             for table in ("instances", "done", "made_from"):

@@ -280,8 +280,10 @@ def test_halves_of_characters_harm_nothing(tmp_path: Path) -> None:
     value = content(broken, {"attributes": {"texture": "\ud800"}}, {"category_id": 3})
     value["categories"].append({"id": 3, "name": "\ud800"})
     slices, file = read(tmp_path, value)
-    assert [i.texture for s in slices for i in s.instances] == [""]
-    assert "category 2" in reasons(file)
+    assert [(i.class_name, i.texture) for s in slices for i in s.instances] == [
+        ("archaeocyathid", ""),
+        ("_", ""),
+    ]
     assert "A run-length code is broken" in reasons(file)
 
 
@@ -399,6 +401,24 @@ def test_a_category_is_read_under_another_name(tmp_path: Path) -> None:
         read(tmp_path, value, name="shell")
     with pytest.raises(FossilError, match="no class 'worm'; expected one of archaeocyathid"):
         read(tmp_path, value, name="shell", renamed="worm")
+
+
+def test_categories_with_names_that_no_class_can_have_are_renamed(tmp_path: Path) -> None:
+    names = ["cups: regular", "cups/ regular", "=1+1", ".hidden", "two\nlines", "cups_ regular"]
+    value = content(
+        *({"category_id": n, "segmentation": [SQUARE]} for n in range(len(names))),
+        categories=[{"id": n, "name": name} for n, name in enumerate(names)],
+    )
+    slices, file = read(tmp_path, value)
+    classes = ["cups_ regular_3", "cups_ regular_2", "1+1", "hidden", "two_lines", "cups_ regular"]
+    assert [i.class_name for i in slices[0].instances] == classes
+    assert len(file.assumptions) == 5
+    told = "the category 'two\\nlines' of the file is the class two_lines, "
+    assert any(a.startswith(told) and "(--class NEW=two_lines" in a for a in file.assumptions)
+    for old in ("two\nlines", "two_lines"):
+        slices, file = read(tmp_path, value, name="crust", renamed=old)
+        assert [i.class_name for i in slices[0].instances] == ["crust"]
+        assert not file.assumptions
 
 
 def test_classes_are_the_same_in_every_unicode_form(tmp_path: Path) -> None:

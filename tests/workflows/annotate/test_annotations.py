@@ -105,6 +105,7 @@ def test_labels_come_in_with_their_identities(path: Path, tmp_path: Path) -> Non
         "file": str(file),
         "slices": "0-3",
         "instances": 8,
+        "cavities": 0,
         "unsure": 0,
         "duplicates": 0,
         "classes": {"archaeocyathid": 8},
@@ -251,6 +252,9 @@ def test_the_advised_class_is_taken(path: Path, tmp_path: Path) -> None:
         assert (result.classes, result.warnings) == ({"archaeocyathid": 1}, ())
     with pytest.raises(ValidationError, match="NEW=OLD"):
         ImportParams(file=file, class_name="archaeocyathid=")
+    with pytest.raises(ValidationError, match=r"without / .*NEW=OLD reads a class of another name"):
+        ImportParams(file=file, class_name="a:b")
+    assert ImportParams(file=file, class_name="a = b:c").old_class == "b:c"
     labels = write_labels(tmp_path, volume())
     with pytest.raises(FossilError, match=r"no classes that could be renamed.*--class a$"):
         import_annotations(path, ImportParams(file=labels, class_name="a=b"))
@@ -315,6 +319,7 @@ def test_cavities_are_added_to_the_bodies(path: Path, tmp_path: Path) -> None:
     cavities = [i for i in stored(path) if i.part is Part.CAVITY]
     assert {i.id for i in stored(path) if i.part is Part.BODY} == bodies
     assert len(cavities) == 5
+    assert (result.instances, result.cavities) == (0, 5)
     assert result.identified
     by_id = {i.id: i for i in stored(path)}
     assert all(by_id[c.parent].specimen == 3 for c in cavities if c.specimen == 3)
@@ -486,7 +491,7 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     store(path, MODEL, 1, body, cavity, weak)
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
-        "source": MODEL, "slices": "1", "kept": "", "instances": 2, "replaced": 0, "untraced": "",
+        "source": MODEL, "slices": "1", "kept": "", "instances": 1, "replaced": 0, "untraced": "",
         "problems": [],
     }  # fmt: skip
     found = stored(path)
@@ -494,7 +499,7 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     assert {i.origin for i in found} == {Origin.MODEL}
     assert [i.parent for i in found if i.parent] == [i.id for i in found if not i.parent]
     assert whole(path)[1:] == ({}, {1})
-    assert trace(path, TraceParams(slices="1")).instances == 2
+    assert trace(path, TraceParams(slices="1")).instances == 1
     assert (stored(path), whole(path)[1]) == (found, {1: None})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Mask
+from napari_fossiledit.masks import Mask, Part
 from napari_fossiledit.params.annotations import (
     FillParams,
     HistoryParams,
@@ -146,6 +146,7 @@ def fill(
         there = sorted(ledger.done(source) & chosen)
         action, name = ledger.begin(f"take over {source}"), params.class_name or None
         done: dict[int, TakenOver | None] = {}
+        bodies = dict[int, int]()
         problems: list[str] = []
         for z in job.tracked(there, len(there), "Taking over"):
             try:
@@ -155,6 +156,7 @@ def fill(
                 continue
             # A prediction's number of a specimen means nothing among those of the user's set.
             new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
+            bodies[z] = sum(i.part is Part.BODY for i in new)
             done[z] = ledger.take_over(
                 z, new, class_name=name, overwrite=params.overwrite, action=action
             )
@@ -163,7 +165,7 @@ def fill(
         source,
         tuple(taken),
         tuple(z for z in done if z not in taken),
-        sum(len(t.ids) for t in taken.values()),
+        sum(bodies[z] for z in taken),
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),
         tuple(problems),

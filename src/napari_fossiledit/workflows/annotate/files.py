@@ -58,12 +58,12 @@ class ImportResult:
         What was read.
     slices
         Slices that got instances.
-    instances, unsure
-        How many came in, and how many of them are unsure.
+    instances, cavities, unsure
+        How many bodies came in, how many cavities, and how many of both are unsure.
     duplicates
         How many were left out because they were there before with the same pixels.
     classes
-        How many of each class.
+        How many bodies of each class.
     identified
         True where the file says which specimen each body belongs to.
     problems
@@ -77,6 +77,7 @@ class ImportResult:
     file: Path
     slices: tuple[int, ...]
     instances: int
+    cavities: int
     unsure: int
     duplicates: int
     classes: dict[str, int]
@@ -96,6 +97,7 @@ class ImportResult:
             "file": str(self.file),
             "slices": format_slices(self.slices),
             "instances": self.instances,
+            "cavities": self.cavities,
             "unsure": self.unsure,
             "duplicates": self.duplicates,
             "classes": self.classes,
@@ -210,7 +212,7 @@ class _Importer:
         self._traced_before = project.ledger.traced()
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
-        self._unsure = 0
+        self._cavities = self._unsure = 0
         self._slices: list[int] = []
         self._lone: list[str] = []
         self._untraced: list[int] = []
@@ -257,7 +259,8 @@ class _Importer:
             self._only_cavities = False
             if traced:
                 ledger.set_traced(item.z, area, self._action)
-        self._classes.update(i.class_name for i in instances)
+        self._classes.update(i.class_name for i in instances if i.part is Part.BODY)
+        self._cavities += sum(i.part is Part.CAVITY for i in instances)
         self._unsure += sum(i.unsure for i in instances)
         self._slices.append(item.z)
 
@@ -289,7 +292,8 @@ class _Importer:
         return ImportResult(
             file=file.path,
             slices=tuple(self._slices),
-            instances=len(self._ids),
+            instances=self._classes.total(),
+            cavities=self._cavities,
             unsure=self._unsure,
             duplicates=file.duplicates,
             classes=dict(sorted(self._classes.items())),
