@@ -62,6 +62,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import mud_colour
+from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -167,6 +168,7 @@ def _outcomes(
         lambda crop: read_crop(project, crop or texture),
         None,
         f"slice {place.slice}",
+        StackValues(project).span,
     )
     tests = fitting_tests(place, case.neighbour, coloured=image.ndim == 3, textured=bool(texture))
     perturbed = partial(perturb, scene, cancel=job.cancelled)
