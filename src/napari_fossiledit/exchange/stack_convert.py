@@ -182,9 +182,10 @@ def convert_stack(
                 rows = (array.shards or array.chunks)[1]
                 for y in range(0, array.shape[1], rows):
                     array[z, y : y + rows] = pixels[y : y + rows]
+            # First: a slice that counts as done is not written again to tell what it is a copy of.
+            written(z)
             if z >= plan.done:
                 write_json(folder / _PROGRESS, {"done": z + 1})
-            written(z)
         group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
         (folder / _PROGRESS).unlink(missing_ok=True)
     return folder

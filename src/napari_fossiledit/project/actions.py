@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.project.contents import restore_made
 from napari_fossiledit.project.database import Database, now
 from napari_fossiledit.project.source import ANNOTATIONS
 
@@ -102,6 +103,8 @@ class _State:
     #: Columns of the table `traced` (height, width, counts); None where nothing is traced.
     traced: list[Any] | None = None
     done: bool = False
+    #: Hash of the photograph; None where none is noted.
+    made_from: str | None = None
     facts: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -237,7 +240,15 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
     }
     traced = db.execute("SELECT height, width, counts FROM traced WHERE z = ?", (z,)).fetchone()
     done = db.execute("SELECT 1 FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z)).fetchone()
-    return _State(z, rows, None if traced is None else list(traced), done is not None)
+    query = "SELECT content FROM made_from WHERE source = ? AND z = ?"
+    made = db.execute(query, (ANNOTATIONS, z)).fetchone()
+    return _State(
+        z,
+        rows,
+        None if traced is None else list(traced),
+        done is not None,
+        None if made is None else made[0],
+    )
 
 
 def _facts(db: sqlite3.Connection) -> _State:
@@ -253,7 +264,7 @@ def _packed(state: _State, other: _State) -> bytes:
         if row != twin:
             rows[number] = {c: v for c, v in row.items() if twin is None or v != twin[c]}
     content: dict[str, Any] = {"rows": rows}
-    for name in ("traced", "done", "facts"):
+    for name in ("traced", "done", "made_from", "facts"):
         if getattr(state, name) != getattr(other, name):
             content[name] = getattr(state, name)
     # Run-length codes are ASCII; latin-1 also keeps the bytes of a damaged one.
@@ -262,7 +273,7 @@ def _packed(state: _State, other: _State) -> bytes:
 
 
 def unpacked(blob: bytes) -> dict[str, Any]:
-    """Return what a slice held where an action changed it: ``rows``, ``traced``, ``done``.
+    """Return what a slice held where an action changed it: ``rows``, ``traced``, ...
 
     Raises
     ------
@@ -286,8 +297,6 @@ def _apply(
 ) -> None:
     """Bring a slice from one state to the other."""
     wanted: Rows = there["rows"]
-    gone = [(number, ANNOTATIONS) for number in here["rows"].keys() - wanted.keys()]
-    db.executemany("DELETE FROM instances WHERE id = ? AND source = ?", gone)
     for number, row in wanted.items():
         if number in here["rows"]:
             columns = ", ".join(f"{column} = ?" for column in row)
@@ -300,6 +309,9 @@ def _apply(
             places = ", ".join("?" * len(names))
             query = f"INSERT INTO instances ({', '.join(names)}) VALUES ({places})"
             db.execute(query, (number, ANNOTATIONS, z, *row.values()))
+    # Last: cavities go with their body unless they have another one, or none, by then.
+    gone = [(number, ANNOTATIONS) for number in here["rows"].keys() - wanted.keys()]
+    db.executemany("DELETE FROM instances WHERE id = ? AND source = ?", gone)
     if "traced" in there:
         db.execute("DELETE FROM traced WHERE z = ?", (z,))
         if there["traced"] is not None:
@@ -308,6 +320,8 @@ def _apply(
         db.execute("DELETE FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z))
         if there["done"]:
             db.execute("INSERT INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
+    if "made_from" in there:
+        restore_made(db, ANNOTATIONS, z, there["made_from"])
     for key, value in there.get("facts", {}).items():
         db.execute("DELETE FROM meta WHERE key = ?", (key,))
         if value is not None:

@@ -470,6 +470,7 @@ class Ledger(RunBook):
         self,
         z: int,
         instances: Sequence[Instance],
+        source: str = "",
         *,
         class_name: str | None = None,
         overwrite: bool = False,
@@ -483,6 +484,8 @@ class Ledger(RunBook):
         ----------
         instances
             With provisional ids, as in `store`.
+        source
+            Where they are from: they stay made from the photograph that it was made from.
         class_name
             The only class that is taken over; None: all.
         overwrite
@@ -505,7 +508,7 @@ class Ledger(RunBook):
                 return None
             _remove(db, ANNOTATIONS, z, None, class_name)
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
-            note_made(db, ANNOTATIONS, z, anew=class_name is None)
+            note_made(db, ANNOTATIONS, z, anew=class_name is None, copied=source)
             return TakenOver(_add(db, ANNOTATIONS, z, instances), there, bool(traced))
 
     def undo(self) -> Undone | None:
@@ -646,12 +649,13 @@ def _put(
     """Put instances into the user's set of a slice and remove others; see `Ledger.edit`."""
     query = "SELECT id FROM instances WHERE source = ? AND z = ?"
     stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
-    gone = [(int(id_),) for id_ in set(remove) & stored]
-    db.executemany("DELETE FROM instances WHERE id = ?", gone)
-    ids = _ids_of(db, [i.id for i in put], stored - {id_ for (id_,) in gone})
+    ids = _ids_of(db, [i.id for i in put], stored)
     rows = _to_rows(ANNOTATIONS, z, put, ids)
     # Not REPLACE: that would delete the row, and its cavities with it.
     db.executemany(_UPSERT, rows)
+    # Last: cavities go with their body unless they have another one, or none, by then.
+    gone = [(int(id_),) for id_ in set(remove) & stored - set(ids)]
+    db.executemany("DELETE FROM instances WHERE id = ?", gone)
     note_made(db, ANNOTATIONS, z, anew=False)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
     return ids

@@ -388,8 +388,10 @@ def test_a_category_that_nothing_belongs_to_does_not_count(tmp_path: Path) -> No
     slices, file = read(tmp_path, value, name="archaeocyathid")
     assert slices[0].instances[0].class_name == "archaeocyathid"
     assert file.assumptions == ["the category archaeo of the file is the class archaeocyathid"]
-    # A class that the file knows is never another one.
-    assert read(tmp_path, value, name="fossils")[0] == [TracedSlice(0, [])]
+    # A class that the file knows is never another one, and nothing says that it occurs nowhere.
+    found = "no annotation of the class 'fossils'; expected one of archaeo; .*fossils=archaeo"
+    with pytest.raises(FossilError, match=found):
+        read(tmp_path, value, name="fossils")
 
 
 def test_a_category_is_read_under_another_name(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from napari_fossiledit.workflows.annotate.corrections import (
 )
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
+from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 SHAPE = (40, 50)
 MODEL = "model:reef:0123456789ab"
@@ -106,6 +107,7 @@ def test_labels_come_in_with_their_identities(path: Path, tmp_path: Path) -> Non
         "slices": "0-3",
         "instances": 8,
         "cavities": 0,
+        "replaced": 0,
         "unsure": 0,
         "duplicates": 0,
         "classes": {"archaeocyathid": 8},
@@ -492,7 +494,7 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
         "source": MODEL, "slices": "1", "kept": "", "instances": 1, "replaced": 0, "untraced": "",
-        "problems": [],
+        "problems": [], "notes": [],
     }  # fmt: skip
     found = stored(path)
     assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])
@@ -643,3 +645,57 @@ def test_chloroplast_labels_survive_coco(shared_data: Path, tmp_path: Path) -> N
         found.append(essence(stored(made)))
     assert found[0] == found[1]
     assert len({item[6] for item in found[0]}) == 34
+
+
+def test_an_import_of_cavities_leaves_those_of_other_classes(path: Path, tmp_path: Path) -> None:
+    def pair(name: str, y: int, hole: float) -> list[Instance]:
+        body = Instance(0, name, disc(y, 20, 8), id=-y)
+        return [body, Instance(0, name, disc(y, 20, hole), part=Part.CAVITY, parent=-y)]
+
+    with Project.open(path) as project:
+        project.ledger.store(ANNOTATIONS, 0, [*pair("shell", 10, 3), *pair("crust", 28, 3)])
+        other = replace(pair("shell", 10, 2)[1], parent=None)
+        project.ledger.store("other", 0, [other])
+    export_annotations(path, ExportParams(file=tmp_path / "a.json", source="other"))
+    result = import_annotations(path, ImportParams(file=tmp_path / "a.json"))
+    assert (result.instances, result.cavities, result.replaced) == (0, 1, 1)
+    with Project.open(path) as project:
+        holes = project.ledger.instances(ANNOTATIONS, part=Part.CAVITY)
+    assert {i.class_name: i.mask for i in holes} == {
+        "shell": disc(10, 20, 2),
+        "crust": disc(28, 20, 3),
+    }
+
+
+def test_an_export_never_takes_the_place_of_a_part_of_the_project(path: Path) -> None:
+    with Project.open(path) as project:
+        project.ledger.store(ANNOTATIONS, 0, [Instance(0, "shell", disc(10, 20, 8))])
+    before = (path / "project.json").read_bytes()
+    with pytest.raises(FossilError, match="is a part of the project; expected a name outside"):
+        export_annotations(path, ExportParams(file=path / "project.json"))
+    assert (path / "project.json").read_bytes() == before
+    export_annotations(path, ExportParams(file=path / "mine.json"))
+
+
+def test_undoing_and_taking_over_keep_what_a_slice_was_made_from(path: Path) -> None:
+    photograph = path.parent / "photos" / "01.png"
+
+    def notes(source: str) -> tuple[str, ...]:
+        with Project.open(path) as project:
+            return stale_notes(project, {source: [1]})
+
+    with Project.open(path) as project:
+        look_at_photographs(project)
+        for source in (ANNOTATIONS, MODEL):
+            project.ledger.store(source, 1, [Instance(1, "shell", disc(10, 20, 8))])
+    Image.fromarray(np.full(SHAPE, 99, dtype=np.uint8)).save(photograph)
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+    trace(path, TraceParams(slices="1"))
+    assert notes(ANNOTATIONS) == ()
+    undo(path)
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+    redo(path)
+    assert notes(ANNOTATIONS) == ()
+    result = fill(path, FillParams(slices="1", overwrite=True))
+    assert "predictions model:reef" in result.notes[0]
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]

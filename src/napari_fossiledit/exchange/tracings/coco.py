@@ -338,16 +338,18 @@ class _Classes:
         """Return whether all annotations get the class to read, whatever their category."""
         wanted, renamed = self._reading.class_name, self._renamed
         looked_for = renamed or wanted
-        if not looked_for or looked_for in self._names.values():
+        there = looked_for in self._names.values()
+        # A category that nothing belongs to would empty the class in all slices of the file.
+        if not looked_for or looked_for in self._used or (there and not self._used):
             return False
-        if not renamed and len(self._used) <= 1:
+        if not renamed and not there and len(self._used) <= 1:
             for name in self._used:
                 self._file.assume(f"the category {name} of the file is the class {wanted}")
             return True
         known = self._used or sorted(set(self._names.values()))
         example = shlex.quote(f"{wanted}={known[0]}") if known else ""
         raise FossilError(
-            f"{self._file.path} has no class {looked_for!r}",
+            f"{self._file.path} has no {'annotation of the ' * there}class {looked_for!r}",
             expected=f"one of {', '.join(known) or 'none'}",
             found=looked_for,
             advice=f"To read one of them under the name {wanted}: --class {example}"

@@ -35,7 +35,7 @@ from napari_fossiledit.workflows.shared.sources import (
     predictions_in_use,
     without_orphans,
 )
-from napari_fossiledit.workflows.shared.stale import look_at_photographs
+from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class FillResult(Summary):
         Slices that were traced, and are not any more.
     problems
         Slices whose instances cannot be read, and why.
+    notes
+        Which of the instances were made from other photographs than are there now.
     """
 
     source: str
@@ -67,6 +69,7 @@ class FillResult(Summary):
     replaced: int
     untraced: tuple[int, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -158,9 +161,10 @@ def fill(
             new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
             bodies[z] = sum(i.part is Part.BODY for i in new)
             done[z] = ledger.take_over(
-                z, new, class_name=name, overwrite=params.overwrite, action=action
+                z, new, source, class_name=name, overwrite=params.overwrite, action=action
             )
-    taken = {z: result for z, result in done.items() if result is not None}
+        taken = {z: result for z, result in done.items() if result is not None}
+        notes = stale_notes(project, {source: taken})
     return FillResult(
         source,
         tuple(taken),
@@ -169,6 +173,7 @@ def fill(
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),
         tuple(problems),
+        notes,
     )
 
 

@@ -39,7 +39,7 @@ from napari_fossiledit.params.annotations import (
     SplitParts,
 )
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import choose, without_orphans
@@ -60,6 +60,8 @@ class ImportResult:
         Slices that got instances.
     instances, cavities, unsure
         How many bodies came in, how many cavities, and how many of both are unsure.
+    replaced
+        How many bodies and cavities they took the place of.
     duplicates
         How many were left out because they were there before with the same pixels.
     classes
@@ -78,6 +80,7 @@ class ImportResult:
     slices: tuple[int, ...]
     instances: int
     cavities: int
+    replaced: int
     unsure: int
     duplicates: int
     classes: dict[str, int]
@@ -98,6 +101,7 @@ class ImportResult:
             "slices": format_slices(self.slices),
             "instances": self.instances,
             "cavities": self.cavities,
+            "replaced": self.replaced,
             "unsure": self.unsure,
             "duplicates": self.duplicates,
             "classes": self.classes,
@@ -210,6 +214,7 @@ class _Importer:
             for name in project.ledger.classes(ANNOTATIONS)
         }
         self._traced_before = project.ledger.traced()
+        self._there = _counted(project.ledger)
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
         self._cavities = self._unsure = 0
@@ -237,14 +242,16 @@ class _Importer:
         if instances and all(i.part is Part.CAVITY for i in instances):
             bodies = ledger.instances(ANNOTATIONS, slices=[item.z], part=Part.BODY)
             cavities = nested(instances, bodies)
-            self._ids += ledger.store(
-                ANNOTATIONS,
-                item.z,
-                cavities,
-                part=Part.CAVITY,
-                class_name=name,
-                action=self._action,
-            )
+            # Those of other classes are none of the file's.
+            for own in dict.fromkeys(c.class_name for c in cavities):
+                self._ids += ledger.store(
+                    ANNOTATIONS,
+                    item.z,
+                    [c for c in cavities if c.class_name == own],
+                    part=Part.CAVITY,
+                    class_name=own,
+                    action=self._action,
+                )
             self._lone += [
                 f"specimen {c.specimen} in slice {c.slice}" for c in cavities if c.parent is None
             ]
@@ -289,11 +296,13 @@ class _Importer:
             )
         if not self._only_cavities:
             self._settle_identities()
+        now = _counted(self._project.ledger)
         return ImportResult(
             file=file.path,
             slices=tuple(self._slices),
             instances=self._classes.total(),
             cavities=self._cavities,
+            replaced=len(self._ids) + sum(self._there[z] - now[z] for z in self._slices),
             unsure=self._unsure,
             duplicates=file.duplicates,
             classes=dict(sorted(self._classes.items())),
@@ -350,6 +359,11 @@ class _Importer:
             yield "The file holds no instance for the chosen slices."
 
 
+def _counted(ledger: Ledger) -> Counter[int]:
+    """Count bodies and cavities of the user's set in each slice."""
+    return Counter(ledger.counts(ANNOTATIONS)) + Counter(ledger.counts(ANNOTATIONS, Part.CAVITY))
+
+
 def export_annotations(
     project_path: Path,
     params: ExportParams,
@@ -375,6 +389,7 @@ def export_annotations(
             advice="Give the file another name.",
         )
     with Project.open(project_path, read_only=True) as project:
+        project.require_not_a_part(params.file)
         ledger, choice = project.ledger, choose(project, params.source)
         own = choice.parts.get(ANNOTATIONS, ())
         traced = {z: area for z, area in ledger.traced().items() if z in own}
