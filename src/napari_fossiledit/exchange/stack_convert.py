@@ -147,9 +147,14 @@ def convert_stack(
     CancelledError
         Where the user asked to stop; finished slices are kept.
     """
+    with explained(folder, "Clearing"):
+        # What zarr was writing when an earlier run was killed.
+        for partial in folder.rglob("*.partial"):
+            partial.unlink(missing_ok=True)
     plan = plan_conversion(stack, folder)
     remaining = [*sorted(z for z in again if z < plan.done), *range(plan.done, len(stack))]
-    if not remaining:
+    # A run may have been killed between its last slice and its end.
+    if not remaining and not (folder / _PROGRESS).exists():
         return folder
     plan.require_space(folder)
     with explained(folder, "Writing"):
@@ -206,8 +211,8 @@ def _identity(stack: SectionStack) -> dict[str, Any]:
 
 
 def _finished(stack: SectionStack, folder: Path) -> int:
-    """Count the slices of a stack that are in a folder already, 0 where there is no folder."""
-    if not folder.exists():
+    """Count the slices of a stack that are in a folder already, 0 where there is none, or empty."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return 0
     described = folder / "zarr.json"
     converted = read_json(described, "a zarr group") if described.is_file() else {}

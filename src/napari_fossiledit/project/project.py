@@ -402,7 +402,10 @@ class Project:
 def _is_fresh(path: Path) -> bool:
     """Return True where a project holds its settings, and at most a ledger without content."""
     names = {p.name for p in path.iterdir()}
-    if names - {SETTINGS_FILE, *(f"ledger.sqlite{end}" for end in ("", "-wal", "-shm"))}:
+    if names - {
+        SETTINGS_FILE,
+        *(f"ledger.sqlite{end}" for end in ("", "-wal", "-shm", "-journal")),
+    }:
         return False
     ledger = Ledger(path / "ledger.sqlite", read_only=True)
     try:

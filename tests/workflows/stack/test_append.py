@@ -93,6 +93,20 @@ def test_moving_to_a_grown_stack_advises_to_append(project, photographs, tmp_pat
     assert values(project) == [0, 1, 2, 3]
 
 
+def test_a_killed_run_is_ended_by_the_same_command(project, photographs, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    write(photographs, "s3.png", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(append, "look_at_photographs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            append.run(project)
+    append.run(project)
+    with Project.open(project) as opened:
+        assert [*opened.contents.known] == [0, 1, 2, 3]
+
+
 def test_a_tiff_grows_by_its_pages(tmp_path):
     pixels = np.stack([np.full(SHAPE, z, np.uint8) for z in range(4)])
     tifffile.imwrite(tmp_path / "a.tif", pixels[:3], photometric="minisblack")

@@ -5,8 +5,9 @@ Each step is a function of the values of the steps before it:
     planned -> solved -> tried -> chosen -> saved -> judged -> finished
 
 Between the last two, the report is written. Until it is finished, an edit is marked as not judged,
-and the same command takes it up where the program ended, see `begun_edit`. What a step could not do as asked is part of its value (``notes``). An edit takes the steps one
-after the other, see `run`; a repair (`workflows.repair.run`) looks at its place between them.
+and the same command takes it up where the program ended, see `begun_edit`. What a step could not do
+as asked is part of its value (``notes``). An edit takes the steps one after the other, see `run`; a
+repair (`workflows.repair.run`) looks at its place between them.
 """
 
 from __future__ import annotations
@@ -435,7 +436,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
 
 
 def judged(plan: EditPlan, result: EditResult, job: Job) -> EditResult:
-    """Judge parent and edit on the pinned slices, or say why not; predictions stay in the ledger."""
+    """Judge parent and edit on the pinned slices, or say why not; predictions stay."""
     judgement, note, cancelled = None, "", result.cancelled
     pinned, params = plan.slices.pinned, plan.params
     if not pinned:

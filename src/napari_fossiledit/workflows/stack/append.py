@@ -83,7 +83,8 @@ def run(project_path: Path, stack_path: Path | None = None, *, job: Job = QUIET)
                     "The converted copy lacks the new slices, and the photographs themselves are"
                     " read again: 'fossiledit convert' continues it."
                 )
-            look_at_photographs(project)
+        # Also at those that a killed run appended and did not look at.
+        look_at_photographs(project)
         job.report(1, 1, "Took in the new slices")
         return AppendResult(project.path, added, project.shape[0], tuple(warnings))
 
