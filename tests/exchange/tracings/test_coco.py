@@ -250,6 +250,15 @@ def test_what_is_assumed_of_images_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_images_of_two_folders_are_refused(tmp_path: Path) -> None:
+    value = content({})
+    value["images"] = [
+        value["images"][0] | {"id": n, "file_name": f"{n}/{NAMES[0]}"} for n in (1, 2)
+    ]
+    with pytest.raises(FossilError, match=r"Several images of .* fit the same slice.*image 1/"):
+        read(tmp_path, value)
+
+
 def test_images_that_tell_the_same_slice_are_left_out(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"x{n}.png", "slice": max(n, 2)} for n in (1, 2, 3)]
     value = content(*({"image_id": n} for n in (1, 2, 3)), images=images)
@@ -574,6 +583,7 @@ BROKEN_CODE = {"size": [3, 3], "counts": "abc"}
         ({"segmentation": [[1, 2, 7, 9]]}, (2, 1, 9, 7)),
         ({"segmentation": [SQUARE, "?"], "bbox": [10, 5, 30, 10]}, (5, 10, 15, 40)),
         ({"segmentation": [SQUARE, "?"]}, None),
+        ({"segmentation": [[1, 2]]}, None),
         ({"segmentation": BROKEN_CODE}, None),
         ({"segmentation": BROKEN_CODE, "bbox": [5, 6, 0, 0]}, None),
         ({"segmentation": BROKEN_CODE, "bbox": [float("nan"), 6, 9, 9]}, None),

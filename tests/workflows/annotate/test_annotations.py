@@ -485,6 +485,22 @@ def whole(path: Path) -> tuple:
         return stored(path), ledger.traced(), ledger.done(ANNOTATIONS)
 
 
+def test_a_class_that_nothing_has_is_refused_and_nothing_changes(
+    path: Path, tmp_path: Path
+) -> None:
+    store(path, MODEL, 1, Instance(1, "archaeocyathid", disc(20, 20, 9)))
+    fill(path, FillParams())
+    trace(path, TraceParams(slices="1"))
+    before = whole(path)
+    typo, message = "archeocyathid", "no class 'archeocyathid'.*Do you mean 'archaeocyathid'"
+    with pytest.raises(FossilError, match=message):
+        fill(path, FillParams(class_name=typo, overwrite=True))
+    with pytest.raises(FossilError, match=message):
+        export_annotations(path, ExportParams(file=tmp_path / "out.json", class_name=typo))
+    assert whole(path) == before
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     body = Instance(1, "archaeocyathid", disc(20, 20, 9), 0.9, specimen=2, id=-1)
     body = replace(body, origin=Origin.MODEL, texture="pitted")

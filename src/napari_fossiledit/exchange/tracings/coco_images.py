@@ -115,6 +115,16 @@ def _matched(
         order = _ordered(file, names)
         placed = by_order(len(images), target, str(file.path))
         slices = {n: z for n, z in zip(order, placed, strict=True) if isinstance(images[n], dict)}
+    elif not slices and by_name.clashes:
+        found = [_image_text(n, images[n]) for n in by_name.clashes]
+        raise FossilError(
+            f"Several images of {file.path} fit the same slice, so that nobody can tell which is "
+            "meant",
+            expected="an image for each slice",
+            found=listed(found, _SHOWN),
+            advice="Import a file for each folder of images, or choose the slices with --slices, "
+            "one for each image.",
+        )
     elif not slices:
         raise FossilError(
             f"No image of {file.path} is a slice of the stack",

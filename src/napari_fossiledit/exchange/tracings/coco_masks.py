@@ -178,6 +178,9 @@ def place_of(entry: dict[str, Any], shape: tuple[int, int]) -> Box | None:
             max(r[2] for r in each),
             max(r[3] for r in each),
         )
+        if reach[:2] == reach[2:]:
+            # Of a lone point nobody knows how the outline went on.
+            return None
     (x0, x1), (y0, y1) = (
         (min(max(int(np.floor(low)), 0), size), min(max(int(np.ceil(high)), 0), size))
         for low, high, size in ((reach[0], reach[2], shape[1]), (reach[1], reach[3], shape[0]))

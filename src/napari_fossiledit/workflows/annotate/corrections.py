@@ -32,6 +32,7 @@ from napari_fossiledit.project import (
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
     find_source,
+    known_class,
     predictions_in_use,
     without_orphans,
 )
@@ -145,6 +146,7 @@ def fill(
                 expected="predictions",
                 found=ANNOTATIONS,
             )
+        known_class(project, params.class_name)
         chosen = set(parse_slices(params.slices, project.shape[0]))
         there = sorted(ledger.done(source) & chosen)
         action, name = ledger.begin(f"take over {source}"), params.class_name or None

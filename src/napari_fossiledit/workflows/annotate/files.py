@@ -42,7 +42,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.sources import choose, without_orphans
+from napari_fossiledit.workflows.shared.sources import choose, known_class, without_orphans
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 _SHOWN_CAVITIES = 5
@@ -390,6 +390,7 @@ def export_annotations(
         )
     with Project.open(project_path, read_only=True) as project:
         project.require_not_a_part(params.file)
+        known_class(project, params.class_name)
         ledger, choice = project.ledger, choose(project, params.source)
         own = choice.parts.get(ANNOTATIONS, ())
         traced = {z: area for z, area in ledger.traced().items() if z in own}

@@ -189,21 +189,32 @@ def with_class(project: Project, params: P) -> P:
     FossilError
         Where a class is named that neither the project nor any instance has.
     """
-    name = params.class_name
-    if name:
-        known = [*project.settings.classes]
-        for source in project.ledger.sources():
-            known += [c for c in project.ledger.classes(source.name) if c not in known]
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise FossilError(
-                f"The project has no class {name!r}",
-                expected=f"one of {', '.join(known)}",
-                found=repr(name),
-                advice=f"Do you mean {near[0]!r}?" if near else "",
-            )
-        return params
-    return params.model_copy(update={"class_name": project.settings.classes[0]})
+    name = known_class(project, params.class_name) or project.settings.classes[0]
+    return params.model_copy(update={"class_name": name})
+
+
+def known_class(project: Project, name: str) -> str:
+    """Return the name of a class, checked to be one of the project or of an instance; also empty.
+
+    Raises
+    ------
+    FossilError
+        Where a class is named that neither the project nor any instance has.
+    """
+    known = ["", *project.settings.classes]
+    if name in known:
+        return name
+    for source in project.ledger.sources():
+        known += [c for c in project.ledger.classes(source.name) if c not in known]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        raise FossilError(
+            f"The project has no class {name!r}",
+            expected=f"one of {', '.join(known[1:])}",
+            found=repr(name),
+            advice=f"Do you mean {near[0]!r}?" if near else "",
+        )
+    return name
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:
