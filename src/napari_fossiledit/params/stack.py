@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
 from napari_fossiledit.params.base import Params, PlainName
@@ -24,6 +24,13 @@ class NewParams(Params):
     classes: tuple[PlainName, ...] = Field(
         ("archaeocyathid",), min_length=1, description="Classes the models of the project learn."
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("classes of different names")
+        return names
 
     @property
     def geometry(self) -> StackGeometry:

@@ -34,6 +34,8 @@ def photographs(tmp_path: Path) -> Path:
 def test_classes_have_plain_names(name: str) -> None:
     with pytest.raises(ValidationError, match="a name of 1 to 64 characters"):
         NewParams(classes=("archaeocyathid", name))
+    with pytest.raises(ValidationError, match="classes of different names"):
+        NewParams(classes=("cup", "cup"))
 
 
 def test_a_new_project_is_told_with_what_is_odd(photographs: Path, tmp_path: Path) -> None:
