@@ -42,7 +42,7 @@ STATE_COLUMNS = (
     "guessed",
 )
 #: Facts that say whose the specimens of the user's set are; they change with an import.
-_FACTS = (f"identified:{ANNOTATIONS}", f"guessed:{ANNOTATIONS}")
+_FACTS = tuple(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked"))
 
 Rows = dict[int, dict[str, Any]]
 
@@ -252,7 +252,8 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
 
 
 def _facts(db: sqlite3.Connection) -> _State:
-    found = dict(db.execute("SELECT key, value FROM meta WHERE key IN (?, ?)", _FACTS).fetchall())
+    query = "SELECT key, value FROM meta WHERE key IN (?, ?, ?)"
+    found = dict(db.execute(query, _FACTS).fetchall())
     return _State(None, facts={key: found.get(key) for key in _FACTS})
 
 

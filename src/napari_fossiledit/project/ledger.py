@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
@@ -96,6 +96,24 @@ class TakenOver:
     ids: list[int]
     replaced: int
     untraced: bool
+
+
+class Linked(NamedTuple):
+    """What gave the instances of a class in a source their specimens.
+
+    Attributes
+    ----------
+    linking
+        Stands for the specimens of all instances that were linked together, also of other sources.
+    slices
+        Slices that the source was asked for.
+    instances
+        Stands for the instances that it had there.
+    """
+
+    linking: str
+    slices: str
+    instances: str
 
 
 class Ledger(RunBook):
@@ -587,6 +605,22 @@ class Ledger(RunBook):
         """Write that linking gave the specimens of one class; other classes stay as they are."""
         guessed = {*self.get_meta(f"guessed:{source}", []), class_name}
         self._set_facts(source, {f"guessed:{source}": sorted(guessed)}, action)
+
+    def linked(self, source: str, class_name: str) -> Linked | None:
+        """Return what gave the instances of a class their specimens; None: no linking did."""
+        noted = self.get_meta(f"linked:{source}", {})
+        match noted.get(class_name) if isinstance(noted, dict) else None:
+            case [str(linking), str(slices), str(instances)]:
+                return Linked(linking, slices, instances)
+        return None
+
+    def set_linked(
+        self, source: str, class_name: str, linked: Linked, action: Action | None = None
+    ) -> None:
+        """Write what gave the instances of a class their specimens; undone with them."""
+        noted = self.get_meta(f"linked:{source}", {})
+        noted = noted if isinstance(noted, dict) else {}
+        self._set_facts(source, {f"linked:{source}": noted | {class_name: list(linked)}}, action)
 
     def _set_facts(self, source: str, facts: Mapping[str, Any], action: Action | None) -> None:
         rows = [(key, json.dumps(value)) for key, value in facts.items()]

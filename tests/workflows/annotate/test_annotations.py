@@ -715,3 +715,19 @@ def test_undoing_and_taking_over_keep_what_a_slice_was_made_from(path: Path) -> 
     result = fill(path, FillParams(slices="1", overwrite=True))
     assert "predictions model:reef" in result.notes[0]
     assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+
+
+def test_files_that_count_their_own_specimens_are_told(path: Path, tmp_path: Path) -> None:
+    whole = np.zeros((4, *SHAPE), np.uint16)
+    whole[:, 4:14, 4:20], whole[:, 22:36, 20:40] = 1, 2
+    for name, swapped in (("same", whole[2:]), ("own", np.array([0, 2, 1], np.uint16)[whole[2:]])):
+        for part, values in ((f"{name}-first", whole[:2]), (name, swapped)):
+            tifffile.imwrite(tmp_path / f"{part}.tif", values, photometric="minisblack")
+        first = ImportParams(file=tmp_path / f"{name}-first.tif", slices="0-1")
+        assert import_annotations(path, first).warnings == ()
+        result = import_annotations(path, ImportParams(file=tmp_path / f"{name}.tif", slices="2-3"))
+        assert ["lie on each other in slices 2." in w for w in result.warnings] == [True] * (
+            name == "own"
+        )
+        for _ in range(2):
+            undo(path)

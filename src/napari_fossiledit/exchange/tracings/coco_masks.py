@@ -149,6 +149,11 @@ def _fault(part: Any, shape: tuple[int, int]) -> tuple[str, bool]:
     reach = 2 * max(shape)
     if not all(-reach <= v <= 2 * reach for v in part):
         return "reaches far beyond the slice", True
+    if min(part) >= 0 and max(part) <= 1:
+        return (
+            "lies within the first pixel: it may be in shares of the slice instead of pixels",
+            True,
+        )
     return "" if np.ptp(part[::2]) and np.ptp(part[1::2]) else "encloses nothing", False
 
 

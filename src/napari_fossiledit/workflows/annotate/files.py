@@ -30,6 +30,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.params.annotations import (
     Crowd,
     ExportParams,
@@ -39,13 +40,15 @@ from napari_fossiledit.params.annotations import (
     SplitParts,
 )
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
+from napari_fossiledit.project import ANNOTATIONS, DamagedError, Ledger, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import choose, known_class, without_orphans
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 _SHOWN_CAVITIES = 5
+# Share of the specimens of two slices that lie on each other where the numbers mean the same.
+_LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -329,6 +332,39 @@ class _Importer:
         for other in (c for c in identities if not identities[c]):
             ledger.set_guessed(ANNOTATIONS, other, self._action)
 
+    def _is_seam(self, z: int) -> bool:
+        """Return whether specimens end between an imported slice and those there before.
+
+        Numbers of two files mean the same where most specimens that both slices have overlap.
+        """
+        ledger = self._project.ledger
+        if not ledger.identified(ANNOTATIONS):
+            return False
+        there = sorted({*self._before, *self._slices})
+        place = there.index(z)
+        beside = {*there[max(place - 1, 0) : place + 2]} - {*self._slices}
+        return any(self._apart(z, other) for other in beside)
+
+    def _apart(self, z: int, other: int) -> bool:
+        name = self._params.new_class or None
+        try:
+            bodies = self._project.ledger.instances(
+                ANNOTATIONS, slices=[z, other], part=Part.BODY, class_name=name
+            )
+        except DamagedError:
+            return False
+        here, there = (
+            {
+                (i.class_name, i.specimen): i.mask
+                for i in bodies
+                if i.slice == y and i.specimen is not None
+            }
+            for y in (z, other)
+        )
+        shared = here.keys() & there.keys()
+        touching = sum(bool(intersections([here[k]], [there[k]])[0, 0]) for k in shared)
+        return touching < _LEAST_AGREEMENT * len(shared)
+
     def _warnings(self) -> Iterator[str]:
         classes = self._project.settings.classes
         if self._classes and not self._classes.keys() & set(classes):
@@ -354,6 +390,12 @@ class _Importer:
             yield (
                 "Not completely traced, because other classes there are not: slices "
                 f"{format_slices(self._kept_untraced)}."
+            )
+        if self._file.identified and (seams := [z for z in self._slices if self._is_seam(z)]):
+            yield (
+                "Specimens with the same numbers as in slices that were there before do not lie on"
+                f" each other in slices {format_slices(seams)}. Where the file counts its own"
+                " specimens, link with --relink."
             )
         if not self._ids:
             yield "The file holds no instance for the chosen slices."

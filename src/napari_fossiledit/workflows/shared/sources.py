@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -115,8 +115,8 @@ def choose(project: Project, text: str) -> Choice:
     done = project.ledger.done
     if text != BEST_KNOWN:
         source = find_source(project, text)
-        return Choice(source, {source: tuple(sorted(done(source)))})
-    own = done(ANNOTATIONS)
+        return Choice(source, {source: tuple(sorted(looked_at(project, source)))})
+    own = looked_at(project, ANNOTATIONS)
     elsewhere = [s.name for s in project.ledger.predictions() if done(s.name) - own]
     if not own and not elsewhere:
         raise FossilError(
@@ -124,6 +124,34 @@ def choose(project: Project, text: str) -> Choice:
         )
     predicted = predictions_in_use(project) if elsewhere else ""
     return Choice.of({ANNOTATIONS: own, predicted: done(predicted) - own})
+
+
+def looked_at(project: Project, source: str) -> set[int]:
+    """Return the slices that a source tells of, also those where it tells that nothing is there.
+
+    The user's set tells that of traced slices alone: in others somebody drew, and took it away.
+    """
+    ledger = project.ledger
+    if source != ANNOTATIONS:
+        return ledger.done(source)
+    drawn = (z for part in Part for z, n in ledger.counts(source, part).items() if n)
+    return {*drawn, *ledger.traced()}
+
+
+def partly_known(project: Project, choice: Choice) -> Iterator[str]:
+    """Yield where predictions are not asked although the user's set may lack something."""
+    own = choice.parts.get(ANNOTATIONS, ()) if choice.name != ANNOTATIONS else ()
+    traced = project.ledger.traced()
+    if partly := [z for z in own if traced.get(z) is not None]:
+        yield (
+            f"Slices {format_slices(partly)} are annotated in part: outside that part predictions "
+            "are not looked at."
+        )
+    if unmarked := [z for z in own if z not in traced]:
+        yield (
+            f"Slices {format_slices(unmarked)} hold annotations and are not marked as traced: "
+            "predictions are not looked at there."
+        )
 
 
 def predictions_in_use(project: Project) -> str:
