@@ -48,7 +48,7 @@ def test_new_photographs_come_behind_and_nothing_else_changes(project, photograp
     assert append.run(project).added == ()
     write(photographs, "s3.png", 3)
     write(photographs, "s10.png", 10)
-    assert info.run(project).summary()["stack"]["added"] == ["s10.png", "s3.png"]
+    assert info.run(project).summary()["stack"]["added"] == ["s3.png", "s10.png"]
     result = append.run(project)
     assert (result.added, result.slices) == (("s3.png", "s10.png"), 5)
     assert values(project) == [0, 1, 2, 3, 10]
