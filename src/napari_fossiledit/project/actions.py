@@ -45,6 +45,8 @@ STATE_COLUMNS = (
 _FACTS = tuple(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked"))
 
 Rows = dict[int, dict[str, Any]]
+#: Values of the columns of a row, by id.
+Values = dict[int, tuple[Any, ...]]
 
 
 @dataclass
@@ -99,7 +101,7 @@ class _State:
     """What the user's set holds of one slice; of facts that concern no slice where `z` is None."""
 
     z: int | None
-    rows: Rows = field(default_factory=dict)
+    rows: Values = field(default_factory=dict)
     #: Columns of the table `traced` (height, width, counts); None where nothing is traced.
     traced: list[Any] | None = None
     done: bool = False
@@ -141,7 +143,8 @@ class Actions:
                     continue
                 if not begun:
                     number, begun = _begun(db, action), True
-                values = (number, new.z, _packed(old, new), _packed(new, old))
+                packed = (_packed(*pair, columns) for pair in ((old, new), (new, old)))
+                values = (number, new.z, *packed)
                 db.execute(
                     "INSERT INTO action_slices (action, z, before, after) VALUES (?, ?, ?, ?)",
                     values,
@@ -234,10 +237,7 @@ def _prune(db: sqlite3.Connection) -> None:
 def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
     listed = ", ".join(("id", *columns))
     query = f"SELECT {listed} FROM instances WHERE source = ? AND z = ?"
-    rows = {
-        row[0]: dict(zip(columns, row[1:], strict=True))
-        for row in db.execute(query, (ANNOTATIONS, z))
-    }
+    rows = {number: tuple(row) for number, *row in db.execute(query, (ANNOTATIONS, z))}
     traced = db.execute("SELECT height, width, counts FROM traced WHERE z = ?", (z,)).fetchone()
     done = db.execute("SELECT 1 FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z)).fetchone()
     query = "SELECT content FROM made_from WHERE source = ? AND z = ?"
@@ -257,13 +257,15 @@ def _facts(db: sqlite3.Connection) -> _State:
     return _State(None, facts={key: found.get(key) for key in _FACTS})
 
 
-def _packed(state: _State, other: _State) -> bytes:
+def _packed(state: _State, other: _State, columns: Sequence[str]) -> bytes:
     """Pack what differs from another state: rows whole, or their columns where both have them."""
     rows: Rows = {}
     for number, row in state.rows.items():
         twin = other.rows.get(number)
         if row != twin:
-            rows[number] = {c: v for c, v in row.items() if twin is None or v != twin[c]}
+            named = dict(zip(columns, row, strict=True))
+            old = {} if twin is None else dict(zip(columns, twin, strict=True))
+            rows[number] = {c: v for c, v in named.items() if twin is None or v != old[c]}
     content: dict[str, Any] = {"rows": rows}
     for name in ("traced", "done", "made_from", "facts"):
         if getattr(state, name) != getattr(other, name):
