@@ -27,7 +27,8 @@ from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session, session_of
 
-WIDTH = 320
+#: In pixels: the widest content (312), a scroll bar, margins.
+WIDTH = 336
 
 
 class Dock(QWidget):
