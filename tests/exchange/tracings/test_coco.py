@@ -167,7 +167,7 @@ BROKEN = [
     ([["a", 1, 5, 5, 9, 1]], "no list of numbers"),
     ([[1e300, 1, 5, 5, 9, 1]], "far beyond"),
     ([[float("nan"), 1, 5, 5, 9, 1]], "far beyond"),
-    ([[0.2, 0.2, 0.4, 0.2, 0.4, 0.5]], "shares of the slice instead of pixels"),
+    ([[0.2, 0.2, 0.4, 0.2, 0.4, 0.5]], "in shares of the slice"),
     ([[200, 200, 230, 200, 230, 230]], "far beyond"),
     ([[60, 60, 70, 60, 70, 70]], "no pixel"),
     ([], "no polygon"),

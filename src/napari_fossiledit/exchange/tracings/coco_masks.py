@@ -151,7 +151,7 @@ def _fault(part: Any, shape: tuple[int, int]) -> tuple[str, bool]:
         return "reaches far beyond the slice", True
     if min(part) >= 0 and max(part) <= 1:
         return (
-            "lies within the first pixel: it may be in shares of the slice instead of pixels",
+            "lies within the first pixel: is it in shares of the slice instead of pixels?",
             True,
         )
     return "" if np.ptp(part[::2]) and np.ptp(part[1::2]) else "encloses nothing", False

@@ -353,13 +353,9 @@ class _Importer:
             )
         except DamagedError:
             return False
+        told = [i for i in bodies if i.specimen is not None]
         here, there = (
-            {
-                (i.class_name, i.specimen): i.mask
-                for i in bodies
-                if i.slice == y and i.specimen is not None
-            }
-            for y in (z, other)
+            {(i.class_name, i.specimen): i.mask for i in told if i.slice == y} for y in (z, other)
         )
         shared = here.keys() & there.keys()
         touching = sum(bool(intersections([here[k]], [there[k]])[0, 0]) for k in shared)
