@@ -408,7 +408,8 @@ def disk(attack: Attack, folder: Path, levels: int) -> tuple[str, list[str]]:
     def resize(free: int) -> None:
         there = os.statvfs(mount)
         used = (there.f_blocks - there.f_bfree) * there.f_frsize
-        options = f"remount,size={-(-(used + free) // 4096) * 4096}"
+        # 0 is no limit at all.
+        options = f"remount,size={max(-(-(used + free) // 4096), 1) * 4096}"
         subprocess.run(["mount", "-o", options, mount], check=True)
 
     for level in range(levels):
@@ -495,6 +496,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    attacks = {attack.name: attack for attack in ATTACKS}
+    if unknown := {*args.names} - {*attacks}:
+        parser.error(f"no such command: {', '.join(unknown)}; there are {', '.join(attacks)}")
     random.seed(args.seed)
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     load()
@@ -510,13 +514,13 @@ def main() -> None:
             attack_with = partial(kills, points=args.points, moments=args.random)
             if args.kind == "disk":
                 attack_with = partial(disk, levels=args.levels)
-            for attack in (a for a in ATTACKS if not args.names or a.name in args.names):
+            for name in args.names or attacks:
                 try:
-                    done, found = attack_with(attack, folder)
+                    done, found = attack_with(attacks[name], folder)
                 except RuntimeError as error:
                     done, found = "not attacked", [str(error)]
                     shutil.rmtree(folder / "whole", ignore_errors=True)
-                print("\n".join([f"{attack.name}: {done}, {len(found)} wrong", *found]), flush=True)
+                print("\n".join([f"{name}: {done}, {len(found)} wrong", *found]), flush=True)
                 wrong += found
     print("\n".join(wrong) or "all as undisturbed")
     sys.exit(bool(wrong))
