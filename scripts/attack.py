@@ -45,6 +45,7 @@ from typing import Any, NoReturn
 
 SIZE, SLICES = 1600, 4  # 1600 x 1200 pixels: many chunks a slice
 LONGEST_S = 600
+SPARE = 100_000  # bytes: temporary files, and what SQLite has beside a ledger
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"}
 
 
@@ -343,18 +344,20 @@ def ledger(path: Path) -> bytes:
     return repr((sorted(map(repr, rows)), facts)).encode()
 
 
-def difference(want: dict[str, str], got: dict[str, str]) -> list[str]:
-    """Return the names of files that are not alike."""
-    return sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n))
+def check(folder: Path, want: dict[str, str]) -> str:
+    """Return which files are not as they must be after a command, empty where all are."""
+    got = state(folder)
+    wrong = sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n))
+    return f"differs: {wrong[:4]}" if wrong else ""
 
 
 def check_again(attack: Attack, folder: Path, want: dict[str, str]) -> str:
     """Run a command again after it was broken off; return what is wrong, empty where nothing is."""
     again = run(attack.line, folder)
-    wrong = difference(want, state(folder))
-    if again.returncode and (wrong or "nexpected error" in again.stderr):
+    problem = check(folder, want)
+    if again.returncode and (problem or "nexpected error" in again.stderr):
         return f"rerun fails: {(again.stdout + again.stderr).strip()[-300:]}"
-    return f"differs: {wrong[:4]}" if wrong else ""
+    return problem
 
 
 # ------------------------------------------------------------------------- the attacks
@@ -413,7 +416,7 @@ def disk(attack: Attack, folder: Path, levels: int) -> tuple[str, list[str]]:
         subprocess.run(["mount", "-o", options, mount], check=True)
 
     for level in range(levels):
-        free = int((need + 200_000) * level / levels)
+        free = int((need + SPARE) * level / levels)
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount], check=True)
         try:
             broken = Path(shutil.copytree(base, mount / "broken"))
@@ -424,7 +427,8 @@ def disk(attack: Attack, folder: Path, levels: int) -> tuple[str, list[str]]:
             if "nexpected error" in done.stdout + done.stderr or "Traceback" in done.stderr:
                 wrong.append(f"{attack.name}, {free} bytes free: {done.stderr.strip()[-200:]}")
             resize(4 * need + 50_000_000)
-            if problem := check_again(attack, broken, want):
+            failed = done.returncode != 0
+            if problem := check_again(attack, broken, want) if failed else check(broken, want):
                 wrong.append(f"{attack.name}, {free} bytes free: {problem}")
         finally:
             subprocess.run(["umount", mount], check=True)

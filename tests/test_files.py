@@ -138,6 +138,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(FossilError, match="out failed"):
         write(tmp_path / "out", "first")
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "first"]
+    with pytest.raises(FossilError, match=r"Writing .*full failed: No space left"):  # noqa: SIM117
+        with appearing(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     write(tmp_path / "new")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "first", "new", "out"]
 

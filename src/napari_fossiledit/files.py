@@ -118,8 +118,9 @@ def appearing(folder: Path) -> Iterator[Path]:
     try:
         # mkdtemp gives folders to their owner alone.
         hidden.chmod(0o755)
-        yield hidden
+        # Also what libraries write, which know nothing of words.
         with explained(folder, "Writing"):
+            yield hidden
             if os.name == "nt" and folder.is_dir():
                 folder.rmdir()
             hidden.rename(folder)
