@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.files import (
@@ -14,6 +16,8 @@ from napari_fossiledit.files import (
     explained,
     inside,
     is_alive,
+    is_plain,
+    made_plain,
     plain_name,
     read_json,
     require_empty,
@@ -134,17 +138,47 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(FossilError, match="out failed"):
         write(tmp_path / "out", "first")
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "first"]
+    with pytest.raises(FossilError, match=r"Writing .*full failed: No space left"):  # noqa: SIM117
+        with appearing(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     write(tmp_path / "new")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "first", "new", "out"]
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".x", "x.", " x", "a/b", "a\\b", "a:b", "a\nb", "a\x00b", "x" * 65, "con", "NUL.1"]
+    "name",
+    [
+        "",
+        ".x",
+        "x.",
+        " x",
+        "=x",
+        "-x",
+        "@x",
+        "+x",
+        "a/b",
+        "a\\b",
+        "a:b",
+        "a\nb",
+        "a\x00b",
+        "x" * 65,
+        "con",
+        "NUL.1",
+    ],
 )
 def test_names_that_no_file_can_have_everywhere_are_refused(name):
     with pytest.raises(FossilError, match="The name of a model cannot be used; expected a name of"):
         plain_name(name, "a model")
     assert plain_name("Archaeocyath é 2.1", "a model") == "Archaeocyath é 2.1"
+
+
+@given(st.lists(st.text(max_size=70), unique=True, max_size=5))
+def test_foreign_names_become_plain_and_stay_different(names: list[str]) -> None:
+    plain = made_plain(names)
+    assert plain.keys() == set(names)
+    assert len(set(plain.values())) == len(names)
+    assert all(map(is_plain, plain.values()))
+    assert all(plain[name] == name for name in names if is_plain(name))
 
 
 def test_file_names_that_are_no_text_survive_in_json(tmp_path):

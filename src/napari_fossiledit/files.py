@@ -12,8 +12,9 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,8 +29,11 @@ _CLOCK_S = 60
 _LONGEST_NAME = 64
 PLAIN_NAME = (
     f'a name of 1 to {_LONGEST_NAME} characters without / \\ : * ? " < > |, not beginning with a'
-    " dot and not ending with one"
+    " dot or one of = + - @ and not ending with a dot"
 )
+_NOT_PLAIN = frozenset('/\\:*?"<>|')
+# Spreadsheets take a cell that begins so for a formula, and programs a name with - for an option.
+_FORMULA = "=+-@"
 # Windows gives these to devices, whatever their suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 _ADVICE = {
@@ -115,8 +119,9 @@ def appearing(folder: Path) -> Iterator[Path]:
     try:
         # mkdtemp gives folders to their owner alone.
         hidden.chmod(0o755)
-        yield hidden
+        # Also what libraries write, which know nothing of words.
         with explained(folder, "Writing"):
+            yield hidden
             if os.name == "nt" and folder.is_dir():
                 folder.rmdir()
             hidden.rename(folder)
@@ -209,10 +214,27 @@ def file_digest(path: Path, method: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Return True for a name that a file can have on every system, and predictions as well."""
-    sound = name.isprintable() and not set(name) & set('/\\:*?"<>|')
-    fits = 0 < len(name) <= _LONGEST_NAME and name == name.strip(" .")
+    """Return True for a name that files on every system, predictions and tables can have."""
+    sound = name.isprintable() and not set(name) & _NOT_PLAIN
+    fits = 0 < len(name) <= _LONGEST_NAME and name == name.strip(" .").lstrip(_FORMULA)
     return sound and fits and name.split(".", maxsplit=1)[0].lower() not in _DEVICES
+
+
+def made_plain(names: Collection[str]) -> dict[str, str]:
+    """Return foreign names with plain ones for them, all different.
+
+    Plain names stay; else ``_`` takes the place of what may not be there.
+    """
+    plain = {name: name for name in names if is_plain(name)}
+    for name in names:
+        kept = "".join(c if c.isprintable() and c not in _NOT_PLAIN else "_" for c in name)
+        # An underscore in front makes any name plain.
+        kept = kept.strip(" .").lstrip(_FORMULA + " .")[: _LONGEST_NAME - 4].rstrip(" .")
+        kept = kept if is_plain(kept) else f"_{kept}"
+        choices = chain([kept], (f"{kept}_{n}" for n in count(2)))
+        if name not in plain:
+            plain[name] = next(c for c in choices if c not in plain.values())
+    return plain
 
 
 def plain_name(name: str, what: str) -> str:

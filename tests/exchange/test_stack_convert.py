@@ -22,6 +22,7 @@ from napari_fossiledit.exchange.stack_convert import (
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import SectionStack, open_stack
+from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
 from napari_fossiledit.stacks.pixels import area_mean
 from napari_fossiledit.stacks.reduce import reduced
 
@@ -100,6 +101,31 @@ def test_it_goes_on_where_it_was_stopped(stack: SectionStack, tmp_path: Path) ->
     assert reports[-1].total == 3
     check_same(stack, target)
     convert_stack(stack, target, GEOMETRY, job=Job(cancelled=lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("complete", "left"),
+    [
+        (None, "zarr.0123.partial"),
+        (False, "0/c/1/0/0.0123.partial"),
+        (False, "conversion.json"),
+        (True, "conversion.json"),
+    ],
+)
+def test_what_a_killed_run_leaves_is_ended(
+    stack: SectionStack, tmp_path: Path, complete: bool | None, left: str
+) -> None:
+    target = tmp_path / "images.zarr"
+    if complete is None:
+        target.mkdir()
+    else:
+        convert_stack(stack, target, GEOMETRY)
+        group = zarr.open_group(str(target), mode="r+")
+        group.attrs[ATTRIBUTE] = {**group.attrs[ATTRIBUTE], "complete": complete}
+    (target / left).parent.mkdir(parents=True, exist_ok=True)
+    (target / left).write_text('{"done": 5}')
+    check_same(stack, convert_stack(stack, target, GEOMETRY))
+    assert not (target / left).exists()
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(

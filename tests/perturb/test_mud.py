@@ -33,48 +33,60 @@ def block() -> np.ndarray:
 def test_the_rock_is_told_from_the_ground_and_holds_its_fossils(block: np.ndarray) -> None:
     truth = np.zeros(block.shape[:2], bool)
     truth[ROCK] = True
-    face = rock_face(block)
+    face = rock_face(SliceScene(block))
     assert (face & truth).sum() / (face | truth).sum() > 0.95
-    np.testing.assert_array_equal(rock_face(block.astype(np.uint16) * 257), face)
+    np.testing.assert_array_equal(rock_face(SliceScene(block.astype(np.uint16) * 257)), face)
 
 
 def test_a_white_fossil_at_the_rim_is_rock_and_a_white_ground_is_not(block: np.ndarray) -> None:
     truth = np.zeros(block.shape[:2], bool)
     truth[ROCK] = True
     block[80:120, 225:250] = WHITE
-    assert rock_face(block)[truth].mean() > 0.98
+    assert rock_face(SliceScene(block))[truth].mean() > 0.98
     block[~truth] = (240, 242, 245)
-    assert rock_face(block)[~truth].mean() < 0.05
+    assert rock_face(SliceScene(block))[~truth].mean() < 0.05
 
 
 def test_grey_rock_is_told_from_black_and_else_is_everywhere(block: np.ndarray) -> None:
     grey = np.zeros(block.shape[:2], np.uint16)
     grey[ROCK] = 256 * block[ROCK][..., 0].astype(np.uint16)
-    face = rock_face(grey)
+    face = rock_face(SliceScene(grey))
     assert face[ROCK].mean() > 0.98
     assert face.mean() == pytest.approx(grey.astype(bool).mean(), rel=0.1)
-    assert rock_face(block[ROCK][..., 0]).all()
-    assert rock_face(block[ROCK][:, :20]).all()
+    assert rock_face(SliceScene(block[ROCK][..., 0])).all()
+    assert rock_face(SliceScene(block[ROCK][:, :20])).all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_mud_is_measured_whether_fossils_are_known_or_not(block: np.ndarray, dtype: type) -> None:
-    level = 1 if dtype is np.uint8 else 257
+@pytest.mark.parametrize(
+    ("dtype", "level", "values"),
+    [(np.uint8, 1, None), (np.uint16, 257, None), (np.uint16, 16, (0.0, 4095.0))],
+)
+def test_mud_is_measured_whether_fossils_are_known_or_not(
+    block: np.ndarray, dtype: type, level: int, values: tuple[float, float] | None
+) -> None:
     image = block.astype(dtype) * dtype(level)
     fossils = Instance(0, "cup", Mask.from_array(block[..., 2] > 150))
     for known in ((), (fossils,)):
-        assert np.divide(measure_mud(image, known), level) == pytest.approx(MUD, abs=1.5)
+        found = measure_mud(SliceScene(image, known, values=values))
+        assert np.divide(found, level) == pytest.approx(MUD, abs=1.5)
+
+
+def test_values_of_fewer_bits_are_no_darker_rock(block: np.ndarray) -> None:
+    twelve = SliceScene(block.astype(np.uint16) * 16, values=(0.0, 4095.0))
+    np.testing.assert_array_equal(rock_face(twelve), rock_face(SliceScene(block)))
+    patches = mud_patches(twelve, np.random.default_rng(0))
+    assert patches.mean(axis=(0, 1, 2)) / 16 == pytest.approx(MUD, abs=2)
 
 
 def test_mud_follows_the_light_of_the_slice(block: np.ndarray) -> None:
     dim = (block * 0.8).astype(np.uint8)
-    assert measure_mud(dim) == pytest.approx(np.multiply(MUD, 0.8), abs=2)
+    assert measure_mud(SliceScene(dim)) == pytest.approx(np.multiply(MUD, 0.8), abs=2)
 
 
 def test_a_covered_rock_has_no_mud_to_measure(block: np.ndarray) -> None:
     cover = Instance(0, "cup", Mask.from_array(np.ones(block.shape[:2], bool)))
     with pytest.raises(FossilError, match="no mud to measure"):
-        measure_mud(block, [cover])
+        measure_mud(SliceScene(block, (cover,)))
     with pytest.raises(FossilError, match="no piece of mud to copy on the slice"):
         mud_patches(SliceScene(block, (cover,)), np.random.default_rng(0))
 
@@ -101,8 +113,8 @@ def test_mud_is_found_on_the_sample_reef() -> None:
     made = Reef(ReefParams(slices=4, size=256, seed=3)).slice(1)
     muddy = made.rock & (made.specimens == 0) & (made.calcimicrobes == 0) & (made.shells == 0)
     truth = np.median(made.rgb[muddy], axis=0)
-    assert measure_mud(made.rgb) == pytest.approx(truth, abs=4)
-    face = rock_face(made.rgb)
+    assert measure_mud(SliceScene(made.rgb)) == pytest.approx(truth, abs=4)
+    face = rock_face(SliceScene(made.rgb))
     assert (face & made.rock).sum() / made.rock.sum() > 0.95
     assert face.mean() < 1.3 * made.rock.mean()
 
@@ -111,8 +123,8 @@ def test_mud_is_found_on_the_sample_reef() -> None:
 def test_mud_and_rock_are_found_on_a_photograph(shared_data) -> None:
     with Image.open(shared_data / "labrador" / "labrador_r02103406.jpg") as opened:
         image = np.asarray(opened.reduce(8))
-    face = rock_face(image)
+    face = rock_face(SliceScene(image))
     assert 0.5 < face.mean() < 0.65
     assert not face[:8].any()
-    red, green, blue = measure_mud(image)
+    red, green, blue = measure_mud(SliceScene(image))
     assert (red, green, blue) == pytest.approx((66, 44, 34), abs=6)

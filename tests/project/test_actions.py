@@ -69,6 +69,23 @@ def test_the_cavities_of_a_body_that_is_replaced_stay(ledger: Ledger) -> None:
     assert {i.id: i.parent for i in ledger.instances(ANNOTATIONS)} == {outer: None, inner: outer}
 
 
+def test_a_cavity_outlives_its_body(ledger: Ledger) -> None:
+    outer, inner = ledger.edit(0, put=[body(id=-1), body(part=Part.CAVITY, parent=-1)])
+    ledger.set_review([inner], "accepted")
+    (alone,) = (replace(i, parent=None) for i in ledger.instances(ANNOTATIONS) if i.id == inner)
+    ledger.edit(0, put=[alone], remove=[outer])
+    after = state(ledger)
+    assert ledger.reviews(ANNOTATIONS) == {inner: "accepted"}
+    for _ in range(2):
+        ledger.undo()
+        assert {i.id: i.parent for i in ledger.instances(ANNOTATIONS)} == {
+            outer: None,
+            inner: outer,
+        }
+        ledger.redo()
+        assert state(ledger) == after
+
+
 def test_ids_that_a_person_typed_are_never_trusted(ledger: Ledger) -> None:
     (predicted,) = ledger.store(MODEL, 0, [body()])
     (other,) = ledger.edit(1, put=[body(1)])

@@ -112,6 +112,19 @@ def test_what_the_journal_does_not_hold_is_cleared_where_asked(ledger: Ledger) -
     assert outcomes(ledger) == []
 
 
+def test_clearing_leaves_nothing_that_cannot_be_undone(ledger: Ledger) -> None:
+    (one,) = ledger.edit(3, put=[body(3)])
+    ledger.edit(4, put=[body(4)])
+    ledger.edit(3, put=[body(3, id=one, mask=box(0, 0))])
+    ledger.edit(5, put=[body(5)], what="last")
+    with ledger.transaction() as db:
+        db.execute("UPDATE action_slices SET after = before WHERE z = 3")
+    damage(ledger, "UPDATE instances SET part = 'x' WHERE id = ?", one)
+    assert outcomes(ledger, clear=True) == [("instance", 3, CLEARED)]
+    assert ledger.undo().what == "last"
+    assert ledger.undo() is None
+
+
 def test_a_traced_area_comes_back(ledger: Ledger) -> None:
     ledger.set_traced(5, box(0, 0))
     ledger.add_traced(5, box(9, 9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -121,9 +122,18 @@ def test_a_taken_folder_is_refused(made: Path, photographs: Path) -> None:
         Project.create(photographs, open_stack(photographs), PARAMS)
 
 
-def test_a_project_that_holds_nothing_can_be_made_again(made: Path, photographs: Path) -> None:
+@pytest.mark.parametrize("left", ["no ledger", "a ledger", "one without tables", "a journal"])
+def test_a_project_that_holds_nothing_can_be_made_again(
+    made: Path, photographs: Path, left: str
+) -> None:
     before = (made / "project.json").read_bytes()
-    Project.open(made).ledger.close()
+    if left == "a ledger":
+        Project.open(made).ledger.close()
+    elif left != "no ledger":
+        with contextlib.closing(sqlite3.connect(made / "ledger.sqlite")) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+    if left == "a journal":
+        (made / "ledger.sqlite-journal").touch()
     Project.create(made, open_stack(photographs), PARAMS).close()
     assert (made / "project.json").read_bytes() == before
 

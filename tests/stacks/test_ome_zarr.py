@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -209,6 +210,22 @@ def test_a_level_alone_knows_its_axes_and_sizes(tmp_path: Path) -> None:
     found = stack.suggested_geometry()
     assert found is not None
     assert found.pixel_size_um == pytest.approx(4)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_of_both_versions(tmp_path: Path, version: Literal[2, 3]) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=GREY, zarr_format=version)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="w", zarr_format=version)
+    group.create_array("0", data=GREY)
+    axes = [{"name": n, "type": "space", "unit": "millimeter"} for n in "zyx"]
+    scale = [{"type": "scale", "scale": [3, 0.5, 0.5]}]
+    level = {"path": "0", "coordinateTransformations": scale}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
+    for path in ("a.zarr", "b.zarr", "b.zarr/0"):
+        stack = open_stack(tmp_path / path)
+        np.testing.assert_array_equal(stack.read(1), GREY[1])
+        found = stack.suggested_geometry()
+        assert (found.slice_spacing_um if found else None) == (None if path == "a.zarr" else 3000)
 
 
 def test_axes_of_arrays_that_name_none(tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.dock import dock_frame
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.widgets.stack.new_project import NewProject, look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
-from napari_fossiledit.widgets.start.opening import dock_frame, show_dock
+from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from tests.widgets.conftest import SHAPE
@@ -111,6 +112,25 @@ def test_the_stack_dock_imports_what_the_form_says(session, made, calls, tmp_pat
     assert name == "annotate.files.import_annotations"
     assert path == session.current.path
     assert (params.file, params.slices) == (tmp_path / "traced.json", "0,2")
+
+
+def test_photographs_that_were_added_are_told_and_taken_in(session, made, photographs, qtbot):
+    dock = made(StackDock)
+    session.go_to(2)
+    for name in ("slice_10.png", "slice_9.png"):
+        (photographs / name).write_bytes((photographs / "slice_04.png").read_bytes())
+    # The folder is watched: nothing has to be pressed.
+    qtbot.waitUntil(lambda: not dock.append.isHidden(), timeout=20_000)
+    assert "2 new photographs lie beside" in dock.added.text()
+    assert "slice_9.png and slice_10.png" in dock.added.text()
+    press(dock, "Add the new photographs")
+    qtbot.waitUntil(lambda: session.current.shape[0] == 7, timeout=60_000)
+    assert session.current.names[5:] == ("slice_9.png", "slice_10.png")
+    assert session.slice == 2
+    assert sorted(session.current.ledger.traced()) == [1, 3]
+    qtbot.waitUntil(lambda: not dock.looking.is_running, timeout=20_000)
+    assert dock.append.isHidden()
+    assert dock.added.isHidden()
 
 
 def test_a_missing_file_is_told_and_starts_nothing(session, made, calls, monkeypatch):

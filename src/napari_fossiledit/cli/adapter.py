@@ -174,6 +174,6 @@ def _validated(
         name = ".".join(str(p) for p in first["loc"])
         raise FossilError(
             f"The value of {name.replace('_', '-')} cannot be used",
-            expected=first["msg"],
+            expected=first["msg"].removeprefix("Value error, "),
             found=repr(first["input"]),
         ) from error

@@ -147,9 +147,14 @@ def convert_stack(
     CancelledError
         Where the user asked to stop; finished slices are kept.
     """
+    with explained(folder, "Clearing"):
+        # What zarr was writing when an earlier run was killed.
+        for partial in folder.rglob("*.partial"):
+            partial.unlink(missing_ok=True)
     plan = plan_conversion(stack, folder)
     remaining = [*sorted(z for z in again if z < plan.done), *range(plan.done, len(stack))]
-    if not remaining:
+    # A run may have been killed between its last slice and its end.
+    if not remaining and not (folder / _PROGRESS).exists():
         return folder
     plan.require_space(folder)
     with explained(folder, "Writing"):
@@ -182,9 +187,10 @@ def convert_stack(
                 rows = (array.shards or array.chunks)[1]
                 for y in range(0, array.shape[1], rows):
                     array[z, y : y + rows] = pixels[y : y + rows]
+            # First: a slice that counts as done is not written again to tell what it is a copy of.
+            written(z)
             if z >= plan.done:
                 write_json(folder / _PROGRESS, {"done": z + 1})
-            written(z)
         group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
         (folder / _PROGRESS).unlink(missing_ok=True)
     return folder
@@ -205,8 +211,8 @@ def _identity(stack: SectionStack) -> dict[str, Any]:
 
 
 def _finished(stack: SectionStack, folder: Path) -> int:
-    """Count the slices of a stack that are in a folder already, 0 where there is no folder."""
-    if not folder.exists():
+    """Count the slices of a stack that are in a folder already, 0 where there is none, or empty."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return 0
     described = folder / "zarr.json"
     converted = read_json(described, "a zarr group") if described.is_file() else {}

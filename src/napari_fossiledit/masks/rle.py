@@ -119,14 +119,28 @@ class Mask:
     def crop(self, box: tuple[int, int, int, int] | None = None) -> BoolArray:
         """Decode the part inside `box` (y0, x0, y1, x1), by default the mask's own box.
 
-        Only the columns of the box are decoded.
+        Work and memory are those of the box: decoding its columns as a whole takes four times as
+        long for an instance of a large slice, and each stroke does it for all it touches.
         """
         y0, x0, y1, x1 = self.box if box is None else box
         height = self.shape[0]
-        ends = np.clip(np.cumsum(run_lengths(self.counts)), x0 * height, x1 * height)
-        counts = np.diff(ends - x0 * height, prepend=0)
-        columns = Mask.from_counts(counts.tolist(), (height, x1 - x0))
-        return columns.to_array()[y0:y1].copy()
+        y1 = min(y1, height)
+        edges = np.clip(np.cumsum(self.runs()), x0 * height, x1 * height) - x0 * height
+        ends = edges[1::2]
+        starts = edges[: 2 * ends.size : 2]
+        starts, ends = starts[starts < ends], ends[starts < ends]
+        # A run that goes on in the next column is a piece in each.
+        first = starts // height
+        pieces = (ends - 1) // height - first + 1
+        run = np.repeat(np.arange(starts.size), pieces)
+        columns = first[run] + np.arange(run.size) - (np.cumsum(pieces) - pieces)[run]
+        steps = np.zeros((x1 - x0, y1 - y0 + 1), dtype=np.int8)
+        for rows, step in ((starts, 1), (ends, -1)):
+            places = np.clip(rows[run] - columns * height, y0, y1) - y0
+            np.add.at(steps, (columns, places), step)
+        # In one go: each column ends with 0.
+        inside = np.cumsum(steps, dtype=np.int8).reshape(steps.shape).view(np.bool_)
+        return np.ascontiguousarray(inside[:, :-1].T)
 
     def runs(self) -> Runs:
         """Decode to run lengths column by column, background first.
@@ -198,6 +212,11 @@ def _broken(found: str) -> FossilError:
     return FossilError(
         "A run-length code is broken", expected="COCO compressed run lengths", found=found
     )
+
+
+def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    """Return whether two boxes (y0, x0, y1, x1), half open, share a pixel."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def union(masks: Iterable[Mask], shape: tuple[int, int]) -> Mask:

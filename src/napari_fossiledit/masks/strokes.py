@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.masks.instance import Instance, Origin
 from napari_fossiledit.masks.labels import masks_of_labels
-from napari_fossiledit.masks.rle import Mask, intersections, union
+from napari_fossiledit.masks.rle import Mask, intersections, overlap, union
 
 Claims = defaultdict[int, list[Mask]]
 
@@ -124,7 +124,9 @@ class Stroke:
             pixels = union(parts, parts[0].shape)
             for id_ in owners:
                 gained[id_].append(pixels)
-            others = [i for i in instances if i.id not in owners]
+            others = [
+                i for i in instances if i.id not in owners and overlap(i.mask.box, pixels.box)
+            ]
             (shared,) = intersections([pixels], [i.mask for i in others])
             for other, count in zip(others, shared, strict=True):
                 if count and other.id is not None:

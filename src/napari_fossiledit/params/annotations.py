@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from napari_fossiledit.files import PLAIN_NAME, is_plain
 from napari_fossiledit.params.base import MaskCut, Params
 from napari_fossiledit.params.reconstruct import BEST_KNOWN
 
@@ -82,9 +83,11 @@ class ImportParams(Params):
     @classmethod
     def _readable(cls, value: str) -> str:
         """Return the text in the Unicode form of classes read from files."""
-        new, equals, old = value.partition("=")
-        if equals and not (new.strip() and old.strip()):
+        new, equals, old = (part.strip() for part in value.partition("="))
+        if equals and not (new and old):
             raise ValueError("a class, or NEW=OLD")
+        if new and not is_plain(new):
+            raise ValueError(f"{PLAIN_NAME}; NEW=OLD reads a class of another name")
         return unicodedata.normalize("NFC", value)
 
     @property

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from napari_fossiledit.files import PLAIN_NAME, is_plain
+
+
+def _plain(name: str) -> str:
+    if not is_plain(name):
+        raise ValueError(PLAIN_NAME)
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain)]
+"""A name of a model, an edit or a class."""
 
 
 class Params(BaseModel):

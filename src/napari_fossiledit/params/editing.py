@@ -96,7 +96,7 @@ class EditParams(PerturbParams, SolveParams):
     model: str = Field("", description="Model or edit to rewrite; empty: the one in use.")
     slices: str = Field("", description="Slices to edit with; several are one joint edit.")
     preserve: str = Field(
-        "", description="Slices whose output should stay; empty: some spread over the stack."
+        "", description="Slices whose output should stay; empty: some of the stack."
     )
     tuning: str = Field(
         "", description="Traced slices that choose strength and score; empty: those held out."

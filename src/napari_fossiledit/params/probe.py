@@ -16,9 +16,7 @@ class ProbeParams(PerturbParams):
     """Which perturbations a model is shown, and where."""
 
     model: str = Field("", description="Name of a model or edit of the project, or a file.")
-    slices: str = Field(
-        "", description="Traced slices to probe, e.g. 0,2,4-9; empty: four spread over the stack."
-    )
+    slices: str = Field("", description="Traced slices to probe, as 0,2,4-9; empty: four of them.")
     presets: str = Field(
         ALL, description="Perturbations by name, with commas between; all; or custom."
     )

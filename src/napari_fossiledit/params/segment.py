@@ -191,12 +191,13 @@ class ImportModelParams(Params):
     )
     classes: str = Field(
         "",
-        description="Which class is which, in the model's order, - for those to leave out, "
-        "e.g. archaeocyathid,- or 0=archaeocyathid.",
+        description="Which class is which, in the model's order or by number (0=archaeocyathid), "
+        "- for those to leave out, e.g. archaeocyathid,-.",
     )
     config: str = Field(
         "",
-        description="Its configuration (.yaml); empty: config.yaml beside it, or the usual one.",
+        description="Its configuration (.yaml), else config.yaml beside it or the usual one; "
+        "empty: look for it.",
     )
     scale: float = Field(
         0.0,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
-from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.base import Params, PlainName
 
 
 class NewParams(Params):
@@ -21,9 +21,16 @@ class NewParams(Params):
         ZDirection.INTO,
         description="Whether slices count into the rock (as grinding goes) or out of it.",
     )
-    classes: tuple[str, ...] = Field(
+    classes: tuple[PlainName, ...] = Field(
         ("archaeocyathid",), min_length=1, description="Classes the models of the project learn."
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("classes of different names")
+        return names
 
     @property
     def geometry(self) -> StackGeometry:

@@ -62,7 +62,7 @@ class Mud(Fill):
 
     def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        mud = measure_mud(scene.image, scene.instances) if scene.mud is None else scene.mud
+        mud = measure_mud(scene) if scene.mud is None else scene.mud
         image[mask] = as_pixel(mud, image)
 
 
@@ -157,7 +157,8 @@ class Noise(Fill):
 
     def paint(self, image: Image, mask: Where, scene: SliceScene, rng: Rng) -> None:
         """See `Fill`."""
-        deviation = self.deviation * np.iinfo(image.dtype).max / 255
+        black, white = scene.span
+        deviation = self.deviation * (white - black) / 255
 
         def noisy(pixels: Floats) -> Floats:
             return pixels + deviation * rng.standard_normal(pixels.shape, dtype=np.float32)

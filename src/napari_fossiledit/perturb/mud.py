@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,7 +9,6 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import disk
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Instance
 from napari_fossiledit.perturb.scene import Colour, Floats, Image, SliceScene, Where
 from napari_fossiledit.perturb.texture import Patches, cut_patches
 from napari_fossiledit.stacks.pixels import area_mean
@@ -32,7 +29,7 @@ _BLACK = 0.12
 _MOST_PIXELS = 200_000
 _LEAST_PIXELS = 16
 _HISTOGRAM_BINS = 128
-#: Half width, as a share of the dtype's range, of the brightnesses that count as mud.
+#: Half width, as a share of the range from black to white, of the brightnesses that count as mud.
 _MUD_RANGE = 0.03
 
 #: Edges of the patches to copy, tried from the largest on.
@@ -48,7 +45,7 @@ _LEAST_MUD = 0.98
 # ------------------------------------------------------------------------- rock
 
 
-def rock_face(image: Image) -> Where:
+def rock_face(scene: SliceScene) -> Where:
     """Guess where a photograph shows rock rather than what the rock lies on.
 
     Colour: rock is redder than the ground; what is bright belongs to it too, unless the ground is
@@ -56,21 +53,17 @@ def rock_face(image: Image) -> Where:
     rock belongs to it. Where rock and ground look alike, the whole slice is rock. Flanks of the
     block count as rock; an annotated rock face is better.
 
-    Parameters
-    ----------
-    image
-        (y, x) or (y, x, 3), uint8 or uint16.
-
     Returns
     -------
     bool array (y, x)
     """
-    factor = max(1, -(-max(image.shape[:2]) // _SEARCH_EDGE))
-    small = np.float32(1 / np.iinfo(image.dtype).max) * area_mean(image, factor)
+    factor = max(1, -(-max(scene.shape) // _SEARCH_EDGE))
+    black, white = scene.span
+    small = (area_mean(scene.image, factor) - np.float32(black)) / np.float32(white - black)
     face = _largest_piece(_not_black(small) if small.ndim == 2 else _reddish(small))
     if not face.mean() > _LEAST_ROCK:
-        return np.ones(image.shape[:2], dtype=np.bool_)
-    return face.repeat(factor, 0).repeat(factor, 1)[: image.shape[0], : image.shape[1]]
+        return np.ones(scene.shape, dtype=np.bool_)
+    return face.repeat(factor, 0).repeat(factor, 1)[: scene.shape[0], : scene.shape[1]]
 
 
 def _reddish(small: Floats) -> Where:
@@ -115,7 +108,7 @@ def _largest_piece(rocky: Where) -> Where:
 def rock_of(scene: SliceScene) -> Where:
     """Return the rock face (y, x) as annotated, else as `rock_face` guesses it."""
     annotated = [i for i in scene.instances if i.class_name == ROCK_CLASS]
-    return scene.covered(annotated) if annotated else rock_face(scene.image)
+    return scene.covered(annotated) if annotated else rock_face(scene)
 
 
 def _bare_rock(scene: SliceScene) -> Where:
@@ -160,18 +153,12 @@ def pick_colour(image: Image, x: float, y: float, radius: int = 2) -> Colour:
     return _median(patch.reshape(-1, *image.shape[2:]))
 
 
-def measure_mud(image: Image, instances: Sequence[Instance] = ()) -> Colour:
+def measure_mud(scene: SliceScene) -> Colour:
     """Measure the colour of the mud: the commonest one of the rock face outside of instances.
 
     The mode of the brightness is taken for mud; the colour is the median of the pixels that have
-    nearly that brightness, so that neither shells nor cracks nor unknown fossils shift it.
-
-    Parameters
-    ----------
-    image
-        (y, x) or (y, x, 3), uint8 or uint16.
-    instances
-        All that is known not to be mud; an annotated rock face bounds the search.
+    nearly that brightness, so that neither shells nor cracks nor unknown fossils shift it. An
+    annotated rock face bounds the search.
 
     Returns
     -------
@@ -182,7 +169,7 @@ def measure_mud(image: Image, instances: Sequence[Instance] = ()) -> Colour:
     FossilError
         Where instances leave nothing of the rock face.
     """
-    pixels = image[_bare_rock(SliceScene(image, tuple(instances)))]
+    pixels = scene.image[_bare_rock(scene)]
     if len(pixels) < _LEAST_PIXELS:
         raise FossilError(
             "There is no mud to measure: instances cover the rock face",
@@ -192,16 +179,16 @@ def measure_mud(image: Image, instances: Sequence[Instance] = ()) -> Colour:
         )
     pixels = pixels[:: max(1, len(pixels) // _MOST_PIXELS)]
     light = np.asarray(pixels.reshape(len(pixels), -1).mean(axis=1, dtype=np.float32))
-    return _median(pixels[_near_mode(light, np.iinfo(image.dtype).max)])
+    return _median(pixels[_near_mode(light, scene.span)])
 
 
-def _near_mode(values: NDArray[np.float32], top: float) -> NDArray[np.bool_]:
-    """Return which values, of a range from 0 to `top`, lie near the commonest one."""
-    counts, edges = np.histogram(values, bins=_HISTOGRAM_BINS, range=(0, top))
+def _near_mode(values: NDArray[np.float32], span: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return which values lie near the commonest one between black and white."""
+    counts, edges = np.histogram(values, bins=_HISTOGRAM_BINS, range=span)
     # Smoothed, so that no single bin decides.
     smooth = np.convolve(counts, np.hanning(9)[1:-1], mode="same")
     mode = edges[smooth.argmax()] + (edges[1] - edges[0]) / 2
-    return np.asarray(np.abs(values - mode) <= _MUD_RANGE * top)
+    return np.asarray(np.abs(values - mode) <= _MUD_RANGE * (span[1] - span[0]))
 
 
 def _median(pixels: NDArray[np.integer]) -> Colour:
@@ -234,7 +221,7 @@ def mud_patches(scene: SliceScene, rng: np.random.Generator) -> Patches:
     light = image if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
     smooth: Floats = ndimage.gaussian_filter(light, 1.5, output=np.float32)
     muddy = np.zeros_like(bare)
-    muddy[bare] = _near_mode(smooth[bare], np.iinfo(image.dtype).max)
+    muddy[bare] = _near_mode(smooth[bare], scene.span)
     corners = np.argwhere(muddy)
     corners = corners[rng.permutation(len(corners))[:_TRIED_CORNERS]]
     for edge in _PATCH_EDGES:

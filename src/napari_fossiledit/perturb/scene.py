@@ -46,6 +46,9 @@ class SliceScene:
         Where the instances are complete, (y, x); None: in the whole slice.
     name
         Name of the slice in messages.
+    values
+        What is black and white in the stack; None: all that its dtype holds. Slices of 12 bit in
+        files of 16 use a sixteenth of that.
     """
 
     image: Image
@@ -54,11 +57,17 @@ class SliceScene:
     crops: Callable[[str], Image] = no_crop
     complete: Where | None = None
     name: str = "the slice"
+    values: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width (y, x) in pixels."""
         return (self.image.shape[0], self.image.shape[1])
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Values that are black and white."""
+        return self.values or (0.0, float(np.iinfo(self.image.dtype).max))
 
     @property
     def extent(self) -> str:

@@ -2,7 +2,7 @@
 
 from napari_fossiledit.project.actions import Action, PastAction, Undone
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
-from napari_fossiledit.project.ledger import UNCHANGED, Ledger, SourceInfo, TakenOver
+from napari_fossiledit.project.ledger import UNCHANGED, Ledger, Linked, SourceInfo, TakenOver
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import DamagedError, Run
 from napari_fossiledit.project.settings import ProjectSettings
@@ -19,6 +19,7 @@ __all__ = [
     "EditState",
     "EditStore",
     "Ledger",
+    "Linked",
     "PastAction",
     "Project",
     "ProjectSettings",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.project.contents import restore_made
 from napari_fossiledit.project.database import Database, now
 from napari_fossiledit.project.source import ANNOTATIONS
 
@@ -41,9 +42,11 @@ STATE_COLUMNS = (
     "guessed",
 )
 #: Facts that say whose the specimens of the user's set are; they change with an import.
-_FACTS = (f"identified:{ANNOTATIONS}", f"guessed:{ANNOTATIONS}")
+_FACTS = tuple(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked"))
 
 Rows = dict[int, dict[str, Any]]
+#: Values of the columns of a row, by id.
+Values = dict[int, tuple[Any, ...]]
 
 
 @dataclass
@@ -98,10 +101,12 @@ class _State:
     """What the user's set holds of one slice; of facts that concern no slice where `z` is None."""
 
     z: int | None
-    rows: Rows = field(default_factory=dict)
+    rows: Values = field(default_factory=dict)
     #: Columns of the table `traced` (height, width, counts); None where nothing is traced.
     traced: list[Any] | None = None
     done: bool = False
+    #: Hash of the photograph; None where none is noted.
+    made_from: str | None = None
     facts: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -138,7 +143,8 @@ class Actions:
                     continue
                 if not begun:
                     number, begun = _begun(db, action), True
-                values = (number, new.z, _packed(old, new), _packed(new, old))
+                packed = (_packed(*pair, columns) for pair in ((old, new), (new, old)))
+                values = (number, new.z, *packed)
                 db.execute(
                     "INSERT INTO action_slices (action, z, before, after) VALUES (?, ?, ?, ?)",
                     values,
@@ -231,29 +237,37 @@ def _prune(db: sqlite3.Connection) -> None:
 def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
     listed = ", ".join(("id", *columns))
     query = f"SELECT {listed} FROM instances WHERE source = ? AND z = ?"
-    rows = {
-        row[0]: dict(zip(columns, row[1:], strict=True))
-        for row in db.execute(query, (ANNOTATIONS, z))
-    }
+    rows = {number: tuple(row) for number, *row in db.execute(query, (ANNOTATIONS, z))}
     traced = db.execute("SELECT height, width, counts FROM traced WHERE z = ?", (z,)).fetchone()
     done = db.execute("SELECT 1 FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z)).fetchone()
-    return _State(z, rows, None if traced is None else list(traced), done is not None)
+    query = "SELECT content FROM made_from WHERE source = ? AND z = ?"
+    made = db.execute(query, (ANNOTATIONS, z)).fetchone()
+    return _State(
+        z,
+        rows,
+        None if traced is None else list(traced),
+        done is not None,
+        None if made is None else made[0],
+    )
 
 
 def _facts(db: sqlite3.Connection) -> _State:
-    found = dict(db.execute("SELECT key, value FROM meta WHERE key IN (?, ?)", _FACTS).fetchall())
+    query = "SELECT key, value FROM meta WHERE key IN (?, ?, ?)"
+    found = dict(db.execute(query, _FACTS).fetchall())
     return _State(None, facts={key: found.get(key) for key in _FACTS})
 
 
-def _packed(state: _State, other: _State) -> bytes:
+def _packed(state: _State, other: _State, columns: Sequence[str]) -> bytes:
     """Pack what differs from another state: rows whole, or their columns where both have them."""
     rows: Rows = {}
     for number, row in state.rows.items():
         twin = other.rows.get(number)
         if row != twin:
-            rows[number] = {c: v for c, v in row.items() if twin is None or v != twin[c]}
+            named = dict(zip(columns, row, strict=True))
+            old = {} if twin is None else dict(zip(columns, twin, strict=True))
+            rows[number] = {c: v for c, v in named.items() if twin is None or v != old[c]}
     content: dict[str, Any] = {"rows": rows}
-    for name in ("traced", "done", "facts"):
+    for name in ("traced", "done", "made_from", "facts"):
         if getattr(state, name) != getattr(other, name):
             content[name] = getattr(state, name)
     # Run-length codes are ASCII; latin-1 also keeps the bytes of a damaged one.
@@ -262,7 +276,7 @@ def _packed(state: _State, other: _State) -> bytes:
 
 
 def unpacked(blob: bytes) -> dict[str, Any]:
-    """Return what a slice held where an action changed it: ``rows``, ``traced``, ``done``.
+    """Return what a slice held where an action changed it: ``rows``, ``traced``, ...
 
     Raises
     ------
@@ -286,8 +300,6 @@ def _apply(
 ) -> None:
     """Bring a slice from one state to the other."""
     wanted: Rows = there["rows"]
-    gone = [(number, ANNOTATIONS) for number in here["rows"].keys() - wanted.keys()]
-    db.executemany("DELETE FROM instances WHERE id = ? AND source = ?", gone)
     for number, row in wanted.items():
         if number in here["rows"]:
             columns = ", ".join(f"{column} = ?" for column in row)
@@ -300,6 +312,9 @@ def _apply(
             places = ", ".join("?" * len(names))
             query = f"INSERT INTO instances ({', '.join(names)}) VALUES ({places})"
             db.execute(query, (number, ANNOTATIONS, z, *row.values()))
+    # Last: cavities go with their body unless they have another one, or none, by then.
+    gone = [(number, ANNOTATIONS) for number in here["rows"].keys() - wanted.keys()]
+    db.executemany("DELETE FROM instances WHERE id = ? AND source = ?", gone)
     if "traced" in there:
         db.execute("DELETE FROM traced WHERE z = ?", (z,))
         if there["traced"] is not None:
@@ -308,6 +323,8 @@ def _apply(
         db.execute("DELETE FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z))
         if there["done"]:
             db.execute("INSERT INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
+    if "made_from" in there:
+        restore_made(db, ANNOTATIONS, z, there["made_from"])
     for key, value in there.get("facts", {}).items():
         db.execute("DELETE FROM meta WHERE key = ?", (key,))
         if value is not None:

@@ -105,17 +105,32 @@ class ContentTable:
             return db.execute(query, (value,)).fetchall() if there else []
 
 
-def note_made(db: sqlite3.Connection, source: str, z: int, *, anew: bool) -> None:
+def note_made(db: sqlite3.Connection, source: str, z: int, *, anew: bool, copied: str = "") -> None:
     """Write, in the transaction that stores it, what a slice of a source is made from.
 
     Parameters
     ----------
     anew
         Whether all of it is made, or confirmed, now; else what was noted before stays.
+    copied
+        Source that it is copied from, of the photograph that this was made from; empty: of the one
+        that is there now.
     """
     how = "REPLACE" if anew else "IGNORE"
-    known = "SELECT ?, z, content FROM contents WHERE place = ? AND z = ?"
-    db.execute(f"INSERT OR {how} INTO made_from {known}", (source, STACK, z))
+    table, column = ("made_from", "source") if copied else ("contents", "place")
+    known = f"SELECT ?, z, content FROM {table} WHERE {column} = ? AND z = ?"
+    db.execute(f"INSERT OR {how} INTO made_from {known}", (source, copied or STACK, z))
+
+
+def restore_made(db: sqlite3.Connection, source: str, z: int | None, content: str | None) -> None:
+    """Write what a slice of a source was made from, as it was noted once; None: nothing was."""
+    db.execute("DELETE FROM made_from WHERE source = ? AND z = ?", (source, z))
+    if content is not None:
+        # It may have been read since then.
+        known = "SELECT content FROM contents WHERE place = ? AND z = ? AND stamp = ?"
+        query = f"INSERT INTO made_from VALUES (?, ?, ifnull(({known}), ?))"
+        stamp = content.removeprefix(_UNREAD) if content.startswith(_UNREAD) else ""
+        db.execute(query, (source, z, STACK, z, stamp, content))
 
 
 class Contents:

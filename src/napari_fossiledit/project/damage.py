@@ -46,7 +46,8 @@ class Damage(Summary):
 def repair_ledger(ledger: Ledger, *, clear: bool) -> list[Damage]:
     """Find damaged rows, restore those that the journal holds, and clear the others where asked.
 
-    Clearing an annotation takes the mark from its slice that it is traced; clearing a prediction
+    Clearing an annotation takes the mark from its slice that it is traced, and forgets the actions
+    up to the last one on that slice; clearing a prediction
     forgets its slice, so that it is predicted anew. Clearing an action also forgets those before
     it, which could be undone only after it.
     """
@@ -133,6 +134,9 @@ def _clear(db: sqlite3.Connection, id_: int, source: str, z: Any) -> None:
     db.execute("DELETE FROM instances WHERE id = ?", (id_,))
     if source == ANNOTATIONS:
         db.execute("DELETE FROM traced WHERE z = ?", (z,))
+        # They could not be undone any more, and would keep those before them from being undone.
+        last = "SELECT ifnull(max(action), 0) FROM action_slices WHERE z = ?"
+        db.execute(f"DELETE FROM actions WHERE id <= ({last})", (z,))
 
 
 def _traced(ledger: Ledger, db: sqlite3.Connection, clear: bool) -> Iterator[Damage]:

@@ -245,20 +245,23 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     """Open for reading; a missing file reads as empty.
 
-    Beside a WAL database SQLite needs files of its own, even to read. Where it cannot make them
-    nobody else is writing either, and ``immutable`` does without.
+    So does one without tables, which a program leaves that is killed while it makes it. Beside a
+    WAL database SQLite needs files of its own, even to read. Where it cannot make them nobody
+    else is writing either, and ``immutable`` does without.
     """
-    if not path.exists():
-        empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        empty.executescript(SCHEMA)
-        return empty
-    connection = _by_uri(path, "mode=ro")
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    if path.exists():
+        connection = _by_uri(path, "mode=ro")
+        try:
+            begun = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0
+        except sqlite3.OperationalError:
+            connection.close()
+            return _by_uri(path, "immutable=1")
+        if begun:
+            return connection
         connection.close()
-        return _by_uri(path, "immutable=1")
-    return connection
+    empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    empty.executescript(SCHEMA)
+    return empty
 
 
 def _by_uri(path: Path, mode: str) -> sqlite3.Connection:

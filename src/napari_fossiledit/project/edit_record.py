@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import PLAIN_NAME, is_plain, read_json
+from napari_fossiledit.files import is_plain, read_json
+from napari_fossiledit.params.base import PlainName
 from napari_fossiledit.project.database import now
 
 FORMAT = 1
@@ -29,12 +30,6 @@ class EditState(StrEnum):
     PROPOSED = "proposed"
     KEPT = "kept"
     ROLLED_BACK = "rolled_back"
-
-
-def _checked_name(name: str) -> str:
-    if not is_plain(name):
-        raise ValueError(PLAIN_NAME)
-    return name
 
 
 def _checked_parent(text: str) -> str:
@@ -101,7 +96,7 @@ class EditRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
-    name: Annotated[str, AfterValidator(_checked_name)]
+    name: PlainName
     parent: Annotated[str, AfterValidator(_checked_parent)]
     parent_hash: Digest
     result_hash: Digest

@@ -10,11 +10,11 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part, cut_at
@@ -38,6 +38,7 @@ COLUMNS = (
     "id, source, z, class, part, score, height, width, counts, texture, unsure, origin, "
     "specimen, parent"
 )
+_COUNT = COLUMNS.count(",") + 1
 WITH_PROBABILITY = f"{COLUMNS}, probability"
 _WRITTEN = WITH_PROBABILITY.split(", ")
 _INSERT = f"INSERT INTO instances ({WITH_PROBABILITY}) VALUES ({', '.join('?' * len(_WRITTEN))})"
@@ -98,6 +99,24 @@ class TakenOver:
     ids: list[int]
     replaced: int
     untraced: bool
+
+
+class Linked(NamedTuple):
+    """What gave the instances of a class in a source their specimens.
+
+    Attributes
+    ----------
+    linking
+        Stands for the specimens of all instances that were linked together, also of other sources.
+    slices
+        Slices that the source was asked for.
+    instances
+        Stands for the instances that it had there.
+    """
+
+    linking: str
+    slices: str
+    instances: str
 
 
 class Ledger(RunBook):
@@ -231,7 +250,11 @@ class Ledger(RunBook):
             `COLUMNS` or `WITH_PROBABILITY`.
         """
         try:
-            return _from_row(row)
+            instance = _from_row(*row[:_COUNT])
+            if row[_COUNT:] in ((), (None,)):
+                return instance
+            # Not kept with the row: it is many times as large.
+            return replace(instance, probability=ProbabilityMask.from_bytes(row[_COUNT]))
         except (TypeError, ValueError, FossilError) as error:
             raise DamagedError(
                 f"{self.path} holds a damaged instance, number {row[0]} of {row[1]}, in slice"
@@ -276,13 +299,20 @@ class Ledger(RunBook):
             count, known = db.execute(query, (source, z)).fetchone()
         return bool(count == known)
 
-    def counts(self, source: str) -> dict[int, int]:
-        """Count the instances in each finished slice."""
+    def counts(self, source: str, part: Part = Part.BODY) -> dict[int, int]:
+        """Count the instances in each finished slice; a body and its cavities are one.
+
+        Parameters
+        ----------
+        part
+            `Part.CAVITY`: count the cavities instead.
+        """
         query = (
             "SELECT z, count(*) FROM instances"
-            " WHERE source = ? AND typeof(z) = 'integer' GROUP BY z"
+            " WHERE source = ? AND part = ? AND typeof(z) = 'integer' GROUP BY z"
         )
-        return dict.fromkeys(sorted(self.done(source)), 0) | dict(self._rows(query, source))
+        rows = dict(self._rows(query, source, str(part)))
+        return dict.fromkeys(sorted(self.done(source)), 0) | rows
 
     def sources(self) -> list[SourceInfo]:
         """List the sources that a user may mean, by name; those of passes are left out."""
@@ -315,7 +345,8 @@ class Ledger(RunBook):
 
     def forget(self, source: str, slices: Iterable[int] | None = None) -> None:
         """Remove the instances of a source, everywhere or in some slices; their ids stay used."""
-        slices = self.counts(source) if slices is None else list(slices)
+        there = self.counts(source) | self.counts(source, Part.CAVITY)
+        slices = list(there) if slices is None else list(slices)
         pairs = [(source, int(z)) for z in slices]
         with self._writing(source, slices, Action("forget")) as db:
             for table in ("instances", "done", "made_from"):
@@ -497,6 +528,7 @@ class Ledger(RunBook):
         self,
         z: int,
         instances: Sequence[Instance],
+        source: str = "",
         *,
         class_name: str | None = None,
         overwrite: bool = False,
@@ -510,6 +542,8 @@ class Ledger(RunBook):
         ----------
         instances
             With provisional ids, as in `store`.
+        source
+            Where they are from: they stay made from the photograph that it was made from.
         class_name
             The only class that is taken over; None: all.
         overwrite
@@ -532,7 +566,7 @@ class Ledger(RunBook):
                 return None
             _remove(db, ANNOTATIONS, z, None, class_name)
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
-            note_made(db, ANNOTATIONS, z, anew=class_name is None)
+            note_made(db, ANNOTATIONS, z, anew=class_name is None, copied=source)
             return TakenOver(_add(db, ANNOTATIONS, z, instances), there, bool(traced))
 
     def undo(self) -> Undone | None:
@@ -612,6 +646,22 @@ class Ledger(RunBook):
         guessed = {*self.get_meta(f"guessed:{source}", []), class_name}
         self._set_facts(source, {f"guessed:{source}": sorted(guessed)}, action)
 
+    def linked(self, source: str, class_name: str) -> Linked | None:
+        """Return what gave the instances of a class their specimens; None: no linking did."""
+        noted = self.get_meta(f"linked:{source}", {})
+        match noted.get(class_name) if isinstance(noted, dict) else None:
+            case [str(linking), str(slices), str(instances)]:
+                return Linked(linking, slices, instances)
+        return None
+
+    def set_linked(
+        self, source: str, class_name: str, linked: Linked, action: Action | None = None
+    ) -> None:
+        """Write what gave the instances of a class their specimens; undone with them."""
+        noted = self.get_meta(f"linked:{source}", {})
+        noted = noted if isinstance(noted, dict) else {}
+        self._set_facts(source, {f"linked:{source}": noted | {class_name: list(linked)}}, action)
+
     def _set_facts(self, source: str, facts: Mapping[str, Any], action: Action | None) -> None:
         rows = [(key, json.dumps(value)) for key, value in facts.items()]
         with self._writing(source, (), action or Action("link")) as db:
@@ -673,12 +723,13 @@ def _put(
     """Put instances into the user's set of a slice and remove others; see `Ledger.edit`."""
     query = "SELECT id FROM instances WHERE source = ? AND z = ?"
     stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
-    gone = [(int(id_),) for id_ in set(remove) & stored]
-    db.executemany("DELETE FROM instances WHERE id = ?", gone)
-    ids = _ids_of(db, [i.id for i in put], stored - {id_ for (id_,) in gone})
+    ids = _ids_of(db, [i.id for i in put], stored)
     rows = _to_rows(ANNOTATIONS, z, put, ids)
     # Not REPLACE: that would delete the row, and its cavities with it.
     db.executemany(_UPSERT, rows)
+    # Last: cavities go with their body unless they have another one, or none, by then.
+    gone = [(int(id_),) for id_ in set(remove) & stored - set(ids)]
+    db.executemany("DELETE FROM instances WHERE id = ?", gone)
     note_made(db, ANNOTATIONS, z, anew=False)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
     return ids
@@ -749,27 +800,18 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
     return rows
 
 
-# Each stroke reads all masks of its slice, and decoding 500 to check them takes 15 ms. The last
-# few slices are enough.
-@lru_cache(maxsize=1024)
-def _mask(height: int, width: int, counts: bytes) -> Mask:
-    mask = Mask((height, width), counts)
-    mask.runs()
-    return mask
-
-
-def _from_row(row: Row) -> Instance:
-    """Return the instance of a row (`COLUMNS` or `WITH_PROBABILITY`).
+# Each stroke reads all instances of its slice, and checking 500 takes 20 ms. The last few slices
+# are enough. 1.0 is no 1 here.
+@lru_cache(maxsize=4096, typed=True)
+def _from_row(*row: Any) -> Instance:
+    """Return the instance of a row (`COLUMNS`); the same one for the same row.
 
     Raises
     ------
     TypeError, ValueError, FossilError
         Where a value is none that this program writes: SQLite keeps values of any type.
     """
-    (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent) = (
-        row[:14]
-    )
-    probability = row[14] if len(row) > 14 else None
+    id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent = row
     whole = {"z": z, "height": height, "width": width, "unsure": unsure}
     given = {"specimen": who, "parent": parent}
     for word, value in (whole | {k: v for k, v in given.items() if v is not None}).items():
@@ -782,10 +824,12 @@ def _from_row(row: Row) -> Instance:
         value.encode()
     if type(counts) is not bytes or not math.isfinite(score):
         raise TypeError(f"score is {score!r}, the mask {type(counts).__name__}")
+    mask = Mask((height, width), counts)
+    mask.runs()
     return Instance(
         slice=z,
         class_name=name,
-        mask=_mask(height, width, counts),
+        mask=mask,
         score=score,
         part=Part(part),
         texture=texture,
@@ -794,5 +838,4 @@ def _from_row(row: Row) -> Instance:
         specimen=who,
         id=id_,
         parent=parent,
-        probability=None if probability is None else ProbabilityMask.from_bytes(probability),
     )

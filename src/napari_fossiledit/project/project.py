@@ -43,6 +43,8 @@ from napari_fossiledit.stacks.section import StackRecord
 SETTINGS_FILE = "project.json"
 IMAGES = "images.zarr"
 _MODEL_FILE = "model.json"
+# First names below the folder of what a user's own files must not take the place of.
+_PARTS = [(name,) for name in (SETTINGS_FILE, "ledger.sqlite", IMAGES, "models", "edits")]
 
 
 class Project:
@@ -153,6 +155,22 @@ class Project:
         self.close()
 
     # -------------------------------------------------------------- settings
+
+    def require_not_a_part(self, file: Path) -> None:
+        """Check that a file that is about to be written for the user is none of the project's own.
+
+        Raises
+        ------
+        FossilError
+            Where it is.
+        """
+        place, root = file.resolve(), self.path.resolve()
+        if place.is_relative_to(root) and place.relative_to(root).parts[:1] in _PARTS:
+            raise FossilError(
+                f"{file} is a part of the project",
+                expected="a name outside of it",
+                advice="Choose another one; nothing was changed.",
+            )
 
     def part(self, name: str) -> Path:
         """Return the path of a file or folder of the project, whether it is there or not.
@@ -400,7 +418,10 @@ class Project:
 def _is_fresh(path: Path) -> bool:
     """Return True where a project holds its settings, and at most a ledger without content."""
     names = {p.name for p in path.iterdir()}
-    if names - {SETTINGS_FILE, *(f"ledger.sqlite{end}" for end in ("", "-wal", "-shm"))}:
+    if names - {
+        SETTINGS_FILE,
+        *(f"ledger.sqlite{end}" for end in ("", "-wal", "-shm", "-journal")),
+    }:
         return False
     ledger = Ledger(path / "ledger.sqlite", read_only=True)
     try:

@@ -258,7 +258,10 @@ def _root(path: Path) -> Any:
 
 
 def _is_group(node: Any) -> bool:
-    return str(node.metadata.node_type) == "group"
+    import zarr
+
+    # Arrays of version 2 do not know their type of node.
+    return isinstance(node, zarr.Group)
 
 
 def _zipped_root(path: Path) -> str | None:

@@ -6,14 +6,17 @@ from collections.abc import Callable
 
 import napari
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
+    QDockWidget,
     QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
+    QMainWindow,
     QPushButton,
     QScrollArea,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -24,7 +27,8 @@ from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session, session_of
 
-WIDTH = 320
+#: In pixels: the widest content (312), a scroll bar, margins.
+WIDTH = 336
 
 
 class Dock(QWidget):
@@ -77,6 +81,21 @@ class Dock(QWidget):
         self.setMinimumWidth(WIDTH)
         self.session.project_changed.connect(self._on_project)
 
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
+        """Let the session know when the window closes; give the titles of the docks room."""
+        super().showEvent(event)
+        window, frame = self.window(), dock_frame(self)
+        if frame is not None:
+            # A single & would mark a key to press.
+            frame.setWindowTitle(self.title.replace("&", "&&"))
+        if window is not None:
+            window.installEventFilter(self.session)
+        if isinstance(window, QMainWindow):
+            # Below a dock of this width "Stack" and "Segment" would be cut off.
+            window.setTabPosition(
+                Qt.DockWidgetArea.RightDockWidgetArea, QTabWidget.TabPosition.East
+            )
+
     def _on_project(self) -> None:
         is_open = self.session.project is not None
         self.empty.setVisible(not is_open)
@@ -86,6 +105,14 @@ class Dock(QWidget):
 
     def refresh(self) -> None:
         """Show the project that is open now; called after one was opened or closed."""
+
+
+def dock_frame(dock: Dock) -> QDockWidget | None:
+    """Return the movable frame around a dock, None where it has none yet."""
+    parent = dock.parent()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parent()
+    return parent
 
 
 class Note(QLabel):

@@ -167,6 +167,7 @@ BROKEN = [
     ([["a", 1, 5, 5, 9, 1]], "no list of numbers"),
     ([[1e300, 1, 5, 5, 9, 1]], "far beyond"),
     ([[float("nan"), 1, 5, 5, 9, 1]], "far beyond"),
+    ([[0.2, 0.2, 0.4, 0.2, 0.4, 0.5]], "in shares of the slice"),
     ([[200, 200, 230, 200, 230, 230]], "far beyond"),
     ([[60, 60, 70, 60, 70, 70]], "no pixel"),
     ([], "no polygon"),
@@ -250,6 +251,15 @@ def test_what_is_assumed_of_images_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_images_of_two_folders_are_refused(tmp_path: Path) -> None:
+    value = content({})
+    value["images"] = [
+        value["images"][0] | {"id": n, "file_name": f"{n}/{NAMES[0]}"} for n in (1, 2)
+    ]
+    with pytest.raises(FossilError, match=r"Several images of .* fit the same slice.*image 1/"):
+        read(tmp_path, value)
+
+
 def test_images_that_tell_the_same_slice_are_left_out(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"x{n}.png", "slice": max(n, 2)} for n in (1, 2, 3)]
     value = content(*({"image_id": n} for n in (1, 2, 3)), images=images)
@@ -280,8 +290,10 @@ def test_halves_of_characters_harm_nothing(tmp_path: Path) -> None:
     value = content(broken, {"attributes": {"texture": "\ud800"}}, {"category_id": 3})
     value["categories"].append({"id": 3, "name": "\ud800"})
     slices, file = read(tmp_path, value)
-    assert [i.texture for s in slices for i in s.instances] == [""]
-    assert "category 2" in reasons(file)
+    assert [(i.class_name, i.texture) for s in slices for i in s.instances] == [
+        ("archaeocyathid", ""),
+        ("_", ""),
+    ]
     assert "A run-length code is broken" in reasons(file)
 
 
@@ -386,8 +398,10 @@ def test_a_category_that_nothing_belongs_to_does_not_count(tmp_path: Path) -> No
     slices, file = read(tmp_path, value, name="archaeocyathid")
     assert slices[0].instances[0].class_name == "archaeocyathid"
     assert file.assumptions == ["the category archaeo of the file is the class archaeocyathid"]
-    # A class that the file knows is never another one.
-    assert read(tmp_path, value, name="fossils")[0] == [TracedSlice(0, [])]
+    # A class that the file knows is never another one, and nothing says that it occurs nowhere.
+    found = "no annotation of the class 'fossils'; expected one of archaeo; .*fossils=archaeo"
+    with pytest.raises(FossilError, match=found):
+        read(tmp_path, value, name="fossils")
 
 
 def test_a_category_is_read_under_another_name(tmp_path: Path) -> None:
@@ -399,6 +413,24 @@ def test_a_category_is_read_under_another_name(tmp_path: Path) -> None:
         read(tmp_path, value, name="shell")
     with pytest.raises(FossilError, match="no class 'worm'; expected one of archaeocyathid"):
         read(tmp_path, value, name="shell", renamed="worm")
+
+
+def test_categories_with_names_that_no_class_can_have_are_renamed(tmp_path: Path) -> None:
+    names = ["cups: regular", "cups/ regular", "=1+1", ".hidden", "two\nlines", "cups_ regular"]
+    value = content(
+        *({"category_id": n, "segmentation": [SQUARE]} for n in range(len(names))),
+        categories=[{"id": n, "name": name} for n, name in enumerate(names)],
+    )
+    slices, file = read(tmp_path, value)
+    classes = ["cups_ regular_3", "cups_ regular_2", "1+1", "hidden", "two_lines", "cups_ regular"]
+    assert [i.class_name for i in slices[0].instances] == classes
+    assert len(file.assumptions) == 5
+    told = "the category 'two\\nlines' of the file is the class two_lines, "
+    assert any(a.startswith(told) and "(--class NEW=two_lines" in a for a in file.assumptions)
+    for old in ("two\nlines", "two_lines"):
+        slices, file = read(tmp_path, value, name="crust", renamed=old)
+        assert [i.class_name for i in slices[0].instances] == ["crust"]
+        assert not file.assumptions
 
 
 def test_classes_are_the_same_in_every_unicode_form(tmp_path: Path) -> None:
@@ -552,6 +584,7 @@ BROKEN_CODE = {"size": [3, 3], "counts": "abc"}
         ({"segmentation": [[1, 2, 7, 9]]}, (2, 1, 9, 7)),
         ({"segmentation": [SQUARE, "?"], "bbox": [10, 5, 30, 10]}, (5, 10, 15, 40)),
         ({"segmentation": [SQUARE, "?"]}, None),
+        ({"segmentation": [[1, 2]]}, None),
         ({"segmentation": BROKEN_CODE}, None),
         ({"segmentation": BROKEN_CODE, "bbox": [5, 6, 0, 0]}, None),
         ({"segmentation": BROKEN_CODE, "bbox": [float("nan"), 6, 9, 9]}, None),

@@ -216,6 +216,15 @@ def test_a_slice_with_two_images_gets_none(tmp_path: Path) -> None:
     assert {p.reason for p in file.problems} == {"slice 0 has several images"}
 
 
+def test_names_matched_by_their_ends_are_told(tmp_path: Path) -> None:
+    for name, page in zip(("a7f-s02.png", "b8e-s01.png"), volume()[[1, 0]], strict=True):
+        Image.fromarray(page).save(tmp_path / name)
+    slices, file = read(tmp_path)
+    check(slices, volume()[:2])
+    (told,) = file.assumptions
+    assert told.startswith("images matched by the end of their names: 2, e.g. a7f-s02.png to slice")
+
+
 def test_labels_are_turned_as_photographs_are(tmp_path: Path) -> None:
     turned = np.rot90(volume()[0], 2)
     tag = [(274, "H", 1, 3, True)]

@@ -43,6 +43,20 @@ def test_values_of_fewer_bits_are_shown_by_the_range_that_is_used():
     assert "its values from 320 to 3840, nearly all that occur" in found.note
 
 
+@pytest.mark.parametrize(
+    ("pixels", "span"),
+    [
+        (GREY, EIGHT_BIT),
+        (DEEP, EIGHT_BIT),
+        (DEEP * 257, (0, 65535)),
+        (np.full_like(DEEP, 700), (0, 65535)),
+        (np.array([0, 4095] * 900, np.uint16), (0, 4095)),
+    ],
+)
+def test_black_and_white_of_a_stack(pixels, span):
+    assert Values.of([pixels]).span == span
+
+
 def test_a_model_of_16_bit_sees_8_bit_as_it_learned():
     low, high = value_range([DEEP * 257])
     there = Preprocessing(low=low, high=high).prepare(DEEP * 257)

@@ -37,6 +37,7 @@ from napari_fossiledit.workflows.annotate.corrections import (
 )
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
+from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 SHAPE = (40, 50)
 MODEL = "model:reef:0123456789ab"
@@ -105,6 +106,8 @@ def test_labels_come_in_with_their_identities(path: Path, tmp_path: Path) -> Non
         "file": str(file),
         "slices": "0-3",
         "instances": 8,
+        "cavities": 0,
+        "replaced": 0,
         "unsure": 0,
         "duplicates": 0,
         "classes": {"archaeocyathid": 8},
@@ -251,6 +254,9 @@ def test_the_advised_class_is_taken(path: Path, tmp_path: Path) -> None:
         assert (result.classes, result.warnings) == ({"archaeocyathid": 1}, ())
     with pytest.raises(ValidationError, match="NEW=OLD"):
         ImportParams(file=file, class_name="archaeocyathid=")
+    with pytest.raises(ValidationError, match=r"without / .*NEW=OLD reads a class of another name"):
+        ImportParams(file=file, class_name="a:b")
+    assert ImportParams(file=file, class_name="a = b:c").old_class == "b:c"
     labels = write_labels(tmp_path, volume())
     with pytest.raises(FossilError, match=r"no classes that could be renamed.*--class a$"):
         import_annotations(path, ImportParams(file=labels, class_name="a=b"))
@@ -315,6 +321,7 @@ def test_cavities_are_added_to_the_bodies(path: Path, tmp_path: Path) -> None:
     cavities = [i for i in stored(path) if i.part is Part.CAVITY]
     assert {i.id for i in stored(path) if i.part is Part.BODY} == bodies
     assert len(cavities) == 5
+    assert (result.instances, result.cavities) == (0, 5)
     assert result.identified
     by_id = {i.id: i for i in stored(path)}
     assert all(by_id[c.parent].specimen == 3 for c in cavities if c.specimen == 3)
@@ -479,6 +486,22 @@ def whole(path: Path) -> tuple:
         return stored(path), ledger.traced(), ledger.done(ANNOTATIONS)
 
 
+def test_a_class_that_nothing_has_is_refused_and_nothing_changes(
+    path: Path, tmp_path: Path
+) -> None:
+    store(path, MODEL, 1, Instance(1, "archaeocyathid", disc(20, 20, 9)))
+    fill(path, FillParams())
+    trace(path, TraceParams(slices="1"))
+    before = whole(path)
+    typo, message = "archeocyathid", "no class 'archeocyathid'.*Do you mean 'archaeocyathid'"
+    with pytest.raises(FossilError, match=message):
+        fill(path, FillParams(class_name=typo, overwrite=True))
+    with pytest.raises(FossilError, match=message):
+        export_annotations(path, ExportParams(file=tmp_path / "out.json", class_name=typo))
+    assert whole(path) == before
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     body = Instance(1, "archaeocyathid", disc(20, 20, 9), 0.9, specimen=2, id=-1)
     body = replace(body, origin=Origin.MODEL, texture="pitted")
@@ -487,15 +510,15 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     store(path, MODEL, 1, body, cavity, weak)
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
-        "source": MODEL, "slices": "1", "kept": "", "mask_cut": 0.5, "instances": 2, "replaced": 0,
-        "untraced": "", "problems": [],
+        "source": MODEL, "slices": "1", "kept": "", "mask_cut": 0.5, "instances": 1, "replaced": 0,
+        "untraced": "", "problems": [], "notes": [],
     }  # fmt: skip
     found = stored(path)
     assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])
     assert {i.origin for i in found} == {Origin.MODEL}
     assert [i.parent for i in found if i.parent] == [i.id for i in found if not i.parent]
     assert whole(path)[1:] == ({}, {1})
-    assert trace(path, TraceParams(slices="1")).instances == 2
+    assert trace(path, TraceParams(slices="1")).instances == 1
     assert (stored(path), whole(path)[1]) == (found, {1: None})
 
 
@@ -639,3 +662,73 @@ def test_chloroplast_labels_survive_coco(shared_data: Path, tmp_path: Path) -> N
         found.append(essence(stored(made)))
     assert found[0] == found[1]
     assert len({item[6] for item in found[0]}) == 34
+
+
+def test_an_import_of_cavities_leaves_those_of_other_classes(path: Path, tmp_path: Path) -> None:
+    def pair(name: str, y: int, hole: float) -> list[Instance]:
+        body = Instance(0, name, disc(y, 20, 8), id=-y)
+        return [body, Instance(0, name, disc(y, 20, hole), part=Part.CAVITY, parent=-y)]
+
+    with Project.open(path) as project:
+        project.ledger.store(ANNOTATIONS, 0, [*pair("shell", 10, 3), *pair("crust", 28, 3)])
+        other = replace(pair("shell", 10, 2)[1], parent=None)
+        project.ledger.store("other", 0, [other])
+    export_annotations(path, ExportParams(file=tmp_path / "a.json", source="other"))
+    result = import_annotations(path, ImportParams(file=tmp_path / "a.json"))
+    assert (result.instances, result.cavities, result.replaced) == (0, 1, 1)
+    with Project.open(path) as project:
+        holes = project.ledger.instances(ANNOTATIONS, part=Part.CAVITY)
+    assert {i.class_name: i.mask for i in holes} == {
+        "shell": disc(10, 20, 2),
+        "crust": disc(28, 20, 3),
+    }
+
+
+def test_an_export_never_takes_the_place_of_a_part_of_the_project(path: Path) -> None:
+    with Project.open(path) as project:
+        project.ledger.store(ANNOTATIONS, 0, [Instance(0, "shell", disc(10, 20, 8))])
+    before = (path / "project.json").read_bytes()
+    with pytest.raises(FossilError, match="is a part of the project; expected a name outside"):
+        export_annotations(path, ExportParams(file=path / "project.json"))
+    assert (path / "project.json").read_bytes() == before
+    export_annotations(path, ExportParams(file=path / "mine.json"))
+
+
+def test_undoing_and_taking_over_keep_what_a_slice_was_made_from(path: Path) -> None:
+    photograph = path.parent / "photos" / "01.png"
+
+    def notes(source: str) -> tuple[str, ...]:
+        with Project.open(path) as project:
+            return stale_notes(project, {source: [1]})
+
+    with Project.open(path) as project:
+        look_at_photographs(project)
+        for source in (ANNOTATIONS, MODEL):
+            project.ledger.store(source, 1, [Instance(1, "shell", disc(10, 20, 8))])
+    Image.fromarray(np.full(SHAPE, 99, dtype=np.uint8)).save(photograph)
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+    trace(path, TraceParams(slices="1"))
+    assert notes(ANNOTATIONS) == ()
+    undo(path)
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+    redo(path)
+    assert notes(ANNOTATIONS) == ()
+    result = fill(path, FillParams(slices="1", overwrite=True))
+    assert "predictions model:reef" in result.notes[0]
+    assert "slices 1 were made from other" in notes(ANNOTATIONS)[0]
+
+
+def test_files_that_count_their_own_specimens_are_told(path: Path, tmp_path: Path) -> None:
+    whole = np.zeros((4, *SHAPE), np.uint16)
+    whole[:, 4:14, 4:20], whole[:, 22:36, 20:40] = 1, 2
+    for name, swapped in (("same", whole[2:]), ("own", np.array([0, 2, 1], np.uint16)[whole[2:]])):
+        for part, values in ((f"{name}-first", whole[:2]), (name, swapped)):
+            tifffile.imwrite(tmp_path / f"{part}.tif", values, photometric="minisblack")
+        first = ImportParams(file=tmp_path / f"{name}-first.tif", slices="0-1")
+        assert import_annotations(path, first).warnings == ()
+        result = import_annotations(path, ImportParams(file=tmp_path / f"{name}.tif", slices="2-3"))
+        assert ["lie on each other in slices 2." in w for w in result.warnings] == [True] * (
+            name == "own"
+        )
+        for _ in range(2):
+            undo(path)

@@ -195,15 +195,16 @@ def test_an_edit_has_to_beat_a_mask_cut(done, monkeypatch, rose, better, verdict
     assert told.tone == tone
 
 
-def test_the_same_command_judges_an_edit_that_was_not_judged(
-    done, reef_home, tmp_path, monkeypatch
+@pytest.mark.parametrize("step", ["judged", "write_report", "finished"])
+def test_the_same_command_ends_an_edit_that_was_not_finished(
+    done, reef_home, tmp_path, monkeypatch, step
 ):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
     with monkeypatch.context() as patch:
-        patch.setattr(edit, "judged", killed)
+        patch.setattr(edit, step, killed)
         with pytest.raises(KeyboardInterrupt):
             edit.run(path, params())
     with pytest.raises(FossilError, match="'mud' was saved, but the program ended before it was"):
@@ -215,6 +216,8 @@ def test_the_same_command_judges_an_edit_that_was_not_judged(
     for changing in ("folder", "page", "seconds"):
         del again[changing], undisturbed[changing]
     assert again == undisturbed
+    records = [Project.open(p, read_only=True).edits.read("mud") for p in (path, done[0])]
+    assert records[0].judged == records[1].judged
     edits.apply(path, "mud")
 
 

@@ -15,12 +15,12 @@ from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams, RepairProjectParams
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
 from napari_fossiledit.workflows.segment import evaluate
 from napari_fossiledit.workflows.segment import predict as predict_workflow
-from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.shared.sources import choose, find_source
 from napari_fossiledit.workflows.stack import repair_project
 
 SHAPE = (6, 60, 80)
@@ -160,7 +160,11 @@ def test_predictions_stand_in_where_nobody_has_annotated(folder):
             project.ledger.store(MODEL, z, found)
     outcome = link.run(folder, LinkParams())
     assert (outcome.source, outcome.parts) == ("best-known", {ANNOTATIONS: "0,3,5", MODEL: "1-2,4"})
-    assert (outcome.kept, outcome.specimens, outcome.warnings) == (True, 2, ())
+    assert (outcome.kept, outcome.specimens) == (True, 2)
+    assert outcome.warnings == (
+        "Slices 0,3,5 hold annotations and are not marked as traced: predictions are not looked at"
+        " there.",
+    )
     assert set(specimens(folder).values()) == {7}
     with Project.open(folder) as project:
         told = {(i.slice, i.specimen) for i in project.ledger.instances(MODEL)}
@@ -192,6 +196,76 @@ def test_numbers_of_two_linkings_are_not_mixed(folder, tmp_path):
         link.run(folder, LinkParams(source=source))
     with pytest.raises(FossilError, match=r"no specimens in best-known.*--source best-known"):
         mesh.run(folder, tmp_path, MeshParams(source="best-known"))
+
+
+def test_what_was_drawn_and_removed_hides_no_predictions(folder):
+    sparse(folder, ())
+    predict(folder, range(SHAPE[0]))
+    with Project.open(folder) as project:
+        drawn = project.ledger.edit(2, put=[box(2, 10, 10, 30, 40)])
+        assert choose(project, "best-known").parts == {ANNOTATIONS: (2,), MODEL: (0, 1, 3, 4, 5)}
+        project.ledger.edit(2, remove=drawn)
+        assert choose(project, "best-known").parts == {MODEL: (0, 1, 2, 3, 4, 5)}
+        # Now somebody says that nothing is there.
+        project.ledger.set_traced(2, None)
+        assert choose(project, "best-known").parts == {ANNOTATIONS: (2,), MODEL: (0, 1, 3, 4, 5)}
+
+
+def test_undoing_a_linking_of_several_sources_mixes_no_numbers(folder):
+    sparse(folder, (0, 1))
+    predict(folder, range(2, SHAPE[0]))
+    link.run(folder, LinkParams())
+    before = [r.volume_um3 for r in mesh.in_memory(folder, MeshParams()).rows]
+    with Project.open(folder) as project:
+        assert project.ledger.undo().what == f"link {CLASS}"
+    with pytest.raises(FossilError, match=r"no specimens in best-known.*Link them first"):
+        mesh.in_memory(folder, MeshParams())
+    with Project.open(folder) as project:
+        project.ledger.redo()
+    again = mesh.in_memory(folder, MeshParams())
+    assert ([r.volume_um3 for r in again.rows], again.warnings) == (before, ())
+    # A linking that finds the same is no other one.
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        assert [a.what for a in project.ledger.history()].count(f"link {CLASS}") == 1
+
+
+def test_a_source_that_was_linked_in_part_with_another_is_linked_again(folder):
+    sparse(folder, ())
+    predict(folder, range(SHAPE[0]))
+    link.run(folder, LinkParams(source="m"))
+    assert mesh.in_memory(folder, MeshParams(source="m")).warnings == ()
+    with Project.open(folder) as project:
+        project.ledger.store(ANNOTATIONS, 0, [box(0, 10, 10, 30, 40)])
+    link.run(folder, LinkParams())
+    with pytest.raises(FossilError, match="no specimens in model:m"):
+        mesh.in_memory(folder, MeshParams(source="m"))
+    link.run(folder, LinkParams(source="m"))
+    assert len(mesh.in_memory(folder, MeshParams(source="m")).rows) == 2
+
+
+def test_what_is_drawn_after_linking_is_told(folder):
+    link.run(folder, LinkParams())
+    assert mesh.in_memory(folder, MeshParams()).warnings == ()
+    with Project.open(folder) as project:
+        project.ledger.edit(2, put=[box(2, 42, 62, 50, 70)])
+    (warning,) = mesh.in_memory(folder, MeshParams()).warnings
+    assert warning == (
+        f"Instances of {CLASS} were drawn, removed or predicted since linking: link again to take"
+        " that in."
+    )
+    with Project.open(folder) as project:
+        project.ledger.undo()
+    assert mesh.in_memory(folder, MeshParams()).warnings == ()
+
+
+def test_a_killed_linking_leaves_the_one_before(folder, monkeypatch):
+    link.run(folder, LinkParams())
+    before = specimens(folder)
+    monkeypatch.setattr(Ledger, "set_linked", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        link.run(folder, LinkParams(min_slices=6))
+    assert specimens(folder) == before
 
 
 def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_path):
@@ -254,6 +328,19 @@ def test_meshes_are_written_closed_with_the_volume_of_the_sections(folder, tmp_p
     assert [m.volume for m in read] == pytest.approx(pixels * 4 * 100 * 30, rel=1e-3)
     assert set(trimesh.load(result.scene).geometry) == {"archaeocyathid_001", "archaeocyathid_002"}
     assert result.summary()["closed"] == 2
+
+
+def test_classes_whose_names_differ_in_no_file_name_get_files_each(folder, tmp_path):
+    with Project.open(folder) as project:
+        project.update(classes=("a b", "A_b"))
+        for name, y in (("a b", 2), ("A_b", 40)):
+            for z in (1, 2):
+                one = [box(z, y, 2, y + 10, 12, class_name=name, specimen=1)]
+                project.ledger.store(ANNOTATIONS, z, one, replace=False)
+    result = mesh.run(folder, tmp_path / "out", MeshParams())
+    assert [file.name for file in result.files] == ["A_b_001.stl", "a_b_001_2.stl"]
+    low = [trimesh.load(file).bounds[0, 1] for file in result.files]
+    assert low[0] > 300 > low[1]
 
 
 def test_files_are_mirrored_where_slices_count_out_of_the_rock(folder, tmp_path):

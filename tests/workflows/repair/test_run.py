@@ -20,6 +20,7 @@ from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
+from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.repair import run as repair
 from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
@@ -113,6 +114,27 @@ def test_a_wrong_mask_is_explained_mended_and_judged(wrong):
     assert other["preset"] == EditParams().preset
     assert here["place_box"] is not None
     assert (run.status, run.summary["edit"]) == ("done", "mended")
+
+
+@pytest.mark.parametrize("step", ["judged", "write_report", "finished"])
+def test_the_same_command_ends_a_repair_that_was_not_finished(wrong, tmp_path, monkeypatch, step):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    path = shutil.copytree(wrong.path.parent, tmp_path / "undisturbed") / wrong.path.name
+    undisturbed = repair.run(path, wrong.params()).summary()
+    with monkeypatch.context() as patch:
+        patch.setattr(repair, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair.run(wrong.path, wrong.params())
+    with pytest.raises(FossilError, match="'mended' was saved, but the program ended before it"):
+        edits.apply(wrong.path, "mended")
+    monkeypatch.setattr(repair, "solved", killed)  # not solved again
+    again = repair.run(wrong.path, wrong.params()).summary()
+    for result in (again, undisturbed):
+        del result["page"], result["edited"]["folder"], result["edited"]["seconds"]
+    assert again == undisturbed
+    edits.apply(wrong.path, "mended")
 
 
 def test_the_page_tells_all_of_it(wrong):

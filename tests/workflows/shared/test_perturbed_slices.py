@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.perturb import PerturbParams, Preset
-from napari_fossiledit.perturb import measure_mud
+from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.perturb import SliceScene, measure_mud
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared import perturbed_slices as perturbing
 from napari_fossiledit.workflows.shared.crops import default_crop, largest_square, read_crop
+from napari_fossiledit.workflows.stack import new
 
 CLASS = "archaeocyathid"
 
@@ -80,7 +85,7 @@ def test_a_picked_colour_is_kept_and_follows_the_light(reef_project) -> None:
         assert project.settings.mud_colour == picked.mud_colour
         assert project.ledger.get_meta(perturbing.PICKED_ON) == 1
         colours = {z: perturbing.prepared(project, z, PerturbParams()).mud for z in (1, 3)}
-        own = {z: measure_mud(project.stack.read(z), _bodies(project, z)) for z in (1, 3)}
+        own = {z: measured(project, z) for z in (1, 3)}
         fixed = perturbing.prepared(project, 3, PerturbParams(relative=False)).mud
     assert colours[1] == pytest.approx(picked.mud_colour)
     shift = np.subtract(own[3], own[1])
@@ -88,15 +93,16 @@ def test_a_picked_colour_is_kept_and_follows_the_light(reef_project) -> None:
     assert fixed == pytest.approx(picked.mud_colour)
 
 
-def _bodies(project: Project, z: int):
-    return perturbing.region_instances(project, z, PerturbParams())
+def measured(project: Project, z: int):
+    bodies = perturbing.region_instances(project, z, PerturbParams())
+    return measure_mud(SliceScene(project.stack.read(z), tuple(bodies)))
 
 
 def test_a_colour_set_without_a_slice_is_compared_with_the_traced_ones(project: Project) -> None:
     project.update(mud_colour=(90, 60, 50))
-    mean = np.mean([measure_mud(project.stack.read(z), _bodies(project, z)) for z in range(5)], 0)
+    mean = np.mean([measured(project, z) for z in range(5)], 0)
     made = perturbing.prepared(project, 2, PerturbParams())
-    shift = np.subtract(measure_mud(made.image, made.instances), mean)
+    shift = np.subtract(measure_mud(SliceScene(made.image, made.instances)), mean)
     assert made.mud == pytest.approx(np.add((90, 60, 50), shift))
 
 
@@ -104,7 +110,7 @@ def test_the_colour_of_the_parameters_comes_first(project: Project) -> None:
     project.update(mud_colour=(90, 60, 50))
     assert perturbing.prepared(project, 2, PerturbParams(mud="9, 8,7")).mud == (9, 8, 7)
     made = perturbing.prepared(project, 2, PerturbParams(mud="auto"))
-    assert made.mud == measure_mud(made.image, made.instances)
+    assert made.mud == measure_mud(SliceScene(made.image, made.instances))
     assert perturbing.prepared(project, 2, custom(f"class {CLASS} -> blur 2")).mud is None
 
 
@@ -125,11 +131,26 @@ def test_a_model_can_tell_the_regions(project: Project) -> None:
         perturbing.prepared(project, 3, PerturbParams(source="m"))
 
 
+@pytest.mark.parametrize(("bits", "black", "white"), [(8, 0, 255), (12, 0, 4095), (16, 0, 65535)])
+def test_noise_is_as_strong_as_what_is_between_black_and_white(
+    tmp_path: Path, bits: int, black: int, white: int
+) -> None:
+    steps = np.linspace(black, white, 160 * 160).astype(np.uint8 if bits == 8 else np.uint16)
+    tifffile.imwrite(tmp_path / "s.tif", steps.reshape(160, 160), photometric="minisblack")
+    new.run(tmp_path / "p.fossil", tmp_path / "s.tif", NewParams())
+    with Project.open(tmp_path / "p.fossil", read_only=True) as project:
+        # Looked at when the project was made, because previews cannot write.
+        assert (project.ledger.get_meta("stack_values") is None) == (bits == 8)
+        made = perturbing.prepared(project, 0, custom("box 0:160,40:120 -> noise 8"))
+    away = made.perturbed[40:120].astype(float) - made.image[40:120]
+    assert away.std() == pytest.approx(8 * (white - black) / 255, rel=0.05)
+
+
 def test_the_default_texture_is_a_square_of_a_pitted_fossil(project: Project) -> None:
     name = default_crop(project, CLASS)
     crop = read_crop(project, name)
     assert crop.shape[0] == crop.shape[1] >= 8
-    mud = np.mean(measure_mud(project.stack.read(0)))
+    mud = np.mean(measure_mud(SliceScene(project.stack.read(0))))
     assert crop.mean() > 1.5 * mud
     made = perturbing.prepared(project, 2, PerturbParams(preset=Preset.FOSSILS_TO_TEXTURE))
     named = PerturbParams(preset=Preset.FOSSILS_TO_TEXTURE, texture=name)

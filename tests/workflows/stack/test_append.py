@@ -48,7 +48,7 @@ def test_new_photographs_come_behind_and_nothing_else_changes(project, photograp
     assert append.run(project).added == ()
     write(photographs, "s3.png", 3)
     write(photographs, "s10.png", 10)
-    assert info.run(project).summary()["stack"]["added"] == ["s10.png", "s3.png"]
+    assert info.run(project).summary()["stack"]["added"] == ["s3.png", "s10.png"]
     result = append.run(project)
     assert (result.added, result.slices) == (("s3.png", "s10.png"), 5)
     assert values(project) == [0, 1, 2, 3, 10]
@@ -91,6 +91,20 @@ def test_moving_to_a_grown_stack_advises_to_append(project, photographs, tmp_pat
         new.move_stack(project, moved)
     assert append.run(project, moved).added == ("s3.png",)
     assert values(project) == [0, 1, 2, 3]
+
+
+def test_a_killed_run_is_ended_by_the_same_command(project, photographs, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    write(photographs, "s3.png", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(append, "look_at_photographs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            append.run(project)
+    append.run(project)
+    with Project.open(project) as opened:
+        assert [*opened.contents.known] == [0, 1, 2, 3]
 
 
 def test_a_tiff_grows_by_its_pages(tmp_path):

@@ -13,6 +13,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.contents import ContentTable
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.stack import convert
@@ -63,3 +64,25 @@ def test_tracings_alone_cannot_be_converted(tmp_path: Path) -> None:
     Project.create(path, BlankStack.of_shape(tmp_path / "a.mat", (2, 3, 4)), NewParams()).close()
     with pytest.raises(FossilError, match="no photographs"):
         convert.run(path)
+
+
+def test_a_killed_conversion_knows_what_its_slices_are_copies_of(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ContentTable.set_made_from
+
+    def killed(table: ContentTable, result: str, contents: dict[int, str]) -> None:
+        if 1 in contents:
+            raise KeyboardInterrupt
+        whole(table, result, contents)
+
+    monkeypatch.setattr(ContentTable, "set_made_from", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert.run(project)
+    monkeypatch.undo()
+    convert.run(project)
+    other = np.full((20, 30, 3), 7, dtype=np.uint8)
+    Image.fromarray(other).save(project.parent / "rock" / "1.png")
+    assert convert.run(project).again == (1,)
+    with Project.open(project) as after:
+        np.testing.assert_array_equal(after.stack.read(1), other)

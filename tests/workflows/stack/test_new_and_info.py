@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from scipy.io import savemat
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
@@ -26,6 +28,14 @@ def photographs(tmp_path: Path) -> Path:
     for z in (0, 1, 3):
         Image.new("RGB", (30, 20)).save(folder / f"s{z}.png", dpi=(254, 254))
     return folder
+
+
+@pytest.mark.parametrize("name", ["a:b", ".cup", "=cup", "cup\n"])
+def test_classes_have_plain_names(name: str) -> None:
+    with pytest.raises(ValidationError, match="a name of 1 to 64 characters"):
+        NewParams(classes=("archaeocyathid", name))
+    with pytest.raises(ValidationError, match="classes of different names"):
+        NewParams(classes=("cup", "cup"))
 
 
 def test_a_new_project_is_told_with_what_is_odd(photographs: Path, tmp_path: Path) -> None:
@@ -79,7 +89,11 @@ def test_an_overview_is_json(photographs: Path, tmp_path: Path) -> None:
     mask = Mask.from_array(np.ones((20, 30), dtype=bool))
     with Project.open(path) as project:
         project.update(pinned_slices=(2,))
-        project.ledger.store("annotations", 0, [Instance(0, "archaeocyathid", mask)] * 2)
+        body = Instance(0, "archaeocyathid", mask, id=-1)
+        cavity = replace(body, part=Part.CAVITY, parent=-1, id=-2)
+        # A body of two pieces, and one with a cavity: two instances are painted.
+        pieces = replace(body, mask=Mask.from_array(np.eye(20, 30, dtype=bool)[:, ::-1]), id=-3)
+        project.ledger.store("annotations", 0, [body, cavity, pieces])
         project.ledger.store("annotations", 1, [])
         project.ledger.set_traced(0, None)
         project.ledger.set_traced(1, mask)
@@ -101,6 +115,7 @@ def test_an_overview_is_json(photographs: Path, tmp_path: Path) -> None:
             "name": "annotations",
             "slices": "0-1",
             "instances": 2,
+            "cavities": 1,
             "instances_per_slice": {"0": 2, "1": 0},
             "classes": ["archaeocyathid"],
             "identified": False,

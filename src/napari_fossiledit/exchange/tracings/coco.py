@@ -29,7 +29,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     TracedSlice,
     nested,
 )
-from napari_fossiledit.files import read_json
+from napari_fossiledit.files import made_plain, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 
@@ -308,7 +308,7 @@ class _Classes:
         for n, entry in enumerate(categories):
             name = entry.get("name") if isinstance(entry, dict) else None
             number = number_of(entry.get("id")) if isinstance(entry, dict) else None
-            if _is_word(name) and number is not None:
+            if isinstance(name, str) and name and number is not None:
                 named.setdefault(number, set()).add(unicodedata.normalize("NFC", name))
             else:
                 file.leave_out(f"category {n}", "it has no name or no id")
@@ -325,25 +325,31 @@ class _Classes:
                     advice="Files that were joined have to be numbered anew: export them once "
                     "more, or import one file after the other.",
                 )
-        self._names = {number: min(names) for number, names in named.items()}
-        self._used = sorted({min(names) for names in used.values()})
+        # Classes are typed, and stand in tables and in names of files.
+        plain = made_plain(sorted({name for names in named.values() for name in names}))
+        self._foreign = {plain[name]: name for name in plain if plain[name] != name}
+        self._names = {number: plain[min(names)] for number, names in named.items()}
+        self._used = sorted({plain[min(names)] for names in used.values()})
+        self._renamed = plain.get(reading.renamed, reading.renamed)
         self._file, self._reading = file, reading
         self._assigned = reading.class_name if self._is_assigned() else ""
 
     def _is_assigned(self) -> bool:
         """Return whether all annotations get the class to read, whatever their category."""
-        wanted, renamed = self._reading.class_name, self._reading.renamed
+        wanted, renamed = self._reading.class_name, self._renamed
         looked_for = renamed or wanted
-        if not looked_for or looked_for in self._names.values():
+        there = looked_for in self._names.values()
+        # A category that nothing belongs to would empty the class in all slices of the file.
+        if not looked_for or looked_for in self._used or (there and not self._used):
             return False
-        if not renamed and len(self._used) <= 1:
+        if not renamed and not there and len(self._used) <= 1:
             for name in self._used:
                 self._file.assume(f"the category {name} of the file is the class {wanted}")
             return True
         known = self._used or sorted(set(self._names.values()))
         example = shlex.quote(f"{wanted}={known[0]}") if known else ""
         raise FossilError(
-            f"{self._file.path} has no class {looked_for!r}",
+            f"{self._file.path} has no {'annotation of the ' * there}class {looked_for!r}",
             expected=f"one of {', '.join(known) or 'none'}",
             found=looked_for,
             advice=f"To read one of them under the name {wanted}: --class {example}"
@@ -369,6 +375,13 @@ class _Classes:
                 expected=f"one of {', '.join(map(str, self._names)) or 'none'}",
                 found=entry.get("category_id"),
             )
-        if self._reading.renamed:
-            return self._reading.class_name if name == self._reading.renamed else None
-        return name if self._reading.class_name in ("", name) else None
+        if self._renamed:
+            return self._reading.class_name if name == self._renamed else None
+        if self._reading.class_name not in ("", name):
+            return None
+        if name in self._foreign:
+            self._file.assume(
+                f"the category {self._foreign[name]!r} of the file is the class {name}, because no "
+                f"class can have its name (--class {shlex.quote(f'NEW={name}')} gives it another)"
+            )
+        return name

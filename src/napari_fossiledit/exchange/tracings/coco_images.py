@@ -11,7 +11,6 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.coco_masks import polygons
 from napari_fossiledit.exchange.tracings.tracing_file import (
-    NameIndex,
     ProblemList,
     Target,
     by_order,
@@ -105,7 +104,7 @@ def _matched(
     """Return the slices of images, and why others have none, by their positions in the file."""
     count = len(target.names)
     names = [e.get("file_name") if isinstance(e, dict) else None for e in images]
-    by_name = NameIndex(target.names).match([n if isinstance(n, str) else None for n in names])
+    by_name = file.match([n if isinstance(n, str) else None for n in names], target)
     told = _told_slices(images, count)
     taken = Counter(told.values()) + Counter(set(by_name.slices.values()))
     free = {n: z for n, z in told.items() if n not in by_name.slices and taken[z] == 1}
@@ -116,18 +115,22 @@ def _matched(
         order = _ordered(file, names)
         placed = by_order(len(images), target, str(file.path))
         slices = {n: z for n, z in zip(order, placed, strict=True) if isinstance(images[n], dict)}
+    elif not slices and by_name.clashes:
+        found = [_image_text(n, images[n]) for n in by_name.clashes]
+        raise FossilError(
+            f"Several images of {file.path} fit the same slice, so that nobody can tell which is "
+            "meant",
+            expected="an image for each slice",
+            found=listed(found, _SHOWN),
+            advice="Import a file for each folder of images, or choose the slices with --slices, "
+            "one for each image.",
+        )
     elif not slices:
         raise FossilError(
             f"No image of {file.path} is a slice of the stack",
             expected=listed(target.names, _SHOWN),
             found=listed([_image_text(n, e) for n, e in enumerate(images)], _SHOWN) or "no image",
             advice="Choose the slices they belong to with --slices, one for each image.",
-        )
-    if by_name.by_end:
-        n = by_name.by_end[0]
-        file.assume(
-            f"images matched by the end of their names: {len(by_name.by_end)}, e.g. {names[n]} to "
-            f"slice {slices[n]} ({target.names[slices[n]]})"
         )
     if free:
         file.assume(f"images matched by the number of the slice they tell: {len(free)}")

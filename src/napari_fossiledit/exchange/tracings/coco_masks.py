@@ -149,6 +149,11 @@ def _fault(part: Any, shape: tuple[int, int]) -> tuple[str, bool]:
     reach = 2 * max(shape)
     if not all(-reach <= v <= 2 * reach for v in part):
         return "reaches far beyond the slice", True
+    if min(part) >= 0 and max(part) <= 1:
+        return (
+            "lies within the first pixel: is it in shares of the slice instead of pixels?",
+            True,
+        )
     return "" if np.ptp(part[::2]) and np.ptp(part[1::2]) else "encloses nothing", False
 
 
@@ -178,6 +183,9 @@ def place_of(entry: dict[str, Any], shape: tuple[int, int]) -> Box | None:
             max(r[2] for r in each),
             max(r[3] for r in each),
         )
+        if reach[:2] == reach[2:]:
+            # Of a lone point nobody knows how the outline went on.
+            return None
     (x0, x1), (y0, y1) = (
         (min(max(int(np.floor(low)), 0), size), min(max(int(np.ceil(high)), 0), size))
         for low, high, size in ((reach[0], reach[2], shape[1]), (reach[1], reach[3], shape[0]))

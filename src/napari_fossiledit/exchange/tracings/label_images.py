@@ -5,6 +5,7 @@ Files are listed, ordered and decoded as photographs are; the numbers are taken 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ from skimage.measure import label as connected_parts
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.tracing_file import (
-    NameIndex,
     ProblemList,
     Target,
     TracedSlice,
@@ -151,17 +151,21 @@ class LabelImages(ProblemList):
     def _placed(self, pages: list[_LabelPage]) -> list[tuple[int, _LabelPage]]:
         """Return chosen slices with their images, in stack order."""
         chosen, names = self._target.slices, [page.name for page in pages]
-        match = NameIndex(self._target.names).match(names)
-        slices = match.slices
+        match = self.match(names, self._target)
+        times = Counter(match.slices.values())
+        # Pages of one name: nobody can tell which of them is meant.
+        twice = {n: z for n, z in match.slices.items() if times[z] > 1}
+        slices = {n: z for n, z in match.slices.items() if n not in twice}
+        clashes = match.clashes | twice
         if slices:
             self._target.require_rising(f"the images of {self.path} have the names of slices")
-        elif not match.clashes:
+        elif not clashes:
             slices = dict(enumerate(by_order(len(pages), self._target, str(self.path))))
             on = self._target.names[slices[0]]
             self.assume(f"images laid on slices in order, beginning with {names[0]} on {on}")
         for n, name in enumerate(names):
-            if n in match.clashes:
-                z = match.clashes[n]
+            if n in clashes:
+                z = clashes[n]
                 self.leave_out(f"image {name}", f"slice {z} has several images")
             elif n not in slices:
                 self.leave_out(f"image {name}", "it is no slice of the stack")

@@ -183,6 +183,18 @@ class ProblemList:
         if what not in self.assumptions:
             self.assumptions.append(what)
 
+    def match(self, names: Sequence[str | None], target: Target) -> Matching:
+        """Match images to slices by their names (see `NameIndex`), and note what was guessed."""
+        match = NameIndex(target.names).match(names)
+        if match.by_end:
+            n = match.by_end[0]
+            z = match.slices[n]
+            self.assume(
+                f"images matched by the end of their names: {len(match.by_end)}, e.g. {names[n]} to"
+                f" slice {z} ({target.names[z]})"
+            )
+        return match
+
     def unique(self, instances: Sequence[Instance]) -> list[Instance]:
         """Return the instances of a slice without those that are there before, and count these.
 
@@ -247,11 +259,6 @@ class NameIndex:
         path = PurePosixPath(unicodedata.normalize("NFC", unquote(name)).replace("\\", "/"))
         stem = _ROBOFLOW.sub("", path.stem)
         return name, path.name, stem, stem.casefold()
-
-    def find(self, name: str) -> int | None:
-        """Return the index of the slice, None where no or several slices fit."""
-        found = self._ranked(name)
-        return None if found is None else found[1]
 
     def _ranked(self, name: str) -> tuple[int, int] | None:
         """Return how a name fits (0: exactly, 4: by its end) and the slice."""

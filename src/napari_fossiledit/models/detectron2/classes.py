@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import plain_name
 from napari_fossiledit.models.network.spec import LEFT_OUT
 
 Classes = Sequence[str] | Mapping[int, str] | None
@@ -58,7 +59,8 @@ def named_classes(names: Classes, count: int, where: str) -> tuple[str, ...]:
     Raises
     ------
     FossilError
-        Where there are other classes than those named, none is kept, or two have the same name.
+        Where there are other classes than those named, none is kept, or two have the same name
+        or one no plain name.
     """
     if names is None:
         coco = tuple(name.replace("_", " ") for name in _COCO.split())
@@ -83,4 +85,6 @@ def named_classes(names: Classes, count: int, where: str) -> tuple[str, ...]:
             expected="a name for each",
             found=", ".join(kept),
         )
+    for name in kept:
+        plain_name(name, "a class")
     return tuple(named.get(n, LEFT_OUT) for n in range(count))

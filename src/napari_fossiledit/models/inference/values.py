@@ -21,7 +21,7 @@ Range = tuple[float, float]
 EIGHT_BIT: Range = (0.0, 255.0)
 #: Nearly all values lie between: single hot or dead pixels do not count.
 _USED = (0.1, 99.9)
-_FULL = 65535
+_SIXTEEN_BIT: Range = (0.0, 65535.0)
 # 8 bit saved as 16: 255 becomes 65535.
 _COPIED = 257
 # From half of the range on, another exposure is likelier than values of fewer bits. Ranges of 12
@@ -58,6 +58,15 @@ class Values:
         low, high = (float(v) for v in np.percentile(values, _USED))
         copied = values.dtype == np.uint16 and not bool((values % _COPIED).any())
         return cls(values.dtype.name, low, high, int(values.max()), copied)
+
+    @property
+    def span(self) -> Range:
+        """What is black and white among them, as 0 and 255 are in slices of 8 bit."""
+        if self.largest <= EIGHT_BIT[1]:
+            return EIGHT_BIT
+        if self.high >= _BRIGHT or self.copied or not self.high > self.low:
+            return _SIXTEEN_BIT
+        return self.low, self.high
 
 
 @dataclass(frozen=True)
@@ -97,15 +106,15 @@ def shown_to(learned: Range, stack: Values, name: str) -> Shown | None:
             advice="Take a model that was trained on slices of this kind"
             + ("." if stack.dtype == "uint8" else ", or convert the stack to 8 bit first."),
         )
-    if eight and stack.largest <= EIGHT_BIT[1]:
+    if eight and stack.span == EIGHT_BIT:
         note = f"The stack has 16 bit, but no value above {stack.largest}: it is taken for 8 bit."
         return Shown(*EIGHT_BIT, note)
-    if eight and (stack.high >= _BRIGHT or stack.copied):
+    if eight and stack.span == _SIXTEEN_BIT:
         note = (
-            f"The model learned from 8 bit and the stack has 16: its values from 0 to {_FULL} are"
+            "The model learned from 8 bit and the stack has 16: its values from 0 to 65535 are"
             " shown to the model as 0 to 255."
         )
-        return Shown(0.0, float(_FULL), note)
+        return Shown(*stack.span, note)
     if stack.dtype == "uint16" and _in_common(learned, (stack.low, stack.high)) >= _COMMON:
         return None
     depths = "from 8 bit" if eight else f"with values from {learned[0]:g} to {learned[1]:g}"

@@ -21,6 +21,7 @@ from napari_fossiledit.widgets.common.compat import scale_bar_of
 from napari_fossiledit.widgets.common.session import Session
 
 ROLE, SOURCE = "fossiledit_role", "fossiledit_source"
+_DESCRIBED = "fossiledit_described"
 
 
 class Role(StrEnum):
@@ -141,6 +142,10 @@ def in_3d(viewer: napari.Viewer) -> Callable[[], bool]:
 
 def describe(layer: Labels, instances: Sequence[Instance]) -> None:
     """Show class, score and specimen of the instance under the cursor in napari's status bar."""
+    # napari makes a table of them, which takes some milliseconds.
+    if layer.metadata.get(_DESCRIBED) == list(instances):
+        return
+    layer.metadata[_DESCRIBED] = list(instances)
     # The first row is the background, of which nothing is shown.
     layer.features = {
         "index": [0, *(i.id for i in instances)],

@@ -77,7 +77,7 @@ class SliceView:
         parts = key if isinstance(key, tuple) else (key,)
         first, rest = (parts[0], parts[1:]) if parts else (slice(None), ())
         if isinstance(first, slice):
-            planes = [self._at(z)[rest].copy() for z in range(*first.indices(self.shape[0]))]
+            planes = [self._at(z)[rest] for z in range(*first.indices(self.shape[0]))]
             return np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), np.uint32)
         slices = np.asarray(first)
         if slices.ndim == 0:
@@ -314,7 +314,7 @@ class _OneSlice:
         return np.asarray(self)[key]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._view[self._z,], dtype=dtype)
+        return np.array(self._view[self._z,], dtype=dtype, copy=copy)
 
 
 def _painted(instances: Sequence[Instance], shape: tuple[int, int]) -> Labels:
@@ -327,15 +327,19 @@ def _by_slice(slices: NDArray[Any]) -> list[tuple[int, NDArray[np.bool_]]]:
 
 def _box_of(where: tuple[Any, ...], shape: tuple[int, int]) -> Box | None:
     """Return the corners of an index (rows, columns), None where it is empty."""
-    low, high = [], []
-    for n, length in enumerate(shape):
-        part = where[n] if n < len(where) else slice(None)
-        places = range(length)[part] if isinstance(part, slice) else np.asarray(part) % length
-        if not np.size(places):
+    ends = []
+    for part, length in zip((*where, slice(None), slice(None)), shape, strict=False):
+        if isinstance(part, slice):
+            # As each stamp of the brush has it.
+            inside = range(length)[part]
+            places = np.array([*inside[:1], *inside[-1:]])
+        else:
+            places = np.asarray(part) % length
+        if not places.size:
             return None
-        low.append(int(np.min(places)))
-        high.append(int(np.max(places)) + 1)
-    return (low[0], low[1], high[0], high[1])
+        ends.append((int(places.min()), int(places.max()) + 1))
+    (y0, y1), (x0, x1) = ends
+    return (y0, x0, y1, x1)
 
 
 def _around(box: Box | None, other: Box) -> Box | None:

@@ -120,7 +120,7 @@ class JobRunner(QObject):
         """Request the running job to stop; its reports and its result are dropped."""
         self.cancel()
         self._tickets.draw()
-        self.job = None
+        self.job = self._then = None
 
     def _work(self, spec: JobSpec, ticket: int, stop: threading.Event) -> JobOutcome:
         """Run a job in the worker's thread; return its result or any error."""
@@ -143,7 +143,8 @@ class JobRunner(QObject):
     def _finish(self, outcome: JobOutcome) -> None:
         if not self._tickets.is_current(outcome.ticket):
             return
-        self.job, then = None, self._then
+        # What `then` belongs to must not be kept by a job that is over.
+        self.job, then, self._then = None, self._then, None
         try:
             if outcome.error is not None:
                 raise outcome.error

@@ -43,6 +43,6 @@ def summary_text(done: str, result: object) -> str:
     values = [
         f"{name.replace('_', ' ')} {value}"
         for name, value in summary.items()
-        if isinstance(value, int | float | str) and not isinstance(value, bool)
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
     ]
     return f"{done}: {', '.join(values)}." if values else f"{done}."

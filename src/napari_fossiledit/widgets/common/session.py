@@ -11,7 +11,7 @@ from typing import Any
 
 import napari
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import start_logging
@@ -162,6 +162,12 @@ class Session(QObject):
         """Show slice `z`."""
         dims = self.viewer.dims
         dims.set_point(dims.ndim - 3, z * self.current.geometry.slice_spacing_um)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Have strokes saved before a window closes, also one whose mouse is still pressed."""
+        if event is not None and event.type() == QEvent.Type.Close:
+            self.saving.emit()
+        return super().eventFilter(watched, event)
 
     def _on_step(self, _: Any) -> None:
         if self._project is not None:

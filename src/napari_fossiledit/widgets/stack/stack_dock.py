@@ -5,27 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QFileSystemWatcher, QTimer
 from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.annotations import ExportParams, ImportParams
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.stacks import find_warnings
+from napari_fossiledit.stacks.listing import enumerated
 from napari_fossiledit.widgets.canvas import navigation
 from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.common.forms import ParamsForm
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
+from napari_fossiledit.widgets.common.notices import (
+    errors_shown,
+    show_done,
+    show_error,
+    summary_text,
+)
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.stack.new_project import NewProject
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
-from napari_fossiledit.workflows.stack import convert
+from napari_fossiledit.workflows.stack import append, convert
+from napari_fossiledit.workflows.stack.append import new_photographs
 
 TITLE = "Stack"
 EMPTY = (
     "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
     'the models and the fossils in 3D. Make one below, or open one in the dock "Start here".'
 )
+#: So long a folder has to rest before it is looked into again.
+_REST_MS = 1000
 _FILES = "Annotations (*.json *.mat *.tif *.tiff *.png *.zip);;All files (*)"
 
 
@@ -55,8 +66,24 @@ class StackDock(Dock):
             self._convert,
         )
         inside = section(self.column, "Stack")
-        inside.addWidget(self.info)
-        inside.addWidget(self.convert)
+        self.added = note("")
+        self.append = button(
+            "Add the new photographs",
+            "Take them in as slices behind those that are there, which keep their numbers.",
+            self._append,
+        )
+        for widget in (self.info, self.added, self.append, self.convert):
+            inside.addWidget(widget)
+        self.looking = JobRunner(self)
+        self.looking.done.connect(self._show_added)
+        self.looking.failed.connect(show_error)
+        self._folder = QFileSystemWatcher(self)
+        # Copying many photographs changes their folder as often.
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self._look)
+        self._folder.directoryChanged.connect(self._rest.start)
 
     def _build_navigation(self) -> None:
         inside = section(self.column, "Go to")
@@ -134,8 +161,13 @@ class StackDock(Dock):
     def refresh(self) -> None:
         """Show the project that is open now."""
         project = self.session.project
+        for folder in self._folder.directories():
+            self._folder.removePath(folder)
+        self._look()
         if project is None:
             return
+        if project.photographs.kind == "folder":
+            self._folder.addPath(str(project.photographs.path))
         z, y, x = project.shape
         size = project.geometry.voxel_size
         extent = [n * s / 1000 for n, s in zip((x, y, z), (size.x, size.y, size.z), strict=True)]
@@ -152,6 +184,22 @@ class StackDock(Dock):
         self.slice.setRange(0, z - 1)
         self._show_traced()
         self._show_slice(self.session.slice)
+
+    def _look(self) -> None:
+        """Look for photographs that were added, in a thread: a folder may be far away."""
+        self.looking.abandon()
+        self._show_added([])
+        if self.session.project is not None:
+            path = self.session.project.path
+            job = JobSpec("Looking for new photographs", new_photographs, (path,), False)
+            self.looking.start(job)
+
+    def _show_added(self, names: list[str]) -> None:
+        count = f"{len(names)} new photographs lie" if len(names) > 1 else "A new photograph lies"
+        listed = enumerated(names) if names else ""
+        self.added.setText(f"<b>{count} beside those of the project</b>: {listed}")
+        self.added.setVisible(bool(names))
+        self.append.setVisible(bool(names) and not self.session.current.read_only)
 
     def _show_slice(self, z: int) -> None:
         project = self.session.project
@@ -210,8 +258,23 @@ class StackDock(Dock):
 
     def _converted(self, result: object) -> None:
         show_done(summary_text("Converted", result))
-        # The layers read the photographs until the project is opened again.
+        self._reopen()
+
+    def _append(self) -> None:
+        project = self.session.writable
+        then = self.session.while_open(self._appended)
+        self.jobs.start("Adding photographs", append.run, project.path, then=then)
+
+    def _appended(self, result: append.AppendResult) -> None:
+        added = enumerated(result.added) if result.added else "Nothing"
+        show_done("\n".join((f"{added} added: {result.slices} slices.", *result.warnings)))
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """Read the photographs from where the project has them now, and stay at the slice."""
+        z = self.session.slice
         self._open(self.session.current.path)
+        self.session.go_to(z)
 
     def _import(self) -> None:
         project = self.session.writable

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import napari
-from qtpy.QtWidgets import QDockWidget
 
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import Dock
+from napari_fossiledit.widgets.dock import Dock, dock_frame
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
 from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
@@ -40,11 +39,3 @@ def show_dock(session: Session, title: str) -> Dock:
         frame.show()
         frame.raise_()
     return dock
-
-
-def dock_frame(dock: Dock) -> QDockWidget | None:
-    """Return the movable frame around a dock, None where it has none yet."""
-    parent = dock.parent()
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parent()
-    return parent

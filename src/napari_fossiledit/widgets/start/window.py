@@ -34,6 +34,7 @@ def open_window(path: Path | None = None) -> napari.Viewer:
         open_project(start.session, path)
         for title in DOCKS:
             show_dock(start.session, title)
+        show_dock(start.session, TITLE)
         # The docks take their room from the canvas once the window is laid out.
         QTimer.singleShot(0, viewer.reset_view)
     return viewer

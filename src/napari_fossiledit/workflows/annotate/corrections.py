@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Mask
+from napari_fossiledit.masks import Mask, Part
 from napari_fossiledit.params.annotations import (
     FillParams,
     HistoryParams,
@@ -32,10 +32,11 @@ from napari_fossiledit.project import (
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
     find_source,
+    known_class,
     predictions_in_use,
     without_orphans,
 )
-from napari_fossiledit.workflows.shared.stale import look_at_photographs
+from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class FillResult(Summary):
         Slices that were traced, and are not any more.
     problems
         Slices whose instances cannot be read, and why.
+    notes
+        Which of the instances were made from other photographs than are there now.
     """
 
     source: str
@@ -70,6 +73,7 @@ class FillResult(Summary):
     replaced: int
     untraced: tuple[int, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -145,10 +149,12 @@ def fill(
                 expected="predictions",
                 found=ANNOTATIONS,
             )
+        known_class(project, params.class_name)
         chosen = set(parse_slices(params.slices, project.shape[0]))
         there = sorted(ledger.done(source) & chosen)
         action, name = ledger.begin(f"take over {source}"), params.class_name or None
         done: dict[int, TakenOver | None] = {}
+        bodies = dict[int, int]()
         problems: list[str] = []
         for z in job.tracked(there, len(there), "Taking over"):
             try:
@@ -160,19 +166,22 @@ def fill(
                 continue
             # A prediction's number of a specimen means nothing among those of the user's set.
             new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
+            bodies[z] = sum(i.part is Part.BODY for i in new)
             done[z] = ledger.take_over(
-                z, new, class_name=name, overwrite=params.overwrite, action=action
+                z, new, source, class_name=name, overwrite=params.overwrite, action=action
             )
-    taken = {z: result for z, result in done.items() if result is not None}
+        taken = {z: result for z, result in done.items() if result is not None}
+        notes = stale_notes(project, {source: taken})
     return FillResult(
         source,
         tuple(taken),
         tuple(z for z in done if z not in taken),
         params.mask_cut,
-        sum(len(t.ids) for t in taken.values()),
+        sum(bodies[z] for z in taken),
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),
         tuple(problems),
+        notes,
     )
 
 

@@ -30,6 +30,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.params.annotations import (
     Crowd,
     ExportParams,
@@ -39,13 +40,15 @@ from napari_fossiledit.params.annotations import (
     SplitParts,
 )
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, DamagedError, Ledger, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.sources import choose, without_orphans
+from napari_fossiledit.workflows.shared.sources import choose, known_class, without_orphans
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
 _SHOWN_CAVITIES = 5
+# Share of the specimens of two slices that lie on each other where the numbers mean the same.
+_LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ class ImportResult:
         What was read.
     slices
         Slices that got instances.
-    instances, unsure
-        How many came in, and how many of them are unsure.
+    instances, cavities, unsure
+        How many bodies came in, how many cavities, and how many of both are unsure.
+    replaced
+        How many bodies and cavities they took the place of.
     duplicates
         How many were left out because they were there before with the same pixels.
     classes
-        How many of each class.
+        How many bodies of each class.
     identified
         True where the file says which specimen each body belongs to.
     problems
@@ -77,6 +82,8 @@ class ImportResult:
     file: Path
     slices: tuple[int, ...]
     instances: int
+    cavities: int
+    replaced: int
     unsure: int
     duplicates: int
     classes: dict[str, int]
@@ -96,6 +103,8 @@ class ImportResult:
             "file": str(self.file),
             "slices": format_slices(self.slices),
             "instances": self.instances,
+            "cavities": self.cavities,
+            "replaced": self.replaced,
             "unsure": self.unsure,
             "duplicates": self.duplicates,
             "classes": self.classes,
@@ -209,9 +218,10 @@ class _Importer:
             for name in project.ledger.classes(ANNOTATIONS)
         }
         self._traced_before = project.ledger.traced()
+        self._there = _counted(project.ledger)
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
-        self._unsure = 0
+        self._cavities = self._unsure = 0
         self._slices: list[int] = []
         self._lone: list[str] = []
         self._untraced: list[int] = []
@@ -236,14 +246,16 @@ class _Importer:
         if instances and all(i.part is Part.CAVITY for i in instances):
             bodies = ledger.instances(ANNOTATIONS, slices=[item.z], part=Part.BODY)
             cavities = nested(instances, bodies)
-            self._ids += ledger.store(
-                ANNOTATIONS,
-                item.z,
-                cavities,
-                part=Part.CAVITY,
-                class_name=name,
-                action=self._action,
-            )
+            # Those of other classes are none of the file's.
+            for own in dict.fromkeys(c.class_name for c in cavities):
+                self._ids += ledger.store(
+                    ANNOTATIONS,
+                    item.z,
+                    [c for c in cavities if c.class_name == own],
+                    part=Part.CAVITY,
+                    class_name=own,
+                    action=self._action,
+                )
             self._lone += [
                 f"specimen {c.specimen} in slice {c.slice}" for c in cavities if c.parent is None
             ]
@@ -258,7 +270,8 @@ class _Importer:
             self._only_cavities = False
             if traced:
                 ledger.set_traced(item.z, area, self._action)
-        self._classes.update(i.class_name for i in instances)
+        self._classes.update(i.class_name for i in instances if i.part is Part.BODY)
+        self._cavities += sum(i.part is Part.CAVITY for i in instances)
         self._unsure += sum(i.unsure for i in instances)
         self._slices.append(item.z)
 
@@ -287,10 +300,13 @@ class _Importer:
             )
         if not self._only_cavities:
             self._settle_identities()
+        now = _counted(self._project.ledger)
         return ImportResult(
             file=file.path,
             slices=tuple(self._slices),
-            instances=len(self._ids),
+            instances=self._classes.total(),
+            cavities=self._cavities,
+            replaced=len(self._ids) + sum(self._there[z] - now[z] for z in self._slices),
             unsure=self._unsure,
             duplicates=file.duplicates,
             classes=dict(sorted(self._classes.items())),
@@ -316,6 +332,35 @@ class _Importer:
         ledger.set_identified(ANNOTATIONS, any(identities.values()), self._action)
         for other in (c for c in identities if not identities[c]):
             ledger.set_guessed(ANNOTATIONS, other, self._action)
+
+    def _is_seam(self, z: int) -> bool:
+        """Return whether specimens end between an imported slice and those there before.
+
+        Numbers of two files mean the same where most specimens that both slices have overlap.
+        """
+        ledger = self._project.ledger
+        if not ledger.identified(ANNOTATIONS):
+            return False
+        there = sorted({*self._before, *self._slices})
+        place = there.index(z)
+        beside = {*there[max(place - 1, 0) : place + 2]} - {*self._slices}
+        return any(self._apart(z, other) for other in beside)
+
+    def _apart(self, z: int, other: int) -> bool:
+        name = self._params.new_class or None
+        try:
+            bodies = self._project.ledger.instances(
+                ANNOTATIONS, slices=[z, other], part=Part.BODY, class_name=name
+            )
+        except DamagedError:
+            return False
+        told = [i for i in bodies if i.specimen is not None]
+        here, there = (
+            {(i.class_name, i.specimen): i.mask for i in told if i.slice == y} for y in (z, other)
+        )
+        shared = here.keys() & there.keys()
+        touching = sum(bool(intersections([here[k]], [there[k]])[0, 0]) for k in shared)
+        return touching < _LEAST_AGREEMENT * len(shared)
 
     def _warnings(self) -> Iterator[str]:
         classes = self._project.settings.classes
@@ -343,8 +388,19 @@ class _Importer:
                 "Not completely traced, because other classes there are not: slices "
                 f"{format_slices(self._kept_untraced)}."
             )
+        if self._file.identified and (seams := [z for z in self._slices if self._is_seam(z)]):
+            yield (
+                "Specimens with the same numbers as in slices that were there before do not lie on"
+                f" each other in slices {format_slices(seams)}. Where the file counts its own"
+                " specimens, link with --relink."
+            )
         if not self._ids:
             yield "The file holds no instance for the chosen slices."
+
+
+def _counted(ledger: Ledger) -> Counter[int]:
+    """Count bodies and cavities of the user's set in each slice."""
+    return Counter(ledger.counts(ANNOTATIONS)) + Counter(ledger.counts(ANNOTATIONS, Part.CAVITY))
 
 
 def export_annotations(
@@ -372,6 +428,8 @@ def export_annotations(
             advice="Give the file another name.",
         )
     with Project.open(project_path, read_only=True) as project:
+        project.require_not_a_part(params.file)
+        known_class(project, params.class_name)
         ledger, choice = project.ledger, choose(project, params.source)
         own = choice.parts.get(ANNOTATIONS, ())
         traced = {z: area for z, area in ledger.traced().items() if z in own}

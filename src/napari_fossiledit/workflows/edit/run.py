@@ -2,10 +2,12 @@
 
 Each step is a function of the values of the steps before it:
 
-    planned -> solved -> tried -> chosen -> saved -> judged
+    planned -> solved -> tried -> chosen -> saved -> judged -> finished
 
-What a step could not do as asked is part of its value (``notes``). An edit takes the steps one
-after the other, see `run`; a repair (`workflows.repair.run`) looks at its place between them.
+Between the last two, the report is written. Until it is finished, an edit is marked as not judged,
+and the same command takes it up where the program ended, see `begun_edit`. What a step could not do
+as asked is part of its value (``notes``). An edit takes the steps one after the other, see `run`; a
+repair (`workflows.repair.run`) looks at its place between them.
 """
 
 from __future__ import annotations
@@ -91,23 +93,23 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
             # Checked here, before the weights are read.
             require_backend(params.backend, read_record(ref.root.folder).network.architecture)
         plan = planned(project, params, ref, choose_slices(project, params, ref))
-        begun = _begun(plan)
+        begun = begun_edit(plan)
         if begun is None:
             require_free_name(project, params.name)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:
             segmenter = ref.on(params.device, params.backend)
             plan = replace(plan, notes=(*plan.notes, *segmenter.notes))
+            solution = solved(plan, segmenter, job) if begun is None else begun.solution
+            # Tried again: a record has the means of the trials alone, and the report wants more.
+            tradeoff = tried(plan, segmenter, solution, job)
             if begun is None:
-                solution = solved(plan, segmenter, job)
-                tradeoff = tried(plan, segmenter, solution, job)
                 result = saved(plan, solution, tradeoff, chosen(plan, tradeoff))
             else:
-                # The record has the means of the trials alone, and the report wants more.
-                tradeoff = tried(plan, segmenter, begun[1], job)
-                result = replace(begun[0], tried=tradeoff.trials)
+                result = replace(begun.result, tried=tradeoff.trials)
             result = judged(plan, result, job)
             result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
+        finished(project, result)
     return result
 
 
@@ -185,11 +187,19 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An edit that is saved and not finished, and its weights."""
+
+    result: EditResult
+    solution: Solution
+
+
 # ----------------------------------------------------------------------- the steps
 
 
-def _begun(plan: EditPlan) -> tuple[EditResult, Solution] | None:
-    """Return the edit of this plan where it is saved, and the program ended before it was judged.
+def begun_edit(plan: EditPlan) -> Begun | None:
+    """Return the edit of this plan where it is saved, and the program ended before it was finished.
 
     None where there is no such edit, or it was made otherwise.
     """
@@ -218,7 +228,7 @@ def _begun(plan: EditPlan) -> tuple[EditResult, Solution] | None:
         preservation=record.preservation,
         seconds=record.judged["seconds"],
     )
-    return result, Solution(weights)
+    return Begun(result, Solution(weights))
 
 
 def _recorded(plan: EditPlan, name: str) -> dict[str, Any]:
@@ -408,7 +418,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
         drift=solution.drift,
         preservation=solution.preservation,
         curves={n: [list(point) for point in curve] for n, curve in solution.curves.items()},
-        # Kept even if judging is cancelled or fails; `judged` adds the figures.
+        # Kept even if judging is cancelled or fails; `finished` adds the figures.
         judged={
             "tried": [t.summary() for t in tradeoff.trials],
             "strength": choice.strength,
@@ -435,10 +445,7 @@ def saved(plan: EditPlan, solution: Solution, tradeoff: Tradeoff, choice: Choice
 
 
 def judged(plan: EditPlan, result: EditResult, job: Job) -> EditResult:
-    """Judge parent and edit on the pinned slices; their predictions stay in the ledger.
-
-    The record of the edit gets the figures, or the reason why there are none.
-    """
+    """Judge parent and edit on the pinned slices, or say why not; predictions stay."""
     judgement, note, cancelled = None, "", result.cancelled
     pinned, params = plan.slices.pinned, plan.params
     if not pinned:
@@ -460,12 +467,18 @@ def judged(plan: EditPlan, result: EditResult, job: Job) -> EditResult:
                 where = format_slices(pinned)
                 note = f"It was not judged: slices {where} show no {params.class_name}."
     notes = (*result.notes, note) if note else result.notes
-    result = replace(result, judged=judgement, notes=notes, cancelled=cancelled)
+    return replace(result, judged=judgement, notes=notes, cancelled=cancelled)
+
+
+def finished(project: Project, result: EditResult) -> None:
+    """Write the figures of an edit into its record, and so take the mark that it is not judged.
+
+    It must be the last thing that is written: a program that ends before leaves the mark.
+    """
     figures = {
-        **({} if judgement is None else judgement.summary()),
+        **({} if result.judged is None else result.judged.summary()),
         "strength": result.strength,
         "tried": [t.summary() for t in result.tried],
         "warnings": list(result.warnings),
     }
-    plan.project.edits.update(result.name, judged=figures, note=" ".join(notes))
-    return result
+    project.edits.update(result.name, judged=figures, note=" ".join(result.notes))

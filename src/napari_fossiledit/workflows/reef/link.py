@@ -12,14 +12,20 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
+from napari_fossiledit.project import DamagedError, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
     divided_identities,
     link,
     merged_identities,
 )
-from napari_fossiledit.workflows.shared.sources import Choice, choose, with_class, without_orphans
+from napari_fossiledit.workflows.shared.sources import (
+    Choice,
+    choose,
+    partly_known,
+    with_class,
+    without_orphans,
+)
 from napari_fossiledit.workflows.shared.specimens import note_linked
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
@@ -163,18 +169,20 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         min_slices=params.min_slices,
         known=known,
     )
+    # A slice that cannot be read is one that nobody has looked at.
+    choice = choice.without(reader.damaged)
     action = ledger.begin(f"link {name}")
-    for source, identities in reader.found.items():
-        new = {i: result.specimens.get(i) for i in identities if i not in known}
-        ledger.set_specimens(source, new, guessed=True, action=action)
-        if not known.keys() & identities.keys():
-            ledger.set_guessed(source, name, action)
+    # All or nothing: numbers of two linkings mean nothing together.
+    with ledger.transaction():
+        for source, identities in reader.found.items():
+            new = {i: result.specimens.get(i) for i in identities if i not in known}
+            ledger.set_specimens(source, new, guessed=True, action=action)
+            if not known.keys() & identities.keys():
+                ledger.set_guessed(source, name, action)
+        note_linked(project, choice, name, result.specimens, reader.found, action, params.mask_cut)
     everyone = {i: s for identities in reader.found.values() for i, s in identities.items()}
     before = {i: s for told_here in told.values() for i, s in told_here.items()}
     members = sum(s is not None for s in result.specimens.values())
-    # A slice that cannot be read is one that nobody has looked at.
-    choice = choice.without(reader.damaged)
-    note_linked(project, choice, name, params.mask_cut)
     return LinkOutcome(
         choice.name,
         name,
@@ -205,10 +213,4 @@ def _warnings(project: Project, choice: Choice, params: LinkParams) -> Iterator[
             f"specimen is linked across at most {params.max_gap} slices (--max-gap), and specimens "
             "with such slices in their midst have no volume."
         )
-    partly = [z for z, area in project.ledger.traced().items() if area is not None]
-    asked = sorted(set(partly) & set(choice.parts.get(ANNOTATIONS, ())))
-    if asked and choice.name != ANNOTATIONS:
-        yield (
-            f"Slices {format_slices(asked)} are annotated in part: outside that part predictions "
-            "are not looked at."
-        )
+    yield from partly_known(project, choice)

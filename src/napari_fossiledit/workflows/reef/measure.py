@@ -72,6 +72,7 @@ def run(
     require_table(out)
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
+        project.require_not_a_part(out)
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         rows += (measured(project, built) for built in reconstructed(specimens, params, job))
     write_table([row.record() for row in rows], out)

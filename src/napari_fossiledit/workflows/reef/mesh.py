@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,16 @@ def run(
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         written = WrittenFiles(out_dir, project.path)
-        written.announce([SCENE, *(f"{_name(key)}.{params.format}" for key in specimens.keys)])
+        names = _names(specimens.keys)
+        written.announce([SCENE, *(f"{name}.{params.format}" for name in names.values())])
         for built in reconstructed(specimens, params, job):
             if built.surface is None:
                 continue
             surface = built.surface.in_rock(project.geometry.z_direction)
-            mesh = _named(built.key, surface)
+            mesh = _named(built.key, names[built.key], surface)
             files.append(out_dir / f"{mesh.name}.{params.format}")
             write_mesh(mesh, files[-1], params.format)
-            simple.append(_named(built.key, simplified(surface, _SCENE_FACES)))
+            simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
             rows.append(measured(project, built))
     scene = out_dir / SCENE if simple else None
     if scene is not None:
@@ -173,18 +175,28 @@ def in_memory(
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
+        names = _names(specimens.keys)
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
-                meshes.append(_named(built.key, built.surface))
+                meshes.append(_named(built.key, names[built.key], built.surface))
             rows.append(measured(project, built))
     return SpecimenModel(tuple(meshes), tuple(rows), tuple(specimens.warnings))
 
 
-def _named(key: SpecimenKey, surface: Surface) -> SpecimenMesh:
-    return SpecimenMesh(key.specimen, _name(key), surface.vertices, surface.faces)
+def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
+    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
 
 
-def _name(key: SpecimenKey) -> str:
-    """Name a specimen after its class and number, as a file can be called."""
-    word = re.sub(r"[^\w-]+", "_", key.class_name).strip("_") or "specimen"
-    return f"{word}_{key.specimen:03d}"
+def _names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
+    """Name specimens after their classes and numbers, as files can be called, each differently."""
+    names: dict[SpecimenKey, str] = {}
+    taken: set[str] = set()
+    for key in keys:
+        word = re.sub(r"[^\w-]+", "_", key.class_name).strip("_") or "specimen"
+        name, n = f"{word}_{key.specimen:03d}", 2
+        # Classes may differ in characters that no file name has, or in case alone.
+        while name.casefold() in taken:
+            name, n = f"{word}_{key.specimen:03d}_{n}", n + 1
+        taken.add(name.casefold())
+        names[key] = name
+    return names

@@ -34,11 +34,14 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.edit.judging import found_at_strengths
 from napari_fossiledit.workflows.edit.run import (
+    Begun,
     Choice,
     EditPlan,
     Tradeoff,
+    begun_edit,
     chosen,
     completed,
+    finished,
     judged,
     planned,
     saved,
@@ -63,6 +66,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import mud_colour
+from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -91,18 +95,21 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
             case = find_case(project, params, ref.name, source)
             joint = joint_slices(project, params, ref, case.place.class_name)
             edit = completed(project, proposed(params, case.place, joint))
-            require_free_name(project, edit.name)
             slices = choose_slices(project, edit, ref)
             here = recipe_for(edit, params, case)
             recipes = [here if z == here.slice else Recipe(z, edit) for z in slices.edit]
             plan = planned(project, edit, ref, slices, recipes)
-            result = _repaired(plan, case, job)
+            begun = begun_edit(plan)
+            if begun is None:
+                require_free_name(project, edit.name)
+            result = _repaired(plan, case, begun, job)
             result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
+        finished(project, result.edited)
     return result
 
 
-def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
+def _repaired(plan: EditPlan, case: Case, begun: Begun | None, job: Job) -> RepairResult:
     """Test the place, and take the steps of an edit, the strength chosen by what it does there."""
     place = case.place
     before = place.found_in(case.predictions)
@@ -114,7 +121,7 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
         )
     segmenter = plan.ref.load(plan.params.device)
     outcomes, skipped = _outcomes(plan, case, segmenter, job)
-    solution = solved(plan, segmenter, job)
+    solution = solved(plan, segmenter, job) if begun is None else begun.solution
     tradeoff = tried(plan, segmenter, solution, job)
     instances = {0.0: list(case.predictions)}
     strengths = sorted({*plan.strengths} - {0.0})
@@ -130,18 +137,21 @@ def _repaired(plan: EditPlan, case: Case, job: Job) -> RepairResult:
         instances[strength] = there
     # The place decides, not only the tuning slices: an edit that spares it is no repair.
     at_strengths = {s: place.found_in(there) for s, there in instances.items()}
-    choice = _chosen(plan, tradeoff, place, at_strengths)
-    edited = judged(plan, saved(plan, solution, tradeoff, choice), job)
+    if begun is None:
+        edited = saved(plan, solution, tradeoff, _chosen(plan, tradeoff, place, at_strengths))
+    else:
+        edited = replace(begun.result, tried=tradeoff.trials)
+    edited = judged(plan, edited, job)
     least = shown_from(place, before)
     old, new = (
-        [i for i in instances[strength] if i.score >= least] for strength in (0.0, choice.strength)
+        [i for i in instances[strength] if i.score >= least] for strength in (0.0, edited.strength)
     )
     return RepairResult(
         place=place,
         misled_by=misled_by(place, before, outcomes, case.neighbour),
         tests=tuple(ranking(outcomes)),
         before=before,
-        after=at_strengths[choice.strength],
+        after=at_strengths[edited.strength],
         at_strengths=at_strengths,
         edited=edited,
         changes=changes(old, new, truths=case.truths),
@@ -169,6 +179,7 @@ def _outcomes(
         lambda crop: read_crop(project, crop or texture),
         None,
         f"slice {place.slice}",
+        StackValues(project).span,
     )
     tests = fitting_tests(place, case.neighbour, coloured=image.ndim == 3, textured=bool(texture))
     perturbed = partial(perturb, scene, cancel=job.cancelled)

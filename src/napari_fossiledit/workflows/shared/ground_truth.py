@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation import JudgedSlice, judge, judged_area
 from napari_fossiledit.evaluation.changes import class_masks, ground_classes
-from napari_fossiledit.geometry import Region, parse_slices
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Part, cut_at
 from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.masks.rle import intersections
@@ -52,7 +52,7 @@ def read_ground_truth(project: Project, z: int, region: Region | None = None) ->
     if z not in traced:
         raise FossilError(
             f"Slice {z} is not traced",
-            expected=f"one of the traced slices {sorted(traced)}",
+            expected=f"one of the traced slices ({format_slices(sorted(traced)) or 'none yet'})",
             found=z,
             advice="Import annotations for it, or mark it as traced in the window.",
         )

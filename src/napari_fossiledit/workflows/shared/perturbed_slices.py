@@ -33,6 +33,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.crops import default_crop, read_crop
 from napari_fossiledit.workflows.shared.sources import find_source
+from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 AUTO = "auto"
 PICKED_ON = "mud_picked_on"
@@ -235,7 +236,8 @@ def prepared(
 
     area = project.ledger.traced().get(z) if params.source == ANNOTATIONS else None
     traced = None if area is None else area.to_array()
-    scene = SliceScene(image, instances, mud, crop, traced, f"slice {z} ({params.source})")
+    name, values = f"slice {z} ({params.source})", StackValues(project).span
+    scene = SliceScene(image, instances, mud, crop, traced, name, values)
     done = perturb(scene, steps, seed=params.perturb_seed, cancel=cancel)
     return Prepared(
         z, image, done.image, done.changed, done.share, steps_text(steps), mud, instances
@@ -329,20 +331,22 @@ def mud_colour(
     text = params.mud.strip().lower()
     if text not in ("", AUTO):
         return _colour(text)
-    picked = project.settings.mud_colour
+    picked, values = project.settings.mud_colour, StackValues(project).span
+
+    def measured(image: Image, instances: Sequence[Instance]) -> Colour:
+        return measure_mud(SliceScene(image, tuple(instances), values=values))
+
     if text == AUTO or picked is None:
-        return measure_mud(image, instances)
+        return measured(image, instances)
     if not params.relative:
         return _triple(picked)
-    here = measure_mud(image, instances)
+    here = measured(image, instances)
     on = mud_picked_on(project)
     traced = sorted(project.ledger.traced()) or [z]
     spread = traced[:: -(-len(traced) // _REFERENCES)]
     slices = [on] if on is not None and 0 <= on < project.shape[0] else spread
-    measured = [
-        measure_mud(project.stack.read(k), project.instances(ANNOTATIONS, k)) for k in slices
-    ]
-    shift = np.subtract(here, np.mean(measured, axis=0))
+    there = [measured(project.stack.read(k), project.instances(ANNOTATIONS, k)) for k in slices]
+    shift = np.subtract(here, np.mean(there, axis=0))
     return _triple(np.clip(np.add(picked, shift), 0, np.iinfo(image.dtype).max))
 
 

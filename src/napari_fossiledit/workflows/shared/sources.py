@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -115,8 +115,8 @@ def choose(project: Project, text: str) -> Choice:
     done = project.ledger.done
     if text != BEST_KNOWN:
         source = find_source(project, text)
-        return Choice(source, {source: tuple(sorted(done(source)))})
-    own = done(ANNOTATIONS)
+        return Choice(source, {source: tuple(sorted(looked_at(project, source)))})
+    own = looked_at(project, ANNOTATIONS)
     elsewhere = [s.name for s in project.ledger.predictions() if done(s.name) - own]
     if not own and not elsewhere:
         raise FossilError(
@@ -124,6 +124,34 @@ def choose(project: Project, text: str) -> Choice:
         )
     predicted = predictions_in_use(project) if elsewhere else ""
     return Choice.of({ANNOTATIONS: own, predicted: done(predicted) - own})
+
+
+def looked_at(project: Project, source: str) -> set[int]:
+    """Return the slices that a source tells of, also those where it tells that nothing is there.
+
+    The user's set tells that of traced slices alone: in others somebody drew, and took it away.
+    """
+    ledger = project.ledger
+    if source != ANNOTATIONS:
+        return ledger.done(source)
+    drawn = (z for part in Part for z, n in ledger.counts(source, part).items() if n)
+    return {*drawn, *ledger.traced()}
+
+
+def partly_known(project: Project, choice: Choice) -> Iterator[str]:
+    """Yield where predictions are not asked although the user's set may lack something."""
+    own = choice.parts.get(ANNOTATIONS, ()) if choice.name != ANNOTATIONS else ()
+    traced = project.ledger.traced()
+    if partly := [z for z in own if traced.get(z) is not None]:
+        yield (
+            f"Slices {format_slices(partly)} are annotated in part: outside that part predictions "
+            "are not looked at."
+        )
+    if unmarked := [z for z in own if z not in traced]:
+        yield (
+            f"Slices {format_slices(unmarked)} hold annotations and are not marked as traced: "
+            "predictions are not looked at there."
+        )
 
 
 def predictions_in_use(project: Project) -> str:
@@ -189,21 +217,32 @@ def with_class(project: Project, params: P) -> P:
     FossilError
         Where a class is named that neither the project nor any instance has.
     """
-    name = params.class_name
-    if name:
-        known = [*project.settings.classes]
-        for source in project.ledger.sources():
-            known += [c for c in project.ledger.classes(source.name) if c not in known]
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise FossilError(
-                f"The project has no class {name!r}",
-                expected=f"one of {', '.join(known)}",
-                found=repr(name),
-                advice=f"Do you mean {near[0]!r}?" if near else "",
-            )
-        return params
-    return params.model_copy(update={"class_name": project.settings.classes[0]})
+    name = known_class(project, params.class_name) or project.settings.classes[0]
+    return params.model_copy(update={"class_name": name})
+
+
+def known_class(project: Project, name: str) -> str:
+    """Return the name of a class, checked to be one of the project or of an instance; also empty.
+
+    Raises
+    ------
+    FossilError
+        Where a class is named that neither the project nor any instance has.
+    """
+    known = ["", *project.settings.classes]
+    if name in known:
+        return name
+    for source in project.ledger.sources():
+        known += [c for c in project.ledger.classes(source.name) if c not in known]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        raise FossilError(
+            f"The project has no class {name!r}",
+            expected=f"one of {', '.join(known[1:])}",
+            found=repr(name),
+            advice=f"Do you mean {near[0]!r}?" if near else "",
+        )
+    return name
 
 
 def without_orphans(instances: Sequence[Instance]) -> list[Instance]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
+from napari_fossiledit.project import ANNOTATIONS, Action, DamagedError, Linked, Project
 from napari_fossiledit.reef import (
     SpecimenRow,
     Surface,
@@ -23,7 +25,7 @@ from napari_fossiledit.reef import (
     sections_of,
     simplified,
 )
-from napari_fossiledit.workflows.shared.sources import Choice, choose
+from napari_fossiledit.workflows.shared.sources import Choice, choose, looked_at
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 LINKED = "linked"
@@ -97,8 +99,28 @@ class Specimens:
         return sorted(found, key=lambda i: i.slice)
 
 
-def note_linked(project: Project, choice: Choice, class_name: str, mask_cut: float) -> None:
-    """Note what was linked last: its specimens are meant where no source is named."""
+def note_linked(
+    project: Project,
+    choice: Choice,
+    class_name: str,
+    specimens: Mapping[int, int | None],
+    found: Mapping[str, Iterable[int]],
+    action: Action,
+    mask_cut: float,
+) -> None:
+    """Note what was linked last: its specimens are meant where no source is named.
+
+    Parameters
+    ----------
+    specimens
+        What linking gave each instance.
+    found
+        Instances of each source that there were.
+    action
+        Of the linking.
+    mask_cut
+        Where the masks of predictions ended.
+    """
     linked = {
         "source": choice.name,
         "class_name": class_name,
@@ -106,6 +128,16 @@ def note_linked(project: Project, choice: Choice, class_name: str, mask_cut: flo
         "mask_cut": mask_cut,
     }
     project.ledger.set_meta(LINKED, linked)
+    linking = _digest(specimens.items())
+    for source, part in choice.parts.items():
+        one = Linked(linking, format_slices(part), _digest(found.get(source, ())))
+        project.ledger.set_linked(source, class_name, one, action)
+
+
+def _digest(values: Iterable[object]) -> str:
+    """Return what stands for values whose order means nothing."""
+    text = json.dumps(sorted(map(repr, values)))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
@@ -113,7 +145,7 @@ def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
     noted = project.ledger.get_meta(LINKED) or {}
     classes = set(project.settings.classes)
     if not text and not noted:
-        return Choice.of({ANNOTATIONS: project.ledger.done(ANNOTATIONS)}), classes, []
+        return Choice.of({ANNOTATIONS: looked_at(project, ANNOTATIONS)}), classes, []
     choice = choose(project, text or noted["source"])
     if noted.get("source") != choice.name:
         return choice, classes, []
@@ -161,6 +193,7 @@ def read_specimens(
         mask_cut = noted.get("mask_cut", MASK_CUT) if same else MASK_CUT
     warnings += stale_notes(project, choice.parts)
     found = Specimens(project, choice, mask_cut, warnings=warnings)
+    numbers = _Numbers(project, choice)
     damaged = []
     for z in job.tracked(choice.slices, len(choice.slices), "Listing specimens"):
         try:
@@ -171,10 +204,25 @@ def read_specimens(
             warnings.append(str(error))
             continue
         for item in items:
-            if item.id is None or item.specimen is None or item.class_name not in classes:
+            if item.id is None or item.class_name not in classes:
                 continue
-            found.ids.setdefault(SpecimenKey(item.class_name, item.specimen), []).append(item.id)
+            numbers.look_at(choice.source_of(z), item)
+            if item.specimen is not None:
+                key = SpecimenKey(item.class_name, item.specimen)
+                found.ids.setdefault(key, []).append(item.id)
     found.choice = choice.without(damaged)
+    mixed = numbers.mixed()
+    if mixed & {key.class_name for key in found.ids}:
+        warnings.append(
+            f"{', '.join(sorted(mixed))}: left out, because numbers of specimens in {choice.name} "
+            "are of several linkings. Link again."
+        )
+    found.ids = {key: ids for key, ids in found.ids.items() if key.class_name not in mixed}
+    if changed := [name for name in numbers.changed() if name not in mixed]:
+        warnings.append(
+            f"Instances of {', '.join(changed)} were drawn, removed or predicted since linking: "
+            "link again to take that in."
+        )
     if not found.keys:
         raise FossilError(
             f"{project.path} has no specimens in {choice.name}",
@@ -182,6 +230,62 @@ def read_specimens(
             advice=f"Link them first: fossiledit link {project.path} --source {choice.name}.",
         )
     return found
+
+
+@dataclass
+class _Part:
+    """Instances of a class in one source, what linked them, and which it did not have to."""
+
+    linked: Linked | None
+    slices: Set[int]
+    told: Set[int]
+    ids: list[int] = field(default_factory=list)
+
+
+class _Numbers:
+    """Looks whether the specimens of a choice of sources are all of one linking.
+
+    They are not where a linking was undone, which is a matter of the user's set alone, or where
+    a source was linked by itself and later, in part, together with another one.
+    """
+
+    def __init__(self, project: Project, choice: Choice) -> None:
+        self._project, self._choice = project, choice
+        self._classes: dict[str, dict[str, _Part]] = {}
+        self._mixed: set[str] = set()
+
+    def look_at(self, source: str, item: Instance) -> None:
+        """Take in an instance of the choice."""
+        name, id_ = item.class_name, item.id or 0
+        if name not in self._classes:
+            self._classes[name] = {s: self._part(s, name) for s in self._choice.parts}
+        part = self._classes[name][source]
+        part.ids.append(id_)
+        if item.specimen is not None and item.slice not in part.slices and id_ not in part.told:
+            self._mixed.add(name)
+
+    def mixed(self) -> set[str]:
+        """Return the classes whose numbers are not all of one linking."""
+        for name, parts in self._classes.items():
+            noted = {p.linked and p.linked.linking for p in parts.values() if p.ids}
+            if len(noted) > 1:
+                self._mixed.add(name)
+        return self._mixed
+
+    def changed(self) -> list[str]:
+        """Return the classes that had other instances when they were linked."""
+        return [
+            name
+            for name, parts in self._classes.items()
+            if any(p.linked and p.linked.instances != _digest(p.ids) for p in parts.values())
+        ]
+
+    def _part(self, source: str, name: str) -> _Part:
+        ledger, count = self._project.ledger, self._project.shape[0]
+        linked = ledger.linked(source, name)
+        slices = parse_slices("all" if linked is None else linked.slices, count)
+        told = ledger.known_specimens(source, name)
+        return _Part(linked, frozenset(slices), frozenset(told))
 
 
 def count_linked(project: Project) -> int:

@@ -29,6 +29,12 @@ class StackValues:
             return None
         return shown_to(learned, self._values, str(self._project.stack_path))
 
+    @property
+    def span(self) -> Range:
+        """What is black and white in the stack, see `Values.span`."""
+        eight = self._project.settings.stack.dtype == "uint8"
+        return EIGHT_BIT if eight else self._values.span
+
     @cached_property
     def _values(self) -> Values:
         """Values of a few slices over the stack.

@@ -88,13 +88,14 @@ def copy_notes(project: Project, *, seconds: float = _SECONDS) -> tuple[str, ...
 
 
 def added_photographs(project: Project) -> list[str]:
-    """Return names of photographs in the folder of a project that it does not know."""
+    """Return names of photographs in the folder of a project that it does not know, in order."""
     try:
         record = project.photographs
         if record.kind != "folder":
             return []
         with explained(record.path, "Reading"):
-            return sorted({*list_images(record.path).names} - {*record.names})
+            known = {*record.names}
+            return [name for name in list_images(record.path).names if name not in known]
     except FossilError:
         return []
 

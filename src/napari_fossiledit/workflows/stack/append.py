@@ -14,7 +14,7 @@ from napari_fossiledit.stacks import find_warnings, open_stack
 from napari_fossiledit.stacks.blank import KIND as BLANK
 from napari_fossiledit.stacks.listing import enumerated
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.stale import look_at_photographs
+from napari_fossiledit.workflows.shared.stale import added_photographs, look_at_photographs
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,17 @@ def run(project_path: Path, stack_path: Path | None = None, *, job: Job = QUIET)
                     "The converted copy lacks the new slices, and the photographs themselves are"
                     " read again: 'fossiledit convert' continues it."
                 )
-            look_at_photographs(project)
+        # Also at those that a killed run appended and did not look at.
+        look_at_photographs(project)
         job.report(1, 1, "Took in the new slices")
         return AppendResult(project.path, added, project.shape[0], tuple(warnings))
+
+
+def new_photographs(project_path: Path, *, job: Job = QUIET) -> list[str]:
+    """Return names of photographs that lie beside those of a project and could be taken in."""
+    job.check("Looking for new photographs")
+    with Project.open(project_path) as project:
+        return added_photographs(project)
 
 
 def _require_behind(project: Project, had: Sequence[str], there: Sequence[str]) -> None:

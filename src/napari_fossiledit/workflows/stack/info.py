@@ -10,6 +10,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.masks import Part
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
@@ -118,6 +119,7 @@ def _source(project: Project, name: str) -> dict[str, Any]:
         "name": name,
         "slices": format_slices(list(counts)),
         "instances": sum(counts.values()),
+        "cavities": sum(project.ledger.counts(name, Part.CAVITY).values()),
         "instances_per_slice": {str(z): n for z, n in counts.items()},
         "classes": project.ledger.classes(name),
         "identified": project.ledger.identified(name),

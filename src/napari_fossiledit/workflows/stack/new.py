@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.outlines import read_outlines
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import QUIET, Job
@@ -12,6 +14,7 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import SectionStack, find_warnings, open_stack
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.shared.stack_values import StackValues
 from napari_fossiledit.workflows.shared.stale import look_at_photographs
 
 # Share by which sizes may differ before the user is warned.
@@ -70,6 +73,9 @@ def run(
     job.check("Making the project")
     with Project.create(project_path, stack, params) as project:
         look_at_photographs(project)
+        # Noted now: a preview, which opens the project to read it, would look at them each time.
+        with suppress(FossilError):
+            _ = StackValues(project).span
         result = _result(project, stack)
     job.report(1, 1, "Made the project")
     return result
