@@ -36,6 +36,7 @@ from napari_fossiledit.params.segment import (
     FetchParams,
     ImportModelParams,
     PredictParams,
+    RefineParams,
     TrainParams,
 )
 from napari_fossiledit.params.stack import ConvertParams, NewParams, RepairProjectParams
@@ -225,6 +226,12 @@ COMMANDS = (
         "segment.predict:run",
         "Find fossils in slices; finished slices are kept and not predicted again.",
         params=PredictParams,
+    ),
+    Command(
+        "refine",
+        "segment.refine:run",
+        "Fit a second stage to traced slices that draws a model's masks again, pixel by pixel.",
+        params=RefineParams,
     ),
     Command(
         "evaluate",

@@ -144,6 +144,12 @@ class PredictParams(Params):
     views_find: bool = Field(
         False, description="All views find fossils, not only the slice as it is."
     )
+    refine: bool = Field(
+        False, description="Draw masks again by the model's refiner, at native resolution."
+    )
+    exclusive: bool = Field(
+        False, description="Refined masks share no pixel: the most probable instance keeps it."
+    )
     device: Device = Field(Device.AUTO, description="Where to compute.")
     backend: Backend = Field(
         Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
@@ -153,6 +159,23 @@ class PredictParams(Params):
         Engine.EXACT,
         description="fast: quicker kernels on a CPU; scores differ in the fifth digit.",
     )
+
+
+class RefineParams(Params):
+    """How a refiner of a model is fitted."""
+
+    model: str = Field("", description="Model or edit to refine; empty: the one in use.")
+    slices: str = Field(
+        "", description="Traced slices to fit it on; empty: all but the pinned ones."
+    )
+    region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
+    smallest: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        description="Holes and islands of fewer pixels (of the traced slices) are never drawn.",
+    )
+    device: Device = Field(Device.AUTO, description="Where the model computes.")
 
 
 class EvaluateParams(Params):

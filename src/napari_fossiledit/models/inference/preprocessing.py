@@ -102,8 +102,11 @@ class Preprocessing(BaseModel):
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
         """Return a slice (y, x) or (y, x, 3) at working scale: (y', x', 3) uint8 RGB."""
         shape = (image.shape[0], image.shape[1])
-        low, high = self.shown or (self.low, self.high)
-        return resized(as_rgb(image, low, high), self.working_shape(shape, pixel_size_um))
+        return resized(self.shown_rgb(image), self.working_shape(shape, pixel_size_um))
+
+    def shown_rgb(self, image: Image) -> Rgb:
+        """Return a slice (y, x) or (y, x, 3) in its own pixels as the model sees it: 8 bit RGB."""
+        return as_rgb(image, *(self.shown or (self.low, self.high)))
 
     def working_shape(
         self, shape: tuple[int, int], pixel_size_um: float | None = None

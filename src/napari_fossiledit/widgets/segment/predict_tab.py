@@ -8,17 +8,17 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.params.segment import PredictParams, RefineParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
-from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.segment import predict, refine
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
-_SHOWN = ("model", "slices", "views")
+_SHOWN = ("model", "slices", "views", "refine")
 _LABELS = {
     "again": "Predict anew",
     "tiles": "Divide into tiles",
@@ -26,6 +26,8 @@ _LABELS = {
     "score_floor": "Lowest score kept",
     "views": "Views of each slice",
     "views_find": "All views find",
+    "refine": "Refine masks",
+    "exclusive": "No shared pixels",
     "neighbour_weight": "Weight of neighbours",
     "neighbour_direction": "Neighbours",
     "neighbour_score": "Score of neighbours",
@@ -74,6 +76,11 @@ class PredictTab(QWidget):
         )
         tip = "Predict in the background; finished slices are kept."
         column.addWidget(button("Predict", tip, self.predict))
+        tip = (
+            "Fit a second stage to all traced slices but the pinned ones, some minutes: it draws"
+            " the masks of the model again, pixel by pixel. Where it gains nothing it stays off."
+        )
+        column.addWidget(button("Fit a refiner", tip, self.refine))
         column.addStretch(1)
         session.models_changed.connect(self.form.refresh)
 
@@ -89,6 +96,18 @@ class PredictTab(QWidget):
         parse_slices(params.slices, project.shape[0])
         then = self.session.while_open(self._on_done)
         self.jobs.start("Predicting", predict.run, project.path, params, then=then)
+
+    def refine(self) -> None:
+        """Start fitting a refiner of the chosen model in a separate process."""
+        params = RefineParams(model=self.form.read().model)
+        then = self.session.while_open(self._on_fitted)
+        self.jobs.start("Refining", refine.run, self.session.writable.path, params, then=then)
+
+    def _on_fitted(self, result: Any) -> None:
+        off = "; ".join(f"{name}: off, {why}" for name, why in result.off.items())
+        show_done("; ".join(filter(None, [f"Fitted a refiner of {result.model}", off])))
+        show_notes(result)
+        self.form.fill(refine=bool(result.gains))
 
     def _on_done(self, result: Any) -> None:
         show_done(summary_text("Predicted", result))

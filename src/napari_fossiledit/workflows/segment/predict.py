@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import Device, Engine, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
@@ -91,12 +93,18 @@ def predict_missing(
 ) -> PredictResult:
     """Predict those of `slices` that have no prediction yet, in an open project; see `run`."""
     ref = find_model(project, params.model)
+    if params.exclusive and not params.refine:
+        raise FossilError(
+            "Only refined masks can be made exclusive",
+            expected="both options, refine and exclusive",
+            found="exclusive alone",
+        )
     source = str(prediction_source(ref, ref.model_hash, params, slices))
     planned = visits(project, ref, params, slices)
     stale = _stale(project, planned)
     anew = stale | (set(slices) if params.again else set())
     missing = sorted((set(slices) - project.ledger.done(source)) | anew)
-    notes = ref.notes
+    notes = ref.notes + (refining_notes(ref) if params.refine else ())
     if missing:
         project.require_writable()
         if stale:
@@ -115,6 +123,7 @@ def predict_missing(
         left = [v for v in planned if v.slice in anew or v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes
+        refine = _refining(project, ref, segmenter, params, job) if params.refine else None
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
             summary["source"] = left[-1].source
             for visit in job.tracked(left, len(left), "Predicting slice"):
@@ -130,6 +139,8 @@ def predict_missing(
                     views_find=params.views_find,
                     cancel=job.cancelled,
                 )
+                if refine is not None:
+                    instances = refine(visit.slice, instances)
                 project.ledger.store(visit.source, visit.slice, instances)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
@@ -150,6 +161,34 @@ def _stale(project: Project, planned: Sequence[Visit]) -> set[int]:
         # What cannot be read is not worth losing a prediction for.
         project.contents.read(z)
     return set(stale)
+
+
+def refining_notes(ref: ModelRef) -> tuple[str, ...]:
+    """Return in sentences for which classes the refiner of a model turned itself off."""
+    reasons: dict[str, str] = ref.refiner.fitted.get("off", {})
+    return tuple(f"{name}: masks are not refined, {why}." for name, why in reasons.items())
+
+
+def _refining(
+    project: Project, ref: ModelRef, segmenter: Segmenter, params: PredictParams, job: Job
+) -> Callable[[int, list[Instance]], list[Instance]]:
+    """Return what draws the instances of a slice again."""
+    from napari_fossiledit.models.refine.files import load_refiner
+    from napari_fossiledit.models.refine.refiner import exclusive
+
+    refiner = load_refiner(ref.refiner_folder, ref.refiner)
+
+    def refine(z: int, instances: list[Instance]) -> list[Instance]:
+        image = project.contents.read(z)
+        refined = refiner.refine(
+            segmenter.preprocessing.shown_rgb(image),
+            instances,
+            pixel_size_um=project.geometry.pixel_size_um,
+            cancel=job.cancelled,
+        )
+        return exclusive(refined, project.slice_shape) if params.exclusive else refined
+
+    return refine
 
 
 def _said(stale: set[int]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, read_json
+from napari_fossiledit.files import explained, inside, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.models.inference.values import Range, Shown
@@ -29,6 +29,7 @@ from napari_fossiledit.workflows.shared.stack_values import StackValues
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
     from napari_fossiledit.models.inference.protocol import Segmenter
+    from napari_fossiledit.models.refine.refiner import RefinerRecord
 
 _IN_USE = "model_in_use"
 _IMPORT = "fossiledit models import PROJECT FILE"
@@ -48,12 +49,15 @@ class ModelRef:
         Text by which `find_model` finds it again from anywhere: its name, or an absolute path.
     values
         Values of the stack that it is to predict; None: they are those it learned with.
+    home
+        Folder of the project that it is used in, where its refiner is; None: no project.
     """
 
     name: str
     folder: Path
     address: str
     values: StackValues | None = field(default=None, kw_only=True, compare=False, repr=False)
+    home: Path | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def root(self) -> ModelRef:
@@ -90,6 +94,24 @@ class ModelRef:
         from napari_fossiledit.models.files.registry import read_record
 
         return read_record(self.folder).model_hash
+
+    @property
+    def refiner_folder(self) -> Path:
+        """Folder of its refiner, whether there is one or not."""
+        return inside((self.home or self.folder) / "refiners", self.name)
+
+    @property
+    def refiner(self) -> RefinerRecord:
+        """Record of its refiner.
+
+        Raises
+        ------
+        FossilError
+            Where it has none, or one that was fitted for other weights.
+        """
+        from napari_fossiledit.models.refine.files import read_refiner_record
+
+        return read_refiner_record(self.refiner_folder, self.name, self.model_hash)
 
     def load(self, device: Device = Device.AUTO) -> Segmenter:
         """Load the model to a device, for the stack; torch is imported here and not before."""
@@ -310,27 +332,31 @@ def find_model(project: Project | None, text: str) -> ModelRef:
         ) from error
     for record in records:
         folder = project.edits.place(record.name)
-        ref = EditRef(record.name, folder, record.name, ref, record, project.edits)
+        ref = EditRef(
+            record.name, folder, record.name, ref, record, project.edits, home=project.path
+        )
     return ref
 
 
 def _model(project: Project | None, text: str) -> ModelRef:
     """Find a model that is no edit."""
     values = None if project is None else StackValues(project)
+    home = None if project is None else project.path
     if project is not None and text in project.models():
-        return ModelRef(text, project.model_folder(text), text, values=values)
+        return ModelRef(text, project.model_folder(text), text, values=values, home=home)
     if text in shipped_models():
-        return ModelRef(text, SHIPPED / text, text, values=values)
+        return ModelRef(text, SHIPPED / text, text, values=values, home=home)
     path = Path(text)
     with explained(path, "Looking at"):
         if is_checkpoint(path):
             known = () if project is None else project.settings.classes
             place = path.resolve()
-            return FileRef(checkpoint_name(path), place, str(place), known, values=values)
+            name = checkpoint_name(path)
+            return FileRef(name, place, str(place), known, values=values, home=home)
         if text and path.exists():
             folder = path if path.is_dir() else path.parent
             place = folder.resolve()
-            return ModelRef(place.name, folder, str(place), values=values)
+            return ModelRef(place.name, folder, str(place), values=values, home=home)
     raise FossilError(
         f"There is no model {text!r}" if text else "No model was named, and none is in use",
         expected=f"one of {', '.join(model_names(project))}, a model folder or a checkpoint file",
@@ -412,6 +438,11 @@ def prediction_source(
         settings += f":{params.backend}"
     if params.engine is not Engine.EXACT:
         settings += f":{params.engine}"
+    # A refiner that turned itself off for every class changes nothing.
+    if params.refine and (refiner := ref.refiner).classes:
+        settings += f":refined {refiner.refiner_hash}"
+        if params.exclusive:
+            settings += ":exclusive"
     if ref.shown is not None:
         settings += f":values {ref.shown.low:g} to {ref.shown.high:g}"
     return Source.predicted(ref.name, model_hash, settings)

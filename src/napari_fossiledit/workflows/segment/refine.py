@@ -1,0 +1,294 @@
+"""Fit a refiner: a second stage that draws the masks of a model again at native resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.evaluation.frontier import EqualRecall, at_equal_recall
+from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
+from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks.rle import union
+from napari_fossiledit.params.segment import RefineParams
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.workflows.shared.frontier import recut
+from napari_fossiledit.workflows.shared.ground_truth import (
+    GroundTruth,
+    find_instances,
+    judged_slice,
+    read_ground_truth,
+)
+from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, require_kept
+from napari_fossiledit.workflows.shared.stale import stale_notes
+
+if TYPE_CHECKING:
+    from napari_fossiledit.models.inference.protocol import Segmenter
+    from napari_fossiledit.models.refine.fit import Example
+
+FOLDS = 4
+"""Most folds: each instance is judged as a refiner draws it that never saw it."""
+LEAST_TRACED = 8
+"""Traced instances that were found, below which no gain could be told from chance."""
+TYPICAL_SIDE = 128
+"""Pixels of the refiner over a fossil of middle size: more are not needed to see its wall."""
+CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Cuts of the unrefined masks that a gain is measured against."""
+
+Draw = Callable[[int, Sequence[Instance]], list[Instance]]
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """A fitted refiner.
+
+    Attributes
+    ----------
+    model
+        Name of the model.
+    folder
+        Where it was written.
+    refiner_hash
+        Of its weights; part of the name of what is predicted with it.
+    slices
+        Traced slices that it was fitted on.
+    gains
+        By class, what it gained out of fold at equal recall.
+    off
+        By class for which it turned itself off, why.
+    """
+
+    model: str
+    folder: Path
+    refiner_hash: str
+    slices: tuple[int, ...]
+    gains: dict[str, EqualRecall] = field(default_factory=dict)
+    off: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return {
+            "model": self.model,
+            "folder": str(self.folder),
+            "refiner_hash": self.refiner_hash,
+            "slices": format_slices(self.slices),
+            "refined": {name: gain.words for name, gain in self.gains.items()},
+            "off": self.off,
+            "gains": {name: gain.summary() for name, gain in self.gains.items()},
+            "notes": list(self.notes),
+        }
+
+
+def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> RefineResult:
+    """Fit a refiner of a model to traced slices, and write it where `predict` finds it.
+
+    It is judged out of fold: slices are divided into folds (instances from left to right where
+    there is one slice only), and what is traced in a fold is compared with what a refiner draws
+    that was fitted on the others. Where that shows no gain in IoU over all truths at equal recall
+    whose 95 % interval lies above 0, the refiner of that class turns itself off.
+
+    Raises
+    ------
+    FossilError
+        Where no slice is traced, one that was named is not, or there is no such model.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        ref = find_model(project, params.model)
+        require_kept(ref)
+        slices = _slices(project, params)
+        region = Region.parse(params.region) if params.region else None
+        truths = [read_ground_truth(project, z, region) for z in slices]
+        full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
+        with project.ledger.recorded("refine", full.model_dump(mode="json")) as summary:
+            fitting = _Fitting(project, ref, ref.load(params.device), truths, params, job)
+            result = fitting.result()
+            summary.update(result.summary())
+    return result
+
+
+def _slices(project: Project, params: RefineParams) -> list[int]:
+    if params.slices:
+        return parse_slices(params.slices, project.shape[0])
+    slices = sorted(project.ledger.traced().keys() - project.settings.pinned_slices)
+    if not slices:
+        raise FossilError(
+            "No slice is traced yet that a refiner could be fitted on",
+            expected="one or more traced slices that are not pinned",
+            found="none",
+            advice="Import annotations, or draw some and mark their slice as traced.",
+        )
+    return slices
+
+
+class _Fitting:
+    """What was found and traced on all slices, and what is made of it."""
+
+    def __init__(
+        self,
+        project: Project,
+        ref: ModelRef,
+        segmenter: Segmenter,
+        truths: Sequence[GroundTruth],
+        params: RefineParams,
+        job: Job,
+    ) -> None:
+        self.project, self.ref, self.segmenter = project, ref, segmenter
+        self.truths, self.params, self.job = truths, params, job
+        tracked = job.tracked(truths, len(truths), "Predicting slice")
+        self.found = {
+            t.slice: find_instances(segmenter, project, t.slice, job.cancelled) for t in tracked
+        }
+
+    def result(self) -> RefineResult:
+        """Fit and judge each class, and write what gained."""
+        from napari_fossiledit.models.refine.files import save_refiner
+        from napari_fossiledit.models.refine.fit import fit_network, samples
+        from napari_fossiledit.models.refine.refiner import Refiner, RefinerRecord
+
+        record = RefinerRecord(
+            model_hash=self.ref.model_hash,
+            classes=(),
+            pixel_size_um=self.project.geometry.pixel_size_um,
+            scale=self._scale(),
+            smallest=self.params.smallest,
+        )
+        networks, gains, off = {}, {}, {}
+        for name in self.segmenter.classes:
+            pairs = [pair for example in self._examples(name) for pair in example.pairs()]
+            traced = len({id(truth) for _, truth, _ in pairs})
+            if traced < LEAST_TRACED:
+                off[name] = f"{traced} traced instances were found, {LEAST_TRACED} are needed"
+                continue
+            data = samples(
+                self._examples(name), len(pairs), record.scale, cancel=self.job.cancelled
+            )
+            folds = sorted(set(data.group.tolist()))
+            fitted = [
+                fit_network(data.without(fold), cancel=self.job.cancelled)
+                for fold in self.job.tracked(folds, len(folds), f"Fitting {name}, fold")
+            ]
+            one = record.model_copy(update={"classes": (name,)})
+            gain = self._judged(
+                name, {f: Refiner(one, {name: n}) for f, n in zip(folds, fitted, strict=True)}
+            )
+            interval = gain.gains["iou_all"].interval
+            if interval is None or interval[0] <= 0:
+                off[name] = (
+                    "on slices that it had not seen, the refiner showed no certain gain in IoU at"
+                    f" equal recall ({_figures(gain)})"
+                )
+                continue
+            gains[name] = gain
+            networks[name] = fit_network(data, cancel=self.job.cancelled)
+        slices = tuple(t.slice for t in self.truths)
+        record = record.model_copy(
+            update={
+                "classes": tuple(networks),
+                "fitted": {
+                    "slices": list(slices),
+                    "region": self.params.region,
+                    "gains": {name: gain.summary() for name, gain in gains.items()},
+                    "off": off,
+                },
+            }
+        )
+        folder = self.ref.refiner_folder
+        written = save_refiner(Refiner(record, networks), folder)
+        notes = self._notes(gains) + stale_notes(self.project, {ANNOTATIONS: slices})
+        return RefineResult(self.ref.name, folder, written.refiner_hash, slices, gains, off, notes)
+
+    def _notes(self, gains: dict[str, EqualRecall]) -> tuple[str, ...]:
+        notes = tuple(f"{name}: {_figures(gain)}." for name, gain in gains.items())
+        learned = self._learned() & {t.slice for t in self.truths}
+        if learned:
+            notes += (
+                f"The model learned from slices {format_slices(sorted(learned))} too, and draws"
+                " better there than elsewhere: what the refiner gains on other slices may differ.",
+            )
+        return notes
+
+    def _learned(self) -> set[int]:
+        """Return the slices of this project that the model was trained on."""
+        from napari_fossiledit.models.files.registry import read_record
+
+        root = self.ref.root
+        if root.name not in self.project.models():
+            return set()
+        return {int(z) for z in read_record(root.folder).training.get("slices", ())}
+
+    def _scale(self) -> float:
+        """Return the refiner's pixels per pixel of the slices."""
+        areas = [i.mask.area for t in self.truths for i in t.instances if not i.unsure]
+        side = math.sqrt(float(np.median(areas))) if areas else 1.0
+        return min(1.0, TYPICAL_SIDE / max(side, 1.0))
+
+    def _examples(self, name: str) -> Iterator[Example]:
+        """Read one slice after the other with what is known of a class."""
+        from napari_fossiledit.models.refine.fit import Example
+
+        for number, truth in enumerate(self.truths):
+            shape = self.project.slice_shape
+            counted = None if truth.area is None else truth.area.to_array()
+            unsure = [i.mask for i in truth.instances if i.unsure]
+            if unsure:
+                known = ~union(unsure, shape).to_array()
+                counted = known if counted is None else counted & known
+            found = [i for i in self.found[truth.slice] if i.class_name == name]
+            bodies = [i for i in truth.instances if i.class_name == name and not i.unsure]
+            yield Example(
+                self._rgb(truth.slice),
+                found,
+                [i.mask for i in bodies],
+                counted,
+                self._folds(number, found),
+            )
+
+    def _rgb(self, z: int) -> Any:
+        return self.segmenter.preprocessing.shown_rgb(self.project.contents.read(z))
+
+    def _folds(self, number: int, found: Sequence[Instance]) -> list[int]:
+        """Return the fold of each instance found in the slice of a number."""
+        if len(self.truths) > 1:
+            return [number % FOLDS] * len(found)
+        middles = np.array([(i.mask.box[1] + i.mask.box[3]) / 2 for i in found])
+        # Of equal numbers of instances, from left to right: doubles of one come into one fold.
+        order = middles.argsort().argsort()
+        return [int(n) for n in order * FOLDS // max(len(found), 1)]
+
+    def _judged(self, name: str, refiners: dict[int, Any]) -> EqualRecall:
+        """Compare what refiners draw that did not see it with the unrefined masks."""
+        before: dict[tuple[float, float], list[ProtocolResult]] = {}
+        after = []
+        tracked = self.job.tracked(self._examples(name), len(self.truths), "Judging slice")
+        for truth, example in zip(self.truths, tracked, strict=True):
+            drawn: list[Instance] = []
+            for fold in sorted(set(example.groups)):
+                pairs = zip(example.found, example.groups, strict=True)
+                ours = [i for i, group in pairs if group == fold]
+                # A fold in which nothing agreed with a truth was left to no refiner.
+                refiner = refiners.get(fold, next(iter(refiners.values())))
+                drawn += refiner.refine(example.rgb, ours, cancel=self.job.cancelled)
+            after.append(protocol([judged_slice(self.project, truth, drawn, name)]))
+            for cut in CUTS:
+                judged = judged_slice(self.project, truth, recut(example.found, cut), name)
+                before.setdefault((cut, 0.0), []).append(protocol([judged]))
+        return at_equal_recall({p: pooled(r) for p, r in before.items()}, pooled(after))
+
+
+def _figures(gain: EqualRecall) -> str:
+    parts = []
+    for name, words in (("iou_all", "IoU over all"), ("precision", "precision")):
+        spread = gain.gains[name]
+        if spread.mean is not None:
+            low, high = spread.interval or (math.nan, math.nan)
+            parts.append(f"{words} {spread.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+    return "; ".join(parts) or "nothing matched"
