@@ -14,12 +14,11 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.frontier import EqualRecall, at_equal_recall
 from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks import Instance, cut_at
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.segment import RefineParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.shared.frontier import recut
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
@@ -279,7 +278,9 @@ class _Fitting:
                 drawn += refiner.refine(example.rgb, ours, cancel=self.job.cancelled)
             after.append(protocol([judged_slice(self.project, truth, drawn, name)]))
             for cut in CUTS:
-                judged = judged_slice(self.project, truth, recut(example.found, cut), name)
+                judged = judged_slice(
+                    self.project, truth, cut_at(example.found, cut, self.ref.name), name
+                )
                 before.setdefault((cut, 0.0), []).append(protocol([judged]))
         return at_equal_recall({p: pooled(r) for p, r in before.items()}, pooled(after))
 
