@@ -1,4 +1,4 @@
-"""How much better masks become without a new label: cuts and views.
+"""How much better masks become without a new label: cuts, views and a refiner.
 
     python benchmarks/masks.py [--work FOLDER] [--seeds 2,9,21,22,23] [--json figures.json]
     python benchmarks/masks.py --project chloro.fossil --model chloro --tuning 0,2,4,6,8
@@ -13,7 +13,8 @@ of a variant is the one of the highest precision on the tuning slices among thos
 recall over all truths there; differences are to the unedited model at 0.5, with 95 % intervals of a
 bootstrap over the truths, and the gain at equal recall is to the unedited model at any cut.
 
-Predictions are kept in the projects and not computed again.
+The refiner is fitted on six traced slices of each reef, of another project on its tuning slices.
+Predictions and refiners are kept in the projects and not computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper_bench import Bench
+from paper_bench import TRAINING, Bench
 
 from napari_fossiledit.evaluation.compare import compare_results
 from napari_fossiledit.evaluation.frontier import CUTS as FRONTIER
@@ -34,14 +35,16 @@ from napari_fossiledit.evaluation.frontier import at_equal_recall
 from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.models.refine.files import RECORD
+from napari_fossiledit.params.segment import PredictParams, RefineParams
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.segment import predict, refine
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     judged_slice,
     read_ground_truth,
 )
+from napari_fossiledit.workflows.shared.model_refs import find_model
 
 SEEDS = (2, 9, 21, 22, 23)
 TUNING, JUDGING = "7,23,39,55", "3,11,19,27,35,43,51,59"
@@ -54,6 +57,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "views 4": {"views": 4},
     "views 8": {"views": 8},
     "views 8, all find": {"views": 8, "views_find": True},
+    "refiner": {"refine": True},
+    "views 8, refiner": {"views": 8, "refine": True},
 }
 """Options of `predict` by the name of the variant."""
 
@@ -72,9 +77,13 @@ class Case:
     model: str
     tuning: tuple[GroundTruth, ...]
     judging: tuple[GroundTruth, ...]
+    fitting: RefineParams
 
     def predicted(self, options: Mapping[str, Any]) -> tuple[str, float | None]:
         """Name of the predictions in the ledger, and the seconds a slice took, where any did."""
+        folder = find_model(self.project, self.model).refiner_folder
+        if options.get("refine") and not (folder / RECORD).exists():
+            refine.run(self.project.path, self.fitting)
         slices = {t.slice for t in (*self.tuning, *self.judging)}
         params = PredictParams(model=self.model, slices=format_slices(sorted(slices)), **options)
         began = time.monotonic()
@@ -86,7 +95,9 @@ class Case:
 def reef(work: Path, seed: int) -> Case:
     """Make a sample reef where it is missing."""
     project = Bench(work, seed, print).project
-    return Case(project, "reef-lite", *(truths(project, text, "") for text in (TUNING, JUDGING)))
+    fitting = RefineParams(model="reef-lite", slices=format_slices(TRAINING))
+    tuning, judging = (truths(project, text, "") for text in (TUNING, JUDGING))
+    return Case(project, "reef-lite", tuning, judging, fitting)
 
 
 def truths(project: Project, slices: str, region: str) -> tuple[GroundTruth, ...]:
@@ -194,7 +205,10 @@ def main() -> None:
         project = Project.open(options.project)
         tuning = truths(project, options.tuning, options.tuning_region)
         judging = truths(project, options.judging, options.judging_region)
-        cases = [Case(project, options.model, tuning, judging)]
+        fitting = RefineParams(
+            model=options.model, slices=options.tuning, region=options.tuning_region
+        )
+        cases = [Case(project, options.model, tuning, judging, fitting)]
     else:
         cases = [reef(options.work, int(seed)) for seed in options.seeds.split(",")]
     rows = run(cases)

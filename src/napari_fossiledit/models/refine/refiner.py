@@ -246,9 +246,10 @@ def exclusive(instances: Sequence[Instance], shape: tuple[int, int]) -> list[Ins
     """Give each pixel of a slice of `shape` (y, x) to one instance of a class at the most.
 
     The one for which score times probability is highest keeps it, so that a doubtful second
-    detection of a fossil takes nothing from the first. Instances left without a pixel stay out.
+    detection of a fossil takes nothing from the first. Instances left without a pixel stay out;
+    those without probabilities stay as they are.
     """
-    kept = []
+    kept = [i for i in instances if i.probability is None]
     for name in sorted({i.class_name for i in instances}):
         ours = [i for i in instances if i.class_name == name and i.probability is not None]
         best = np.zeros(shape, dtype=np.float32)
