@@ -1,6 +1,7 @@
 """Fitting a refiner in a project: what it gains decides whether it is used."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def loose_model(monkeypatch):
         return [loose(t) for t in bodies if str(t.part) == "body"]
 
     monkeypatch.setattr(refine, "find_instances", find)
-    monkeypatch.setattr(fit, "STEPS", 100)
+    monkeypatch.setattr(refine, "LEAST_TRACED", 3)
+    monkeypatch.setattr(fit, "fit_network", functools.partial(fit.fit_network, steps=100))
 
 
 def fitted(project, model, **values):
