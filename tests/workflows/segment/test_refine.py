@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Origin
+from napari_fossiledit.masks import Origin, Part
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.refine import fit
 from napari_fossiledit.params.segment import Device, PredictParams, RefineParams
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -56,10 +57,17 @@ def predicted(project, model, **values):
     return predict.run(project, PredictParams(model=model, **fixed, **values))
 
 
-def test_a_refiner_that_gains_changes_what_is_predicted(reef_project, blank_model, shifted_model):
+def test_a_refiner_that_gains_changes_what_is_predicted(
+    reef_project, blank_model, shifted_model, monkeypatch
+):
     result = fitted(reef_project, blank_model)
     assert result.off == {}
     assert result.gains[CLASS].gains["iou_all"].interval[0] > 0
+    with Project.open(reef_project, read_only=True) as project:
+        bodies = project.ledger.instances(ANNOTATIONS, slices=[0], class_name=CLASS, part=Part.BODY)
+    monkeypatch.setattr(
+        MaskRcnnSegmenter, "predict", lambda self, image, **options: [beside(b) for b in bodies]
+    )
     plain = predicted(reef_project, blank_model)
     refined = predicted(reef_project, blank_model, refine=True)
     apart = predicted(reef_project, blank_model, refine=True, exclusive=True)
