@@ -79,7 +79,7 @@ def test_a_refiner_that_gains_changes_what_is_predicted(
         assert [m.mask for m in moved] != masks
         alone = [i.mask.to_array() for i in project.instances(apart.source, 0)]
         assert np.sum(alone, axis=0).max() <= 1
-        assert project.ledger.runs()[0].kind == "refine"
+        assert "refine" in {run.kind for run in project.ledger.runs()}
 
 
 def test_masks_that_are_right_already_turn_it_off(
