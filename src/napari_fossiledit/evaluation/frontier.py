@@ -23,7 +23,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.numbers import Floats, Spread, ratio, resampled, weighted_mean
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 
-CUTS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
+CUTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 """Cuts at which the unedited model is judged."""
 
 MEASURES = ("precision", "iou", "iou_all", "matched")

@@ -191,8 +191,10 @@ class EvaluateParams(Params):
     against: str = Field(
         "",
         description="Model, edit or predictions to compare with at equal recall; empty: what an"
-        " edit was made from.",
+        " edit was made from, or the model without views and refiner.",
     )
+    views: Views = Field(Views.ONE, description="Judge what so many views of each slice give.")
+    refine: bool = Field(False, description="Judge masks that the model's refiner draws.")
     class_name: str = Field("", description="Class to score; empty: the project's first.")
     region: str = Field("", description="Part of each slice to judge, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where to compute missing predictions.")

@@ -21,7 +21,7 @@ from napari_fossiledit.masks import Instance, Mask, Part, cut_at
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
-from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams
+from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, Views
 from napari_fossiledit.progress import Job, check, never
 from napari_fossiledit.project import ANNOTATIONS, EditState, Project
 from napari_fossiledit.workflows.edit import decide as edits
@@ -166,6 +166,12 @@ def test_an_edit_is_evaluated_against_what_it_was_made_from(project_path):
     alone = evaluate.run(project_path, asked.model_copy(update={"model": "blank"}))
     assert alone.at_equal_recall is None
     assert "at_equal_recall" not in alone.summary()
+    # What several views give is compared with one.
+    several = asked.model_copy(update={"model": "blank", "views": Views.FOUR})
+    viewed = evaluate.run(project_path, several)
+    assert viewed.source != alone.source
+    assert viewed.notes[-1].startswith(f"Compared with {alone.source}: ")
+    assert viewed.at_equal_recall.gains["iou_all"].mean == pytest.approx(0, abs=1e-9)
     with Project.open(project_path) as project, project.ledger.transaction() as db:
         db.execute("UPDATE instances SET probability = NULL")
     old = evaluate.run(project_path, asked.model_copy(update={"against": "blank"}))

@@ -12,7 +12,7 @@ from napari_fossiledit.evaluation import Evaluation, JudgedSlice, evaluate
 from napari_fossiledit.evaluation.frontier import EqualRecall
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import Region, format_slices
-from napari_fossiledit.params.segment import EvaluateParams, PredictParams
+from napari_fossiledit.params.segment import EvaluateParams, PredictParams, Views
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project, Source
 from napari_fossiledit.workflows.shared.frontier import NO_PROBABILITIES, against_cuts
@@ -111,9 +111,10 @@ def run(
             detection_score=params.detection_score,
         )
         gain = None
-        rival = params.against or _edited(project, params.model)
+        rival = params.against or _unchanged(project, params)
         if rival:
-            plain = params.model_copy(update={"model": rival})
+            bare = {"model": rival, "views": Views.ONE, "refine": False}
+            plain = params.model_copy(update=bare)
             other, more = _source(project, plain, slices, job)
             gain = against_cuts(
                 project,
@@ -148,9 +149,11 @@ def run(
     return result
 
 
-def _edited(project: Project, model: str) -> str:
-    """Return what an edit was made from; empty where the name is that of no edit."""
-    return project.edits.read(model).parent if model in project.edits.names() else ""
+def _unchanged(project: Project, params: EvaluateParams) -> str:
+    """Return the model that nothing was done to; empty where that is the one that is judged."""
+    if params.model in project.edits.names():
+        return project.edits.read(params.model).parent
+    return params.model if params.refine or params.views is not Views.ONE else ""
 
 
 def _source(
@@ -191,7 +194,13 @@ def _options(project: Project, params: EvaluateParams) -> PredictParams:
     ref = find_model(project, params.model)
     latest = project.ledger.latest(ref.name)
     plain, tiled = (
-        PredictParams(model=params.model, device=params.device, tiles=tiles)
+        PredictParams(
+            model=params.model,
+            device=params.device,
+            tiles=tiles,
+            views=params.views,
+            refine=params.refine,
+        )
         for tiles in (False, True)
     )
     return tiled if latest == str(prediction_source(ref, ref.model_hash, tiled)) else plain

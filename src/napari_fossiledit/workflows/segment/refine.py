@@ -38,7 +38,7 @@ LEAST_TRACED = 8
 """Traced instances that were found, below which no gain could be told from chance."""
 TYPICAL_SIDE = 128
 """Pixels of the refiner over a fossil of middle size: more are not needed to see its wall."""
-CUTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+CUTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Cuts of the unrefined masks that a gain is measured against."""
 
 Draw = Callable[[int, Sequence[Instance]], list[Instance]]
