@@ -42,7 +42,14 @@ TRAINING = (4, 14, 24, 34, 44, 54)
 TUNING, JUDGING = (9, 39), (19, 49)
 SHIPPED_SEED = 1
 REEF = {"slices": 64, "size": 640}
-RECIPE = {"max_steps": 250, "scale": 0.6, "crop": 320, "max_minutes": 600, "seed": 0}
+RECIPE = {
+    "init": "imagenet",
+    "max_steps": 250,
+    "scale": 0.6,
+    "crop": 320,
+    "max_minutes": 600,
+    "seed": 0,
+}
 """The training of the shipped weights."""
 
 

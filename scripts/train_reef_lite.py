@@ -32,6 +32,7 @@ REEF = ReefParams(seed=1, slices=64, size=640)
 TRAINING = TrainParams(
     name="reef-lite",
     slices="4,14,24,34,44,54",
+    init="imagenet",
     classes=("archaeocyathid",),
     max_steps=250,
     scale=0.6,

@@ -35,6 +35,9 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
+IMAGENET = "imagenet"
+"""Says that a training starts from a backbone that has seen photographs, and no fossil."""
+
 LARGEST_WEIGHT = 20.0
 """Largest weight of the neighbour prior: it multiplies odds by half a thousand million."""
 
@@ -86,7 +89,15 @@ class TrainParams(Params):
     )
     region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
     init: str = Field(
-        "", description="Model, file or fetched weights to start from; empty: ImageNet."
+        "",
+        description="Model, file or fetched weights to start from, or imagenet; empty: reef-lite"
+        " for lite.",
+    )
+    hold_back: int = Field(
+        50,
+        ge=0,
+        description="From so many traced instances on, and without validation slices, a quarter of"
+        " a slice is held back to choose the best checkpoint; fewer are all learned.",
     )
     max_minutes: float = Field(20.0, gt=0, description="Longest training time in minutes.")
     max_steps: int = Field(

@@ -146,8 +146,22 @@ def test_cancel_before_the_first_step_keeps_nothing(small, tmp_path):
 
 
 def test_without_validation_slices_a_part_judges(small, tmp_path):
-    result = train(Discs(validation=()), _params(max_steps=2), folder=tmp_path)
+    params = _params(max_steps=2, hold_back=3)
+    result = train(Discs(validation=()), params, folder=tmp_path)
     assert 0 <= result.score <= 1
+    assert result.held_back > 0
+
+
+def test_of_few_instances_the_last_average_is_kept_also_after_a_resume(small, tmp_path):
+    params = _params(max_steps=5, hold_back=4)
+    whole = train(Discs(validation=()), params, folder=tmp_path / "whole")
+    assert (whole.score, whole.held_back) == (None, 0)
+    part = tmp_path / "part"
+    stopped = train(Discs(validation=()), params, folder=part, job=Job(cancelled=_after(3)))
+    assert stopped.score is None
+    rest = train(Discs(validation=()), params, folder=part, resume=True)
+    assert rest.segmenter.model_hash == whole.segmenter.model_hash
+    assert rest.segmenter.model_hash != stopped.segmenter.model_hash
 
 
 def test_diverged_training_says_so(small, tmp_path, monkeypatch):

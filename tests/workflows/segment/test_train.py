@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region
 from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.models.files.registry import read_record
 from napari_fossiledit.params.segment import Device, PredictParams, TrainParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -23,7 +25,7 @@ def quick(**values):
 
 def test_a_model_is_trained_recorded_and_predicts(reef_project):
     reports = []
-    made = train.run(reef_project, quick(), job=Job(reports.append))
+    made = train.run(reef_project, quick(hold_back=0), job=Job(reports.append))
     assert made.steps == 2
     assert {"loss", "loss_mask"} <= set(reports[-1].values)
     assert (reports[-1].done, reports[-1].total) == (2, 2)
@@ -126,9 +128,30 @@ def test_pinned_slices_are_not_trained_on_unless_named(reef_project):
     assert made.slices == (0, 3, 4)
 
 
-def test_a_shipped_model_can_be_the_start(reef_project):
-    made = train.run(reef_project, quick(max_steps=1, init="reef-lite"))
-    assert made.steps == 1
+@pytest.mark.parametrize(
+    ("init", "recorded", "told"),
+    [
+        ("", "reef-lite", "go on from those of the classes of reef-lite, in order"),
+        ("reef-lite", "reef-lite", "go on from those of the classes of reef-lite, in order"),
+        ("imagenet", "", "The backbone starts from ImageNet, all else from chance."),
+    ],
+)
+def test_what_a_training_starts_from_is_told_and_recorded(reef_project, init, recorded, told):
+    made = train.run(reef_project, quick(max_steps=1, init=init))
+    assert told in made.notes[0]
     with Project.open(reef_project) as project:
         (run,) = [r for r in project.ledger.runs() if r.kind == "train"]
-        assert run.params["init"].endswith("reef-lite")
+    assert Path(run.params["init"]).name == recorded
+    record = read_record(made.folder).training
+    assert Path(record["init"]).name == recorded
+    assert told in record["start"][0]
+
+
+def test_few_instances_are_all_learned_and_nothing_is_said_to_judge(reef_project):
+    made = train.run(reef_project, quick())
+    assert (made.held_back, made.summary()["validation_score"]) == (0, None)
+    assert "all are learned and none is held back to judge (--hold-back)" in " ".join(made.notes)
+    assert read_record(made.folder).training["score"] is None
+    other = train.run(reef_project, quick(name="judged", validation="1"))
+    assert other.held_back > 0
+    assert other.score >= 0

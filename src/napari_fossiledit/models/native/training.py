@@ -116,7 +116,7 @@ class _Run:
         self.settings = settings_of(samples, params, start)
         self.notes += values_notes(self.settings)
         slices = PreparedSlices(samples, self.settings, params.classes)
-        self.parts, self.count = Parts(samples, slices, params.classes), len(samples.slices)
+        self.parts, self.count = Parts(samples, slices, params), len(samples.slices)
         self.about = {**about(samples, params, self.settings), "backend": str(params.backend)}
         self.device = pick_device(params.device)
         native = native_segmenter(MaskRcnnSegmenter(network, self.settings, self.device))
@@ -178,11 +178,11 @@ class _Run:
             segmenter,
             self.budget.step,
             self.budget.seconds / 60,
-            judge(segmenter, self.parts.judged),
+            judge(segmenter, self.parts.judged) if self.parts.judged else None,
             stopped,
             self.folder / CURVE,
             self.parts.held_back,
-            (*self.notes, *shortness(self.budget, stopped)),
+            (*self.notes, *self.parts.notes, *shortness(self.budget, stopped)),
         )
         save_model(segmenter, self.folder, training={**self.about, **facts(result)})
         return result

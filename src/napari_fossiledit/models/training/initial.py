@@ -15,7 +15,7 @@ from napari_fossiledit.models.detectron2.file import Checkpoint, read_checkpoint
 from napari_fossiledit.models.detectron2.layers import is_detectron2
 from napari_fossiledit.models.detectron2.read import import_checkpoint
 from napari_fossiledit.models.files.checkpoint import check_tensor, read_tensors
-from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.files.places import RECORD, SHIPPED
 from napari_fossiledit.models.files.published import COCO
 from napari_fossiledit.models.files.registry import load_model
 from napari_fossiledit.models.files.torchvision_names import choices_of, ours
@@ -65,7 +65,8 @@ def initial_network(params: TrainParams) -> Start:
     spec = default_spec(params.architecture, params.classes)
     lite = spec.architecture is Architecture.LITE
     if not params.init and lite:
-        return Start(MaskRcnn(spec, pretrained=True), None)
+        note = "The backbone starts from ImageNet, all else from chance."
+        return Start(MaskRcnn(spec, pretrained=True), None, (note,))
     if not params.init:
         raise FossilError(
             f"No weights are at hand to start {spec.architecture} from",
@@ -77,7 +78,8 @@ def initial_network(params: TrainParams) -> Start:
     path = Path(params.init).expanduser()
     if (path if path.is_dir() else path.parent).joinpath(RECORD).is_file():
         model = load_model(path, Device.CPU)
-        return _started(model.spec, model.weights(), str(path), spec, model.preprocessing)
+        where = path.name if path.parent == SHIPPED else str(path)
+        return _started(model.spec, model.weights(), where, spec, model.preprocessing)
     with explained(path, "Reading"):
         path.stat()
     if path.suffix == ".safetensors":

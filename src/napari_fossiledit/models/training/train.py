@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,8 @@ class TrainResult:
     steps, minutes
         Done in all, resumed runs included.
     score
-        Panoptic quality of the best checkpoint on the validation part, 0 to 1.
+        Panoptic quality of the best checkpoint on the validation part, 0 to 1; None: nothing
+        judged, and the last checkpoint was kept.
     stopped
         ``"steps"``, ``"time"`` or ``"cancelled"``: what ended it.
     curve
@@ -66,7 +69,7 @@ class TrainResult:
     segmenter: Segmenter
     steps: int
     minutes: float
-    score: float
+    score: float | None
     stopped: str
     curve: Path
     held_back: int
@@ -113,28 +116,38 @@ class Parts:
     Attributes
     ----------
     judged
-        Validation slices, or where there are none a band of one of the others.
+        Validation slices; where there are none a band of one of the others, unless only few
+        instances were traced: then nothing, and all is learned.
     held_back
         True instances on them.
     """
 
-    def __init__(
-        self, samples: TrainingSet, slices: PreparedSlices, classes: tuple[str, ...]
-    ) -> None:
+    def __init__(self, samples: TrainingSet, slices: PreparedSlices, params: TrainParams) -> None:
         self._samples, self._slices = samples, slices
         self._band: dict[int, PreparedSlice] = {}
         pieces = [slices(z) for z in samples.validation]
-        if not pieces:
+        traced = accumulate(len(slices(z).labels) for z in samples.slices)
+        if not pieces and any(count >= params.hold_back for count in traced):
             z = samples.slices[len(samples.slices) // 2]
             self._band[z], piece = split(slices(z))
             pieces = [piece]
-        self.judged = [Judged.of(piece, classes) for piece in pieces]
+        self.judged = [Judged.of(piece, params.classes) for piece in pieces]
         self.held_back = sum(len(piece.truth) for piece in self.judged)
 
     def learned(self, index: int) -> PreparedSlice:
         """Return what is learned from of the training slice of an index, from 0."""
         z = self._samples.slices[index]
         return self._band[z] if z in self._band else self._slices(z)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what follows where nothing was held back."""
+        if self.judged:
+            return ()
+        return (
+            "So few instances were traced that all are learned and none is held back to judge"
+            " (--hold-back): the model is that of the last step, and has no validation score.",
+        )
 
 
 class _Run:
@@ -149,7 +162,7 @@ class _Run:
         self.settings = settings_of(samples, params, start)
         self.notes += values_notes(self.settings)
         self.slices = PreparedSlices(samples, self.settings, params.classes)
-        self.parts = Parts(samples, self.slices, params.classes)
+        self.parts = Parts(samples, self.slices, params)
         self.budget = Budget(params.max_steps, params.max_minutes * 60)
         recipe = TrainingRecipe(
             fitting(params.crop), params.batch, params.learning_rate, params.seed
@@ -188,9 +201,9 @@ class _Run:
         return "steps" if self.budget.step >= self.params.max_steps else "time"
 
     def _judged(self) -> dict[str, float]:
-        """Judge the averaged weights when a judgement is due."""
+        """Judge the averaged weights when a judgement is due, and anything was held back."""
         due = _judgements(self.budget.share)
-        if due <= self.judgements:
+        if due <= self.judgements or not self.parts.judged:
             return {}
         self.judgements = due
         score = judge(
@@ -214,8 +227,9 @@ class _Run:
             Where the user stopped before the first step.
         """
         check(lambda: self.budget.step == 0, "The training")
-        if self.judgements == 0:
-            self.trainer.keep_if_better(0.0)
+        judged = math.isfinite(self.trainer.best_score)
+        if not judged:
+            self.trainer.best = self.trainer.network_state()
         segmenter = MaskRcnnSegmenter(
             self.trainer.best_network(), self.settings, self.trainer.device
         )
@@ -223,11 +237,11 @@ class _Run:
             segmenter,
             self.budget.step,
             self.budget.seconds / 60,
-            self.trainer.best_score,
+            self.trainer.best_score if judged else None,
             stopped,
             self.folder / CURVE,
             self.parts.held_back,
-            (*self.notes, *shortness(self.budget, stopped)),
+            (*self.notes, *self.parts.notes, *shortness(self.budget, stopped)),
         )
         save_model(segmenter, self.folder, training={**self.about, **facts(result)})
         if stopped == "cancelled":
@@ -268,7 +282,7 @@ def facts(result: TrainResult) -> dict[str, Any]:
     return {
         "steps": result.steps,
         "minutes": round(result.minutes, 2),
-        "score": round(result.score, 4),
+        "score": None if result.score is None else round(result.score, 4),
         "stopped": result.stopped,
         "held_back": result.held_back,
         "start": list(result.notes),

@@ -8,15 +8,25 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.files.places import RECORD, SHIPPED
 from napari_fossiledit.models.files.published import fetched
 from napari_fossiledit.models.native.backends import require_backend
-from napari_fossiledit.params.segment import Backend, CocoWeights, TrainParams
+from napari_fossiledit.params.segment import (
+    IMAGENET,
+    Architecture,
+    Backend,
+    CocoWeights,
+    TrainParams,
+)
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.stale import stale_notes
+
+_START = "reef-lite"
+"""Shipped model that `lite` starts from: better than ImageNet on real fossils and chloroplasts
+(docs/benchmarks/few-slices.md)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class TrainOutcome:
     slices: tuple[int, ...]
     steps: int
     minutes: float
-    score: float
+    score: float | None
     stopped: str
     scale: float
     held_back: int
@@ -42,7 +52,7 @@ class TrainOutcome:
             "slices": format_slices(self.slices),
             "steps": self.steps,
             "minutes": round(self.minutes, 2),
-            "validation_score": round(self.score, 4),
+            "validation_score": None if self.score is None else round(self.score, 4),
             "stopped": self.stopped,
             "scale": round(self.scale, 4),
             "held_back_instances": self.held_back,
@@ -89,15 +99,19 @@ def run(
 
 
 def _completed(params: TrainParams, project: Project) -> TrainParams:
-    """Fill in the classes of the project, and its traced slices where none were named.
+    """Fill in the start, the classes of the project, and its traced slices, where none were named.
 
-    Pinned slices only judge.
+    Pinned slices only judge. A start from ImageNet is recorded as an empty one, as ever.
     """
     traced = format_slices(sorted(project.ledger.traced().keys() - project.settings.pinned_slices))
     changes: dict[str, Any] = {}
     if not params.classes:
         changes["classes"] = project.settings.classes
-    if params.init in set(CocoWeights) - {*project.models()}:
+    if not params.init and params.architecture is Architecture.LITE:
+        changes["init"] = str(SHIPPED / _START)
+    elif params.init in {IMAGENET} - {*project.models()}:
+        changes["init"] = ""
+    elif params.init in set(CocoWeights) - {*project.models()}:
         changes["init"] = str(fetched(CocoWeights(params.init)))
     elif params.init and not Path(params.init).expanduser().exists():
         ref = find_model(project, params.init)
