@@ -34,13 +34,14 @@ def look_at_photographs(project: Project, slices: Iterable[int] | None = None) -
     FossilError
         Where that cannot be written: a photograph that is replaced later would not be noticed.
     """
+    _ = project.ledger
     try:
-        photographs = project.contents
+        _ = project.stack
     except FossilError:
-        # They were moved or removed.
+        # The photographs were moved or removed.
         return
-    photographs.check(slices, seconds=_SECONDS)
-    photographs.check(slices, seconds=_SECONDS_NEW, read_new=True)
+    project.contents.check(slices, seconds=_SECONDS)
+    project.contents.check(slices, seconds=_SECONDS_NEW, read_new=True)
 
 
 def stale_notes(
