@@ -9,13 +9,14 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.annotations import ExportParams, TraceParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
 from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, TrainParams
-from napari_fossiledit.params.stack import ConvertParams
+from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.contents import ContentTable
 from napari_fossiledit.workflows.annotate import corrections
 from napari_fossiledit.workflows.annotate.files import export_annotations
 from napari_fossiledit.workflows.reef import link, mesh
 from napari_fossiledit.workflows.segment import evaluate, predict, train
-from napari_fossiledit.workflows.stack import convert, info
+from napari_fossiledit.workflows.stack import convert, info, new
 
 ANNOTATIONS_STALE = (
     "The annotations of slices 1 were made from other photographs than are there now: look at them"
@@ -53,6 +54,21 @@ def test_predictions_of_a_replaced_photograph_are_made_again(reef_project, tiny_
     assert stale(reef_project) == [ANNOTATIONS_STALE]
     last = predict.run(reef_project, options(blank_model, slices="0-2"))
     assert (last.predicted, last.notes) == ((), ())
+
+
+def test_a_project_whose_photographs_cannot_be_noted_is_not_made(tiny_reef, tmp_path, monkeypatch):
+    def full(*_):
+        raise FossilError("Writing the ledger failed", advice="The disk is full.")
+
+    path, params = tmp_path / "p.fossil", NewParams(pixel_size=10, slice_spacing=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(ContentTable, "note", full)
+        with pytest.raises(FossilError, match="Writing the ledger failed"):
+            new.run(path, tiny_reef / "images", params)
+    # The same command ends it, and a photograph that is replaced then is noticed.
+    new.run(path, tiny_reef / "images", params)
+    with Project.open(path, read_only=True) as project:
+        assert project.ledger.contents.known("").keys() == {*range(5)}
 
 
 def test_with_neighbours_all_are_predicted_again(reef_project, tiny_reef, blank_model):

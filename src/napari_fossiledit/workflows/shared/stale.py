@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
@@ -29,11 +28,20 @@ def look_at_photographs(project: Project, slices: Iterable[int] | None = None) -
     """Note what the photographs are before something is made of them; None: all slices.
 
     Where there are many the time of their files must do, until they are read.
+
+    Raises
+    ------
+    FossilError
+        Where that cannot be written: a photograph that is replaced later would not be noticed.
     """
-    # They may have been moved or removed.
-    with suppress(FossilError):
-        project.contents.check(slices, seconds=_SECONDS)
-        project.contents.check(slices, seconds=_SECONDS_NEW, read_new=True)
+    _ = project.ledger
+    try:
+        _ = project.stack
+    except FossilError:
+        # The photographs were moved or removed.
+        return
+    project.contents.check(slices, seconds=_SECONDS)
+    project.contents.check(slices, seconds=_SECONDS_NEW, read_new=True)
 
 
 def stale_notes(
