@@ -28,7 +28,10 @@ FIXED = {
         "--name", "--architecture", "--slices", "--validation", "--init", "--max-minutes", "--seed",
         "--region", "--classes",
     ],
-    ("predict",): ["--model", "--slices", "--tiles", "--again", "--refine", "--exclusive"],
+    ("predict",): [
+        "--model", "--slices", "--tiles", "--again", "--refine", "--exclusive", "--calibrated",
+    ],
+    ("calibrate",): ["--model", "--slices", "--region"],
     ("refine",): ["--model", "--slices", "--region", "--smallest"],
     ("evaluate",): ["--model", "--slices", "--score", "--region", "--mask-cut"],
     ("link",): ["--source", "--relink", "--mask-cut"],

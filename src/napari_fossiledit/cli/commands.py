@@ -30,6 +30,7 @@ from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
 from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import (
+    CalibrateParams,
     CocoWeights,
     EvaluateParams,
     ExportModelParams,
@@ -232,6 +233,12 @@ COMMANDS = (
         "segment.refine:run",
         "Fit a second stage to traced slices that draws a model's masks again, pixel by pixel.",
         params=RefineParams,
+    ),
+    Command(
+        "calibrate",
+        "segment.calibrate:run",
+        "Make the scores of a model probabilities, on traced slices.",
+        params=CalibrateParams,
     ),
     Command(
         "evaluate",

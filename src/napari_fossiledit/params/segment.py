@@ -161,6 +161,9 @@ class PredictParams(Params):
     exclusive: bool = Field(
         False, description="Refined masks share no pixel: the most probable instance keeps it."
     )
+    calibrated: bool = Field(
+        False, description="Scores are probabilities, as 'calibrate' found them for the model."
+    )
     device: Device = Field(Device.AUTO, description="Where to compute.")
     backend: Backend = Field(
         Backend.TWIN, description="What computes; detectron2 is its own code, if installed."
@@ -186,6 +189,19 @@ class RefineParams(Params):
         le=10_000,
         description="Holes and islands of fewer pixels (of the traced slices) are never drawn.",
     )
+    device: Device = Field(Device.AUTO, description="Where the model computes.")
+
+
+class CalibrateParams(Params):
+    """How the scores of a model become probabilities."""
+
+    model: str = Field("", description="Model or edit to calibrate; empty: the one in use.")
+    slices: str = Field(
+        "",
+        description="Traced slices to do it on; empty: those that are not pinned, and that the"
+        " model did not learn from where there are such.",
+    )
+    region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
     device: Device = Field(Device.AUTO, description="Where the model computes.")
 
 

@@ -8,17 +8,17 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.segment import PredictParams, RefineParams
+from napari_fossiledit.params.segment import CalibrateParams, PredictParams, RefineParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
 from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
-from napari_fossiledit.workflows.segment import predict, refine
+from napari_fossiledit.workflows.segment import calibrate, predict, refine
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
-_SHOWN = ("model", "slices", "views", "refine")
+_SHOWN = ("model", "slices", "views", "refine", "calibrated")
 _LABELS = {
     "again": "Predict anew",
     "tiles": "Divide into tiles",
@@ -28,6 +28,7 @@ _LABELS = {
     "views_find": "All views find",
     "refine": "Refine masks",
     "exclusive": "No shared pixels",
+    "calibrated": "Scores are probabilities",
     "neighbour_weight": "Weight of neighbours",
     "neighbour_direction": "Neighbours",
     "neighbour_score": "Score of neighbours",
@@ -80,7 +81,13 @@ class PredictTab(QWidget):
             "Fit a second stage to all traced slices but the pinned ones, some minutes: it draws"
             " the masks of the model again, pixel by pixel. Where it gains nothing it stays off."
         )
-        column.addWidget(button("Fit a refiner", tip, self.refine))
+        fit_refiner = button("Fit a refiner", tip, self.refine)
+        tip = (
+            "Compare what the model finds with the traced slices, and make its scores the"
+            " probability that a detection is a fossil; doubles fall behind. Where that gains"
+            " nothing, scores stay as they are."
+        )
+        column.addWidget(beside(fit_refiner, button("Calibrate scores", tip, self.calibrate)))
         column.addStretch(1)
         session.models_changed.connect(self.form.refresh)
 
@@ -108,6 +115,18 @@ class PredictTab(QWidget):
         show_done("; ".join(filter(None, [f"Fitted a refiner of {result.model}", off])))
         show_notes(result)
         self.form.fill(refine=bool(result.gains))
+
+    def calibrate(self) -> None:
+        """Start calibrating the scores of the chosen model in a separate process."""
+        params = CalibrateParams(model=self.form.read().model)
+        then = self.session.while_open(self._on_calibrated)
+        project = self.session.writable.path
+        self.jobs.start("Calibrating", calibrate.run, project, params, then=then)
+
+    def _on_calibrated(self, result: Any) -> None:
+        show_done(f"Compared the scores of {result.model}; the diagram is in {result.report}")
+        show_notes(result)
+        self.form.fill(calibrated=bool(result.calibration.classes))
 
     def _on_done(self, result: Any) -> None:
         show_done(summary_text("Predicted", result))

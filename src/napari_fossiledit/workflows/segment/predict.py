@@ -18,6 +18,7 @@ from napari_fossiledit.workflows.shared.neighbours import Visit, visits
 from napari_fossiledit.workflows.shared.stale import added_notes
 
 if TYPE_CHECKING:
+    from napari_fossiledit.evaluation.calibration import Calibration
     from napari_fossiledit.models.inference.protocol import Segmenter
 
 
@@ -105,6 +106,9 @@ def predict_missing(
     anew = stale | (set(slices) if params.again else set())
     missing = sorted((set(slices) - project.ledger.done(source)) | anew)
     notes = ref.notes + (refining_notes(ref) if params.refine else ())
+    calibration = ref.calibration if params.calibrated else None
+    if calibration is not None:
+        notes += calibration_notes(calibration, params)
     if missing:
         project.require_writable()
         if stale:
@@ -139,6 +143,9 @@ def predict_missing(
                     views_find=params.views_find,
                     cancel=job.cancelled,
                 )
+                # As they were fitted: to what the model itself draws.
+                if calibration is not None:
+                    instances = calibration.applied(instances)
                 if refine is not None:
                     instances = refine(visit.slice, instances)
                 project.ledger.store(visit.source, visit.slice, instances)
@@ -167,6 +174,19 @@ def refining_notes(ref: ModelRef) -> tuple[str, ...]:
     """Return in sentences for which classes the refiner of a model turned itself off."""
     reasons: dict[str, str] = ref.refiner.fitted.get("off", {})
     return tuple(f"{name}: masks are not refined, {why}." for name, why in reasons.items())
+
+
+def calibration_notes(calibration: Calibration, params: PredictParams) -> tuple[str, ...]:
+    """Return in sentences whose scores stay as they are, and which options were not fitted."""
+    notes = [f"{name}: scores are not calibrated, {why}." for name, why in calibration.off.items()]
+    options = (params.views > 1, params.tiles, params.neighbour_weight > 0)
+    named = zip(("views", "tiles", "neighbours"), options, strict=True)
+    if calibration.classes and (other := [name for name, used in named if used]):
+        notes.append(
+            f"Scores were calibrated on predictions without {', '.join(other)}: how far they are"
+            " probabilities with them was not measured."
+        )
+    return tuple(notes)
 
 
 def _refining(

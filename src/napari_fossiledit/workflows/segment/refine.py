@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.frontier import EqualRecall, at_equal_recall
 from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
-from napari_fossiledit.geometry import Region, format_slices, parse_slices
+from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.masks import Instance, cut_at
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.segment import RefineParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.workflows.shared.folds import folds_of, learned_slices, slices_to_fit
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
     from napari_fossiledit.models.refine.fit import Example
 
-FOLDS = 4
-"""Most folds: each instance is judged as a refiner draws it that never saw it."""
 LEAST_TRACED = 8
 """Traced instances that were found, below which no gain could be told from chance."""
 TYPICAL_SIDE = 128
@@ -103,7 +101,7 @@ def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> Refine
         project.require_writable()
         ref = find_model(project, params.model)
         require_kept(ref)
-        slices = _slices(project, params)
+        slices = slices_to_fit(project, params.slices)
         region = Region.parse(params.region) if params.region else None
         truths = [read_ground_truth(project, z, region) for z in slices]
         full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
@@ -112,20 +110,6 @@ def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> Refine
             result = fitting.result()
             summary.update(result.summary())
     return result
-
-
-def _slices(project: Project, params: RefineParams) -> list[int]:
-    if params.slices:
-        return parse_slices(params.slices, project.shape[0])
-    slices = sorted(project.ledger.traced().keys() - project.settings.pinned_slices)
-    if not slices:
-        raise FossilError(
-            "No slice is traced yet that a refiner could be fitted on",
-            expected="one or more traced slices that are not pinned",
-            found="none",
-            advice="Import annotations, or draw some and mark their slice as traced.",
-        )
-    return slices
 
 
 class _Fitting:
@@ -207,22 +191,13 @@ class _Fitting:
 
     def _notes(self, gains: dict[str, EqualRecall]) -> tuple[str, ...]:
         notes = tuple(f"{name}: {_figures(gain)}." for name, gain in gains.items())
-        learned = self._learned() & {t.slice for t in self.truths}
+        learned = learned_slices(self.project, self.ref) & {t.slice for t in self.truths}
         if learned:
             notes += (
                 f"The model learned from slices {format_slices(sorted(learned))} too, and draws"
                 " better there than elsewhere: what the refiner gains on other slices may differ.",
             )
         return notes
-
-    def _learned(self) -> set[int]:
-        """Return the slices of this project that the model was trained on."""
-        from napari_fossiledit.models.files.registry import read_record
-
-        root = self.ref.root
-        if root.name not in self.project.models():
-            return set()
-        return {int(z) for z in read_record(root.folder).training.get("slices", ())}
 
     def _scale(self) -> float:
         """Return the refiner's pixels per pixel of the slices."""
@@ -248,20 +223,11 @@ class _Fitting:
                 found,
                 [i.mask for i in bodies],
                 counted,
-                self._folds(number, found),
+                folds_of(number, len(self.truths), found),
             )
 
     def _rgb(self, z: int) -> Any:
         return self.segmenter.preprocessing.shown_rgb(self.project.contents.read(z))
-
-    def _folds(self, number: int, found: Sequence[Instance]) -> list[int]:
-        """Return the fold of each instance found in the slice of a number."""
-        if len(self.truths) > 1:
-            return [number % FOLDS] * len(found)
-        middles = np.array([(i.mask.box[1] + i.mask.box[3]) / 2 for i in found])
-        # Of equal numbers of instances, from left to right: doubles of one come into one fold.
-        order = middles.argsort().argsort()
-        return [int(n) for n in order * FOLDS // max(len(found), 1)]
 
     def _judged(self, name: str, refiners: dict[int, Any]) -> EqualRecall:
         """Compare what refiners draw that did not see it with the unrefined masks."""

@@ -5,11 +5,14 @@ Models and edits share their names: whatever takes a model takes an edit as well
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, inside, read_json
@@ -28,6 +31,7 @@ from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
+    from napari_fossiledit.evaluation.calibration import Calibration
     from napari_fossiledit.models.inference.protocol import Segmenter
     from napari_fossiledit.models.refine.refiner import RefinerRecord
 
@@ -50,7 +54,8 @@ class ModelRef:
     values
         Values of the stack that it is to predict; None: they are those it learned with.
     home
-        Folder of the project that it is used in, where its refiner is; None: no project.
+        Folder of the project that it is used in, where its refiner and its calibration are; None:
+        no project.
     """
 
     name: str
@@ -112,6 +117,50 @@ class ModelRef:
         from napari_fossiledit.models.refine.files import read_refiner_record
 
         return read_refiner_record(self.refiner_folder, self.name, self.model_hash)
+
+    @property
+    def calibration_path(self) -> Path:
+        """File of its calibration, whether there is one or not."""
+        return inside((self.home or self.folder) / "calibrations", f"{self.name}.json")
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes its scores probabilities.
+
+        Raises
+        ------
+        FossilError
+            Where there is none, it cannot be read, or it was fitted for other weights.
+        """
+        from napari_fossiledit.evaluation.calibration import Calibration
+
+        path, again = self.calibration_path, f"'fossiledit calibrate PROJECT --model {self.name}'."
+        if not path.is_file():
+            raise FossilError(
+                f"The scores of the model {self.name!r} are not calibrated yet",
+                expected=path,
+                found="no such file",
+                advice=f"Do it on traced slices: {again}",
+            )
+        read = read_json(path, "the calibration of a model")
+        try:
+            calibration = Calibration.model_validate_json(json.dumps(read))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise FossilError(
+                f"{path} is not the calibration of a model",
+                expected="fields as this program writes them",
+                found=f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}",
+                advice=f"Make it again: {again}",
+            ) from error
+        if calibration.model_hash != self.model_hash:
+            raise FossilError(
+                f"{path} was made for another model than {self.name!r}",
+                expected=f"the calibration of the model with hash {self.model_hash[:12]}",
+                found=f"that of {calibration.model_hash[:12]}",
+                advice=f"Make it again: {again}",
+            )
+        return calibration
 
     def load(self, device: Device = Device.AUTO) -> Segmenter:
         """Load the model to a device, for the stack; torch is imported here and not before."""
@@ -443,6 +492,8 @@ def prediction_source(
         settings += f":refined {refiner.refiner_hash}"
         if params.exclusive:
             settings += ":exclusive"
+    if params.calibrated and (calibration := ref.calibration).classes:
+        settings += f":calibrated {calibration.hash}"
     if ref.shown is not None:
         settings += f":values {ref.shown.low:g} to {ref.shown.high:g}"
     return Source.predicted(ref.name, model_hash, settings)
