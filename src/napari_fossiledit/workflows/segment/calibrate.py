@@ -129,8 +129,8 @@ def run(project_path: Path, params: CalibrateParams, *, job: Job = QUIET) -> Cal
             if seen := sorted(learned & set(slices)):
                 notes += (
                     f"The model learned from slices {format_slices(seen)} too, and finds more there"
-                    " than elsewhere: on other slices the probabilities are too high. Trace a"
-                    " slice that it did not learn from, and calibrate again.",
+                    " than elsewhere: on other slices the probabilities may be too high. A traced"
+                    " slice that it did not learn from tells better.",
                 )
             notes += stale_notes(project, {ANNOTATIONS: slices})
             report = project.reports / f"calibrate-{ref.name}.html"

@@ -91,11 +91,23 @@ def run(
             status = "failed"
             try:
                 outcome = _train(samples, full, folder, job)
-                outcome = replace(outcome, notes=(*outcome.notes, *notes))
+                outcome = replace(outcome, notes=(*outcome.notes, *notes, *_next(project, full)))
                 summary, status = outcome.summary(), outcome.stopped
             finally:
                 project.ledger.end_run(record, status, summary)
         return outcome
+
+
+def _next(project: Project, params: TrainParams) -> tuple[str, ...]:
+    """Say how to make scores probabilities, where traced slices are left that can tell."""
+    named = parse_slices(f"{params.slices},{params.validation}".strip(","), project.shape[0])
+    left = project.ledger.traced().keys() - project.settings.pinned_slices - {*named}
+    if not left:
+        return ()
+    return (
+        f"Slices {format_slices(sorted(left))} are traced, and the model did not learn from them:"
+        f" 'fossiledit calibrate PROJECT --model {params.name}' makes its scores probabilities.",
+    )
 
 
 def _completed(params: TrainParams, project: Project) -> TrainParams:
