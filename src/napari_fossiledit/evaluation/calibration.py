@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,6 +186,10 @@ class Reliability(Summary):
     log_loss: float
     precision: float | None
     score: float | None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures for JSON, without the points of the diagram."""
+        return {name: value for name, value in super().summary().items() if name != "bins"}
 
 
 @dataclass(frozen=True)

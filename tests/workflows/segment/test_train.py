@@ -30,6 +30,7 @@ def test_a_model_is_trained_recorded_and_predicts(reef_project):
     assert {"loss", "loss_mask"} <= set(reports[-1].values)
     assert (reports[-1].done, reports[-1].total) == (2, 2)
     assert made.summary()["held_back_instances"] > 0
+    assert made.notes[-1].startswith("Slices 1,3-4 are traced, and the model did not learn")
     with Project.open(reef_project) as project:
         assert project.models() == ["quick"]
         (run,) = [r for r in project.ledger.runs() if r.kind == "train"]
@@ -126,6 +127,7 @@ def test_pinned_slices_are_not_trained_on_unless_named(reef_project):
         project.update(pinned_slices=(1, 2))
     made = train.run(reef_project, quick(slices="", max_steps=1))
     assert made.slices == (0, 3, 4)
+    assert not any("calibrate" in note for note in made.notes)
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,8 @@ def refining_notes(ref: ModelRef) -> tuple[str, ...]:
 def calibration_notes(calibration: Calibration, params: PredictParams) -> tuple[str, ...]:
     """Return in sentences whose scores stay as they are, and which options were not fitted."""
     notes = [f"{name}: scores are not calibrated, {why}." for name, why in calibration.off.items()]
-    options = (params.views > 1, params.tiles, params.neighbour_weight > 0)
-    named = zip(("views", "tiles", "neighbours"), options, strict=True)
+    options = (params.views > 1, params.tiles, params.neighbour_weight > 0, params.refine)
+    named = zip(("views", "tiles", "neighbours", "refiner"), options, strict=True)
     if calibration.classes and (other := [name for name, used in named if used]):
         notes.append(
             f"Scores were calibrated on predictions without {', '.join(other)}: how far they are"

@@ -84,6 +84,7 @@ def run(
         region = Region.parse(full.region) if full.region else None
         samples = ProjectSamples(project, slices, validation, full.classes, region)
         notes = stale_notes(project, {ANNOTATIONS: (*samples.slices, *samples.validation)})
+        notes += _next(project, full.name, samples)
         with project.training(full.name) as folder:
             _require_free(project, full.name)
             record = project.ledger.begin_run("train", full.model_dump(mode="json"))
@@ -91,22 +92,22 @@ def run(
             status = "failed"
             try:
                 outcome = _train(samples, full, folder, job)
-                outcome = replace(outcome, notes=(*outcome.notes, *notes, *_next(project, full)))
+                outcome = replace(outcome, notes=(*outcome.notes, *notes))
                 summary, status = outcome.summary(), outcome.stopped
             finally:
                 project.ledger.end_run(record, status, summary)
         return outcome
 
 
-def _next(project: Project, params: TrainParams) -> tuple[str, ...]:
+def _next(project: Project, name: str, samples: ProjectSamples) -> tuple[str, ...]:
     """Say how to make scores probabilities, where traced slices are left that can tell."""
-    named = parse_slices(f"{params.slices},{params.validation}".strip(","), project.shape[0])
-    left = project.ledger.traced().keys() - project.settings.pinned_slices - {*named}
+    used = {*samples.slices, *samples.validation, *project.settings.pinned_slices}
+    left = sorted(project.ledger.traced().keys() - used)
     if not left:
         return ()
     return (
-        f"Slices {format_slices(sorted(left))} are traced, and the model did not learn from them:"
-        f" 'fossiledit calibrate PROJECT --model {params.name}' makes its scores probabilities.",
+        f"Slices {format_slices(left)} are traced, and the model did not learn from them:"
+        f" 'fossiledit calibrate PROJECT --model {name}' makes its scores probabilities.",
     )
 
 
