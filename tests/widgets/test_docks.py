@@ -243,6 +243,18 @@ def test_predicting_and_evaluating_call_their_workflows(session, made, calls):
     ]
 
 
+@pytest.mark.parametrize("classes", [{"archaeocyathid": "regression"}, {}])
+def test_calibrated_scores_are_proposed_where_they_gained(session, made, calls, classes):
+    calls.result = SimpleNamespace(
+        model="first", report="page.html", calibration=SimpleNamespace(classes=classes), notes=()
+    )
+    dock = made(SegmentDock)
+    press(dock.predict, "Calibrate scores")
+    (name, (_, params)) = calls.made[-1]
+    assert (name, params.model) == ("segment.calibrate.run", "reef-lite")
+    assert dock.predict.form.read().calibrated == bool(classes)
+
+
 def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
     shown = []
     monkeypatch.setattr(notices, "show_info", shown.append)
