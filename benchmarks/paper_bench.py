@@ -49,6 +49,7 @@ RECIPE = {
     "crop": 320,
     "max_minutes": 600,
     "seed": 0,
+    "precision": "full",
 }
 """The training of the shipped weights."""
 

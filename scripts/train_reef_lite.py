@@ -39,6 +39,7 @@ TRAINING = TrainParams(
     crop=320,
     max_minutes=600,
     seed=0,
+    precision="full",
 )
 
 

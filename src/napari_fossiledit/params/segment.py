@@ -56,6 +56,14 @@ class Engine(StrEnum):
     FAST = "fast"
 
 
+class Precision(StrEnum):
+    """float32 throughout (full), or bfloat16 for most of the network (mixed)."""
+
+    AUTO = "auto"
+    FULL = "full"
+    MIXED = "mixed"
+
+
 class CocoWeights(StrEnum):
     """Mask R-CNNs that torchvision and detectron2 publish, trained on COCO."""
 
@@ -114,6 +122,10 @@ class TrainParams(Params):
     backend: Backend = Field(
         Backend.TWIN, description="What trains; detectron2 is its own trainer, if installed."
     )
+    precision: Precision = Field(
+        Precision.AUTO,
+        description="mixed computes most of a step in bfloat16; auto does where that is faster.",
+    )
 
 
 class PredictParams(Params):
@@ -171,7 +183,13 @@ class PredictParams(Params):
     # Edits are solved with the rounding of training: exact stays the default.
     engine: Engine = Field(
         Engine.EXACT,
-        description="fast: quicker kernels on a CPU; scores differ in the fifth digit.",
+        description="fast: quicker kernels on a CPU; scores differ in the fifth digit, in the"
+        " second where it computes in bfloat16 (precision).",
+    )
+    precision: Precision = Field(
+        Precision.AUTO,
+        description="mixed computes most of the network in bfloat16; auto does, where that is"
+        " faster, for the engine fast and for views beyond the first, which draw masks alone.",
     )
 
 

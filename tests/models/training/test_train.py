@@ -64,6 +64,7 @@ def _params(**changes):
         "crop": 64,
         "batch": 1,
         "device": "cpu",
+        "precision": "full",
         "seed": 4,
     }
     return TrainParams(**(plain | changes))
@@ -245,3 +246,45 @@ def test_a_torn_line_of_the_curve_does_not_stop_a_resumed_training(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     assert training._curve(path, 2) == ['{"step": 1}', '{"step": 2}']
     assert training._curve(tmp_path / "none", 2) == []
+
+
+def _precise(monkeypatch, gains):
+    monkeypatch.setattr(training, "gains", lambda device: gains)
+
+
+def test_mixed_precision_learns_alike_where_it_is_faster(small, tmp_path, monkeypatch):
+    _precise(monkeypatch, True)
+    full, mixed = (
+        train(Discs(), _params(precision=p, max_steps=3), folder=tmp_path / p)
+        for p in ("full", "auto")
+    )
+    losses = [
+        [json.loads(line)["loss"] for line in r.curve.read_text().splitlines()]
+        for r in (full, mixed)
+    ]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.2)
+    assert full.segmenter.model_hash != mixed.segmenter.model_hash
+    assert "bfloat16" in mixed.notes[-1]
+    assert not any("bfloat16" in note for note in full.notes)
+    kept = [read_record(tmp_path / p).training["precision"] for p in ("full", "auto")]
+    assert kept == ["full", "mixed"]
+
+
+def test_mixed_precision_without_a_gain_is_full_and_said(small, tmp_path, monkeypatch):
+    _precise(monkeypatch, False)
+    full, mixed = (
+        train(Discs(), _params(precision=p, max_steps=2), folder=tmp_path / p)
+        for p in ("full", "mixed")
+    )
+    assert mixed.segmenter.model_hash == full.segmenter.model_hash
+    assert "not faster so" in mixed.notes[-1]
+
+
+def test_a_resumed_training_keeps_its_precision(small, tmp_path, monkeypatch):
+    _precise(monkeypatch, True)
+    whole = train(Discs(), _params(precision="full"), folder=tmp_path / "whole")
+    folder = tmp_path / "parts"
+    train(Discs(), _params(precision="full"), folder=folder, job=Job(cancelled=_after(2)))
+    again = train(Discs(), _params(precision="mixed"), folder=folder, resume=True)
+    assert again.segmenter.model_hash == whole.segmenter.model_hash
+    assert "goes on in the precision that it began with: full" in again.notes[-1]

@@ -173,3 +173,51 @@ def test_the_same_picture_in_16_bit_gives_the_same_detections(reef_project, blan
     ]
     assert masks[0] == masks[1]
     assert masks[0]
+
+
+def _gains(monkeypatch, value):
+    monkeypatch.setattr("napari_fossiledit.models.inference.precision.gains", lambda device: value)
+
+
+def _hash(model_hash, **options):
+    from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
+
+    return str(prediction_source(find_model(None, "reef-lite"), model_hash, params("", **options)))
+
+
+def test_only_what_is_not_computed_in_full_is_named_otherwise(monkeypatch):
+    views = {"views": 4}
+    find = {"views": 4, "views_find": True}
+    choices = ({}, views, find, {"engine": "fast"})
+    full = [_hash("a", precision="full", **options) for options in choices]
+    _gains(monkeypatch, False)
+    for precision in ("auto", "mixed"):
+        assert [_hash("a", precision=precision, **options) for options in choices] == full
+    _gains(monkeypatch, True)
+    auto = [_hash("a", **options) for options in choices]
+    mixed = [_hash("a", precision="mixed", **options) for options in choices]
+    # What is compared stays exact, and so does all that gives scores.
+    assert [a == f for a, f in zip(auto, full, strict=True)] == [True, False, True, False]
+    assert not set(mixed) & set(full)
+    assert mixed[0] == mixed[3] == auto[3]
+
+
+def test_mixed_precision_is_said_and_computed_in_full_without_a_gain(
+    reef_project, blank_model, monkeypatch
+):
+    chosen = {"slices": "0", "precision": "mixed"}
+    _gains(monkeypatch, False)
+    without = predict.run(reef_project, params(blank_model, **chosen))
+    assert "not faster so: computed in float32" in without.notes[-1]
+    _gains(monkeypatch, True)
+    halved = predict.run(reef_project, params(blank_model, **chosen))
+    views = predict.run(reef_project, params(blank_model, slices="0", views=2))
+    assert "The network is computed in bfloat16" in halved.notes[-1]
+    assert "All but the first view of each slice is computed in bfloat16" in views.notes[-1]
+    assert len({without.source, halved.source, views.source}) == 3
+    assert predict.run(reef_project, params(blank_model, slices="0")).source == without.source
+
+
+def test_mixed_precision_of_another_backend_is_refused(reef_project, blank_model):
+    with pytest.raises(FossilError, match=r"detectron2 does not compute in mixed.*precision full"):
+        predict.run(reef_project, params(blank_model, precision="mixed", backend="detectron2"))

@@ -53,6 +53,11 @@ class MaskRcnnSegmenter:
         Moved to `device` and set to evaluation.
     preprocessing
         The one the network was trained with.
+
+    Attributes
+    ----------
+    further
+        What computes all views but the first: the same network, perhaps less precisely.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class MaskRcnnSegmenter:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self.preprocessing = preprocessing
+        self.further = self.network
 
     @property
     def spec(self) -> NetworkSpec:
@@ -226,30 +232,31 @@ class MaskRcnnSegmenter:
         # The views that find are needed once more to draw what all of them found.
         finding = list(islice(seen, None if look.views_find else 1))
         found = []
-        for view, image, maps in finding:
+        for view, network, image, maps in finding:
             limits, near = look.limits, view.prior(prior, size)
-            there = self.network.find(image, maps, view.size(size), limits, near)
+            there = network.find(image, maps, view.size(size), limits, near)
             boxes = view.inverse.boxes(there["boxes"], view.size(size))
             found.append({**there, "boxes": boxes})
         output = united(found, look.limits)
         boxes, labels = output["boxes"], output["labels"]
         masks = []
-        for view, _, maps in chain(finding, seen if len(boxes) else ()):
-            drawn = self.network.draw(maps, view.boxes(boxes, size), labels, view.size(size))
+        for view, network, _, maps in chain(finding, seen if len(boxes) else ()):
+            drawn = network.draw(maps, view.boxes(boxes, size), labels, view.size(size))
             masks.append(view.inverse.masks(drawn))
         return {**output, "masks": mean_of(masks)}
 
-    def _seen(self, part: Rgb, look: _Look) -> Iterator[tuple[View, Tensor, Maps]]:
-        """Yield each view of a tile as an image (1, 3, H, W) with its maps."""
+    def _seen(self, part: Rgb, look: _Look) -> Iterator[tuple[View, Network, Tensor, Maps]]:
+        """Yield each view of a tile with its network, as an image (1, 3, H, W) and its maps."""
         first, *others = look.views
         # The first one is never in a batch: what it finds does not depend on how many there are.
         for group in ([first], *batches(others, (part.shape[0], part.shape[1]))):
             check(look.cancel, "The prediction")
             images = [self.preprocessing.normalise(view.image(part)) for view in group]
             batch = (images[0] if len(images) == 1 else torch.cat(images)).to(self.device)
-            maps = self.network.maps(batch)
+            network = self.network if group[0] is first else self.further
+            maps = network.maps(batch)
             for k, view in enumerate(group):
-                yield view, batch[k : k + 1], maps.one(k)
+                yield view, network, batch[k : k + 1], maps.one(k)
 
 
 @dataclass(frozen=True)

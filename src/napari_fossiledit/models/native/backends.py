@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.params.segment import Architecture, Backend
+from napari_fossiledit.params.segment import Architecture, Backend, Precision
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -52,6 +52,16 @@ def require_backend(backend: Backend, architecture: Architecture | None = None) 
             expected="a package detectron2 that Python can import",
             found="none",
             advice=HOW_TO_INSTALL,
+        )
+
+
+def check_precision(precision: Precision, backend: Backend) -> None:
+    """Raise `FossilError` where mixed precision is asked of another backend than our own."""
+    if precision is Precision.MIXED and backend is not Backend.TWIN:
+        raise FossilError(
+            f"The backend {backend} does not compute in mixed precision here",
+            expected="the precision full, or the backend twin",
+            found=f"precision mixed with the backend {backend}",
         )
 
 

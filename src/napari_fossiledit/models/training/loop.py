@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, write_whole
 from napari_fossiledit.models.files.checkpoint import fill
+from napari_fossiledit.models.inference.precision import halved
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
@@ -124,6 +125,11 @@ class Trainer:
     The random choices of a step depend on the seed and the number of the step alone, so that a run
     that was killed goes on exactly as it would have. The running average of the weights (Polyak &
     Juditsky 1992) is what is judged and kept: with few slices it is the steadier of the two.
+
+    Attributes
+    ----------
+    mixed
+        Most of the network is computed in bfloat16; weights, losses and optimiser are float32.
     """
 
     def __init__(
@@ -132,8 +138,11 @@ class Trainer:
         settings: Preprocessing,
         recipe: TrainingRecipe,
         device: torch.device,
+        *,
+        mixed: bool = False,
     ) -> None:
         self.network = network.to(device)
+        self._halved, self.mixed = halved(self.network), mixed
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.best = self.network_state()
         self.best_score = -math.inf
@@ -174,8 +183,8 @@ class Trainer:
         # torch draws as well, when it samples anchors and regions.
         mixed = np.random.SeedSequence([self.recipe.seed, number]).generate_state(1, np.uint64)
         torch.manual_seed(int(mixed[0] >> 1))
-        self.network.train()
-        losses = self.network.losses(images, targets)
+        network = self._halved if self.mixed else self.network
+        losses = network.train().losses(images, targets)
         total = torch.stack(list(losses.values())).sum()
         values = {name: float(value.detach()) for name, value in losses.items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -230,6 +239,7 @@ class Trainer:
             "step": budget.step,
             "seconds": budget.seconds,
             "best_score": self.best_score,
+            "mixed": self.mixed,
             "about": about,
         }
         # safetensors takes contiguous tensors only, and the weights lie with channels last.
@@ -237,7 +247,7 @@ class Trainer:
         write_whole(path, save_tensors(packed, {"state": json.dumps(facts)}))
 
     def load(self, path: Path, budget: Budget, about: dict[str, Any]) -> None:
-        """Go on from a file that `save` wrote.
+        """Go on from a file that `save` wrote, in the precision of that training.
 
         Raises
         ------
@@ -266,6 +276,8 @@ class Trainer:
         fill(self.network, groups["network"], str(path))
         fill(self.average, groups["average"], str(path))
         self.best, self.best_score = groups["best"], float(facts["best_score"])
+        # What began before there was a choice began in float32.
+        self.mixed = bool(facts.get("mixed", False))
         state = self._optimiser.state_dict()
         self._optimiser.load_state_dict({**state, "state": moments})
         budget.restart(int(facts["step"]), float(facts["seconds"]))

@@ -13,6 +13,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.devices import pick_device
+from napari_fossiledit.models.inference.precision import NO_GAIN, gains
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
@@ -27,7 +28,7 @@ from napari_fossiledit.models.training.sampling import (
     survey,
 )
 from napari_fossiledit.models.training.validation import Judged, judge, split
-from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.params.segment import Precision, TrainParams
 from napari_fossiledit.progress import QUIET, Job, check
 
 STATE, CURVE = "training.safetensors", "curve.jsonl"
@@ -39,7 +40,7 @@ _SETTLED = 250
 """Steps of the shipped model `reef-lite`, which starts from ImageNet; fewer were never enough."""
 _SAVE_SECONDS = 120.0
 """At most so much work is lost when the process is killed."""
-_UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "version"}
+_UNFIXED = {"backend", "max_minutes", "max_steps", "device", "name", "precision", "version"}
 """Parameters that may be others when a training is resumed."""
 
 
@@ -167,18 +168,31 @@ class _Run:
         recipe = TrainingRecipe(
             fitting(params.crop), params.batch, params.learning_rate, params.seed
         )
-        self.trainer = Trainer(network, self.settings, recipe, pick_device(params.device))
+        device = pick_device(params.device)
+        mixed = params.precision is not Precision.FULL and gains(device)
+        self.trainer = Trainer(network, self.settings, recipe, device, mixed=mixed)
         self.about = about(samples, params, self.settings)
         state = folder / STATE
         resumed = resume and state.is_file()
         if resumed:
             self.trainer.load(state, self.budget, self.about)
+        self.notes += self._precision_notes(mixed)
         self.saved_at = self.budget.seconds
         self.judgements = _judgements(self.budget.share)
         with explained(self.folder, "Writing"):
             self.folder.mkdir(parents=True, exist_ok=True)
             kept = _curve(self.folder / CURVE, self.budget.step) if resumed else []
             (self.folder / CURVE).write_text("".join(f"{line}\n" for line in kept))
+
+    def _precision_notes(self, chosen: bool) -> tuple[str, ...]:
+        """Return how it is computed, where that is not as was chosen or not in float32."""
+        is_mixed = self.trainer.mixed
+        if is_mixed != chosen:
+            name = Precision.MIXED if is_mixed else Precision.FULL
+            return (f"The training goes on in the precision that it began with: {name}.",)
+        if is_mixed:
+            return ("Steps are computed in bfloat16 for the most part (--precision full: not).",)
+        return (NO_GAIN,) if self.params.precision is Precision.MIXED else ()
 
     def go(self, job: Job) -> str:
         """Step until the budget is used up or the user stops; return which."""
@@ -243,7 +257,9 @@ class _Run:
             self.parts.held_back,
             (*self.notes, *self.parts.notes, *shortness(self.budget, stopped)),
         )
-        save_model(segmenter, self.folder, training={**self.about, **facts(result)})
+        precision = str(Precision.MIXED if self.trainer.mixed else Precision.FULL)
+        record = {**self.about, **facts(result), "precision": precision}
+        save_model(segmenter, self.folder, training=record)
         if stopped == "cancelled":
             self.save_state()
         else:

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.segment import Device, Engine, PredictParams
+from napari_fossiledit.params.segment import Device, Engine, Precision, PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project, Source
-from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, prediction_source
+from napari_fossiledit.workflows.shared.model_refs import (
+    ModelRef,
+    find_model,
+    halved_from,
+    prediction_source,
+)
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
 from napari_fossiledit.workflows.shared.stale import added_notes
 
@@ -126,7 +131,7 @@ def predict_missing(
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice in anew or v.slice not in done[v.source]]
         segmenter = load_segmenter(ref, params)
-        notes += segmenter.notes
+        notes += segmenter.notes + precision_notes(params)
         refine = _refining(project, ref, segmenter, params, job) if params.refine else None
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
             summary["source"] = left[-1].source
@@ -211,6 +216,17 @@ def _refining(
     return refine
 
 
+def precision_notes(params: PredictParams) -> tuple[str, ...]:
+    """Return in a sentence what is computed less precisely, or not as was asked for."""
+    first = halved_from(params)
+    if first is None:
+        from napari_fossiledit.models.inference.precision import NO_GAIN
+
+        return (NO_GAIN,) if params.precision is Precision.MIXED else ()
+    what = "All but the first view of each slice" if first else "The network"
+    return (f"{what} is computed in bfloat16 for the most part (--precision full: in float32).",)
+
+
 def _said(stale: set[int]) -> str:
     return (
         f"Slices {format_slices(sorted(stale))} are predicted again: their photographs are others"
@@ -226,6 +242,11 @@ def load_segmenter(ref: ModelRef, params: PredictParams) -> Segmenter:
     FossilError
         Where the engine cannot compute on the device or for the backend.
     """
+    halved = halved_from(params)
+    if halved is not None:
+        from napari_fossiledit.models.inference.precision import mixed
+
+        return mixed(ref.on(params.device, params.backend), halved)
     if params.engine is Engine.EXACT:
         return ref.on(params.device, params.backend)
     from napari_fossiledit.models.inference.fast_kernels import fast

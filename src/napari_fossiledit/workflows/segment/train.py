@@ -10,7 +10,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED
 from napari_fossiledit.models.files.published import fetched
-from napari_fossiledit.models.native.backends import require_backend
+from napari_fossiledit.models.native.backends import check_precision, require_backend
 from napari_fossiledit.params.segment import (
     IMAGENET,
     Architecture,
@@ -77,6 +77,7 @@ def run(
     with Project.open(project_path) as project:
         project.require_writable()
         full = _completed(params, project)
+        check_precision(full.precision, full.backend)
         require_backend(full.backend, full.architecture)
         count = project.shape[0]
         validation = parse_slices(full.validation, count) if full.validation else []

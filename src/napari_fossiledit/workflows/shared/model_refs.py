@@ -19,7 +19,8 @@ from napari_fossiledit.files import explained, inside, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
 from napari_fossiledit.models.inference.values import Range, Shown
-from napari_fossiledit.params.segment import Backend, Device, Engine, PredictParams
+from napari_fossiledit.models.native.backends import check_precision
+from napari_fossiledit.params.segment import Backend, Device, Engine, Precision, PredictParams
 from napari_fossiledit.project import EditRecord, EditStore, Project, Source
 from napari_fossiledit.project.history import HistoryEntry, history
 from napari_fossiledit.workflows.shared.foreign_models import (
@@ -467,6 +468,34 @@ def require_free_name(project: Project, name: str) -> None:
         )
 
 
+def halved_from(params: PredictParams) -> int | None:
+    """Return the number of the first view that is computed in bfloat16 here, None for none of them.
+
+    Which one is known only where it is computed: `auto`, and `mixed` too, are float32 on a device
+    that is not faster otherwise.
+
+    Raises
+    ------
+    FossilError
+        Where mixed precision was asked of another backend.
+    """
+    check_precision(params.precision, params.backend)
+    wish = params.precision
+    if wish is Precision.MIXED or (params.engine is Engine.FAST and wish is Precision.AUTO):
+        first = 0
+    # Views that find give scores, too.
+    elif wish is Precision.AUTO and params.views != 1 and not params.views_find:
+        first = 1
+    else:
+        return None
+    if params.backend is not Backend.TWIN:
+        return None
+    from napari_fossiledit.models.inference.devices import pick_device
+    from napari_fossiledit.models.inference.precision import gains
+
+    return first if gains(pick_device(params.device)) else None
+
+
 def prediction_source(
     ref: ModelRef, model_hash: str, params: PredictParams, slices: Sequence[int] = ()
 ) -> Source:
@@ -485,8 +514,12 @@ def prediction_source(
         settings += f":{params.views:d} views{' find' if params.views_find else ''}"
     if params.backend is not Backend.TWIN:
         settings += f":{params.backend}"
-    if params.engine is not Engine.EXACT:
+    halved = halved_from(params)
+    # In bfloat16 both engines are one.
+    if params.engine is not Engine.EXACT and halved != 0:
         settings += f":{params.engine}"
+    if halved is not None:
+        settings += f":bfloat16 from view {halved}"
     # A refiner that turned itself off for every class changes nothing.
     if params.refine and (refiner := ref.refiner).classes:
         settings += f":refined {refiner.refiner_hash}"
