@@ -256,7 +256,7 @@ def test_mixed_precision_learns_alike_where_it_is_faster(small, tmp_path, monkey
     _precise(monkeypatch, True)
     full, mixed = (
         train(Discs(), _params(precision=p, max_steps=3), folder=tmp_path / p)
-        for p in ("full", "auto")
+        for p in ("full", "mixed")
     )
     losses = [
         [json.loads(line)["loss"] for line in r.curve.read_text().splitlines()]
@@ -266,7 +266,7 @@ def test_mixed_precision_learns_alike_where_it_is_faster(small, tmp_path, monkey
     assert full.segmenter.model_hash != mixed.segmenter.model_hash
     assert "bfloat16" in mixed.notes[-1]
     assert not any("bfloat16" in note for note in full.notes)
-    kept = [read_record(tmp_path / p).training["precision"] for p in ("full", "auto")]
+    kept = [read_record(tmp_path / p).training["precision"] for p in ("full", "mixed")]
     assert kept == ["full", "mixed"]
 
 

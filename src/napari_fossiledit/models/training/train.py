@@ -169,7 +169,7 @@ class _Run:
             fitting(params.crop), params.batch, params.learning_rate, params.seed
         )
         device = pick_device(params.device)
-        mixed = params.precision is not Precision.FULL and gains(device)
+        mixed = params.precision is Precision.MIXED and gains(device)
         self.trainer = Trainer(network, self.settings, recipe, device, mixed=mixed)
         self.about = about(samples, params, self.settings)
         state = folder / STATE
