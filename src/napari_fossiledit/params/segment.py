@@ -124,7 +124,7 @@ class TrainParams(Params):
     )
     precision: Precision = Field(
         Precision.AUTO,
-        description="mixed computes most of a step in bfloat16 where that is faster; auto does not.",
+        description="mixed computes most of a step in bfloat16 where that is faster.",
     )
 
 
