@@ -67,12 +67,18 @@ class Ground:
     part: str = ""
     parts: Mapping[int, str] = field(default_factory=dict)
 
-    def train(self, recipe: str, count: int, steps: int) -> str:
+    def train(self, recipe: str, count: int, steps: int, batch: int) -> str:
         """Train with so many traced slices where the model is missing; return its name."""
-        name = f"{recipe.replace(' ', '-')}-{count}-{steps}"
+        name = f"{recipe.replace(' ', '-')}-{count}-{steps}-{batch}"
         if name not in self.project.models():
             values = {"slices": self.traced[count], "region": self.parts.get(count, "")}
-            fixed = {"max_steps": steps, "max_minutes": 1e6, "crop": 320, "device": Device.CPU}
+            fixed = {
+                "max_steps": steps,
+                "batch": batch,
+                "max_minutes": 1e6,
+                "crop": 320,
+                "device": Device.CPU,
+            }
             classes = (self.class_name,)
             params = TrainParams(name=name, classes=classes, **values, **fixed, **RECIPES[recipe])
             train.run(self.project.path, params)
@@ -161,6 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shared, help="chloroplast/ and labrador/")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--steps", type=int, help="of a training: 250, or 150 of the reduced run")
+    parser.add_argument("--batch", type=int, default=2, help="crops in a step")
     parser.add_argument("--reduced", action="store_true")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
@@ -175,7 +182,9 @@ def main() -> None:
     for first, *others in grounds:
         for count in (2,) if given.reduced else first.traced:
             for recipe in recipes:
-                each = [g.judge(g.train(recipe, count, steps)) for g in (first, *others)]
+                each = [
+                    g.judge(g.train(recipe, count, steps, given.batch)) for g in (first, *others)
+                ]
                 curves.add(recipe, first.name, count, each)
     for (recipe, count), deltas in curves.deltas.items():
         if len(deltas) == len(grounds):
