@@ -413,3 +413,15 @@ def test_an_edit_of_the_masks_alone_has_no_place_in_detectron2(tmp_path):
     assert "on levels (0, 1)" in said
     assert "--scope all" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_does_not_fit_is_told_and_leaves_nothing(tmp_path, model):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(FossilError, match=r"Writing .*model_final\.pth failed"):
+            write_detectron2(model, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

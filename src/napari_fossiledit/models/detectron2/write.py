@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 import yaml
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import replacing, write_whole
+from napari_fossiledit.files import write_whole
 from napari_fossiledit.models.detectron2.config import Config, config_of, nested
 from napari_fossiledit.models.detectron2.file import OURS
 from napari_fossiledit.models.detectron2.layers import WIDTH, theirs, to_theirs, unused_rows
@@ -62,8 +63,10 @@ def write_detectron2(
     """
     content, config = to_detectron2(segmenter, name=name, limits=limits or DetectionLimits())
     notes = differences(segmenter.spec, segmenter.preprocessing)
-    with replacing(folder / CHECKPOINT) as stream:
-        torch.save(content, stream)
+    # In memory first: on a full disk torch's own writer fails with an error that does not say so.
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    write_whole(folder / CHECKPOINT, packed.getvalue())
     # A configuration has no key for names of classes, nor for what detectron2 does differently.
     names = ", ".join(f"{n}={name}" for n, name in enumerate(segmenter.classes))
     head = "".join(f"# {' '.join(line.split())}\n" for line in (f"Classes: {names}", *notes))
