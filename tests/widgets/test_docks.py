@@ -272,7 +272,7 @@ def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
 def test_what_computes_is_among_the_settings_that_are_folded_away(made):
     form = made(SegmentDock).predict.form
     folded = {name for name, row in form.rows.items() if form.advanced.isAncestorOf(row)}
-    assert set(form.rows) - folded == {"model", "slices"}
+    assert set(form.rows) - folded == {"model", "slices", "views", "refine", "calibrated"}
 
 
 def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls):
