@@ -22,6 +22,7 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.params.segment import Device
 from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
@@ -457,7 +458,7 @@ def test_without_an_edit_nothing_can_be_decided(session, dock):
 # ------------------------------------------------------------------------ strength
 
 
-def compared(path, edit, strength, z, score, *, job):
+def compared(path, edit, strength, z, score, device=Device.AUTO, mask_cut=0.5, *, job):
     """As `live.compared`: one instance stays, one is lost."""
     stays, gone = disk(10, 15, 6), disk(25, 45, 8)
     before = (Instance(z, "a", stays, 0.9, id=1), Instance(z, "a", gone, 0.8, id=2))
