@@ -338,7 +338,8 @@ def ledger(path: Path) -> bytes:
                 "* FROM traced",
                 "* FROM made_from",
                 "place, z, content FROM contents",
-                "* FROM meta",
+                # What was linked is kept as a digest of row numbers.
+                "* FROM meta WHERE key NOT LIKE 'linked:%'",
             )
         ]
     return repr((sorted(map(repr, rows)), facts)).encode()
