@@ -167,10 +167,13 @@ def test_an_edit_is_evaluated_against_what_it_was_made_from(project_path):
     assert alone.at_equal_recall is None
     assert "at_equal_recall" not in alone.summary()
     # What several views give is compared with one.
-    several = asked.model_copy(update={"model": "blank", "views": Views.FOUR})
+    options = {"model": "blank", "views": Views.FOUR}
+    predict.run(project_path, PredictParams(slices="2", device=Device.CPU, **options))
+    several = asked.model_copy(update=options)
     viewed = evaluate.run(project_path, several)
     assert viewed.source != alone.source
     assert viewed.notes[-1].startswith(f"Compared with {alone.source}: ")
+    assert not any(note.startswith("Judged was") for note in viewed.notes)
     assert viewed.at_equal_recall.gains["iou_all"].mean == pytest.approx(0, abs=1e-9)
     with Project.open(project_path) as project, project.ledger.transaction() as db:
         db.execute("UPDATE instances SET probability = NULL")

@@ -115,7 +115,8 @@ def run(
         if rival:
             bare = {"model": rival, "views": Views.ONE, "refine": False}
             plain = params.model_copy(update=bare)
-            other, more = _source(project, plain, slices, job)
+            # What is noted of them is of no use to who asked for the others.
+            other, _ = _source(project, plain, slices, job)
             gain = against_cuts(
                 project,
                 other,
@@ -127,7 +128,7 @@ def run(
                 job=job,
             )
             said = gain.words if gain else NO_PROBABILITIES
-            notes += (*more, f"Compared with {other}: {said}")
+            notes += (f"Compared with {other}: {said}",)
         # The newest report of a source replaces the one before.
         name = f"evaluate-{Source.parse(source).file_name}.json"
         report = None if project.read_only else project.reports / name
