@@ -108,17 +108,17 @@ def test_pyramid_and_proposals_are_the_same(both):
 def _detected(segmenter, image):
     """Instances and, of the same pass, boxes (n, 4) in the image, scores and classes."""
     network, taken = segmenter.network, {}
-    original = network.detect
+    original = network.find
 
     def noted(*arguments, **options):
         taken.update(original(*arguments, **options))
         return dict(taken)
 
-    network.detect = noted
+    network.find = noted
     try:
         instances = segmenter.predict(image)
     finally:
-        del network.detect
+        del network.find
     size = segmenter.preprocessing.working_shape(image.shape[:2])
     scale = torch.tensor([image.shape[1] / size[1], image.shape[0] / size[0]] * 2)
     return (instances, taken["boxes"] * scale, taken["scores"].numpy(), taken["labels"].numpy() - 1)
