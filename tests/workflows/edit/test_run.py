@@ -337,10 +337,12 @@ def test_preserved_slices_are_none_of_the_others(project_path, named):
     assert not set(slices.preserve) & {*slices.edit, *slices.tuning, *slices.pinned}
 
 
-def test_slices_the_model_was_trained_on_neither_choose_nor_judge(project_path):
+# Trainings record numbers.
+@pytest.mark.parametrize("recorded", ["1,3", [1, 3]])
+def test_slices_the_model_was_trained_on_neither_choose_nor_judge(project_path, recorded):
     record = project_path / "models" / "blank" / "model.json"
     content = json.loads(record.read_text())
-    content["training"]["slices"] = "1,3"
+    content["training"]["slices"] = recorded
     record.write_text(json.dumps(content))
     slices = chosen(project_path)
     assert (slices.tuning, slices.pinned, slices.preserve) == ((2,), (4,), (1, 3))

@@ -25,7 +25,7 @@ from napari_fossiledit.workflows.edit.result import (
     NewEditResult,
     ShowResult,
 )
-from napari_fossiledit.workflows.edit.slices import CHOSEN, edited_with
+from napari_fossiledit.workflows.shared.folds import CHOSEN, edited_with
 from napari_fossiledit.workflows.shared.model_refs import (
     EditRef,
     ModelRef,

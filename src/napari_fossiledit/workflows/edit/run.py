@@ -34,15 +34,14 @@ from napari_fossiledit.workflows.edit.judging import judge_edit, judged_at_stren
 from napari_fossiledit.workflows.edit.report import write_report
 from napari_fossiledit.workflows.edit.result import EditResult
 from napari_fossiledit.workflows.edit.slices import (
-    CHOSEN,
     EditSlices,
     Lazy,
     Recipe,
     choose_slices,
     region_of,
     shown_pair,
-    trained_on,
 )
+from napari_fossiledit.workflows.shared.folds import CHOSEN, trained_on
 from napari_fossiledit.workflows.shared.ground_truth import read_ground_truth
 from napari_fossiledit.workflows.shared.model_refs import (
     ModelRef,

@@ -5,7 +5,7 @@ Slices and their perturbed versions are made one at a time, when the solver asks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -15,12 +15,12 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import union
-from napari_fossiledit.models.files.places import RECORD
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.progress import Cancel, never
-from napari_fossiledit.project import EditRecord, Project
-from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.folds import trained_on
+from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.perturbed_slices import prepared
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ PRESERVED = 4
 
 HELD_OUT = 4
 """Slices that choose, and slices that judge, where none were named."""
-
-CHOSEN = "chosen_slices"
-"""Key of the slices in the parameters of an edit's record."""
 
 
 @dataclass(frozen=True)
@@ -113,37 +110,6 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
     used = {*edit, *pinned, *tuning, *reserved}
     free = [z for z in range(count) if z not in used]
     return replace(chosen, preserve=preserve or spread_over(free, PRESERVED))
-
-
-def trained_on(project: Project, ref: ModelRef) -> set[int]:
-    """Return the slices that a model was made with, and the edits it consists of.
-
-    Those that chose its checkpoint are among them. Those that a model of another project was
-    trained on are other slices.
-    """
-    count, folder = project.shape[0], ref.root.folder
-    seen: set[int] = set()
-    if (folder / RECORD).is_file() and project.path.resolve() in folder.resolve().parents:
-        from napari_fossiledit.models.files.registry import read_record
-
-        seen |= _slices_in(read_record(folder).training, ("slices", "validation"), count)
-    while isinstance(ref, EditRef):
-        seen |= edited_with(ref.record, count)
-        ref = ref.parent
-    return seen
-
-
-def edited_with(record: EditRecord, count: int) -> set[int]:
-    """Return the slices of a stack of `count` that an edit was made with, not those that judged."""
-    chosen = record.params.get(CHOSEN)
-    if not isinstance(chosen, dict):
-        return set()
-    return _slices_in(chosen, ("edit", "preserve", "tuning"), count)
-
-
-def _slices_in(record: Mapping[str, Any], names: Sequence[str], count: int) -> set[int]:
-    texts = [record.get(name) for name in names]
-    return {z for t in texts if isinstance(t, str) and t.strip() for z in parse_slices(t, count)}
 
 
 def spread_over(slices: Sequence[int], most: int) -> tuple[int, ...]:

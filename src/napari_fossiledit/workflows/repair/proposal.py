@@ -29,7 +29,8 @@ from napari_fossiledit.perturb.regions import (
 from napari_fossiledit.perturb.steps import Step
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE
-from napari_fossiledit.workflows.edit.slices import Recipe, spread_over, trained_on
+from napari_fossiledit.workflows.edit.slices import Recipe, spread_over
+from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
 
 SMALLEST_PLACE = 16

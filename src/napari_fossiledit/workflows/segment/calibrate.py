@@ -29,7 +29,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import CalibrateParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.shared.folds import folds_of, learned_slices, slices_to_fit
+from napari_fossiledit.workflows.shared.folds import folds_of, slices_to_fit, trained_on
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
@@ -99,7 +99,7 @@ def run(project_path: Path, params: CalibrateParams, *, job: Job = QUIET) -> Cal
         project.require_writable()
         ref = find_model(project, params.model)
         require_kept(ref)
-        learned = learned_slices(project, ref)
+        learned = trained_on(project, ref)
         slices = slices_to_fit(project, params.slices)
         if not params.slices:
             slices = [z for z in slices if z not in learned] or slices

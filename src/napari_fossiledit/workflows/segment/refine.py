@@ -18,7 +18,7 @@ from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.segment import RefineParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.shared.folds import folds_of, learned_slices, slices_to_fit
+from napari_fossiledit.workflows.shared.folds import folds_of, slices_to_fit, trained_on
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
@@ -191,7 +191,7 @@ class _Fitting:
 
     def _notes(self, gains: dict[str, EqualRecall]) -> tuple[str, ...]:
         notes = tuple(f"{name}: {_figures(gain)}." for name, gain in gains.items())
-        learned = learned_slices(self.project, self.ref) & {t.slice for t in self.truths}
+        learned = trained_on(self.project, self.ref) & {t.slice for t in self.truths}
         if learned:
             notes += (
                 f"The model learned from slices {format_slices(sorted(learned))} too, and draws"

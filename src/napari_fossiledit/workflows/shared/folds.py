@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.shared.model_refs import ModelRef
+from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.project import EditRecord, Project
+from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef
 
 FOLDS = 4
 """Most folds: what is traced in one is judged by a fit that never saw it."""
+
+CHOSEN = "chosen_slices"
+"""Key of the slices in the parameters of an edit's record."""
 
 
 def slices_to_fit(project: Project, text: str) -> list[int]:
@@ -37,14 +42,41 @@ def slices_to_fit(project: Project, text: str) -> list[int]:
     return slices
 
 
-def learned_slices(project: Project, ref: ModelRef) -> set[int]:
-    """Return the slices of a project that a model was trained on."""
-    from napari_fossiledit.models.files.registry import read_record
+def trained_on(project: Project, ref: ModelRef) -> set[int]:
+    """Return the slices that a model was made with, and the edits it consists of.
 
-    root = ref.root
-    if root.name not in project.models():
+    Those that chose its checkpoint are among them. Those that a model of another project was
+    trained on are other slices.
+    """
+    count, folder = project.shape[0], ref.root.folder
+    seen: set[int] = set()
+    if (folder / RECORD).is_file() and project.path.resolve() in folder.resolve().parents:
+        from napari_fossiledit.models.files.registry import read_record
+
+        seen |= _slices_in(read_record(folder).training, ("slices", "validation"), count)
+    while isinstance(ref, EditRef):
+        seen |= edited_with(ref.record, count)
+        ref = ref.parent
+    return seen
+
+
+def edited_with(record: EditRecord, count: int) -> set[int]:
+    """Return the slices of a stack of `count` that an edit was made with, not those that judged."""
+    chosen = record.params.get(CHOSEN)
+    if not isinstance(chosen, dict):
         return set()
-    return {int(z) for z in read_record(root.folder).training.get("slices", ())}
+    return _slices_in(chosen, ("edit", "preserve", "tuning"), count)
+
+
+def _slices_in(record: Mapping[str, Any], names: Sequence[str], count: int) -> set[int]:
+    found: set[int] = set()
+    for value in (record.get(name) for name in names):
+        # A training is recorded with numbers, an edit with text.
+        if isinstance(value, list):
+            found |= {int(z) for z in value}
+        elif isinstance(value, str) and value.strip():
+            found |= {*parse_slices(value, count)}
+    return found
 
 
 def folds_of(number: int, slices: int, found: Sequence[Instance]) -> list[int]:
