@@ -263,9 +263,8 @@ def judge_edit(
             parent_source,
             truths,
             params.class_name,
-            new,
+            comparison.after,
             scores=sorted({0.0, score}),
-            score_after=score,
             job=job,
         ),
     )

@@ -122,9 +122,8 @@ def run(
                 other,
                 [read_ground_truth(project, z, region) for z in slices],
                 params.class_name,
-                [judged(z) for z in slices],
+                figures.protocol,
                 scores=sorted({0.0, params.score}),
-                score_after=params.score,
                 job=job,
             )
             said = gain.words if gain else NO_PROBABILITIES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_fossiledit.evaluation import JudgedSlice
 from napari_fossiledit.evaluation.frontier import CUTS, EqualRecall, at_equal_recall
 from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
 from napari_fossiledit.masks import cut_at
@@ -24,13 +23,12 @@ def against_cuts(
     source: str,
     truths: Sequence[GroundTruth],
     class_name: str,
-    after: Sequence[JudgedSlice],
+    after: ProtocolResult,
     *,
     scores: Sequence[float] = (0.0,),
-    score_after: float = 0.0,
     job: Job = QUIET,
 ) -> EqualRecall | None:
-    """Compare judged slices with the predictions of the unedited model at equal recall.
+    """Compare figures with the predictions of the unedited model at equal recall.
 
     Parameters
     ----------
@@ -38,10 +36,10 @@ def against_cuts(
         Predictions of the unedited model on the same slices.
     truths
         Of these slices, in the order of `after`.
+    after
+        What is compared with it.
     scores
         Score thresholds that the unedited model may take.
-    score_after
-        Score threshold of what is compared with it.
 
     Returns
     -------
@@ -57,4 +55,4 @@ def against_cuts(
             for score in scores:
                 parts.setdefault((cut, score), []).append(protocol([judged], score=score))
     before = {place: pooled(results) for place, results in parts.items()}
-    return at_equal_recall(before, protocol(after, score=score_after))
+    return at_equal_recall(before, after)
