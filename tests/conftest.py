@@ -130,7 +130,7 @@ def make_home(
         home = tmp_path_factory.mktemp("home")
         sample.run(home / "reef", ReefParams(**reef))
         path = home / "tiny.fossil"
-        new.run(path, home / "reef" / "images", NewParams())
+        new.run(path, home / "reef" / "images", NewParams(pixel_size=72.7, slice_spacing=500))
         import_annotations(path, ImportParams(file=home / "reef" / "annotations.json"))
         save_model(blank_segmenter(), path / "models" / "blank")
         return home

@@ -116,17 +116,20 @@ def test_a_project_goes_from_photographs_to_a_table(project, tmp_path):
     assert len(json.loads((tmp_path / "back.json").read_text())["annotations"]) == 1
 
 
+VOXEL = ("--pixel-size", "10", "--slice-spacing", "70")
+
+
 def test_bad_stacks_are_refused_with_a_message(photographs, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "no" in refused("new", tmp_path / "a.fossil", tmp_path / "empty")["message"]
+    assert "no" in refused("new", tmp_path / "a.fossil", tmp_path / "empty", *VOXEL)["message"]
     Image.fromarray(np.zeros((41, 50), dtype=np.uint8)).save(photographs / "s3.jpg")
-    odd = refused("new", tmp_path / "b.fossil", photographs)
+    odd = refused("new", tmp_path / "b.fossil", photographs, *VOXEL)
     assert "s3.jpg" in odd["message"]
     assert "40" in odd["expected"]
     assert "41" in odd["found"]
     (photographs / "s3.jpg").unlink()
     (photographs / "s3.tif").write_text("not a picture")
-    assert "s3.tif" in refused("new", tmp_path / "c.fossil", photographs)["message"]
+    assert "s3.tif" in refused("new", tmp_path / "c.fossil", photographs, *VOXEL)["message"]
     assert not list(tmp_path.glob("*.fossil"))
 
 
@@ -167,7 +170,8 @@ def test_files_that_hold_something_else_are_refused(project, tmp_path):
     ("arguments", "message"),
     [
         (["no-such"], "No such command 'no-such'"),
-        (["new", "only.fossil"], "Missing argument 'STACK'"),
+        (["new", "only.fossil", *VOXEL], "Missing argument 'STACK'"),
+        (["new", "p.fossil", "photos"], "Missing option '--pixel-size'"),
         (["info", "x.fossil", "--wrong"], "No such option: --wrong"),
         (["annotations", "import", "p", "f", "--part", "x"], "Invalid value for '--part'"),
     ],
@@ -186,7 +190,7 @@ def test_typing_errors_are_told(project, tmp_path):
     error = json.loads(refused.stdout)["error"]
     assert error["expected"].startswith("one of archaeocyathid")
     assert error["advice"] == "Do you mean 'archaeocyathid'?"
-    small = run("new", tmp_path / "s.fossil", tmp_path, "--pixel-size", "1e-300", "--json")
+    small = run("new", tmp_path / "s.fossil", tmp_path, *VOXEL, "--pixel-size", "1e-300", "--json")
     assert "greater than or equal to 0.0001" in json.loads(small.stdout)["error"]["expected"]
 
 
@@ -199,7 +203,7 @@ def test_file_names_that_are_no_text_and_consoles_that_know_few_letters(tmp_path
         Image.fromarray(grey).save(home / "photos" / os.fsdecode(name))
     code = "from napari_fossiledit.cli import main; main()"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    for words in (["new", home / "p.fossil", home / "photos"], ["info", home / "p.fossil"]):
+    for words in (["new", home / "p.fossil", home / "photos", *VOXEL], ["info", home / "p.fossil"]):
         command = [sys.executable, "-c", code, *map(str, words)]
         ended = subprocess.run(command, env=environment, capture_output=True, check=False)
         assert ended.returncode == 0, ended.stderr
@@ -207,7 +211,7 @@ def test_file_names_that_are_no_text_and_consoles_that_know_few_letters(tmp_path
 
 
 def test_a_name_that_is_too_long_is_told(project):
-    for words in (["annotations", "import", project], ["new", "p.fossil"], ["info"]):
+    for words in (["annotations", "import", project], ["new", "p.fossil", *VOXEL], ["info"]):
         error = json.loads(run(*words, "y" * 300, "--json").stdout)["error"]
         assert error["message"].endswith("File name too long")
         assert error["advice"] == "Choose a shorter name."

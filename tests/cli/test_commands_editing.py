@@ -68,7 +68,7 @@ def project(tmp_path):
     for z in range(2):
         Image.fromarray(np.full((40, 50, 3), 90, dtype=np.uint8)).save(folder / f"s{z}.png")
     path = tmp_path / "rock.fossil"
-    told("new", path, folder)
+    told("new", path, folder, "--pixel-size", 72.7, "--slice-spacing", 500)
     with Project.open(path) as opened:
         for name, parent in (("mud", "gone"), ("more", "mud")):
             record = EditRecord(

@@ -38,7 +38,11 @@ def project(tmp_path):
     (tmp_path / "photographs").mkdir()
     for z in range(2):
         Image.new("RGB", (40, 30), (z, 0, 0)).save(tmp_path / "photographs" / f"{z}.png")
-    new.run(tmp_path / "p.fossil", tmp_path / "photographs", NewParams())
+    new.run(
+        tmp_path / "p.fossil",
+        tmp_path / "photographs",
+        NewParams(pixel_size=72.7, slice_spacing=500),
+    )
     return tmp_path / "p.fossil"
 
 

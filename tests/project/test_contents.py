@@ -37,7 +37,11 @@ def photographs(tmp_path):
 
 @pytest.fixture
 def project(tmp_path, photographs):
-    made = Project.create(tmp_path / "a.fossil", open_stack(photographs), NewParams())
+    made = Project.create(
+        tmp_path / "a.fossil",
+        open_stack(photographs),
+        NewParams(pixel_size=72.7, slice_spacing=500),
+    )
     with made as project:
         yield project
 

@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
     """
     made = tmp_path / "old.fossil"
     stack = BlankStack.of_shape(tmp_path / "none.mat", SHAPE)
-    Project.create(made, stack, NewParams()).close()
+    Project.create(made, stack, NewParams(pixel_size=72.7, slice_spacing=500)).close()
     zarr.create_array(
         made / "labels.zarr", shape=SHAPE, chunks=(1, 16, 16), dtype=np.uint32, fill_value=0
     )

@@ -386,7 +386,7 @@ def test_a_new_project_is_made_of_photographs(qtbot, photographs, tmp_path):
         form.photographs.changed.emit(str(photographs))
     assert "5 slices of 60 x 40 pixels" in form.look.text()
     assert form.folder.text == str(tmp_path / "photographs.fossil")
-    form.form.fill(pixel_size=12.5)
+    form.form.fill(pixel_size=12.5, slice_spacing=70)
     with qtbot.waitSignal(form.created, timeout=20_000) as caught:
         press(form, "Create project")
     assert Project.open(Path(caught.args[0])).geometry.pixel_size_um == 12.5

@@ -11,11 +11,12 @@ from napari_fossiledit.params.base import Params, PlainName
 class NewParams(Params):
     """How big the voxels of a new project are and which way its slices count."""
 
+    # No defaults: every volume and length would silently be wrong by them.
     pixel_size: float = Field(
-        72.7, ge=SMALLEST_UM, le=LARGEST_UM, description="Edge of a pixel in um."
+        ge=SMALLEST_UM, le=LARGEST_UM, description="Edge of a pixel in um, e.g. 72.7."
     )
     slice_spacing: float = Field(
-        500.0, ge=SMALLEST_UM, le=LARGEST_UM, description="Distance between slices in um."
+        ge=SMALLEST_UM, le=LARGEST_UM, description="Distance between slices in um, e.g. 500."
     )
     z_direction: ZDirection = Field(
         ZDirection.INTO,

@@ -235,7 +235,7 @@ def project(both, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reef")
     sample.run(folder, ReefParams(slices=3, size=128, seed=3, cups_per_cm3=6))
     path = folder / "tiny.fossil"
-    new.run(path, folder / "images", NewParams())
+    new.run(path, folder / "images", NewParams(pixel_size=72.7, slice_spacing=500))
     import_annotations(path, ImportParams(file=folder / "annotations.json"))
     with Project.open(path) as opened:
         save_model(both.twin, opened.model_folder("theirs"))

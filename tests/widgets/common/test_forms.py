@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import pytest
 from pydantic import Field
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QComboBox
 
 from napari_fossiledit.errors import FossilError
@@ -19,7 +20,7 @@ from napari_fossiledit.widgets.common.forms import (
     ParamsForm,
     bounds_of,
     label_of,
-    step_of,
+    number_text,
     words_of,
 )
 
@@ -33,6 +34,8 @@ MODELS = (
     ReefParams,
     TrainParams,
 )
+
+VOXEL = {"pixel_size": 72.7, "slice_spacing": 500}
 
 
 class Colour(StrEnum):
@@ -63,11 +66,6 @@ def test_bounds_of_whole_numbers_exclude_open_ends():
     assert bounds_of(Sample.model_fields["name"]) == (None, None)
 
 
-@pytest.mark.parametrize(("value", "step"), [(72.7, 1.0), (6e-4, 1e-5), (0.0, 0.05)])
-def test_step_suits_the_default(value, step):
-    assert step_of(value) == pytest.approx(step)
-
-
 def test_words():
     assert words_of(" a, b c,, ") == ("a", "b c")
 
@@ -76,7 +74,9 @@ def test_words():
 def test_an_untouched_form_gives_the_defaults(qtbot, model):
     form = ParamsForm(model)
     qtbot.addWidget(form)
-    assert form.read() == model()
+    needed = VOXEL if model is NewParams else {}
+    form.fill(**needed)
+    assert form.read() == model(**needed)
 
 
 def test_values_go_in_and_come_out(qtbot):
@@ -152,14 +152,35 @@ def test_hidden_fields_keep_their_default_or_what_is_fixed(qtbot):
 def test_a_voxel_size_is_not_rounded(qtbot, size):
     form = ParamsForm(NewParams)
     qtbot.addWidget(form)
-    form.fill(pixel_size=size)
+    form.fill(pixel_size=size, slice_spacing=500)
     assert form.read().pixel_size == pytest.approx(size, rel=1e-8)
 
 
-def test_small_sizes_can_be_typed(qtbot):
+@pytest.mark.parametrize(("typed", "size"), [("0,05", 0.05), ("0.0052", 0.0052), ("1 250", 1250)])
+def test_a_number_has_a_point_or_a_comma_in_every_language(qtbot, typed, size):
     form = ParamsForm(NewParams)
     qtbot.addWidget(form)
-    box = form.rows["pixel_size"].native
-    box.lineEdit().setText(box.locale().toString(0.0052, "f", 4))
-    box.interpretText()
-    assert form.read().pixel_size == pytest.approx(0.0052)
+    form.fill(slice_spacing=500)
+    assert form.problem() == "Enter: Pixel size."
+    QTest.keyClicks(form.rows["pixel_size"].native, typed)
+    assert form.problem() == ""
+    assert form.read().pixel_size == size
+
+
+@pytest.mark.parametrize("typed", ["", "1.000,5", "5 um", "0", "-3", "1e99", "nan"])
+def test_what_is_no_size_is_told_at_the_field(qtbot, typed):
+    form = ParamsForm(NewParams)
+    qtbot.addWidget(form)
+    form.fill(slice_spacing=500)
+    QTest.keyClicks(form.rows["pixel_size"].native, typed)
+    with pytest.raises(FossilError, match="settings do not fit"):
+        form.read()
+    assert form.problem().startswith("Pixel size: " if typed else "Enter: Pixel size")
+    assert "number" in form.rows["pixel_size"].error.text() or "than" in form.problem()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(20.0, "20"), (6e-7, "0.0000006"), (25400 / 2400, "10.58333333")]
+)
+def test_a_number_is_shown_with_its_digits_and_no_others(value, text):
+    assert number_text(value) == text

@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
     for z in range(4):
         Image.fromarray(np.full(SHAPE, z, dtype=np.uint8)).save(photos / f"{z:02d}.png")
     made = tmp_path / "rock.fossil"
-    Project.create(made, open_stack(photos), NewParams()).close()
+    Project.create(made, open_stack(photos), NewParams(pixel_size=72.7, slice_spacing=500)).close()
     return made
 
 
@@ -655,7 +655,7 @@ def test_chloroplast_labels_survive_coco(shared_data: Path, tmp_path: Path) -> N
     for name in ("a", "b"):
         made = tmp_path / f"{name}.fossil"
         stack = open_stack(shared_data / "chloroplast" / "images")
-        Project.create(made, stack, NewParams()).close()
+        Project.create(made, stack, NewParams(pixel_size=72.7, slice_spacing=500)).close()
         file = tmp_path / "c.json" if found else shared_data / "chloroplast" / "labels_zyx.tif"
         assert import_annotations(made, ImportParams(file=file)).identified
         export_annotations(made, ExportParams(file=tmp_path / "c.json"))

@@ -363,7 +363,7 @@ def deep_project(tmp_path):
     for z, section in enumerate(values):
         Image.fromarray(section).save(folder / f"slice_{z}.png")
     path = tmp_path / "deep.fossil"
-    new.run(path, folder, NewParams())
+    new.run(path, folder, NewParams(pixel_size=72.7, slice_spacing=500))
     return path
 
 

@@ -164,7 +164,11 @@ def test_the_same_picture_in_16_bit_gives_the_same_detections(reef_project, blan
         pixels = np.stack([project.stack.read(z) for z in range(2)])
         model = project.model_folder(blank_model)
     tifffile.imwrite(tmp_path / "deep.tif", pixels.astype(np.uint16) * 257, photometric="rgb")
-    new.run(tmp_path / "deep.fossil", tmp_path / "deep.tif", NewParams())
+    new.run(
+        tmp_path / "deep.fossil",
+        tmp_path / "deep.tif",
+        NewParams(pixel_size=72.7, slice_spacing=500),
+    )
     deep = predict.run(tmp_path / "deep.fossil", params(str(model)))
     assert "its values from 0 to 65535 are shown to the model as 0 to 255" in deep.notes[0]
     masks = [

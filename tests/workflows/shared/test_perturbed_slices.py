@@ -137,7 +137,9 @@ def test_noise_is_as_strong_as_what_is_between_black_and_white(
 ) -> None:
     steps = np.linspace(black, white, 160 * 160).astype(np.uint8 if bits == 8 else np.uint16)
     tifffile.imwrite(tmp_path / "s.tif", steps.reshape(160, 160), photometric="minisblack")
-    new.run(tmp_path / "p.fossil", tmp_path / "s.tif", NewParams())
+    new.run(
+        tmp_path / "p.fossil", tmp_path / "s.tif", NewParams(pixel_size=72.7, slice_spacing=500)
+    )
     with Project.open(tmp_path / "p.fossil", read_only=True) as project:
         # Looked at when the project was made, because previews cannot write.
         assert (project.ledger.get_meta("stack_values") is None) == (bits == 8)

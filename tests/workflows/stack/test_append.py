@@ -32,7 +32,7 @@ def photographs(tmp_path):
 @pytest.fixture
 def project(tmp_path, photographs):
     path = tmp_path / "a.fossil"
-    new.run(path, photographs, NewParams())
+    new.run(path, photographs, NewParams(pixel_size=72.7, slice_spacing=500))
     with Project.open(path) as made:
         mask = Mask.from_array(np.ones(SHAPE, bool))
         made.ledger.store(MODEL, 1, [Instance(1, "archaeocyathid", mask)])
@@ -110,7 +110,9 @@ def test_a_killed_run_is_ended_by_the_same_command(project, photographs, monkeyp
 def test_a_tiff_grows_by_its_pages(tmp_path):
     pixels = np.stack([np.full(SHAPE, z, np.uint8) for z in range(4)])
     tifffile.imwrite(tmp_path / "a.tif", pixels[:3], photometric="minisblack")
-    new.run(tmp_path / "a.fossil", tmp_path / "a.tif", NewParams())
+    new.run(
+        tmp_path / "a.fossil", tmp_path / "a.tif", NewParams(pixel_size=72.7, slice_spacing=500)
+    )
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
     assert append.run(tmp_path / "a.fossil").added == ("a.tif#3",)
     assert values(tmp_path / "a.fossil") == [0, 1, 2, 3]

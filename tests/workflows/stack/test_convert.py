@@ -27,7 +27,9 @@ def project(tmp_path: Path) -> Path:
         pixels = np.random.default_rng(z).integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(photographs / f"{z}.png")
     path = tmp_path / "rock.fossil"
-    Project.create(path, open_stack(photographs), NewParams()).close()
+    Project.create(
+        path, open_stack(photographs), NewParams(pixel_size=72.7, slice_spacing=500)
+    ).close()
     return path
 
 
@@ -61,7 +63,11 @@ def test_a_cancelled_conversion_leaves_the_project_as_it_was(project: Path) -> N
 
 def test_tracings_alone_cannot_be_converted(tmp_path: Path) -> None:
     path = tmp_path / "a.fossil"
-    Project.create(path, BlankStack.of_shape(tmp_path / "a.mat", (2, 3, 4)), NewParams()).close()
+    Project.create(
+        path,
+        BlankStack.of_shape(tmp_path / "a.mat", (2, 3, 4)),
+        NewParams(pixel_size=72.7, slice_spacing=500),
+    ).close()
     with pytest.raises(FossilError, match="no photographs"):
         convert.run(path)
 

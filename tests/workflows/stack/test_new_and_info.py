@@ -20,6 +20,14 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from napari_fossiledit.workflows.stack import info, new
 
+VOXEL = {"pixel_size": 72.7, "slice_spacing": 500}
+
+
+@pytest.mark.parametrize("given", VOXEL)
+def test_a_voxel_size_is_never_assumed(given: str) -> None:
+    with pytest.raises(ValidationError, match="Field required"):
+        NewParams.model_validate({given: 1.0})
+
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
@@ -33,13 +41,13 @@ def photographs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["a:b", ".cup", "=cup", "cup\n"])
 def test_classes_have_plain_names(name: str) -> None:
     with pytest.raises(ValidationError, match="a name of 1 to 64 characters"):
-        NewParams(classes=("archaeocyathid", name))
+        NewParams(**VOXEL, classes=("archaeocyathid", name))
     with pytest.raises(ValidationError, match="classes of different names"):
-        NewParams(classes=("cup", "cup"))
+        NewParams(**VOXEL, classes=("cup", "cup"))
 
 
 def test_a_new_project_is_told_with_what_is_odd(photographs: Path, tmp_path: Path) -> None:
-    result = new.run(tmp_path / "p.fossil", photographs, NewParams(pixel_size=72.7))
+    result = new.run(tmp_path / "p.fossil", photographs, NewParams(**VOXEL))
     summary = json.loads(json.dumps(result.summary()))
     assert summary["shape"] == [3, 20, 30, 3]
     assert summary["voxel_size_um"] == [500.0, 72.7, 72.7]
@@ -55,7 +63,7 @@ def test_outlines_make_a_project_without_photographs(tmp_path: Path) -> None:
     outlines[0, 0][0, 2] = np.array([[10.0, 5, 1], [20, 5, 1], [20, 15, 1], [10, 15, 1]])
     savemat(tmp_path / "outers.mat", {"outers": outlines})
     path = tmp_path / "p.fossil"
-    result = new.run(path, tmp_path / "outers.mat", NewParams())
+    result = new.run(path, tmp_path / "outers.mat", NewParams(**VOXEL))
     assert (result.kind, result.shape) == ("blank", (3, 20, 25))
     import_annotations(path, ImportParams(file=tmp_path / "outers.mat"))
     (tmp_path / "outers.mat").unlink()
@@ -70,13 +78,13 @@ def test_outlines_make_a_project_without_photographs(tmp_path: Path) -> None:
 
 def test_a_failed_start_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FossilError):
-        new.run(tmp_path / "p.fossil", tmp_path / "nowhere", NewParams())
+        new.run(tmp_path / "p.fossil", tmp_path / "nowhere", NewParams(**VOXEL))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_moved_photographs(photographs: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.fossil"
-    new.run(path, photographs, NewParams())
+    new.run(path, photographs, NewParams(**VOXEL))
     photographs.rename(tmp_path / "moved")
     assert not info.run(path).summary()["stack"]["found"]
     assert new.move_stack(path, tmp_path / "moved").shape == (3, 20, 30, 3)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from enum import Enum
 from typing import Any, Generic, TypeVar, get_origin
 
+import numpy as np
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QLineEdit,
@@ -36,8 +35,8 @@ _UNITS = ("um", "px", "deg", "s")
 _ERROR_COLOUR = "#ff6b6b"
 # Qt's spin boxes for whole numbers hold 32 bits.
 _LARGEST = 2**31 - 1
-# Behind the decimal point of um: pixels of electron microscopes have 0.005.
-_TYPED_DIGITS, _MOST_DIGITS = 4, 9
+# That count: the resolution of a file must come back as it was.
+_DIGITS = 10
 
 
 def label_of(name: str) -> str:
@@ -70,14 +69,38 @@ def bounds_of(field: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-def step_of(value: float) -> float:
-    """Return the step of a spin box: a hundredth to a tenth of the default, as a power of ten."""
-    return 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 0.05
+def number_text(value: float) -> str:
+    """Show a number with all its digits and no others.
+
+    Examples
+    --------
+    >>> number_text(20.0), number_text(72.7), number_text(1e-5)
+    ('20', '72.7', '0.00001')
+    """
+    return np.format_float_positional(float(f"{value:.{_DIGITS}g}"), trim="-")
+
+
+def number_of(text: str) -> float | str:
+    """Read a number with a decimal point or comma; return what is none as it is.
+
+    Examples
+    --------
+    >>> number_of("0,05"), number_of(" 1 250.5 "), number_of("1.000,5")
+    (0.05, 1250.5, '1.000,5')
+    """
+    try:
+        return float("".join(text.split()).replace(",", "."))
+    except ValueError:
+        return text
 
 
 def text_of(value: Any) -> str:
-    """Show a tuple of words as comma-separated text."""
-    return ", ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+    """Return a value as a line of text, a tuple of words with commas; empty where there is none."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return number_text(value)
+    return "" if value is PydanticUndefined else str(value)
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -110,7 +133,7 @@ class FieldRow(QWidget):
         self, name: str, field: FieldInfo, label: str, *, choices: Choices | None = None
     ) -> None:
         super().__init__()
-        self.name, self.field, self._choices = name, field, choices
+        self.name, self.field, self.label, self._choices = name, field, label, choices
         self.input = _make_input(name, field, label, choices)
         self.native: QWidget = self.input.native
         self.error = QLabel()
@@ -130,8 +153,6 @@ class FieldRow(QWidget):
             # Qt's default, WheelFocus, gives the focus to what the user only scrolls past.
             self.native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.native.installEventFilter(self._calm)
-        if isinstance(self.native, QDoubleSpinBox):
-            self.native.setDecimals(max(self.native.decimals(), _TYPED_DIGITS))
         if isinstance(self.native, QComboBox):
             # The longest name of a model would make the dock as wide.
             self.native.setSizeAdjustPolicy(
@@ -144,18 +165,16 @@ class FieldRow(QWidget):
         value = self.input.value
         if get_origin(self.field.annotation) is tuple:
             return words_of(str(value))
+        if self.field.annotation is float and isinstance(value, str):
+            return number_of(value)
         return "" if value is None else value
 
     @value.setter
     def value(self, value: Any) -> None:
         if self._choices is not None and value not in _offered(self._choices, self.field):
             return
-        if isinstance(self.native, QDoubleSpinBox):
-            # A spin box rounds to what it shows.
-            shown = self.native.decimals()
-            self.native.setDecimals(max(shown, digits_of(float(value))))
-        is_text = get_origin(self.field.annotation) is tuple
-        self.input.value = text_of(value) if is_text else value
+        is_line = isinstance(self.native, QLineEdit)
+        self.input.value = text_of(value) if is_line else value
 
     def refresh(self) -> None:
         """Offer the choices of now, keeping the chosen one where it still exists."""
@@ -190,14 +209,13 @@ def _make_input(
         kind, value, options = str, offered[0], {"choices": offered}
     elif isinstance(kind, type) and issubclass(kind, Enum):
         options = {"choices": [(str(e.value).replace("_", " "), e) for e in kind]}
-    elif kind is int or kind is float:
+    elif kind is int:
         low, high = bounds_of(field)
-        options = {
-            "min": kind(-_LARGEST if low is None else low),
-            "max": kind(_LARGEST if high is None else high),
-            "step": 1 if kind is int else step_of(float(field.default)),
-        }
+        low, high = (-_LARGEST if low is None else low), (_LARGEST if high is None else high)
+        options = {"min": int(low), "max": int(high), "step": 1}
     elif kind is not bool:
+        # Numbers, too: a spin box takes the comma for the decimal point or not by the system's
+        # language, and is never empty.
         kind, value = str, text_of(value)
     made = create_widget(value=value, annotation=kind, name=name, label=label, options=options)
     if not isinstance(made, ValueWidget):
@@ -211,18 +229,6 @@ def _make_input(
         example = re.search(r"e\.g\. .*", text) or re.search("empty: .*", text)
         made.native.setPlaceholderText(example[0].rstrip(".") if example else "")
     return made
-
-
-def digits_of(value: float) -> int:
-    """Return how many digits behind the point a spin box needs for a number, and to type others.
-
-    Examples
-    --------
-    >>> digits_of(72.7), digits_of(0.00523)
-    (4, 5)
-    """
-    exponent = Decimal(repr(round(value, _MOST_DIGITS))).normalize().as_tuple().exponent
-    return max(_TYPED_DIGITS, -int(exponent))
 
 
 class ParamsForm(QWidget, Generic[P]):
@@ -326,6 +332,18 @@ class ParamsForm(QWidget, Generic[P]):
         self.complain({})
         return params
 
+    def problem(self) -> str:
+        """Return what is still missing or wrong, in a sentence; empty where `read` would work."""
+        try:
+            self.model.model_validate(self.values())
+        except ValidationError as error:
+            name, message = next(iter(messages_of(error).items()))
+            row = self.rows.get(name)
+            if row is None:
+                return message
+            return f"{row.label}: {message}" if row.value != "" else f"Enter: {row.label}."
+        return ""
+
     def complain(self, messages: Mapping[str, str]) -> None:
         """Show messages at the fields they belong to, the rest below the form."""
         for name, row in self.rows.items():
@@ -342,7 +360,11 @@ def messages_of(error: ValidationError) -> dict[str, str]:
     messages: dict[str, str] = {}
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] else ""
-        messages.setdefault(name, item["msg"].removeprefix("Value error, "))
+        is_number = item["type"] in ("float_parsing", "float_type", "missing")
+        message = (
+            "Enter a number, e.g. 12.5." if is_number else item["msg"].removeprefix("Value error, ")
+        )
+        messages.setdefault(name, message)
     return messages
 
 

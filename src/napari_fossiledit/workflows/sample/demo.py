@@ -105,7 +105,9 @@ def _sample(folder: Path, project: Path, params: DemoParams, job: Job) -> None:
 def _project(project: Path, folder: Path, job: Job) -> None:
     """Make the project with its ground truth, unless it is there."""
     if not (project / SETTINGS_FILE).exists():
-        new.run(project, folder / "images", NewParams(), job=job)
+        reef = ReefParams()
+        voxels = NewParams(pixel_size=reef.pixel_size_um, slice_spacing=reef.slice_spacing_um)
+        new.run(project, folder / "images", voxels, job=job)
     with Project.open(project) as opened:
         # A run that was killed may have left a project without its annotations.
         if any(run.kind == "import" and run.status == "done" for run in opened.ledger.runs()):
