@@ -16,6 +16,7 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import start_logging
 from napari_fossiledit.project import Project
+from napari_fossiledit.widgets.common.prewarm import prewarm
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Session(QObject):
         super().__init__()
         start_logging()
         _log_errors()
+        prewarm()
         # A session is kept for its window: a strong reference would keep both alive for ever.
         self._viewer = weakref.ref(viewer)
         self._project: Project | None = None
