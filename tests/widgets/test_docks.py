@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QMessageBox, QPlainTextEdit
+from qtpy.QtWidgets import QFileDialog, QPlainTextEdit
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
@@ -27,12 +27,11 @@ from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.dock import dock_frame
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
+from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.widgets.stack.new_project import NewProject, look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
-from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from tests.widgets.conftest import SHAPE
@@ -68,7 +67,7 @@ def press(widget, text):
 
 
 def test_every_dock_says_what_to_do_while_nothing_is_open(made):
-    docks = [made(kind) for kind in (StartHere, StackDock, SegmentDock, ReefDock)]
+    docks = [made(kind) for kind in (StartHere, StackDock, SegmentDock, ReviewDock, ReefDock)]
     for dock in docks:
         assert not dock.empty.isHidden()
         assert dock.content.isHidden()
@@ -197,7 +196,7 @@ def test_dragging_the_mask_cut_moves_the_border_of_the_shown_masks(session, made
     assert dock.picker.mask_cut == pytest.approx(0.8, abs=0.03)
     tight = soft(1).probability.cut(dock.picker.mask_cut, SHAPE[1:]).area
     assert painted(session, 1) == tight < at_half
-    press(dock, "Take over this slice")
+    press(made(ReviewDock), "Take over this slice")
     assert calls.made[-1][1][1].mask_cut == dock.picker.mask_cut
     drag(cut, 0.2)
     wide = painted(session, 1)
@@ -289,7 +288,7 @@ def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls
 
 def test_correcting_by_hand_goes_from_predictions_to_annotations(session, made, qtbot):
     """The real workflows, in their thread: take over, delete one, trace."""
-    dock = made(SegmentDock)
+    dock = made(ReviewDock)
     session.go_to(0)
     dock.picker.slider.setValue(0.0)
     with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
@@ -313,7 +312,7 @@ def test_tracing_a_slice_keeps_what_was_imported(session, made, qtbot, tmp_path)
     tifffile.imwrite(tmp_path / "labels.tif", labels)
     params = ImportParams(file=tmp_path / "labels.tif")
     import_annotations(session.current.path, params)
-    dock = made(SegmentDock)
+    dock = made(ReviewDock)
     session.go_to(2)
     value = correcting.new_instance(session)
     before = session.current.instances(ANNOTATIONS, 2)
@@ -369,13 +368,6 @@ def test_no_specimen_says_what_to_do(session, made, calls):
     assert session.viewer.dims.ndisplay == 2
 
 
-def test_docks_open_once_and_come_to_the_front(session):
-    dock = show_dock(session, "Stack")
-    assert show_dock(session, "Stack") is dock
-    assert isinstance(dock_frame(dock), QDockWidget)
-    assert session.docks["Stack"] is dock
-
-
 def test_a_new_project_is_made_of_photographs(qtbot, photographs, tmp_path):
     jobs = JobPanel()
     form = NewProject(jobs)
@@ -411,23 +403,6 @@ def test_the_job_panel_tells_time_and_stops(qtbot):
     assert panel.bar.isHidden()
 
 
-@pytest.mark.parametrize("stop", [True, False])
-def test_closing_the_window_on_a_job_asks(qtbot, monkeypatch, stop):
-    from qtpy.QtWidgets import QMainWindow
-
-    answers = QMessageBox.StandardButton
-    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.Yes if stop else answers.No)
-    window, panel = QMainWindow(), JobPanel()
-    qtbot.addWidget(window)
-    window.setCentralWidget(panel)
-    panel.start("Waiting", slow, in_process=False)
-    event = QEvent(QEvent.Type.Close)
-    QApplication.sendEvent(window, event)
-    assert panel.runner.is_running is not stop
-    panel.runner.cancel()
-    qtbot.waitUntil(lambda: not panel.runner.is_running)
-
-
 def test_a_file_dialog_that_is_cancelled_writes_nothing(session, made, calls):
     press(made(StackDock), "Export ...")
     press(made(ReefDock), "Measure ...")
@@ -441,14 +416,6 @@ def test_what_is_written_goes_to_the_chosen_file(session, made, calls, monkeypat
     press(made(ReefDock), "Measure ...")
     exported, measured = (args for _, args in calls.made)
     assert exported[1].file == measured[1] == chosen
-
-
-def test_a_dock_that_was_closed_by_its_x_opens_again(session, qtbot):
-    dock = show_dock(session, "Stack")
-    dock_frame(dock).destroyOnClose()
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    assert dock_frame(dock) is None
-    assert dock_frame(show_dock(session, "Stack")) is not None
 
 
 def test_a_result_is_dropped_once_another_project_is_open(session):

@@ -1,4 +1,4 @@
-"""Base of all docks (a scroll area, the session, a job panel), and their sections and buttons."""
+"""Base of all pages (a scroll area, the session, a job panel), and their sections and buttons."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from collections.abc import Callable
 
 import napari
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent, QShowEvent
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
-    QDockWidget,
     QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
-    QMainWindow,
     QPushButton,
     QScrollArea,
-    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -32,14 +29,14 @@ WIDTH = 336
 
 
 class Dock(QWidget):
-    """A dock of the plugin: its content scrolls, its job panel stays below.
+    """A page of the plugin's dock: its content scrolls, its job panel stays below.
 
     Parameters
     ----------
     title
-        Title of the dock, as the manifest has it.
+        Title of the page.
     empty
-        Text while no project is open: what the dock is for and what to do next.
+        Text while no project is open: what the page is for and what to do next.
 
     Attributes
     ----------
@@ -81,21 +78,6 @@ class Dock(QWidget):
         self.setMinimumWidth(WIDTH)
         self.session.project_changed.connect(self._on_project)
 
-    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
-        """Let the session know when the window closes; give the titles of the docks room."""
-        super().showEvent(event)
-        window, frame = self.window(), dock_frame(self)
-        if frame is not None:
-            # A single & would mark a key to press.
-            frame.setWindowTitle(self.title.replace("&", "&&"))
-        if window is not None:
-            window.installEventFilter(self.session)
-        if isinstance(window, QMainWindow):
-            # Below a dock of this width "Stack" and "Segment" would be cut off.
-            window.setTabPosition(
-                Qt.DockWidgetArea.RightDockWidgetArea, QTabWidget.TabPosition.East
-            )
-
     def _on_project(self) -> None:
         is_open = self.session.project is not None
         self.empty.setVisible(not is_open)
@@ -105,14 +87,6 @@ class Dock(QWidget):
 
     def refresh(self) -> None:
         """Show the project that is open now; called after one was opened or closed."""
-
-
-def dock_frame(dock: Dock) -> QDockWidget | None:
-    """Return the movable frame around a dock, None where it has none yet."""
-    parent = dock.parent()
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parent()
-    return parent
 
 
 class Note(QLabel):

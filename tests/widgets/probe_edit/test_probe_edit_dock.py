@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
-from qtpy.QtCore import QEvent, QModelIndex, Qt
+from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtGui import QColor, QDesktopServices
-from qtpy.QtWidgets import QApplication, QInputDialog, QPushButton
+from qtpy.QtWidgets import QInputDialog, QPushButton
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import changes
@@ -33,10 +33,9 @@ from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
-from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE, ProbeEditDock
+from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
 from napari_fossiledit.widgets.probe_edit.repair_tab import instance_at
 from napari_fossiledit.widgets.probe_edit.verdict import judged_rows
-from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
 
 SOURCE = "model:first:0123456789ab"
@@ -121,24 +120,6 @@ def test_the_content_is_as_high_as_the_tab_on_show(dock):
         heights[tab] = dock.tabs.sizeHint().height()
         assert [p for p in dock.tab_of.values() if not p.isHidden()] == [tab]
     assert heights[dock.edit] != heights[dock.history]
-
-
-def test_the_manifest_names_the_dock():
-    from npe2 import PluginManifest
-
-    file = Path(__file__).parents[3] / "src" / "napari_fossiledit" / "napari.yaml"
-    manifest = PluginManifest.from_file(file)
-    (widget,) = [w for w in manifest.contributions.widgets if w.display_name == TITLE]
-    (command,) = [c for c in manifest.contributions.commands if c.id == widget.command]
-    assert command.python_name == f"{ProbeEditDock.__module__}:{ProbeEditDock.__name__}"
-
-
-def test_the_dock_opens_by_its_title(session):
-    dock = show_dock(session, TITLE)
-    assert isinstance(dock, ProbeEditDock)
-    session.viewer.window.remove_dock_widget(dock)
-    dock.deleteLater()
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def test_the_window_loads_no_torch():

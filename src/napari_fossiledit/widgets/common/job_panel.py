@@ -1,4 +1,4 @@
-"""Progress, time left and a way to stop, for the job of one dock."""
+"""Progress, time left and a way to stop, for the job of one page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
-    QMainWindow,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -30,10 +28,7 @@ from napari_fossiledit.widgets.common.notices import show_error
 
 
 class JobPanel(QWidget):
-    """Shows the one job of a dock and starts it.
-
-    While a job runs, closing the window opens a question first and then stops the job.
-    """
+    """Shows the one job of a page and starts it."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -48,7 +43,6 @@ class JobPanel(QWidget):
         self._clock.setInterval(1000)
         self._began = 0.0
         self._latest = ""
-        self._guarded: QMainWindow | None = None
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
         row.addWidget(self.button)
@@ -109,10 +103,6 @@ class JobPanel(QWidget):
         self.button.show()
         self.say(f"{job.title} ...")
         self._clock.start()
-        window = self.window()
-        if isinstance(window, QMainWindow) and window is not self._guarded:
-            self._guarded = window
-            window.installEventFilter(self)
 
     def _on_progress(self, progress: Progress) -> None:
         if self.runner.is_cancelling:
@@ -148,19 +138,3 @@ class JobPanel(QWidget):
         self._clock.stop()
         self.bar.hide()
         self.button.hide()
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Show a question before the window closes on a running job."""
-        if event is None or event.type() != QEvent.Type.Close or not self.runner.is_running:
-            return False
-        title = self.runner.job.title if self.runner.job else "A job"
-        answer = QMessageBox.question(
-            self.window(),
-            "Close the window?",
-            f"{title} is still running. Stop it and close? What is finished is kept.",
-        )
-        if answer != QMessageBox.StandardButton.Yes:
-            event.ignore()
-            return True
-        self.runner.abandon()
-        return False

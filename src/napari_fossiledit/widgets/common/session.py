@@ -40,6 +40,8 @@ class Session(QObject):
     preview_requested, swap_requested
         The user pressed the key that shows or hides the perturbed slice, or that swaps the
         instances before an edit and with it.
+    page_requested(str)
+        The page of this title is to be shown.
 
     Attributes
     ----------
@@ -47,8 +49,10 @@ class Session(QObject):
         Class of the next instance that is painted; empty: the first of the project.
     view
         What shows the project in the viewer, once it is attached.
+    rail, picker
+        The dock of the plugin, and what chooses the predictions shown, as long as they exist.
     docks
-        Docks of the plugin by their title, as long as they exist.
+        Pages of the dock by their title, as long as they exist.
     """
 
     project_changed = Signal()
@@ -63,6 +67,7 @@ class Session(QObject):
     trace_requested = Signal()
     preview_requested = Signal()
     swap_requested = Signal()
+    page_requested = Signal(str)
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
@@ -74,6 +79,8 @@ class Session(QObject):
         self._project: Project | None = None
         self.paint_class = ""
         self.view: object | None = None
+        self.rail: object | None = None
+        self.picker: object | None = None
         self.docks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         viewer.dims.events.current_step.connect(self._on_step)
 
@@ -101,7 +108,7 @@ class Session(QObject):
         """
         if self._project is None:
             raise FossilError(
-                "No project is open", advice='Open or create one in the dock "Start here".'
+                "No project is open", advice='Open or create one on the page "Start here".'
             )
         return self._project
 

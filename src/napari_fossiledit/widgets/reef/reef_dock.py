@@ -1,4 +1,4 @@
-"""The dock *Reef model*: from instances in slices to specimens in 3D."""
+"""The page *Reef*: from instances in slices to specimens in 3D."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, sec
 from napari_fossiledit.workflows.reef import link, measure, mesh
 from napari_fossiledit.workflows.shared.sources import shown_sources
 
-TITLE = "Reef model"
+TITLE = "Reef"
 EMPTY = (
     "<b>No project is open.</b><br>Here sections become specimens: linked through the slices, "
     'shown in 3D, measured and exported. Open a project in the dock "Start here" first.'

@@ -1,1 +1,1 @@
-"""The dock Segment: predict, train, evaluate, correct, manage models."""
+"""The page Segment: predict, train, evaluate, manage models."""

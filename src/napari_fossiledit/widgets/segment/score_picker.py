@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from napari.layers import Labels
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox
 from superqt.utils import signals_blocked
 
 from napari_fossiledit.masks.probability import MASK_CUT
@@ -35,7 +37,7 @@ _NOTHING = "nothing"
 _EVERY_CLASS = "every class"
 
 
-class ScorePicker(QWidget):
+class ScorePicker(QGroupBox):
     """A source, a class, a score and a mask cut; owns the predictions' layer while it exists.
 
     Signals
@@ -47,7 +49,7 @@ class ScorePicker(QWidget):
     picked = Signal(str)
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
+        super().__init__("Shown over the stack")
         self.session = session
         self.sources = QComboBox()
         self.sources.setToolTip("Predictions or annotations to show over the photographs.")
@@ -65,7 +67,7 @@ class ScorePicker(QWidget):
         self.cut.setAccessibleName("Mask cut")
         self.count = note("")
         form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
+        form.setContentsMargins(6, 6, 6, 6)
         form.addRow("Shown", self.sources)
         form.addRow("Class", self.classes)
         form.addRow("Score", self.slider)
@@ -76,6 +78,7 @@ class ScorePicker(QWidget):
         self.slider.valueChanged.connect(self._on_score)
         self.cut.valueChanged.connect(self._on_cut)
         session.slice_changed.connect(self._on_slice)
+        session.project_changed.connect(self.refresh)
         session.predictions_changed.connect(self.refresh)
         session.annotations_changed.connect(self.refresh)
 
@@ -210,3 +213,15 @@ class ScorePicker(QWidget):
             shown = sum(score >= self.score for score in scores)
             text = f"Slice {z}: {shown} of {len(scores)} instances shown."
         self.count.setText(text)
+
+
+def picker_of(session: Session) -> ScorePicker:
+    """Return the picker of a session; the first call makes it.
+
+    There is one, which moves to the page that is shown.
+    """
+    if not isinstance(session.picker, ScorePicker):
+        session.picker = picker = ScorePicker(session)
+        picker.destroyed.connect(partial(setattr, session, "picker", None))
+        picker.refresh()
+    return session.picker

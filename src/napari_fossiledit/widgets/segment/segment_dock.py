@@ -1,46 +1,43 @@
-"""The dock *Segment*: from models to instances on every slice."""
+"""The page *Segment*: from models to instances on every slice."""
 
 from __future__ import annotations
 
 import napari
-from qtpy.QtWidgets import QTabWidget
+from qtpy.QtGui import QShowEvent
 
-from napari_fossiledit.widgets.dock import Dock, section
-from napari_fossiledit.widgets.segment.correct_tab import CorrectTab
+from napari_fossiledit.widgets.common.tabs import Tabs
+from napari_fossiledit.widgets.dock import Dock
 from napari_fossiledit.widgets.segment.evaluate_tab import EvaluateTab
 from napari_fossiledit.widgets.segment.models_tab import ModelsTab
 from napari_fossiledit.widgets.segment.predict_tab import PredictTab
-from napari_fossiledit.widgets.segment.score_picker import ScorePicker
+from napari_fossiledit.widgets.segment.score_picker import picker_of
 from napari_fossiledit.widgets.segment.train_tab import TrainTab
 
 TITLE = "Segment"
 EMPTY = (
     "<b>No project is open.</b><br>Here a model learns from traced slices and finds the fossils on "
-    'all others. Open a project in the dock "Start here" first.'
+    'all others. Open a project on the page "Start here" first.'
 )
 
 
 class SegmentDock(Dock):
-    """Predict, correct, evaluate and train; models in and out."""
+    """Predict, evaluate and train; models in and out."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
-        self.picker = ScorePicker(self.session)
-        section(self.column, "Shown over the stack").addWidget(self.picker)
+        self.picker = picker_of(self.session)
+        self.column.addWidget(self.picker)
         self.predict = PredictTab(self.session, self.jobs)
-        self.correct = CorrectTab(self.session, self.jobs, self.picker)
         self.evaluate = EvaluateTab(self.session, self.jobs)
         self.train = TrainTab(self.session, self.jobs)
         self.models = ModelsTab(self.session, self.jobs)
-        self.tab_of: dict[str, PredictTab | CorrectTab | EvaluateTab | TrainTab | ModelsTab] = {
+        self.tab_of: dict[str, PredictTab | EvaluateTab | TrainTab | ModelsTab] = {
             "Predict": self.predict,
-            "Correct": self.correct,
             "Evaluate": self.evaluate,
             "Train": self.train,
             "Models": self.models,
         }
-        self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
+        self.tabs = Tabs()
         for title, tab in self.tab_of.items():
             self.tabs.addTab(tab, title)
         self.column.addWidget(self.tabs)
@@ -49,9 +46,14 @@ class SegmentDock(Dock):
         self.session.annotations_changed.connect(self.train.refresh)
         self._on_project()
 
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
+        """Have the picker on this page."""
+        self.column.insertWidget(0, self.picker)
+        self.picker.show()
+        super().showEvent(event)
+
     def refresh(self) -> None:
         """Show the project that is open now."""
-        self.picker.refresh()
         for tab in self.tab_of.values():
             tab.refresh()
 

@@ -29,7 +29,6 @@ from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_
 from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
 from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
-from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.workflows.sample.reef import make_sample_project
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
@@ -164,7 +163,7 @@ class StartHere(Dock):
         go = button(
             step.dock.replace("&", "&&"),
             f"Open the dock {step.dock}.",
-            lambda: show_dock(self.session, step.dock),
+            lambda: self.session.page_requested.emit(step.dock),
         )
         self.grid.addWidget(mark, row, 0)
         self.grid.addWidget(note(f"<b>{step.title}</b><br>{step.state}"), row, 1)
@@ -187,7 +186,7 @@ class StartHere(Dock):
 
     def _new(self) -> None:
         self.session.close()
-        show_dock(self.session, STACK)
+        self.session.page_requested.emit(STACK)
 
     def _open(self) -> None:
         chosen = ask_path(self, Pick.FOLDER, "Open a project (a folder NAME.fossil)")
@@ -216,4 +215,4 @@ class StartHere(Dock):
 
     def _made(self, project: Path) -> None:
         open_project(self.session, project)
-        show_dock(self.session, SEGMENT)
+        self.session.page_requested.emit(SEGMENT)

@@ -12,15 +12,15 @@ from qtpy.QtWidgets import QApplication
 from napari_fossiledit.widgets.canvas.layers import show_predictions
 from napari_fossiledit.widgets.canvas.project_view import open_project
 from napari_fossiledit.widgets.common.session import session_of
-from napari_fossiledit.widgets.start.opening import DOCKS, show_dock
-from napari_fossiledit.widgets.start.start_dock import TITLE, StartHere
+from napari_fossiledit.widgets.start.opening import show_dock
+from napari_fossiledit.widgets.start.start_dock import TITLE
 
 _SIZE = (1500, 950)
 _SETTLE_S = 1.5
 
 
 def open_window(path: Path | None = None) -> napari.Viewer:
-    """Open a window with the docks of the plugin, and a project in it.
+    """Open a window with the dock of the plugin, and a project in it.
 
     Raises
     ------
@@ -28,13 +28,9 @@ def open_window(path: Path | None = None) -> napari.Viewer:
         Where `path` is no project.
     """
     viewer = napari.Viewer()
-    start = StartHere(viewer)
-    viewer.window.add_dock_widget(start, name=TITLE, area="right")
+    start = show_dock(session_of(viewer), TITLE)
     if path is not None:
         open_project(start.session, path)
-        for title in DOCKS:
-            show_dock(start.session, title)
-        show_dock(start.session, TITLE)
         # The docks take their room from the canvas once the window is laid out.
         QTimer.singleShot(0, viewer.reset_view)
     return viewer

@@ -1,4 +1,4 @@
-"""The tab *Correct* of the dock *Segment*."""
+"""The controls of the page *Review*."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The page Review: take predictions over, correct them, mark slices as traced."""

@@ -1,0 +1,260 @@
+"""The one dock of the plugin: a column of steps, and the page of the step on show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
+
+import napari
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QByteArray, QEvent, QObject, QRectF, QSize, Qt, QTimer, SignalInstance
+from qtpy.QtGui import QColor, QKeySequence, QPainter, QPaintEvent, QShowEvent
+from qtpy.QtSvg import QSvgRenderer
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QHBoxLayout,
+    QMessageBox,
+    QShortcut,
+    QStackedLayout,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.session import session_of
+from napari_fossiledit.widgets.dock import WIDTH, Dock
+from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
+from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
+from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
+from napari_fossiledit.widgets.reef.reef_dock import ReefDock
+from napari_fossiledit.widgets.review.review_dock import TITLE as REVIEW
+from napari_fossiledit.widgets.review.review_dock import ReviewDock
+from napari_fossiledit.widgets.segment.score_picker import picker_of
+from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
+from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
+from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
+from napari_fossiledit.widgets.stack.stack_dock import StackDock
+from napari_fossiledit.widgets.start.start_dock import TITLE as START
+from napari_fossiledit.widgets.start.start_dock import StartHere
+
+#: In pixels.
+_WIDTH, _HEIGHT, _ICON = 64, 62, 24
+
+
+@dataclass(frozen=True)
+class Page:
+    """A step of the way, and what makes its page.
+
+    Attributes
+    ----------
+    word, icon
+        Below its icon, and the name of the icon's file.
+    """
+
+    make: Callable[[napari.Viewer], Dock]
+    word: str
+    icon: str
+    tip: str
+
+
+PAGES: dict[str, Page] = {
+    START: Page(StartHere, "Start", "start", "What to do next, and how far the project is."),
+    STACK: Page(StackDock, "Stack", "stack", "The photographs, and which of them are traced."),
+    SEGMENT: Page(SegmentDock, "Segment", "segment", "A model learns and finds the fossils."),
+    REVIEW: Page(ReviewDock, "Review", "review", "Correct what was found; trace slices by hand."),
+    PROBE_EDIT: Page(
+        ProbeEditDock, "Probe\n& Edit", "probe", "See what misleads a model, and mend it."
+    ),
+    REEF: Page(ReefDock, "Reef", "reef", "The fossils in 3D: look, measure, export."),
+}
+
+
+class RailButton(QToolButton):
+    """Icon and word of a page, and a mark for its job.
+
+    It is painted here: so an icon is sharp on any screen and has the colour of the theme.
+    """
+
+    def __init__(self, page: Page, keys: QKeySequence, theme: Callable[[], str]) -> None:
+        super().__init__()
+        self.page, self._theme = page, theme
+        self._tip = f"{page.tip} ({keys.toString(QKeySequence.SequenceFormat.NativeText)})"
+        self.setText(page.word)
+        self.setCheckable(True)
+        self.setFixedSize(_WIDTH, _HEIGHT)
+        self.tell("")
+
+    def tell(self, mark: str, what: str = "") -> None:
+        """Show a mark in the corner, and say in the tooltip what it means."""
+        self.mark = mark
+        self.setAccessibleDescription(what)
+        self.setToolTip(f"{self._tip}<br><b>{what}</b>" if what else self._tip)
+        self.update()
+
+    def paintEvent(self, _: QPaintEvent | None) -> None:  # noqa: N802
+        """Paint background, icon, word and mark."""
+        theme = get_theme(self._theme())
+        ink, back = QColor(theme.text.as_hex()), QColor(theme.foreground.as_hex())
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if self.isChecked() or self.underMouse():
+            painter.fillRect(self.rect(), back)
+        if self.isChecked():
+            painter.fillRect(0, 0, 3, self.height(), ink)
+        if self.hasFocus():
+            painter.setPen(ink)
+            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
+        place = QRectF((_WIDTH - _ICON) / 2, 7, _ICON, _ICON)
+        _icon(self.page.icon, ink.name()).render(painter, place)
+        font = painter.font()
+        font.setPixelSize(11)
+        font.setBold(self.isChecked())
+        painter.setFont(font)
+        painter.setPen(ink)
+        below = QRectF(0, 33, _WIDTH, _HEIGHT - 33)
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self.page.word)
+        if self.mark:
+            painter.setBrush(QColor(theme.current.as_hex()))
+            painter.setPen(Qt.PenStyle.NoPen)
+            corner = QRectF(_WIDTH - 22, 4, 16, 16)
+            painter.drawEllipse(corner)
+            painter.setPen(QColor("white"))
+            painter.drawText(corner, Qt.AlignmentFlag.AlignCenter, self.mark)
+
+
+@cache
+def _icon(name: str, colour: str) -> QSvgRenderer:
+    svg = (files(__package__) / "icons" / f"{name}.svg").read_bytes()
+    return QSvgRenderer(QByteArray(svg.replace(b"currentColor", colour.encode())))
+
+
+class Rail(QWidget):
+    """A button for each page, and the page on show; a page is made when it is shown first."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.session = session = session_of(viewer)
+        attach(session)
+        # It shows what was found, also while no page with it was looked at.
+        picker = picker_of(session)
+        picker.setParent(self)
+        picker.hide()
+        self.pages: dict[str, Dock] = {}
+        self.buttons: dict[str, RailButton] = {}
+        # No QStackedWidget: napari's style gives it a border.
+        host = QWidget()
+        self.stack = QStackedLayout(host)
+        group = QButtonGroup(self)
+        column = QVBoxLayout()
+        column.setSpacing(0)
+        for number, (title, page) in enumerate(PAGES.items(), 1):
+            show = partial(self.show_page, title)
+            keys = QKeySequence(f"Ctrl+{number}")
+            button = RailButton(page, keys, lambda: str(session.viewer.theme))
+            button.setAccessibleName(title)
+            button.clicked.connect(lambda _, show=show: show())
+            QShortcut(keys, self, show)
+            group.addButton(button)
+            column.addWidget(button)
+            self.buttons[title] = button
+        column.addStretch(1)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addLayout(column)
+        row.addWidget(host, 1)
+        session.page_requested.connect(self.show_page)
+        session.trace_requested.connect(self._on_trace_key)
+        session.preview_requested.connect(self._on_preview_key)
+        self.show_page(START)
+
+    def show_page(self, title: str) -> Dock:
+        """Show the page of a title; make it where there is none yet."""
+        page = self._page(title)
+        self.stack.setCurrentWidget(page)
+        self.buttons[title].setChecked(True)
+        if not page.jobs.runner.is_running:
+            self.buttons[title].tell("")
+        return page
+
+    def _page(self, title: str) -> Dock:
+        page = self.pages.get(title)
+        if page is None:
+            page = self.pages[title] = PAGES[title].make(self.session.viewer)
+            self.stack.addWidget(page)
+            runner, button = page.jobs.runner, self.buttons[title]
+            runner.started.connect(lambda job: button.tell("…", f"{job.title} is running."))
+            runner.done.connect(lambda _: self._on_ended(title, "✓", "A job is done."))
+            runner.failed.connect(lambda error: self._on_ended(title, "!", f"{error}"))
+        return page
+
+    def _on_ended(self, title: str, mark: str, what: str) -> None:
+        """Keep a mark for a job that ended on a page that is not looked at."""
+        looked_at = self.stack.currentWidget() is self.pages[title]
+        self.buttons[title].tell(*("", "") if looked_at else (mark, what))
+
+    def _on_trace_key(self) -> None:
+        self._hear(REVIEW, self.session.trace_requested)
+
+    def _on_preview_key(self) -> None:
+        self._hear(PROBE_EDIT, self.session.preview_requested)
+
+    def _hear(self, title: str, signal: SignalInstance) -> None:
+        """Make the page that a key is for, and let it hear of the key."""
+        if title not in self.pages:
+            self._page(title)
+            signal.emit()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Return the least width: the canvas gets the rest."""
+        return QSize(_WIDTH + WIDTH, super().sizeHint().height())
+
+    # ---------------------------------------------------------------- closing
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
+        """Let the session and the rail know when the window closes."""
+        super().showEvent(event)
+        window = self.window()
+        if window is not None:
+            # The filter that was installed last is asked first: strokes are saved in any case.
+            window.installEventFilter(self)
+            window.installEventFilter(self.session)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Ask once before the window closes on running jobs."""
+        if event is None or event.type() != QEvent.Type.Close:
+            return False
+        runners = [page.jobs.runner for page in self.pages.values()]
+        running = {runner: runner.job.title for runner in runners if runner.job is not None}
+        if not running:
+            return False
+        answer = QMessageBox.question(
+            self.window(),
+            "Close the window?",
+            f"Still running: {', '.join(running.values())}. Stop and close? "
+            "What is finished is kept.",
+        )
+        if answer != QMessageBox.StandardButton.Yes:
+            event.ignore()
+            return True
+        for runner in running:
+            runner.abandon()
+        window = self.window()
+        if window is None or not event.spontaneous():
+            return False
+        # napari asks a question of its own where the user closes a window, but not where we do.
+        event.ignore()
+        QTimer.singleShot(0, window.close)
+        return True
+
+
+def rail_of(viewer: napari.Viewer) -> Rail:
+    """Return the rail of a viewer; the first call makes it."""
+    session = session_of(viewer)
+    if not isinstance(session.rail, Rail):
+        session.rail = rail = Rail(session.viewer)
+        rail.destroyed.connect(partial(setattr, session, "rail", None))
+    return session.rail

@@ -1,0 +1,137 @@
+"""One dock: its rail, its pages, the marks of their jobs, and the question before closing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtCore import QEvent
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
+
+from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.common.job_runner import JobSpec
+from napari_fossiledit.widgets.dock import WIDTH
+from napari_fossiledit.widgets.start import opening
+from napari_fossiledit.widgets.start.opening import dock_frame, show_dock
+from napari_fossiledit.widgets.start.rail import PAGES, rail_of
+from napari_fossiledit.widgets.start.start_dock import TITLE as START
+
+
+def slow(*, job):
+    while True:
+        job.check()
+        time.sleep(0.01)
+
+
+def test_the_manifest_opens_the_dock_and_its_pages():
+    file = Path(opening.__file__).parents[2] / "napari.yaml"
+    manifest = PluginManifest.from_file(file)
+    (widget,) = manifest.contributions.widgets
+    assert f"{widget.display_name} ({manifest.display_name})" == opening._NAME
+    names = [c.python_name.split(":") for c in manifest.contributions.commands]
+    ours = [name for module, name in names if module == opening.__name__]
+    assert len(ours) == 5
+    assert all(callable(getattr(opening, name)) for name in ours)
+
+
+@pytest.fixture
+def rail(session):
+    """The rail in its dock; it is gone after the test."""
+    show_dock(session, START)
+    made = rail_of(session.viewer)
+    yield made
+    frame = dock_frame(made)
+    if frame is not None:
+        frame.destroyOnClose()
+    made.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert session.rail is None
+    assert session.picker is None
+
+
+def test_one_dock_makes_each_page_when_it_is_shown_first(session, rail):
+    assert list(rail.pages) == [START]
+    rail.buttons["Stack"].click()
+    page = session.docks["Stack"]
+    assert rail.stack.currentWidget() is page
+    assert show_dock(session, "Stack") is page
+    assert rail_of(session.viewer) is rail
+    session.page_requested.emit("Reef")
+    assert rail.stack.currentWidget() is session.docks["Reef"]
+    assert [t for t, b in rail.buttons.items() if b.isChecked()] == ["Reef"]
+    assert set(rail.pages) == {START, "Stack", "Reef"}
+
+
+def test_every_page_fits_the_dock(session, rail, qtbot):
+    for title in PAGES:
+        page = show_dock(session, title)
+        area = page.findChild(QScrollArea)
+        assert area.widget().minimumSizeHint().width() <= WIDTH - 20, title
+    assert rail.minimumSizeHint().width() <= 64 + WIDTH
+
+
+def test_what_was_found_is_shown_before_a_page_with_the_picker_is(session, rail):
+    assert find(session.viewer, Role.PREDICTIONS) is not None
+    segment, review = show_dock(session, "Segment"), show_dock(session, "Review")
+    assert segment.picker is review.picker
+    # `show=False`: no window, so that nothing is shown.
+    review.showEvent(None)
+    assert review.isAncestorOf(review.picker)
+    segment.showEvent(None)
+    assert segment.isAncestorOf(review.picker)
+
+
+def test_a_key_makes_the_page_that_it_is_for(session, rail, calls):
+    session.go_to(2)
+    session.trace_requested.emit()
+    assert [name for name, _ in calls.made] == ["annotate.corrections.trace"]
+    session.trace_requested.emit()
+    assert len(calls.made) == 2
+
+
+def test_the_rail_tells_of_a_job_on_a_page_that_is_not_looked_at(session, rail, qtbot):
+    page, button = show_dock(session, "Stack"), rail.buttons["Stack"]
+    page.jobs.start("Waiting", slow, in_process=False)
+    show_dock(session, START)
+    assert button.mark == "…"
+    assert "Waiting is running" in button.toolTip()
+    page.jobs.runner.cancel()
+    qtbot.waitUntil(lambda: not page.jobs.runner.is_running)
+    assert button.mark == "!"
+    show_dock(session, "Stack")
+    assert button.mark == ""
+    assert "running" not in button.toolTip()
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_closing_the_window_on_jobs_asks_once(session, rail, qtbot, monkeypatch, stop):
+    asked, answers = [], QMessageBox.StandardButton
+
+    def question(_, title, text):
+        asked.append(text)
+        return answers.Yes if stop else answers.No
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    runners = [show_dock(session, title).jobs.runner for title in ("Stack", "Reef")]
+    for runner, name in zip(runners, ("Reading", "Linking"), strict=True):
+        runner.start(JobSpec(name, slow, (), in_process=False))
+    ignored = rail.eventFilter(None, QCloseEvent())
+    assert ignored is not stop
+    assert len(asked) == 1
+    assert "Reading, Linking" in asked[0]
+    assert [runner.is_running for runner in runners] == [not stop] * 2
+    for runner in runners:
+        runner.cancel()
+        qtbot.waitUntil(lambda r=runner: not r.is_running)
+
+
+def test_a_dock_that_was_closed_by_its_x_opens_again(session, rail):
+    page = show_dock(session, "Stack")
+    dock_frame(rail).destroyOnClose()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert dock_frame(rail) is None
+    assert show_dock(session, "Stack") is page
+    assert dock_frame(rail) is not None
