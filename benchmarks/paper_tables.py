@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_fossiledit.evaluation.compare import Comparison
+from napari_fossiledit.evaluation.frontier import EqualRecall
+from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.protocol import ProtocolResult
 
 Figures = tuple[float, float, float]
@@ -214,3 +216,36 @@ def _short(result: ProtocolResult) -> str:
 
 def _matched(result: ProtocolResult) -> str:
     return f"{result.matched} of {len(result.truths)}"
+
+
+def frontier_table(cuts: Mapping[float, ProtocolResult]) -> str:
+    """Lay out the unedited model at every mask cut."""
+    head = _HEADER.replace("setting", "cut").splitlines()
+    lines = [f"{head[0]} predictions / truth | spurious |", f"{head[1]}---|---|"]
+    for cut, result in cuts.items():
+        share = result.predictions / len(result.truths)
+        lines.append(f"{_row(f'{cut:g}', result)} {share:.2f} | {result.spurious} |")
+    return "\n".join(lines)
+
+
+def at_equal_recall_table(
+    found: Mapping[str, tuple[Sequence[int], ProtocolResult, EqualRecall]],
+) -> str:
+    """Lay out what is left at the same recall over all truths."""
+    lines = [
+        "| what | reefs | precision | recall, all | IoU, all | matched | predictions / truth"
+        " | the same recall at the cut | precision more there | IoU, all, more there |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (seeds, after, equal) in found.items():
+        means = (after.precision.mean, after.recall_all.mean, after.iou_all.mean)
+        cells = [name, ", ".join(map(str, seeds)), *(f"{m:.3f}" for m in means)]
+        cells += [_matched(after), f"{after.predictions / len(after.truths):.2f}"]
+        cells += [f"{equal.cut:.2f}" if equal.within else "none"]
+        cells += [_interval(equal.gains[n]) for n in ("precision", "iou_all")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _interval(gain: Spread) -> str:
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(gain.mean, *(gain.interval or (0, 0)))
