@@ -122,7 +122,8 @@ def labrador(work: Path, data: Path) -> Ground:
 
 def _project(path: Path, images: Path, tracings: Path, class_name: str = "") -> Project:
     if not (path / "project.json").exists():
-        new.run(path, images, NewParams())
+        # No figure here is a length.
+        new.run(path, images, NewParams(pixel_size=72.7, slice_spacing=500.0))
         annotations.import_annotations(path, ImportParams(file=tracings, class_name=class_name))
     return Project.open(path)
 

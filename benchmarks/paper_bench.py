@@ -111,11 +111,15 @@ class Bench:
     def project(self) -> Project:
         """The reef as a project, made where it is missing."""
         reef, path = self.folder / "reef", self.folder / "reef.fossil"
+        params = ReefParams(seed=self.seed, **REEF)
         if not (reef / "annotations.json").exists():
             self.tell(f"seed {self.seed}: making the reef")
-            sample.run(reef, ReefParams(seed=self.seed, **REEF))
+            sample.run(reef, params)
         if not (path / "project.json").exists():
-            new.run(path, reef / "images", NewParams())
+            voxels = NewParams(
+                pixel_size=params.pixel_size_um, slice_spacing=params.slice_spacing_um
+            )
+            new.run(path, reef / "images", voxels)
             annotations.import_annotations(path, ImportParams(file=reef / "annotations.json"))
         return Project.open(path)
 

@@ -307,13 +307,13 @@ TRAINED = (OTHER, "last weights", "mean ")
 """Beginnings of ways that need another training than the shipped one."""
 
 
-def baselines(plan: Plan, *, shipped: bool) -> tuple[str, dict[str, Any]]:
+def baselines(plan: Plan, only: Sequence[str], *, shipped: bool) -> tuple[str, dict[str, Any]]:
     """Compare with the unedited model at equal recall; return the text and all figures."""
     benches = [Bench(plan.work, seed, tell, shipped=shipped) for seed in plan.seeds]
     found: dict[str, tuple[tuple[int, ...], ProtocolResult, EqualRecall]] = {}
     for name, way in ways(plan).items():
         own = [b for b in benches if not (b.shipped and name.startswith(TRAINED))]
-        if not own:
+        if not own or not any(part in name for part in only):
             continue
         after = pooled([way(b) for b in own])
         equal = at_equal_recall(frontier(own), after)
@@ -382,6 +382,7 @@ def parsed(arguments: Sequence[str]) -> tuple[Plan, argparse.Namespace]:
     parser.add_argument(
         "--shipped", action="store_true", help="with --baselines: the shipped model on every reef"
     )
+    parser.add_argument("--only", default="", help="with --baselines: parts of the rows' names")
     parser.add_argument("--reduced", action="store_true", help="one seed, Tables 2, 3 and 7")
     parser.add_argument("--seeds", default="1,2,3", help="seeds of reefs and trainings")
     parser.add_argument("--tables", default="2,3,4,5,6,7,8", help="which of the paper's tables")
@@ -402,7 +403,7 @@ def main() -> None:
     """Run, print and write."""
     plan, options = parsed(sys.argv[1:])
     if options.baselines:
-        text, told = baselines(plan, shipped=options.shipped)
+        text, told = baselines(plan, options.only.split(","), shipped=options.shipped)
     else:
         began = time.monotonic()
         figures = run(plan)
