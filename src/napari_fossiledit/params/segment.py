@@ -202,10 +202,11 @@ class RefineParams(Params):
     )
     region: str = Field("", description="Part of each slice to use, x0:x1,y0:y1; empty: all.")
     smallest: int = Field(
-        12,
+        9,
         ge=1,
         le=10_000,
-        description="Holes and islands of fewer pixels (of the traced slices) are never drawn.",
+        description="Holes and islands that no square of so many pixels (of the traced slices) fits"
+        " into are never drawn.",
     )
     device: Device = Field(Device.AUTO, description="Where the model computes.")
 

@@ -11,7 +11,13 @@ from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.refine.files import load_refiner, read_refiner_record, save_refiner
 from napari_fossiledit.models.refine.fit import Example, fit_network, samples
-from napari_fossiledit.models.refine.refiner import Refiner, RefinerRecord, exclusive
+from napari_fossiledit.models.refine.refiner import (
+    MOST_PIXELS,
+    Refiner,
+    RefinerRecord,
+    cleaned,
+    exclusive,
+)
 
 SHAPE = (300, 400)
 CLASS = "archaeocyathid"
@@ -81,6 +87,35 @@ def test_the_stored_mask_is_the_one_of_the_cut_one_half(refiner):
     for instance in refiner.refine(rgb, found):
         again = ProbabilityMask.from_bytes(instance.probability.to_bytes())
         assert again.cut(0.5, SHAPE) == instance.mask
+
+
+def test_islands_and_holes_that_hold_no_square_go_and_thin_branches_stay():
+    grid = np.zeros((20, 30), dtype=np.uint8)
+    grid[2:12, 2:12] = 200
+    grid[5:7, 5:8] = 90
+    grid[8, 12:20] = 120
+    grid[15:17, 3:20] = 80
+    expected = grid.copy()
+    expected[5:7, 5:8] = 200
+    expected[15:17] = 0
+    np.testing.assert_array_equal(cleaned(grid, 3), expected)
+    assert cleaned(grid[:2, :2], 3).max() == 0
+
+
+def test_large_windows_have_no_small_hole_nor_island_either(refiner):
+    rgb, _, found = scene(14)
+    large = rgb.repeat(4, axis=0).repeat(4, axis=1)
+    shape = large.shape[:2]
+    (piece,) = found[5].probability.pieces
+    probability = ProbabilityMask((Piece(tuple(4 * v for v in piece.box), piece.grid),))
+    grown = dataclasses.replace(found[5], mask=probability.cut(0.5, shape), probability=probability)
+    (refined,) = refiner.refine(large, [grown])
+    (new,) = refined.probability.pieces
+    assert new.grid.shape[0] > 2 * MOST_PIXELS**0.5
+    for cut in range(5, 255, 10):
+        islands = np.bincount(ndimage.label(new.grid > cut, np.ones((3, 3)))[0].ravel())[1:]
+        holes = np.bincount(ndimage.label(new.grid <= cut)[0].ravel())[1:]
+        assert min([*islands, *holes]) >= refiner.record.smallest
 
 
 def test_slices_of_other_pixels_are_seen_at_the_size_it_learned(refiner):
@@ -182,6 +217,14 @@ class TestFiles:
         other = record.model_copy(update={"smallest": 3})
         with pytest.raises(FossilError, match="does not belong to its"):
             load_refiner(tmp_path, other)
+
+    def test_of_an_older_version_is_to_be_fitted_again(self, refiner, tmp_path):
+        save_refiner(refiner, tmp_path)
+        file = tmp_path / "refiner.json"
+        file.write_text(file.read_text().replace('"format_version": 2', '"format_version": 1'))
+        with pytest.raises(FossilError, match=r"format_version.*2") as told:
+            read_refiner_record(tmp_path, "lite", "abc")
+        assert "Fit it again: 'fossiledit refine PROJECT" in str(told.value)
 
     def test_a_truncated_file_is_refused(self, refiner, tmp_path):
         record = save_refiner(refiner, tmp_path)

@@ -34,8 +34,12 @@ COUNT = 54
 """Numbers of each pixel."""
 
 
-def pixel_features(surroundings: NDArray[np.uint8], probability: NDArray[np.float32]) -> Tensor:
-    """Compute the features of each pixel of a window around an instance.
+def pixel_features(
+    surroundings: NDArray[np.uint8],
+    probability: NDArray[np.float32],
+    chosen: NDArray[np.bool_],
+) -> Tensor:
+    """Compute the features of pixels of a window around an instance.
 
     Parameters
     ----------
@@ -43,18 +47,20 @@ def pixel_features(surroundings: NDArray[np.uint8], probability: NDArray[np.floa
         (y + 2 REACH, x + 2 REACH, 3) RGB of the window and of what lies around it.
     probability
         (y, x) of the window: that a pixel is of the instance, as the model drew it.
+    chosen
+        (y, x) of which pixels; inside and outside are told by all.
 
     Returns
     -------
-    (y * x, COUNT) float32
+    (chosen pixels, COUNT) float32
     """
     rgb = torch.from_numpy(surroundings).permute(2, 0, 1).float().div_(127.5).sub_(1)
     grey = rgb.mean(0, keepdim=True)
-    means = [_mean(torch.cat([rgb, grey, grey * grey]), edge) for edge in SCALES]
-    rough = [(m[4:5] - m[3:4] ** 2).clamp_(min=0).sqrt_() for m in means]
-    steep = _mean(_gradient(grey), SCALES[0])
-    looks = torch.cat([rgb, *(m[:3] for m in means), *rough, steep])
-    looks = looks[:, REACH:-REACH, REACH:-REACH].flatten(1)
+    means = _means(torch.cat([rgb, grey * grey]))
+    rough = [(m[3:] - m[:3].mean(0, keepdim=True) ** 2).clamp_(min=0).sqrt_() for m in means]
+    window = np.s_[:, REACH:-REACH, REACH:-REACH]
+    steep = _mean(_gradient(grey), SCALES[0])[window]
+    looks = torch.cat([rgb[window], *(m[:3] for m in means), *rough, steep]).flatten(1)
 
     inside = torch.from_numpy(probability).flatten()
     within, within_spread, covariance = _moments(looks, inside.clamp(min=1e-4) ** _INSIDE)
@@ -62,17 +68,36 @@ def pixel_features(surroundings: NDArray[np.uint8], probability: NDArray[np.floa
     both = covariance + other + _RIDGE * torch.eye(len(looks))
     axis = torch.linalg.solve(both, within - around)
     told = (axis.T @ (looks - (within + around) / 2) / 4).clamp_(-_MOST, _MOST)
-    shape = (1, *probability.shape)
+    at = torch.from_numpy(np.flatnonzero(chosen))
+    rest = [
+        told,
+        _mean(told.view(1, *probability.shape), 5).flatten(1),
+        torch.logit(inside, _SURE)[None] / 3,
+        _depth(probability > 0.5),
+    ]
+    looks = looks[:, at]
     features = [
         looks,
         (looks - within) / (within_spread + _LEAST_SPREAD),
         (looks - around) / (around_spread + _LEAST_SPREAD),
-        told,
-        _mean(told.view(shape), 5).flatten(1),
-        torch.logit(inside, _SURE)[None] / 3,
-        _depth(probability > 0.5),
+        torch.cat(rest)[:, at],
     ]
     return torch.cat(features).T
+
+
+def _means(maps: Tensor) -> list[Tensor]:
+    """Average (C, y + 2 REACH, x + 2 REACH) over squares of each scale, at (y, x)."""
+    # A summed-area table, in float64: sums are small differences of large ones.
+    table = F.pad(maps.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+    rows, columns = (length + 1 - 2 * REACH for length in maps.shape[1:])
+    means = []
+    for edge in SCALES:
+        low = REACH - edge // 2
+        high = low + edge
+        down = table[:, high : high + rows - 1] - table[:, low : low + rows - 1]
+        square = down[:, :, high : high + columns - 1] - down[:, :, low : low + columns - 1]
+        means.append((square / edge**2).float())
+    return means
 
 
 def _mean(maps: Tensor, edge: int) -> Tensor:

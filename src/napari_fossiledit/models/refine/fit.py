@@ -116,12 +116,13 @@ def samples(
             # The pixel of the slice that the middle of each of the refiner's lies in.
             rows, columns = (
                 ((np.arange(n) + 0.5) * (high - low) / n).astype(np.intp)
-                for n, low, high in zip(window.shape, (y0, x0), (y1, x1), strict=True)
+                for n, low, high in zip(window.unsure.shape, (y0, x0), (y1, x1), strict=True)
             )
-            is_fossil = traced.crop((y0, x0, y1, x1))[rows][:, columns].ravel()
-            known = np.arange(is_fossil.size)
+            is_fossil = traced.crop((y0, x0, y1, x1))[rows][:, columns][window.unsure]
+            known = np.arange(len(is_fossil))
             if example.counted is not None:
-                known = known[example.counted[y0:y1, x0:x1][rows][:, columns].ravel()]
+                counted = example.counted[y0:y1, x0:x1][rows][:, columns]
+                known = known[counted[window.unsure]]
             if not len(known):
                 continue
             chosen = known[random.integers(len(known), size=count)]
