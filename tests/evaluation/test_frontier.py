@@ -103,6 +103,20 @@ def test_a_recall_that_no_cut_reaches_is_said(cut, at):
     assert "the nearest recall it reaches" in found.words
 
 
+def test_masks_that_are_drawn_too_wide_are_held_against_the_best_cut():
+    def with_iou(result, iou):
+        return replace(result, truths=tuple(replace(t, iou=iou) for t in result.truths))
+
+    ious = dict(zip(CUTS, (0.5, 0.8, 0.75, 0.6), strict=True))
+    before = {(c, 0.0): with_iou(unedited(c), iou) for c, iou in ious.items()}
+    # Its recall is that of the widest cut, whose masks are even worse.
+    found = at_equal_recall(before, with_iou(unedited(0.1), 0.7))
+    assert found.gains["iou_all"].mean == pytest.approx(0.2)
+    assert found.iou_gain.mean == pytest.approx(-0.1)
+    assert found.iou_gain.interval == pytest.approx((-0.1, -0.1))
+    assert found.summary()["iou_all_over_best_cut"]["mean"] == pytest.approx(-0.1)
+
+
 def test_the_best_score_threshold_is_the_rival():
     # From a score of 0.5 the unedited model has no worse recall and a better precision.
     rivals = {**curve(), **{(c, 0.5): unedited(c, extra=0.04) for c in CUTS}}

@@ -40,7 +40,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        self.send_header("Content-Length", str(total - start))
+        if server.length:
+            self.send_header("Content-Length", server.length)
+        elif server.length is None:
+            self.send_header("Content-Length", str(total - start))
         self.end_headers()
         self.wfile.write(server.content[start : server.cut or total])
         self.wfile.flush()
@@ -54,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.content, made.status, made.cut, made.ranges, made.asked = CONTENT, 0, 0, True, []
-    made.waiting = threading.Event()
+    made.waiting, made.length = threading.Event(), None
     made.waiting.set()
     made.url = f"http://127.0.0.1:{made.server_port}/weights.pth"
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))
@@ -118,6 +121,22 @@ def test_a_server_without_ranges_sends_all_again(server, path):
     server.cut, server.ranges = 0, False
     assert fetch(server, path) == SHA256
     assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["", "unknown"])
+def test_where_no_length_is_told_the_digest_says_whether_a_file_is_whole(server, path, length):
+    server.length = length
+    assert fetch(server, path, size=2_990_000) == SHA256
+    path.unlink()
+    server.cut, server.ranges = 2_000_000, False
+    assert "2000000 of about 2990000 bytes" in said(server, path, size=2_990_000)
+    server.cut = 0
+    assert fetch(server, path, size=2_990_000) == SHA256
+
+
+def test_a_range_that_nobody_asked_for_is_no_reason_to_look_for_a_part(server, path):
+    server.status = 416
+    assert "found 416" in said(server, path)
 
 
 @pytest.mark.parametrize("more", [b"", b"xyz"], ids=["whole", "too long"])

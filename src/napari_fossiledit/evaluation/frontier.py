@@ -45,6 +45,10 @@ class EqualRecall:
         IoU over matched truths, ``matched`` as a number.
     gains
         After minus before, with 95 % intervals of a bootstrap over the truths.
+    iou_gain
+        The gain in IoU over all truths over the cut that gives the unedited model its highest one,
+        whatever the recall there. A mask that is drawn too wide has a recall that the unedited
+        model reaches only where its own masks are too wide: at equal recall both are bad.
     within
         False where the unedited model reaches no such recall at any cut that was tried: `before`
         is then its nearest one.
@@ -59,6 +63,7 @@ class EqualRecall:
     before: dict[str, float | None]
     after: dict[str, float | None]
     gains: dict[str, Spread]
+    iou_gain: Spread
     within: bool
     predictions: tuple[float | None, float | None]
     spurious: tuple[int, int]
@@ -96,6 +101,7 @@ class EqualRecall:
             "before": self.before,
             "after": self.after,
             "gains": {name: gain.summary() for name, gain in self.gains.items()},
+            "iou_all_over_best_cut": self.iou_gain.summary(),
             "within": self.within,
             "predictions_per_truth": list(self.predictions),
             "spurious": list(self.spurious),
@@ -155,6 +161,12 @@ def at_equal_recall(
 
         return resampled(statistic, len(truths), after.seed)
 
+    tables = [_table(result) for result in before.values()]
+
+    def over_best(draw: NDArray[np.intp]) -> Floats:
+        best = np.max([_statistic(table, "iou_all", draw) for table in tables], axis=0)
+        return np.asarray(of_after("iou_all", draw) - best, dtype=np.float64)
+
     place = curve.place(goal, whole) if truths else np.zeros(1)
     nearest = curve.results[round(float(place[0]))]
     return EqualRecall(
@@ -164,6 +176,7 @@ def at_equal_recall(
         before={n: _known(curve.at(goal, whole, n)) if truths else None for n in MEASURES},
         after={n: _known(of_after(n, whole)) if truths else None for n in MEASURES},
         gains={name: gain(name) for name in MEASURES},
+        iou_gain=resampled(over_best, len(truths), after.seed),
         within=curve.within(float(goal[0]), whole) if truths else True,
         predictions=(
             ratio(nearest.predictions, len(truths)),

@@ -76,8 +76,8 @@ def _receive(url: str, part: Path, size: int, job: Job) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_PATIENCE) as answer:
-            start, total = _span(answer, size)
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            start, total = _span(answer)
+            if had and answer.status_code == requests.codes.requested_range_not_satisfiable:
                 if had != total:
                     part.unlink()
                     _receive(url, part, size, job)
@@ -89,21 +89,24 @@ def _receive(url: str, part: Path, size: int, job: Job) -> None:
                     found=f"{answer.status_code} {answer.reason}",
                     advice=f"Its maker may have moved it: try later. {_BY_FILE}",
                 )
-            _require_size(url, total, size)
-            _require_space(part, total - start)
-            done = _append(answer, part, start, total, job)
+            if total is not None:
+                _require_size(url, total, size)
+            _require_space(part, (total or size) - start)
+            done = _append(answer, part, start, total or size, job)
     except requests.RequestException as error:
         raise _unreachable(url, part, str(error)) from error
-    if done != total:
-        raise _unreachable(url, part, f"{done} of {total} bytes")
+    # Of a file whose length was not told, the digest says whether it is whole.
+    if done < size * (1 - _TOLERANCE) if total is None else done != total:
+        raise _unreachable(url, part, f"{done} of {total or f'about {size}'} bytes")
 
 
-def _span(answer: Response, size: int) -> tuple[int, int]:
-    """Return where the body of an answer begins in the file, and the length of the file."""
+def _span(answer: Response) -> tuple[int, int | None]:
+    """Return where the body of an answer begins in the file, and the length of the file if told."""
     match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if match:
         return int(match[1] or 0), int(match[2])
-    return 0, int(answer.headers.get("Content-Length", size))
+    length = answer.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
 
 
 def _append(answer: Response, part: Path, start: int, total: int, job: Job) -> int:

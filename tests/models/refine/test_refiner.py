@@ -10,7 +10,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.refine.files import load_refiner, read_refiner_record, save_refiner
-from napari_fossiledit.models.refine.fit import Example, fit_network, samples
+from napari_fossiledit.models.refine.fit import Example, fit_network, matches, samples
 from napari_fossiledit.models.refine.refiner import (
     MOST_PIXELS,
     Refiner,
@@ -51,13 +51,18 @@ def iou(mask, truth):
     return (array & truth).sum() / (array | truth).sum()
 
 
+def example_of(rgb, found, masks, counted=None, fold=0):
+    groups = np.full(len(found), fold, np.intp)
+    return Example(rgb, found, masks, counted, matches(found, masks), groups)
+
+
 @pytest.fixture(scope="module")
 def refiner():
     examples = []
     for seed in (1, 2):
         rgb, truths, found = scene(seed)
         masks = [Mask.from_array(t) for t in truths]
-        examples.append(Example(rgb, found, masks, None, [seed] * len(found)))
+        examples.append(example_of(rgb, found, masks, fold=seed))
     data = samples(examples, 24, 1.0)
     record = RefinerRecord(model_hash="abc", classes=(CLASS,), pixel_size_um=50.0)
     return Refiner(record, {CLASS: fit_network(data, steps=150)})
@@ -172,7 +177,7 @@ def test_exclusive_masks_share_no_pixel_and_the_better_one_keeps_it(refiner):
 
 def test_a_single_instance_gives_a_network_too():
     rgb, truths, found = scene(11)
-    example = Example(rgb, found[:1], [Mask.from_array(truths[0])], None, [0])
+    example = example_of(rgb, found[:1], [Mask.from_array(truths[0])])
     data = samples([example], 1, 1.0)
     assert len(data.truth) == 4000
     refiner = Refiner(
@@ -187,7 +192,7 @@ def test_only_known_pixels_are_learned_from():
     masks = [Mask.from_array(t) for t in truths]
     left = np.zeros(SHAPE, dtype=np.bool_)
     left[:, :200] = True
-    example = Example(rgb, found, masks, left, [0] * len(found))
+    example = example_of(rgb, found, masks, left)
     data = samples([example], len(found), 1.0)
     # Two of four columns of discs lie in the left half.
     assert len(data.truth) == 6 * 4000

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Mask, Origin
+from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.segment import CalibrateParams, Device, PredictParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.segment import calibrate, predict
+from napari_fossiledit.workflows.shared.folds import folds_of
 
 CLASS = "archaeocyathid"
 
@@ -107,6 +108,33 @@ def test_one_slice_is_divided_into_parts(reef_project, blank_model, doubling_mod
     result = calibrated(reef_project, blank_model, slices="2")
     assert result.calibration.slices == (2,)
     assert CLASS in result.figures or "of each are needed" in result.off[CLASS]
+
+
+def test_what_was_found_in_one_of_two_slices_is_divided_too(
+    reef_project, blank_model, doubling_model, monkeypatch
+):
+    def find(segmenter, project, z, cancel=None):
+        return found_by(project, z) if z == 0 else []
+
+    monkeypatch.setattr(calibrate, "find_instances", find)
+    monkeypatch.setattr(calibrate, "LEAST", 1)
+    figures = calibrated(reef_project, blank_model, slices="0,1").figures[CLASS]
+    assert np.isfinite(figures.after.log_loss)
+
+
+def test_folds_hold_something_to_fit_to_each():
+    def at(x):
+        mask = np.zeros((4, 100), dtype=np.bool_)
+        mask[1:3, x : x + 2] = True
+        return Instance(0, CLASS, Mask.from_array(mask))
+
+    row, used = [at(x) for x in (80, 10, 30, 50, 12)], np.array([True, True, True, True, False])
+    none = np.zeros(1, dtype=np.bool_)
+    # The last one counts for nothing, and lies beside the second.
+    divided = folds_of([[at(5)], row], [none, used])
+    assert [some.tolist() for some in divided] == [[0], [3, 0, 1, 2, 0]]
+    slices = folds_of([row, [at(5)], row], [used, none, used])
+    assert [some.tolist() for some in slices] == [[0] * 5, [0], [1] * 5]
 
 
 def test_without_a_false_or_a_right_detection_there_is_nothing_to_learn(

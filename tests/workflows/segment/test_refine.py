@@ -2,19 +2,24 @@
 
 import dataclasses
 import functools
+import json
 
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Origin, Part
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
+from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.refine import fit
-from napari_fossiledit.params.segment import Device, PredictParams, RefineParams
+from napari_fossiledit.params.segment import Device, EvaluateParams, PredictParams, RefineParams
+from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.segment import predict, refine
+from napari_fossiledit.workflows.segment import evaluate, predict, refine
+from napari_fossiledit.workflows.stack import new
 
 CLASS = "archaeocyathid"
 
@@ -80,6 +85,119 @@ def test_a_refiner_that_gains_changes_what_is_predicted(
         alone = [i.mask.to_array() for i in project.instances(apart.source, 0)]
         assert np.sum(alone, axis=0).max() <= 1
         assert "refine" in {run.kind for run in project.ledger.runs()}
+
+
+def as_kind(reef_project, folder, kind):
+    """Make a project of the same slices and traced instances with other values."""
+    with Project.open(reef_project, read_only=True) as project:
+        slices = range(project.shape[0])
+        pixels = np.stack([project.stack.read(z) for z in slices])
+        traced = [
+            project.ledger.instances(ANNOTATIONS, slices=[z], class_name=CLASS, part=Part.BODY)
+            for z in slices
+        ]
+    if kind.startswith("grey"):
+        pixels = pixels.mean(axis=-1).astype(np.uint8)
+    if kind.endswith("16 bit"):
+        pixels = pixels.astype(np.uint16) * 257
+    colours = "rgb" if pixels.ndim == 4 else "minisblack"
+    tifffile.imwrite(folder / "slices.tif", pixels, photometric=colours)
+    new.run(
+        folder / "other.fossil",
+        folder / "slices.tif",
+        NewParams(pixel_size=72.7, slice_spacing=500),
+    )
+    with Project.open(folder / "other.fossil") as project:
+        for z in slices:
+            project.ledger.edit(z, put=traced[z], traced=None)
+    return folder / "other.fossil"
+
+
+def in_tiles(instance):
+    """Return an instance whose probabilities are those of two tiles that overlap."""
+    (piece,) = instance.probability.pieces
+    x0, y0, x1, y1 = piece.box
+    middle = int(x1 - x0) // 2
+    left = Piece((x0, y0, x0 + middle + 2, y1), piece.grid[:, : middle + 2], exact=True)
+    right = Piece((x0 + middle - 2, y0, x1, y1), piece.grid[:, middle - 2 :], exact=True)
+    return dataclasses.replace(instance, probability=ProbabilityMask((left, right)))
+
+
+@pytest.mark.parametrize("kind", ["grey", "grey 16 bit", "16 bit", "tiled"])
+def test_grey_deep_and_tiled_slices_are_refined_alike(
+    reef_project, blank_model, shifted_model, monkeypatch, tmp_path, kind
+):
+    other = as_kind(reef_project, tmp_path, kind)
+    model = str(reef_project / "models" / blank_model)
+    if kind == "tiled":
+        whole = refine.find_instances
+
+        def find(segmenter, project, z, cancel=None):
+            return [in_tiles(i) for i in whole(segmenter, project, z)]
+
+        monkeypatch.setattr(refine, "find_instances", find)
+    assert fitted(other, model).gains[CLASS].iou_gain.interval[0] > 0
+    with Project.open(other, read_only=True) as project:
+        traced = project.ledger.instances(ANNOTATIONS, slices=[0], part=Part.BODY)
+    drawn = [beside(t) for t in traced]
+    found = [in_tiles(i) for i in drawn] if kind == "tiled" else drawn
+    monkeypatch.setattr(MaskRcnnSegmenter, "predict", lambda self, image, **options: found)
+    source = predicted(other, model, refine=True).source
+    with Project.open(other, read_only=True) as project:
+        refined = project.instances(source, 0)
+    truths = [t.mask for t in traced]
+    before, after = (
+        iou_matrix([i.mask for i in some], truths).max(axis=0).mean() for some in (drawn, refined)
+    )
+    assert after > before + 0.05
+
+
+def test_what_agrees_in_one_of_two_slices_is_divided_too(
+    reef_project, blank_model, shifted_model, monkeypatch
+):
+    every = refine.find_instances
+
+    def find(segmenter, project, z, cancel=None):
+        return every(segmenter, project, z) * 2 if z == 0 else []
+
+    monkeypatch.setattr(refine, "find_instances", find)
+    monkeypatch.setattr(refine, "LEAST_TRACED", 1)
+    assert "no certain gain" in fitted(reef_project, blank_model, slices="0,1").off[CLASS]
+
+
+def test_one_instance_leaves_nothing_to_judge_by(
+    reef_project, blank_model, shifted_model, monkeypatch
+):
+    monkeypatch.setattr(refine, "LEAST_TRACED", 1)
+    assert "too little" in fitted(reef_project, blank_model, slices="0").off[CLASS]
+    # Nor does what was traced outside of the region.
+    monkeypatch.setattr(refine, "LEAST_TRACED", 2)
+    with Project.open(reef_project, read_only=True) as project:
+        first, *_ = project.ledger.instances(ANNOTATIONS, slices=[1], class_name=CLASS)
+    y0, x0, _, _ = first.mask.box
+    corner = f"0:{max(x0, 1)},0:{max(y0, 1)}"
+    assert "0 traced" in fitted(reef_project, blank_model, slices="1", region=corner).off[CLASS]
+
+
+def test_small_is_meant_in_pixels_of_the_slices(
+    reef_project, blank_model, shifted_model, monkeypatch
+):
+    monkeypatch.setattr(refine, "TYPICAL_SIDE", 5)
+    monkeypatch.setattr(refine, "LEAST_TRACED", 1000)
+    result = fitted(reef_project, blank_model, slices="0", smallest=1000)
+    record = json.loads((result.folder / "refiner.json").read_text())
+    assert 0 < record["scale"] < 0.9
+    assert record["smallest"] == round(1000 * record["scale"] ** 2)
+
+
+def test_evaluating_tells_what_the_refiner_learned_from(
+    reef_project, blank_model, shifted_model, monkeypatch
+):
+    fitted(reef_project, blank_model, slices="0-2")
+    monkeypatch.setattr(MaskRcnnSegmenter, "predict", lambda self, image, **options: [])
+    params = EvaluateParams(model=blank_model, refine=True, slices="2,3")
+    (note,) = [n for n in evaluate.run(reef_project, params).notes if "learned from" in n]
+    assert "blank or its refiner learned from slices 2, or from parts of them" in note
 
 
 def test_masks_that_are_right_already_turn_it_off(

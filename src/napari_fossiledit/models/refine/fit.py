@@ -71,6 +71,8 @@ class Example:
         Traced masks of the class, without unsure ones.
     counted
         (y, x) bool, False where nothing is known; None: everywhere known.
+    matched
+        For each of `found` the truth it agrees with, see `matches`.
     groups
         Number of the fold of each of `found`.
     """
@@ -79,16 +81,23 @@ class Example:
     found: Sequence[Instance]
     truths: Sequence[Mask]
     counted: NDArray[np.bool_] | None
-    groups: Sequence[int]
+    matched: NDArray[np.intp]
+    groups: NDArray[np.intp]
 
     def pairs(self) -> Iterator[tuple[Instance, Mask, int]]:
         """Yield each instance that agrees with a traced one, that one, and its fold."""
-        if not self.found or not self.truths:
-            return
-        iou = iou_matrix([i.mask for i in self.found], list(self.truths))
-        for row, instance, group in zip(iou, self.found, self.groups, strict=True):
-            if row.max() >= LEAST_IOU and instance.probability is not None:
-                yield instance, self.truths[int(row.argmax())], group
+        for instance, number, group in zip(self.found, self.matched, self.groups, strict=True):
+            if number >= 0:
+                yield instance, self.truths[number], int(group)
+
+
+def matches(found: Sequence[Instance], truths: Sequence[Mask]) -> NDArray[np.intp]:
+    """Return for each instance the number of the truth it agrees with; -1: none to learn from."""
+    if not found or not truths:
+        return np.full(len(found), -1, dtype=np.intp)
+    iou = iou_matrix([i.mask for i in found], list(truths))
+    known = np.array([i.probability is not None for i in found])
+    return np.where(known & (iou.max(axis=1) >= LEAST_IOU), iou.argmax(axis=1), -1)
 
 
 def samples(

@@ -149,9 +149,8 @@ def _calibrated(
     name: str,
 ) -> tuple[str, Regression | None, ScoreFigures | None]:
     """Fit and judge one class: why it stays off or nothing, the regression, the figures."""
-    slices, rows, folds = [], [], []
-    for number, (truth, some) in enumerate(zip(truths, found, strict=True)):
-        values, groups = features(some), np.array(folds_of(number, len(truths), some), np.intp)
+    slices, rows, counting = [], [], []
+    for truth, some in zip(truths, found, strict=True):
         # Their place in the list: what does not count is left out, the rest is cut.
         numbered = [replace(i, id=n) for n, i in enumerate(some)]
         judged = judge(
@@ -165,14 +164,15 @@ def _calibrated(
         )
         kept = [int(p.id) for p in judged.predictions if p.id is not None]
         slices.append(judged)
-        rows.append(values[kept])
-        folds.append(groups[kept])
+        rows.append(features(some)[kept])
+        counting.append([some[n] for n in kept])
     right = np.concatenate([right_ones(s) for s in slices])
     hits, misses = int(right.sum()), int((~right).sum())
     if min(hits, misses) < LEAST:
         counts = f"{hits} right and {misses} false detections were found on the traced slices"
         return f"{counts}, {LEAST} of each are needed", None, None
     values = np.concatenate(rows)
+    folds = folds_of(counting, [np.ones(len(some), dtype=np.bool_) for some in counting])
     told = held_out(values, right, np.concatenate(folds))
     ends = np.cumsum([len(r) for r in rows])[:-1]
     figures = compare_scores(slices, np.split(told, ends))

@@ -15,6 +15,7 @@ from napari_fossiledit.geometry import Region, format_slices
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams, Views
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project, Source
+from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.frontier import NO_PROBABILITIES, against_cuts
 from napari_fossiledit.workflows.shared.ground_truth import (
     judged_slice,
@@ -97,7 +98,11 @@ def run(
         # A slice that is not traced ends the evaluation before minutes of predicting, not after.
         for z in slices:
             read_ground_truth(project, z, region)
+        rival = params.against or _unchanged(project, params)
+        for name in filter(None, (params.model, rival)):
+            _require_there(project, name, slices)
         source, notes = _source(project, params, slices, job)
+        notes += _learned_notes(project, params, slices)
         notes += stale_notes(project, {ANNOTATIONS: slices, source: slices})
 
         def judged(z: int) -> JudgedSlice:
@@ -111,7 +116,6 @@ def run(
             detection_score=params.detection_score,
         )
         gain = None
-        rival = params.against or _unchanged(project, params)
         if rival:
             bare = {"model": rival, "views": Views.ONE, "refine": False}
             plain = params.model_copy(update=bare)
@@ -156,6 +160,37 @@ def _unchanged(project: Project, params: EvaluateParams) -> str:
     return params.model if params.refine or params.views is not Views.ONE else ""
 
 
+def _require_there(project: Project, name: str, slices: Sequence[int]) -> None:
+    """Check that there is such a model, or that predictions of that name have the slices."""
+    if name not in {s.name for s in project.ledger.sources()}:
+        find_model(project, name)
+    elif missing := set(slices) - project.ledger.done(name):
+        raise FossilError(
+            f"{name} has no prediction of slices {format_slices(list(missing))}",
+            expected="slices that are predicted",
+            advice="Name the model instead: what is missing is then predicted.",
+        )
+
+
+def _learned_notes(
+    project: Project, params: EvaluateParams, slices: Sequence[int]
+) -> tuple[str, ...]:
+    """Tell in a sentence which slices are no fair judges of the model."""
+    if params.model in {s.name for s in project.ledger.sources()}:
+        return ()
+    ref = find_model(project, params.model)
+    learned = trained_on(project, ref)
+    if params.refine:
+        learned |= {*ref.refiner.fitted.get("slices", ())}
+    if not (seen := sorted(learned & {*slices})):
+        return ()
+    return (
+        f"{ref.name}{' or its refiner' if params.refine else ''} learned from slices"
+        f" {format_slices(seen)}, or from parts of them: on slices that it never saw it may do"
+        " worse.",
+    )
+
+
 def _source(
     project: Project,
     params: EvaluateParams,
@@ -179,13 +214,6 @@ def _source(
             f" {latest} as the model."
         )
         return done.source, (*done.notes, note)
-    missing = set(slices) - project.ledger.done(params.model)
-    if missing:
-        raise FossilError(
-            f"{params.model} has no prediction of slices {format_slices(list(missing))}",
-            expected="slices that are predicted",
-            advice="Name the model instead: what is missing is then predicted.",
-        )
     return params.model, ()
 
 

@@ -89,8 +89,9 @@ def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> Refine
 
     It is judged out of fold: slices are divided into folds (instances from left to right where
     there is one slice only), and what is traced in a fold is compared with what a refiner draws
-    that was fitted on the others. Where that shows no gain in IoU over all truths at equal recall
-    whose 95 % interval lies above 0, the refiner of that class turns itself off.
+    that was fitted on the others. Where that shows no gain in IoU over all truths whose 95 %
+    interval lies above 0, at equal recall and over the best mask cut, the refiner of that class
+    turns itself off.
 
     Raises
     ------
@@ -137,12 +138,13 @@ class _Fitting:
         from napari_fossiledit.models.refine.fit import fit_network, samples
         from napari_fossiledit.models.refine.refiner import Refiner, RefinerRecord
 
+        scale = self._scale()
         record = RefinerRecord(
             model_hash=self.ref.model_hash,
             classes=(),
             pixel_size_um=self.project.geometry.pixel_size_um,
-            scale=self._scale(),
-            smallest=self.params.smallest,
+            scale=scale,
+            smallest=max(round(self.params.smallest * scale**2), 1),
         )
         networks, gains, off = {}, {}, {}
         for name in self.segmenter.classes:
@@ -154,7 +156,10 @@ class _Fitting:
             data = samples(
                 self._examples(name), len(pairs), record.scale, cancel=self.job.cancelled
             )
-            folds = sorted(set(data.group.tolist()))
+            if len(set(data.group.tolist())) < 2:
+                off[name] = "too little of what was found lies where it is known what is there"
+                continue
+            folds = sorted({fold for _, _, fold in pairs})
             fitted = [
                 fit_network(data.without(fold), cancel=self.job.cancelled)
                 for fold in self.job.tracked(folds, len(folds), f"Fitting {name}, fold")
@@ -163,11 +168,11 @@ class _Fitting:
             gain = self._judged(
                 name, {f: Refiner(one, {name: n}) for f, n in zip(folds, fitted, strict=True)}
             )
-            interval = gain.gains["iou_all"].interval
-            if interval is None or interval[0] <= 0:
+            spreads = (gain.gains["iou_all"], gain.iou_gain)
+            if any(s.interval is None or s.interval[0] <= 0 for s in spreads):
                 off[name] = (
-                    "on slices that it had not seen, the refiner showed no certain gain in IoU at"
-                    f" equal recall ({_figures(gain)})"
+                    "on slices that it had not seen, the refiner showed no certain gain in IoU"
+                    f" over every mask cut ({_figures(gain)})"
                 )
                 continue
             gains[name] = gain
@@ -207,23 +212,31 @@ class _Fitting:
 
     def _examples(self, name: str) -> Iterator[Example]:
         """Read one slice after the other with what is known of a class."""
-        from napari_fossiledit.models.refine.fit import Example
+        from napari_fossiledit.models.refine.fit import Example, matches
 
+        shape = self.project.slice_shape
+        found = [[i for i in self.found[t.slice] if i.class_name == name] for t in self.truths]
+        # Those outside of the area count no more than they are judged.
+        bodies = [
+            [i.mask for i in t.instances if i.id in counting]
+            for t in self.truths
+            for counting in [{i.id for i in judged_slice(self.project, t, [], name).truths}]
+        ]
+        matched = [matches(some, masks) for some, masks in zip(found, bodies, strict=True)]
+        groups = folds_of(found, [numbers >= 0 for numbers in matched])
         for number, truth in enumerate(self.truths):
-            shape = self.project.slice_shape
             counted = None if truth.area is None else truth.area.to_array()
             unsure = [i.mask for i in truth.instances if i.unsure]
             if unsure:
                 known = ~union(unsure, shape).to_array()
                 counted = known if counted is None else counted & known
-            found = [i for i in self.found[truth.slice] if i.class_name == name]
-            bodies = [i for i in truth.instances if i.class_name == name and not i.unsure]
             yield Example(
                 self._rgb(truth.slice),
-                found,
-                [i.mask for i in bodies],
+                found[number],
+                bodies[number],
                 counted,
-                folds_of(number, len(self.truths), found),
+                matched[number],
+                groups[number],
             )
 
     def _rgb(self, z: int) -> Any:
@@ -236,11 +249,9 @@ class _Fitting:
         tracked = self.job.tracked(self._examples(name), len(self.truths), "Judging slice")
         for truth, example in zip(self.truths, tracked, strict=True):
             drawn: list[Instance] = []
-            for fold in sorted(set(example.groups)):
+            for fold, refiner in refiners.items():
                 pairs = zip(example.found, example.groups, strict=True)
                 ours = [i for i, group in pairs if group == fold]
-                # A fold in which nothing agreed with a truth was left to no refiner.
-                refiner = refiners.get(fold, next(iter(refiners.values())))
                 drawn += refiner.refine(example.rgb, ours, cancel=self.job.cancelled)
             after.append(protocol([judged_slice(self.project, truth, drawn, name)]))
             for cut in CUTS:
@@ -253,9 +264,13 @@ class _Fitting:
 
 def _figures(gain: EqualRecall) -> str:
     parts = []
-    for name, words in (("iou_all", "IoU over all"), ("precision", "precision")):
-        spread = gain.gains[name]
+    figures = {
+        "IoU over all": (gain.iou_gain, " over the best mask cut"),
+        "precision": (gain.gains["precision"], " at equal recall" if gain.within else ""),
+    }
+    for words, (spread, against) in figures.items():
         if spread.mean is not None:
             low, high = spread.interval or (math.nan, math.nan)
-            parts.append(f"{words} {spread.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+            interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+            parts.append(f"{words} {spread.mean:+.3f}{against}, {interval}")
     return "; ".join(parts) or "nothing matched"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import parse_slices
@@ -79,17 +80,29 @@ def _slices_in(record: Mapping[str, Any], names: Sequence[str], count: int) -> s
     return found
 
 
-def folds_of(number: int, slices: int, found: Sequence[Instance]) -> list[int]:
-    """Return the fold of each instance that was found in one slice.
+def folds_of(
+    found: Sequence[Sequence[Instance]], used: Sequence[NDArray[np.bool_]]
+) -> list[NDArray[np.intp]]:
+    """Divide what was found in each slice into folds, by slice.
+
+    Where all that something is fitted to lies in one slice, that is divided from left to right.
 
     Parameters
     ----------
-    number, slices
-        Which of the slices it is, and how many there are.
+    used
+        For each slice, which of its instances something is fitted to. A fold without any would
+        leave nothing to fit to in the others, or nothing to judge by.
     """
-    if slices > 1:
-        return [number % FOLDS] * len(found)
-    middles = np.array([(i.mask.box[1] + i.mask.box[3]) / 2 for i in found])
-    # Of equal numbers of instances, from left to right: doubles of one come into one fold.
-    order = middles.argsort().argsort()
-    return [int(n) for n in order * FOLDS // max(len(found), 1)]
+    folds = [np.zeros(len(some), dtype=np.intp) for some in found]
+    numbers = [n for n, ours in enumerate(used) if ours.any()]
+    for k, n in enumerate(numbers):
+        folds[n] += k % FOLDS
+    if len(numbers) == 1:
+        n = numbers[0]
+        middles = np.array([(i.mask.box[1] + i.mask.box[3]) / 2 for i in found[n]])
+        ours = middles[used[n]]
+        # Of equal numbers of those used; the others come to their neighbour.
+        order = ours.argsort().argsort() * FOLDS // len(ours)
+        folds[n] = order[np.abs(middles[:, None] - ours).argmin(axis=1)]
+        folds[n][used[n]] = order
+    return folds
