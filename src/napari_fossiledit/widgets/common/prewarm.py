@@ -8,6 +8,7 @@ import importlib
 import logging
 import threading
 
+from napari.utils.transforms import CompositeAffine
 from qtpy.QtCore import QCoreApplication, QTimer
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ def prewarm() -> None:
     napari collects garbage whenever a layer is removed, and searches every object of every library
     each time: 0.4 s for one layer.
     """
+    # Has pint read its definitions of units, 0.3 s, while there is nothing to look at yet: not in
+    # the thread, because another one would find them half read.
+    CompositeAffine((1.0,), (0.0,), units=("um",))
     thread = threading.Thread(target=_load, name="fossiledit-prewarm", daemon=True)
     # A timer without an event loop would never fire.
     timer = QTimer(QCoreApplication.instance())
@@ -56,7 +60,3 @@ def _load() -> None:
         # Other versions of napari have other modules: then they are imported where they are used.
         except ImportError as error:
             _log.debug("%s is not loaded beforehand: %s", name, error)
-    from napari.utils.transforms import CompositeAffine
-
-    # Has pint read its definitions of units, with the first one that is asked for: 0.3 s.
-    CompositeAffine((1.0,), (0.0,), units=("um",))
