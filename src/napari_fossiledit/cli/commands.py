@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
 from napari_fossiledit.params.annotations import (
+    CorrectParams,
     ExportParams,
     FillParams,
     HistoryParams,
@@ -187,6 +188,12 @@ COMMANDS = (
         "annotate.corrections:fill",
         "Copy predictions into the annotations of slices that have none, to be corrected there.",
         params=FillParams,
+    ),
+    Command(
+        "annotations correct",
+        "annotate.corrections:correct",
+        "Take over single predictions, delete or merge annotations of a slice, as one change.",
+        params=CorrectParams,
     ),
     Command(
         "annotations trace",

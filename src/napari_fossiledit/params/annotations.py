@@ -131,6 +131,19 @@ class FillParams(Params):
     )
 
 
+class CorrectParams(Params):
+    """Single instances of a slice that are taken over, deleted or merged, as one change."""
+
+    slice: int = Field(0, ge=0, description="Slice, counted from 0.")
+    accept: str = Field("", description="Ids of predictions to take over, e.g. 12,15.")
+    delete: str = Field("", description="Ids of annotations to delete.")
+    merge: str = Field("", description="Ids of annotations or predictions to make one of.")
+    source: str = Field(
+        "", description="Source of the predictions, or name of a model; empty: the model in use."
+    )
+    mask_cut: MaskCut = 0.5
+
+
 class TraceParams(Params):
     """Which slices or parts of them are annotated completely."""
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.annotations import (
+    CorrectParams,
     ExportParams,
     FillParams,
     HistoryParams,
@@ -28,6 +29,7 @@ from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.workflows.annotate.corrections import (
+    correct,
     fill,
     history,
     redo,
@@ -520,6 +522,55 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     assert whole(path)[1:] == ({}, {1})
     assert trace(path, TraceParams(slices="1")).instances == 1
     assert (stored(path), whole(path)[1]) == (found, {1: None})
+
+
+def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(path: Path) -> None:
+    body = Instance(0, "archaeocyathid", disc(20, 20, 12), score=0.6, origin=Origin.MODEL, id=-1)
+    cavity = replace(body, mask=disc(20, 20, 4), part=Part.CAVITY, id=-2, parent=-1)
+    aside = replace(body, mask=disc(20, 40, 6), id=-3)
+    first, inner, second = store(path, MODEL, 0, body, cavity, aside)
+    (drawn,) = store(path, ANNOTATIONS, 0, Instance(0, "archaeocyathid", disc(21, 20, 12)))
+    params = CorrectParams(source=MODEL, accept=str(first))
+    result = correct(path, params)
+    assert (result.replaced, result.deleted, result.merged) == ((drawn,), (), None)
+    now = {i.part: i for i in stored(path)}
+    assert now[Part.BODY].mask == body.mask
+    assert now[Part.BODY].score == 1
+    assert now[Part.CAVITY].parent == now[Part.BODY].id
+    assert set(result.accepted) == {i.id for i in now.values()}
+    kept = now[Part.BODY].id
+    # A prediction merges with an annotation, which keeps its id and its cavity.
+    merging = CorrectParams(source=MODEL, merge=f"{second},{kept}")
+    assert correct(path, merging).merged == kept
+    now = {i.part: i for i in stored(path)}
+    assert (now[Part.BODY].id, now[Part.CAVITY].parent) == (kept, kept)
+    assert now[Part.BODY].mask.area == (body.mask | aside.mask).area
+    assert len(stored(path, MODEL)) == 3
+    correct(path, CorrectParams(delete=str(kept)))
+    assert stored(path) == []
+    for count in (2, 2, 1):
+        undo(path)
+        assert len(stored(path)) == count
+    assert stored(path)[0].id == drawn
+    assert inner not in result.accepted
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "nothing to correct"),
+        ({"merge": "1"}, "at least two ids"),
+        ({"delete": "seven"}, "whole numbers"),
+        ({"delete": "999"}, "no annotations 999"),
+        ({"accept": "999", "source": MODEL}, "no predictions 999"),
+    ],
+)
+def test_a_correction_of_what_is_not_there_is_refused(
+    path: Path, params: dict[str, str], message: str
+) -> None:
+    store(path, MODEL, 0, Instance(0, "archaeocyathid", disc(20, 20, 12), origin=Origin.MODEL))
+    with pytest.raises(FossilError, match=message):
+        correct(path, CorrectParams(**params))
 
 
 def test_slices_with_annotations_or_a_mark_are_kept(path: Path) -> None:

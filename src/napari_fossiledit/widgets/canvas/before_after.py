@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from napari.layers import Labels
 
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.widgets.canvas.flat import FlatArray
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
     find,
-    in_3d,
-    placed,
+    mask_layer,
     prediction_array,
     remove,
 )
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
 from napari_fossiledit.widgets.common.session import Session
 
+# Their ids are not the ledger's.
+_TINTS = "before and after"
 _NAMES = {Role.BEFORE: "Before", Role.AFTER: "After"}
 # Keys in the metadata of the layers: the instances, and whether predictions were hidden for them.
 _SHOWN, _INSTEAD = "fossiledit_shown", "fossiledit_instead"
@@ -50,10 +51,14 @@ class BeforeAfter:
         before, after
             Instances; those with the same id are the same.
         """
+        colours = colours_of(self.session)
+        # The same ids will be other fossils on another slice.
+        colours.forget(_TINTS)
         for role, instances in ((Role.BEFORE, before), (Role.AFTER, after)):
             layer = self._layer(role)
             shown: _Shown = layer.metadata[_SHOWN]
             shown.slice, shown.instances = z, instances
+            colours.tint(z, instances, _TINTS)
             prediction_array(layer).forget()
             describe(layer, instances)
             layer.refresh(extent=False)
@@ -89,15 +94,12 @@ class BeforeAfter:
             return existing
         shown = _Shown()
         array = PredictionArray(shown.at, self.session.current.shape, 0.0)
-        options = placed(self.session.current, role, array.step)
-        data = FlatArray(array, in_3d(viewer))
-        layer = Labels(data, name=_NAMES[role], opacity=0.5, **options)
+        layer = mask_layer(self.session, array, role, _NAMES[role], step=array.step, tints=_TINTS)
         layer.metadata[_SHOWN] = shown
         predictions = find(viewer, Role.PREDICTIONS)
         if role is Role.AFTER and predictions is not None:
             layer.metadata[_INSTEAD] = predictions.visible
             predictions.visible = False
-        layer.editable = False
         layer.visible = role is Role.AFTER
         viewer.add_layer(layer)
         return layer

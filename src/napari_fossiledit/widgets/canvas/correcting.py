@@ -10,19 +10,23 @@ from qtpy.QtCore import QTimer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project import ANNOTATIONS, Ledger, Undone
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.flat import FlatArray
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
     find,
-    in_3d,
-    placed,
+    mask_layer,
+    set_editable,
     shown_source,
 )
 from napari_fossiledit.widgets.canvas.slice_view import SliceView
 from napari_fossiledit.widgets.common.compat import refresh_box
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
+
+# Modes of napari in which the selected label is painted.
+_PAINTING = ("paint", "fill", "polygon")
 
 
 def show_labels(session: Session) -> Labels:
@@ -47,17 +51,20 @@ def show_labels(session: Session) -> Labels:
             layer.n_edit_dimensions = 2
             show_done("Instances belong to one slice: only the slice on show is painted.")
 
-    view = SliceView(project.ledger, project.shape, class_name)
-    layer = Labels(
-        FlatArray(view, in_3d(viewer)), name="Labels", opacity=0.6, **placed(project, Role.LABELS)
-    )
-    layer.editable = not project.read_only
+    def on_mode(_: object) -> None:
+        # Not before: an id that is taken at each opening would be a change of the project.
+        if layer.mode in _PAINTING and layer.selected_label == 0:
+            layer.selected_label = view.reserve()
+
+    view = SliceView(project.ledger, project.shape, class_name, colours_of(session).tint)
+    layer = mask_layer(session, view, Role.LABELS, "Labels")
+    set_editable(layer, editable=not project.read_only)
+    # napari starts with 1, which is the id of something else as soon as anything is stored.
+    layer.selected_label = 0
+    layer.events.mode.connect(on_mode)
     layer.events.paint.connect(on_paint)
     layer.events.n_edit_dimensions.connect(on_dimensions)
     viewer.add_layer(layer)
-    if layer.editable:
-        # napari starts with 1, which is the id of something else as soon as anything is stored.
-        layer.selected_label = view.reserve()
     _refresh(session, layer, view)
     return layer
 
@@ -117,6 +124,8 @@ def _refresh(session: Session, layer: Labels, view: SliceView) -> None:
     box = view.take_repainted()
     if box is not None:
         refresh_box(layer, box)
+    for changed in colours_of(session).tint(session.slice, shown):
+        refresh_box(layer, changed)
     describe(layer, shown)
     problem = view.take_problem()
     if problem is not None:

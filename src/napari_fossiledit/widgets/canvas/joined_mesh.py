@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from napari_fossiledit.exchange.meshes import SpecimenMesh, colour
+from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.workflows.reef import mesh
 
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
+RGB = tuple[float, float, float]
 
 #: Where the light comes from, (z, y, x): above, the last slice, a little from the right.
 LIGHT = (0.45, -0.8, 0.4)
@@ -49,12 +50,18 @@ class JoinedMeshes:
     light: Floats
     spans: dict[int, Span]
 
-    def colours(self, chosen: int | None = None) -> Floats:
-        """Return colours (n, 4) of the vertices; with a specimen `chosen`, the others are pale."""
+    def colours(self, of: Callable[[int], RGB], chosen: int | None = None) -> Floats:
+        """Return colours (n, 4) of the vertices; with a specimen `chosen`, the others are pale.
+
+        Parameters
+        ----------
+        of
+            Returns the colour of a specimen, from 0 to 1.
+        """
         rgba = np.ones((len(self.vertices), 4), dtype=np.float32)
         for specimen, (start, end) in self.spans.items():
             pale = chosen is not None and specimen != chosen
-            rgba[start:end, :3] = _PALE if pale else np.divide(colour(specimen), 255)
+            rgba[start:end, :3] = _PALE if pale else of(specimen)
         rgba[:, :3] *= self.light[:, np.newaxis]
         return rgba
 

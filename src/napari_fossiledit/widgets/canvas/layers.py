@@ -14,14 +14,15 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.project import Project, Source
-from napari_fossiledit.widgets.canvas.flat import FlatArray
+from napari_fossiledit.widgets.canvas.colours import colours_of
+from napari_fossiledit.widgets.canvas.flat import ArrayLike, FlatArray
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray
 from napari_fossiledit.widgets.canvas.readers import image_layer, placed_in
 from napari_fossiledit.widgets.common.compat import scale_bar_of
 from napari_fossiledit.widgets.common.session import Session
 
 ROLE, SOURCE = "fossiledit_role", "fossiledit_source"
-_DESCRIBED = "fossiledit_described"
+_DESCRIBED, _EDITABLE = "fossiledit_described", "fossiledit_editable"
 
 
 class Role(StrEnum):
@@ -101,19 +102,47 @@ def show_predictions(
         )
         return [i for i in instances if i.id is not None]
 
-    array = PredictionArray(read, project.shape, score, mask_cut)
-    flat, name = FlatArray(array, in_3d(viewer)), f"Shown: {Source.parse(source).title}"
-    layer = find(viewer, Role.PREDICTIONS)
+    array = PredictionArray(read, project.shape, score, mask_cut, colours_of(session).tint)
+    name, layer = f"Shown: {Source.parse(source).title}", find(viewer, Role.PREDICTIONS)
     if isinstance(layer, Labels):
         # A new layer costs napari 0.3 s, and would lose the looks that the user gave this one.
-        layer.data, layer.name, layer.visible = flat, name, True
+        layer.data, layer.name, layer.visible = FlatArray(array, in_3d(viewer)), name, True
     else:
-        options = placed(project, Role.PREDICTIONS, array.step)
-        layer = Labels(flat, name=name, opacity=0.5, **options)
+        layer = mask_layer(session, array, Role.PREDICTIONS, name, step=array.step)
         viewer.add_layer(layer)
-    layer.editable = False
     layer.metadata[SOURCE] = source
     return layer
+
+
+def mask_layer(
+    session: Session, array: ArrayLike, role: Role, name: str, *, step: int = 1, tints: str = ""
+) -> Labels:
+    """Return a layer of instances in their colours, which nobody can paint into.
+
+    Parameters
+    ----------
+    step, tints
+        See `placed_in` and `Colours.dress`.
+    """
+    flat = FlatArray(array, in_3d(session.viewer))
+    layer = Labels(flat, name=name, **placed(session.current, role, step))
+    look = Role.LABELS if role is Role.LABELS else Role.PREDICTIONS
+    colours_of(session).dress(layer, look, tints)
+    set_editable(layer, editable=False)
+
+    def hold(_: object) -> None:
+        if layer.editable != layer.metadata[_EDITABLE]:
+            layer.editable = layer.metadata[_EDITABLE]
+
+    # napari makes a layer editable again after 3D, and when it gets other data.
+    layer.events.editable.connect(hold)
+    return layer
+
+
+def set_editable(layer: Labels, *, editable: bool) -> None:
+    """Let a layer of `mask_layer` be painted into, or not."""
+    layer.metadata[_EDITABLE] = editable
+    layer.editable = editable
 
 
 def shown_source(session: Session) -> str:

@@ -18,6 +18,7 @@ from napari_fossiledit.masks.probability import MASK_CUT
 Labels = NDArray[np.uint32]
 Ranks = NDArray[np.uint16]
 ReadSlice = Callable[[int], list[Instance]]
+Seen = Callable[[int, Sequence[Instance]], object]
 
 # Larger slices are painted coarser: napari takes 12 ms per million label pixels to show another
 # threshold.
@@ -111,6 +112,8 @@ class PredictionArray:
     mask_cut
         Probability from which on a pixel belongs to a mask; another one than one half needs
         instances with their probabilities.
+    seen
+        Called with a slice and all its instances before they are shown.
 
     Attributes
     ----------
@@ -130,11 +133,12 @@ class PredictionArray:
         shape: tuple[int, int, int],
         score: float = 0.5,
         mask_cut: float = MASK_CUT,
+        seen: Seen = lambda _z, _instances: None,
     ) -> None:
         self.score, self.mask_cut, self.step = score, mask_cut, step_for(shape[1:])
         self.shape = (shape[0], -(-shape[1] // self.step), -(-shape[2] // self.step))
         self._slice_shape = shape[1:]
-        self._read = read
+        self._read, self._seen = read, seen
         # napari may read from a thread of its own.
         self._lock = threading.Lock()
         self._kept: tuple[int, float, PaintedSlice] | None = None
@@ -150,6 +154,7 @@ class PredictionArray:
             cut = self.mask_cut
             if self._kept is None or self._kept[:2] != (z, cut):
                 instances = self._instances(z)
+                self._seen(z, instances)
                 painted = (
                     paint_slice(instances, self._slice_shape, self.step)
                     if cut == MASK_CUT

@@ -11,18 +11,23 @@ from qtpy.QtCore import QTimer
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
-from napari_fossiledit.widgets.canvas.correcting import follow, show_labels
+from napari_fossiledit.widgets.canvas.colours import colours_of
+from napari_fossiledit.widgets.canvas.correcting import follow, reload, show_labels
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
     find,
+    prediction_array,
     remove,
     show_image,
 )
 from napari_fossiledit.widgets.canvas.readers import PROJECT
+from napari_fossiledit.widgets.canvas.selection import Selection
 from napari_fossiledit.widgets.canvas.shortcuts import (
     NAVIGATING,
+    NEW_LABEL,
     PAINTING,
+    PICKING,
     PROBING,
     UNDOING,
     bind,
@@ -46,15 +51,17 @@ class ProjectView:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.layers = ViewLayers(session.viewer)
+        self.selection = Selection(session)
         self.reducing = JobRunner(session)
         self._reduced, self._latest = False, 0
-        bind(session.viewer, session, NAVIGATING + PAINTING + PROBING)
+        bind(session.viewer, session, NAVIGATING + PAINTING + PICKING + UNDOING + PROBING)
         session.viewer.layers.events.inserted.connect(self._on_layer)
         session.viewer.layers.events.removing.connect(self._on_removing)
         session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         session.project_changed.connect(self.show)
         session.slice_changed.connect(self._on_slice)
         follow(session)
+        colours_of(session).changed.connect(self._colour_again)
         self.reducing.failed.connect(self._on_failed)
         self.adopt_layers()
 
@@ -102,13 +109,13 @@ class ProjectView:
     def _on_layer(self, event: object) -> None:
         """Open a dropped project, and bind keys to the labels too.
 
-        A layer's own keys go before the viewer's, and napari's M takes any id.
+        A layer's own keys go before the viewer's, and napari's M would read the stack as a whole.
         """
         layer = getattr(event, "value", None)
         if layer is not None:
             self._adopt(layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
-            bind(layer, self.session, PAINTING + UNDOING)
+            bind(layer, self.session, PAINTING + NEW_LABEL + UNDOING)
 
     def _on_removing(self, event: Any) -> None:
         """Save strokes before their layer goes."""
@@ -143,6 +150,17 @@ class ProjectView:
             self._latest = z
         if isinstance(layer, Image):
             move_plane(layer, z)
+
+    def _colour_again(self) -> None:
+        """Give what is shown the colours that were chosen in the meantime."""
+        if self.session.project is None:
+            return
+        layer = find(self.session.viewer, Role.PREDICTIONS)
+        if isinstance(layer, Labels):
+            painted = prediction_array(layer).painted(self.session.slice)
+            colours_of(self.session).tint(self.session.slice, painted.instances)
+            layer.refresh(extent=False)
+        reload(self.session)
 
     def _on_failed(self, error: FossilError) -> None:
         if not isinstance(error, CancelledError):

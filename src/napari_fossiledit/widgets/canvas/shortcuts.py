@@ -10,11 +10,21 @@ from dataclasses import dataclass
 import napari
 from napari.layers import Labels
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.widgets.canvas import correcting, navigation
+from napari_fossiledit.widgets.canvas.colours import colours_of
+from napari_fossiledit.widgets.canvas.selection import Selection
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 
 Action = Callable[[Session], object]
+
+
+def _selection(session: Session) -> Selection:
+    selection = getattr(session.view, "selection", None)
+    if not isinstance(selection, Selection):
+        raise FossilError("No mask is picked", advice="Click one first.")
+    return selection
 
 
 @dataclass(frozen=True)
@@ -32,17 +42,25 @@ NAVIGATING = (
     Shortcut("Shift-T", "this slice is traced", lambda s: s.trace_requested.emit()),
 )
 PAINTING = (
-    Shortcut("M", "new instance with the brush", correcting.new_instance),
+    Shortcut("N", "new instance with the brush", correcting.new_instance),
     Shortcut("Shift-D", "delete the instance under the mouse", correcting.delete_under_cursor),
 )
+# napari's own key for that, in the Labels layer alone.
+NEW_LABEL = (Shortcut("M", "new instance with the brush", correcting.new_instance),)
+PICKING = (
+    Shortcut("Q", "outlines or fills", lambda s: colours_of(s).toggle()),
+    Shortcut("G", "take the clicked prediction over", lambda s: _selection(s).accept()),
+    Shortcut("U", "merge the clicked mask with the next one", lambda s: _selection(s).merge()),
+    Shortcut("Delete", "delete the clicked mask", lambda s: _selection(s).delete()),
+)
 _COMMAND = "Meta" if sys.platform == "darwin" else "Control"
-# Of the Labels layer alone, in place of napari's own.
+# In the Labels layer, too, in place of napari's own.
 UNDOING = (
     Shortcut(f"{_COMMAND}-Z", "undo the last change, also after a restart", correcting.undo),
     Shortcut(f"{_COMMAND}-Shift-Z", "redo it", correcting.redo),
 )
 PROBING = (
-    Shortcut("Shift-P", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
+    Shortcut("H", "show or hide the perturbed slice", lambda s: s.preview_requested.emit()),
     Shortcut("Shift-B", "before or after the edit", lambda s: s.swap_requested.emit()),
 )
 

@@ -36,6 +36,8 @@ class SliceView:
         (z, y, x) of the stack in voxels.
     class_name
         Returns the class of the next new instance.
+    seen
+        Called with a slice and all its instances before they are shown.
 
     Attributes
     ----------
@@ -47,10 +49,14 @@ class SliceView:
     ndim = 3
 
     def __init__(
-        self, ledger: Ledger, shape: tuple[int, int, int], class_name: Callable[[], str]
+        self,
+        ledger: Ledger,
+        shape: tuple[int, int, int],
+        class_name: Callable[[], str],
+        seen: Callable[[int, Sequence[Instance]], object] = lambda _z, _instances: None,
     ) -> None:
         self.shape, self.edited = shape, False
-        self._ledger, self._class_name = ledger, class_name
+        self._ledger, self._class_name, self._seen = ledger, class_name, seen
         # napari may read from a thread of its own.
         self._lock = threading.RLock()
         self._z = -1
@@ -195,6 +201,7 @@ class SliceView:
                 self._shown = paint_order(self._stored(z))
                 self._labels = _painted(self._shown, self.shape[1:])
                 self._z, self._repainted = z, None
+                self._seen(z, self._shown)
             return self._labels
 
     def _write(self, z: int, where: tuple[Any, ...], value: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import napari
 from napari.components import Camera
 from napari.layers import Labels
+from numpy.typing import NDArray
 
 
 def camera_of(viewer: napari.Viewer) -> Camera:
@@ -21,18 +23,37 @@ def scale_bar_of(viewer: napari.Viewer) -> Any:
     return viewer.scale_bar if canvas is None else canvas.overlays.scale_bar
 
 
+def draw_with(
+    layer: Labels, draw: Callable[[NDArray[Any], tuple[slice, ...] | None], NDArray[Any]]
+) -> None:
+    """Let `draw` make the texture of a layer's slice, or of a part of it.
+
+    napari has no public way to have it drawn otherwise. Where it does not ask, it draws itself.
+    """
+
+    def drawn(raw: NDArray[Any], data_slice: tuple[slice, ...] | None = None) -> NDArray[Any]:
+        return draw(raw, data_slice)
+
+    layer._raw_to_displayed = drawn
+
+
 def refresh_box(layer: Labels, box: tuple[int, int, int, int]) -> None:
     """Show a part (y0, x0, y1, x1) of the slice again that has changed in a layer's data.
 
     The whole slice would take 25 ms per million pixels. napari does this after each stamp of a
     brush, but has no public way to ask for it.
     """
-    part = tuple(slice(*ends) for ends in zip(box[:2], box[2:], strict=True))
     shown = getattr(getattr(layer, "_slice", None), "image", None)
     plain = tuple(getattr(layer, "_slice_input", layer).displayed) == (1, 2)
-    if shown is None or not plain or layer.contour or shown.raw.shape != layer.data.shape[1:]:
+    if shown is None or not plain or shown.raw.shape != layer.data.shape[1:]:
         layer.refresh(extent=False)
         return
-    shown.view[part] = layer.colormap._data_to_texture(shown.raw[part])
+    # Outlines also change around the box.
+    around = layer.contour
+    part = tuple(
+        slice(max(start - around, 0), min(end + around, length))
+        for start, end, length in zip(box[:2], box[2:], shown.raw.shape, strict=True)
+    )
+    shown.view[part] = layer._raw_to_displayed(shown.raw, part)
     layer._updated_slice = (slice(0, 1), *part)
     layer._partial_labels_refresh()

@@ -51,6 +51,8 @@ class Session(QObject):
         What shows the project in the viewer, once it is attached.
     rail, picker
         The dock of the plugin, and what chooses the predictions shown, as long as they exist.
+    colours
+        Colours of its instances, once something asked for them.
     docks
         Pages of the dock by their title, as long as they exist.
     """
@@ -81,6 +83,7 @@ class Session(QObject):
         self.view: object | None = None
         self.rail: object | None = None
         self.picker: object | None = None
+        self.colours: object | None = None
         self.docks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         viewer.dims.events.current_step.connect(self._on_step)
 

@@ -22,6 +22,7 @@ from napari_fossiledit.widgets.canvas.layers import (
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note, slider
+from napari_fossiledit.widgets.segment.picked_panel import PickedPanel
 from napari_fossiledit.workflows.shared.sources import shown_sources
 
 _CUT_TIP = (
@@ -73,6 +74,8 @@ class ScorePicker(QGroupBox):
         form.addRow("Score", self.slider)
         form.addRow("Mask cut", self.cut)
         form.addRow(self.count)
+        self.about = PickedPanel(session)
+        form.addRow(self.about)
         self.sources.currentIndexChanged.connect(self._on_source)
         self.classes.currentIndexChanged.connect(self._show)
         self.slider.valueChanged.connect(self._on_score)

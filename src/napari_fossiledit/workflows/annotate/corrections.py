@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.geometry import Region, check_slice, format_slices, parse_slices
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.rle import iou_matrix, union
 from napari_fossiledit.params.annotations import (
+    CorrectParams,
     FillParams,
     HistoryParams,
     TraceParams,
@@ -79,6 +81,31 @@ class FillResult(Summary):
         """Return the result as JSON-able values."""
         listed = {n: format_slices(getattr(self, n)) for n in ("slices", "kept", "untraced")}
         return super().summary() | listed
+
+
+@dataclass(frozen=True)
+class CorrectResult(Summary):
+    """What became of single instances of a slice.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    accepted
+        Ids of the annotations that predictions became, their cavities among them.
+    replaced
+        Ids of annotations that accepted predictions replaced: they overlapped by more than half.
+    deleted
+        Ids of annotations that are gone.
+    merged
+        Id of the annotation that several became, None where none were merged.
+    """
+
+    slice: int
+    accepted: tuple[int, ...]
+    replaced: tuple[int, ...]
+    deleted: tuple[int, ...]
+    merged: int | None
 
 
 @dataclass(frozen=True)
@@ -183,6 +210,118 @@ def fill(
         tuple(problems),
         notes,
     )
+
+
+def correct(
+    project_path: Path,
+    params: CorrectParams,
+    *,
+    job: Job = QUIET,
+) -> CorrectResult:
+    """Take single predictions over, delete annotations, or merge instances, as one change.
+
+    An annotation that overlaps an accepted prediction by more than half is replaced by it.
+    Predictions themselves never change.
+
+    Raises
+    ------
+    FossilError
+        Where the slice does not hold such instances, or the ledger cannot be written.
+    """
+    accept, delete, merge = map(_ids, (params.accept, params.delete, params.merge))
+    if not (accept or delete or merge) or len(merge) == 1:
+        raise FossilError(
+            "There is nothing to correct",
+            expected="ids to accept, ids to delete, or at least two ids to merge",
+            found="one id to merge" if merge else "none",
+        )
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z, ledger = check_slice(params.slice, project.shape[0]), project.ledger
+        predicted: dict[int | None, Instance] = {}
+        if accept or not {*merge} <= {i.id for i in ledger.instances(ANNOTATIONS, slices=[z])}:
+            asked = params.source
+            source = find_source(project, asked) if asked else predictions_in_use(project)
+            found = project.instances(source, z, mask_cut=params.mask_cut)
+            predicted = {i.id: replace(i, score=1.0, specimen=None) for i in found}
+        correction = _Correction(z, predicted, accept, delete, merge)
+        words = {"accept instance": accept, "delete instance": delete, "merge instances": merge}
+        what = ", ".join(word for word, ids in words.items() if ids)
+        new = dict(zip(correction.put, ledger.revise(z, correction.change, what=what), strict=True))
+    return CorrectResult(
+        z,
+        tuple(new[id_] for id_ in correction.put if id_ in correction.taken),
+        tuple(sorted(correction.replaced)),
+        tuple(delete),
+        new[correction.merged] if merge else None,
+    )
+
+
+@dataclass
+class _Correction:
+    """A change of a slice of the user's set; `put` and the others are known once it was called."""
+
+    z: int
+    predicted: dict[int | None, Instance]
+    accept: list[int]
+    delete: list[int]
+    merge: list[int]
+    put: dict[int | None, Instance] = field(default_factory=dict)
+    taken: set[int | None] = field(default_factory=set)
+    replaced: set[int] = field(default_factory=set)
+    merged: int | None = None
+
+    def change(self, now: list[Instance]) -> tuple[list[Instance], list[int]]:
+        """Return what is put and what is removed, as `Ledger.revise` asks."""
+        own: dict[int | None, Instance] = {i.id: i for i in now}
+        self._check("predictions", self.accept, self.predicted)
+        self._check("annotations", self.delete, own)
+        self._check("instances", self.merge, own | self.predicted)
+        gone = {*self.delete}
+        self.taken = self._with_cavities(self.accept, self.predicted)
+        self.put = {id_: i for id_, i in self.predicted.items() if id_ in self.taken}
+        bodies = [self.predicted[id_] for id_ in self.accept]
+        there = [i for i in now if i.part is Part.BODY and i.id is not None]
+        if bodies and there:
+            overlaps = iou_matrix([i.mask for i in bodies], [i.mask for i in there])
+            for n, m in zip(*np.nonzero(overlaps > 0.5), strict=True):
+                if bodies[n].class_name == there[m].class_name:
+                    self.replaced.add(there[m].id or 0)
+        if self.merge:
+            self._merge(own)
+            gone |= {*self.merge} & own.keys() - {self.merged}
+        return list(self.put.values()), [*(gone | self.replaced - self.put.keys())]
+
+    def _merge(self, own: dict[int | None, Instance]) -> None:
+        """Put one instance in place of several: the first annotation among them, if any."""
+        every = self.predicted | own
+        self.merged = next((id_ for id_ in self.merge if id_ in own), self.merge[0])
+        masks = [every[id_].mask for id_ in self.merge]
+        self.put[self.merged] = replace(every[self.merged], mask=union(masks, masks[0].shape))
+        for id_ in self._with_cavities(self.merge, every) - {*self.merge}:
+            self.put[id_] = replace(every[id_], parent=self.merged)
+
+    def _with_cavities(
+        self, ids: Sequence[int], of: Mapping[int | None, Instance]
+    ) -> set[int | None]:
+        return {*ids, *(i.id for i in of.values() if i.parent in ids)}
+
+    def _check(self, what: str, ids: Sequence[int], there: Mapping[int | None, Instance]) -> None:
+        missing = [str(id_) for id_ in ids if id_ not in there]
+        if missing:
+            raise FossilError(
+                f"Slice {self.z} has no {what} {', '.join(missing)}",
+                expected=f"ids among {', '.join(map(str, sorted(filter(None, there)))) or 'none'}",
+            )
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError as error:
+        raise FossilError(
+            "Ids cannot be read", expected="whole numbers, e.g. 12,15", found=text
+        ) from error
 
 
 def trace(

@@ -1,0 +1,270 @@
+"""A click on a mask picks it: what it is, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance, Mask, Origin
+from napari_fossiledit.params.annotations import CorrectParams
+from napari_fossiledit.project import ANNOTATIONS, Source
+from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.colours import colours_of
+from napari_fossiledit.widgets.canvas.layers import ROLE, SOURCE, Role, find, prediction_array
+from napari_fossiledit.widgets.canvas.pointing import Pointer
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
+from napari_fossiledit.widgets.common.notices import errors_shown, show_error
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.workflows.annotate.corrections import CorrectResult, correct
+
+# A hand that clicks moves the mouse by a few pixels of the screen.
+_STILL = 4.0
+_ORIGINS = {
+    Origin.MODEL: "taken over from a prediction",
+    Origin.HUMAN: "drawn by hand",
+    Origin.IMPORTED: "imported",
+    Origin.INTERPOLATED: "interpolated between slices",
+}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The mask that was clicked.
+
+    Attributes
+    ----------
+    source
+        Whose it is; `ANNOTATIONS` where it is the user's own.
+    """
+
+    source: str
+    instance: Instance
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it belongs to the user's set."""
+        return self.source == ANNOTATIONS
+
+    def text(self, pixel_um: tuple[float, float]) -> str:
+        """Return what it is in a line: class, size, score and origin.
+
+        Parameters
+        ----------
+        pixel_um
+            Height and width (y, x) of a pixel in um.
+        """
+        item = self.instance
+        area = item.mask.area * pixel_um[0] * pixel_um[1]
+        parts = [
+            item.class_name,
+            f"{area / 1e6:.3g} mm²",
+            f"longest diameter {longest_um(item.mask, pixel_um):,.0f} um",
+        ]
+        if self.is_own:
+            parts.append(_ORIGINS[item.origin])
+        else:
+            parts += [f"score {item.score:.2f}", f"found by {Source.parse(self.source).title}"]
+        if item.specimen is not None:
+            parts.append(f"specimen {item.specimen}")
+        return ", ".join(parts)
+
+
+def longest_um(mask: Mask, pixel_um: tuple[float, float]) -> float:
+    """Return the largest distance between two points of a mask in um.
+
+    Parameters
+    ----------
+    pixel_um
+        Height and width (y, x) of a pixel in um.
+    """
+    crop = mask.crop()
+    rows = np.flatnonzero(crop.any(axis=1))
+    if not rows.size:
+        return 0.0
+    left = crop[rows].argmax(axis=1)
+    right = crop.shape[1] - crop[rows][:, ::-1].argmax(axis=1)
+    # Corners of the pixels, not their centres.
+    corners = [(rows + dy, x) for dy in (0, 1) for x in (left, right)]
+    points = np.concatenate([np.stack(c, axis=1) for c in corners]) * np.array(pixel_um)
+    try:
+        points = points[ConvexHull(points).vertices]
+    except QhullError:
+        points = np.unique(points, axis=0)
+    return float(pdist(points).max())
+
+
+class Selection(QObject):
+    """The mask that the user clicked, and what is done with it.
+
+    Signals
+    -------
+    changed
+        Another mask is picked, or none.
+
+    Attributes
+    ----------
+    picked
+        None where none is.
+    merging
+        Whether the next click picks what the mask is merged with.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.session = session
+        self.picked: Picked | None = None
+        self.merging = False
+        self._runner = JobRunner(self)
+        self._runner.failed.connect(show_error)
+        session.viewer.mouse_drag_callbacks.append(self._on_press)
+        session.slice_changed.connect(lambda _: self.clear())
+        session.project_changed.connect(self.clear)
+
+    @property
+    def text(self) -> str:
+        """What is picked, in a line; empty where nothing is."""
+        if self.picked is None or self.session.project is None:
+            return ""
+        _, y_um, x_um = self.session.project.geometry.voxel_size.zyx
+        return self.picked.text((y_um, x_um))
+
+    def clear(self) -> None:
+        """Pick nothing."""
+        if self.picked is not None or self.merging:
+            self._take(None, None)
+
+    # ------------------------------------------------------------------ clicks
+
+    def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
+        """Distinguish a click from a drag: napari resumes this at each move until the release."""
+        if not self._listens(viewer, event):
+            return
+        place, start, dragged = tuple(event.position), np.asarray(event.pos), False
+        yield
+        while event.type == "mouse_move":
+            dragged |= bool(np.abs(np.asarray(event.pos) - start).max() > _STILL)
+            yield
+        if not dragged:
+            with errors_shown():
+                self.pick_at(place)
+
+    def _listens(self, viewer: Any, event: Any) -> bool:
+        """Return whether a click means a mask: nobody draws, and nobody waits for a place."""
+        active = viewer.layers.selection.active
+        mode = str(getattr(active, "mode", "pan_zoom"))
+        waits = any(
+            isinstance(getattr(callback, "__self__", None), Pointer)
+            for callback in viewer.mouse_drag_callbacks
+        )
+        return (
+            self.session.project is not None
+            and viewer.dims.ndisplay == 2
+            and event.button == 1
+            and not event.modifiers
+            and mode == "pan_zoom"
+            and not waits
+        )
+
+    def pick_at(self, place: tuple[float, ...]) -> None:
+        """Pick the topmost mask at a place of the world (z, y, x) in um, or nothing."""
+        for layer in reversed(self.session.viewer.layers):
+            if layer.visible and layer.metadata.get(ROLE) in (Role.LABELS, Role.PREDICTIONS):
+                value = int(layer.get_value(place, world=True) or 0)
+                if value:
+                    self.pick(layer, value)
+                    return
+        self.clear()
+
+    def pick(self, layer: Labels, id_: int) -> None:
+        """Pick an instance that a layer shows; merge it where the last one waits for that."""
+        correcting.save(self.session)
+        z, view = self.session.slice, correcting.slice_view(self.session)
+        own = layer.metadata[ROLE] == Role.LABELS and view is not None
+        shown = view.instances(z) if own and view else prediction_array(layer).painted(z).instances
+        source = ANNOTATIONS if own else str(layer.metadata[SOURCE])
+        found = next((i for i in shown if i.id == id_), None)
+        if found is None:
+            self.clear()
+            return
+        first, merging = self.picked, self.merging
+        self._take(Picked(source, found), layer)
+        if merging and first is not None and first.instance.id != id_:
+            self._merge(first, Picked(source, found))
+
+    def _take(self, picked: Picked | None, layer: Labels | None) -> None:
+        self.picked, self.merging = picked, False
+        colours_of(self.session).pick(layer, (picked.instance.id or 0) if picked else 0)
+        if picked is not None:
+            self.session.viewer.status = self.text
+        self.changed.emit()
+
+    # ----------------------------------------------------------------- actions
+
+    def accept(self) -> None:
+        """Take the picked prediction over."""
+        picked = self._needed()
+        if picked.is_own:
+            raise FossilError("This mask is one of yours already")
+        self._correct("Taking over", picked, accept=str(picked.instance.id))
+
+    def delete(self) -> None:
+        """Delete the picked mask from the user's set."""
+        picked = self._needed()
+        if not picked.is_own:
+            raise FossilError(
+                "Predictions cannot be deleted",
+                advice="Only what you take over counts. Raise the score to hide doubtful ones.",
+            )
+        self._correct("Deleting", picked, delete=str(picked.instance.id))
+
+    def merge(self) -> None:
+        """Wait for a click on the mask that the picked one is merged with."""
+        self._needed()
+        self.merging = True
+        self.session.viewer.status = "Click the mask to merge it with."
+        self.changed.emit()
+
+    def _merge(self, one: Picked, other: Picked) -> None:
+        sources = {p.source for p in (one, other)} - {ANNOTATIONS}
+        if len(sources) > 1:
+            raise FossilError("Two predictions of different models cannot be merged")
+        of = one if not one.is_own else other
+        self._correct("Merging", of, merge=f"{one.instance.id},{other.instance.id}")
+
+    def _needed(self) -> Picked:
+        if self.picked is None:
+            raise FossilError("No mask is picked", advice="Click one first.")
+        return self.picked
+
+    def _correct(self, title: str, picked: Picked, **what: str) -> None:
+        project, layer = self.session.writable, find(self.session.viewer, Role.PREDICTIONS)
+        self.session.saving.emit()
+        params = CorrectParams(
+            slice=picked.instance.slice,
+            source="" if picked.is_own else picked.source,
+            mask_cut=prediction_array(layer).mask_cut if layer and not picked.is_own else 0.5,
+            **what,
+        )
+        job = JobSpec(title, correct, (project.path, params), in_process=False)
+        then: Callable[[Any], None] = self.session.while_open(self._on_corrected)
+        self._runner.start(job, then)
+
+    def _on_corrected(self, result: CorrectResult) -> None:
+        layer = correcting.show_labels(self.session)
+        correcting.reload(self.session)
+        left = [*result.accepted, *([] if result.merged is None else [result.merged])]
+        self.clear()
+        if left and result.slice == self.session.slice:
+            layer.visible = True
+            self.pick(layer, left[0])
+        self.session.annotations_changed.emit()
