@@ -88,7 +88,7 @@ def test_a_specimen_has_the_colour_of_its_sections(session):
     session.go_to(2)
     colours = colours_of(session)
     known = {i.id: colours._of("").get(i.id) for i in session.current.instances(SOURCE, 2)}
-    link.run(session.current.path, LinkParams(source=SOURCE))
+    link.run(session.current.path, LinkParams(source=SOURCE, score=0))
     colours._take_specimens(specimen_indices(session.current.path, known))
     found = session.current.instances(SOURCE, 0) + session.current.instances(SOURCE, 2)
     assert len({i.specimen for i in found}) == 2

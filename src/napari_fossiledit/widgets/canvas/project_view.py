@@ -52,6 +52,9 @@ class ProjectView:
         self.session = session
         self.layers = ViewLayers(session.viewer)
         self.selection = Selection(session)
+        # Before `show` follows the session: layers take the colours of the project that is open.
+        colours = colours_of(session)
+        colours.changed.connect(self._colour_again)
         self.reducing = JobRunner(session)
         self._reduced, self._latest = False, 0
         bind(session.viewer, session, NAVIGATING + PAINTING + PICKING + UNDOING + PROBING)
@@ -61,7 +64,6 @@ class ProjectView:
         session.project_changed.connect(self.show)
         session.slice_changed.connect(self._on_slice)
         follow(session)
-        colours_of(session).changed.connect(self._colour_again)
         self.reducing.failed.connect(self._on_failed)
         self.adopt_layers()
 
@@ -116,6 +118,9 @@ class ProjectView:
             self._adopt(layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
             bind(layer, self.session, PAINTING + NEW_LABEL + UNDOING)
+        elif isinstance(layer, Labels) and ROLE in layer.metadata:
+            # napari's own undo knows only what was painted into this layer.
+            bind(layer, self.session, UNDOING)
 
     def _on_removing(self, event: Any) -> None:
         """Save strokes before their layer goes."""

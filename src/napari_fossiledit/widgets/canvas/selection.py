@@ -129,6 +129,7 @@ class Selection(QObject):
         session.viewer.mouse_drag_callbacks.append(self._on_press)
         session.slice_changed.connect(lambda _: self.clear())
         session.project_changed.connect(self.clear)
+        session.annotations_changed.connect(self._look_again)
 
     @property
     def text(self) -> str:
@@ -142,6 +143,14 @@ class Selection(QObject):
         """Pick nothing."""
         if self.picked is not None or self.merging:
             self._take(None, None)
+
+    def _look_again(self) -> None:
+        """Pick nothing where the picked mask is gone or another one, as after undoing."""
+        view, picked = correcting.slice_view(self.session), self.picked
+        if picked is None or not picked.is_own or view is None:
+            return
+        if picked.instance not in view.instances(picked.instance.slice):
+            self.clear()
 
     # ------------------------------------------------------------------ clicks
 

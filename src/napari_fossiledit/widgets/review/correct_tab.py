@@ -57,7 +57,7 @@ class CorrectTab(QWidget):
         column.addLayout(form)
         column.addWidget(
             beside(
-                button("New instance", "Paint a fossil.", self.new_instance, shortcut="M"),
+                button("New instance", "Paint a fossil.", self.new_instance, shortcut="N"),
                 button(
                     "Edit instances",
                     "Select the layer of the instances, to paint into it.",

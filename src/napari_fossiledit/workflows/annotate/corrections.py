@@ -247,7 +247,8 @@ def correct(
         correction = _Correction(z, predicted, accept, delete, merge)
         words = {"accept instance": accept, "delete instance": delete, "merge instances": merge}
         what = ", ".join(word for word, ids in words.items() if ids)
-        new = dict(zip(correction.put, ledger.revise(z, correction.change, what=what), strict=True))
+        ids = ledger.revise(z, correction.change, what=what)
+    new = dict(zip(correction.put, ids, strict=True))
     return CorrectResult(
         z,
         tuple(new[id_] for id_ in correction.put if id_ in correction.taken),
