@@ -2,6 +2,8 @@
 
     python benchmarks/mask_contrast.py PROJECT [PROJECT ...] [--source SOURCE] [--slices 5]
 
+Without a source the last one that the window offers is taken: annotations where there are any.
+
 CIE76 distances of colours as they are seen: fills blended with the photograph, or outlines. Of each
 instance, the mean colour of its fill (or its outline) against the rock in a ring around it that no
 mask covers; of neighbours (they touch, or have about two radii of rock between them), both fills
