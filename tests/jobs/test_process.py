@@ -86,6 +86,17 @@ def test_out_of_memory_is_told_as_such():
         run_in_process(fail)
 
 
+def load_for_long(*, job):
+    time.sleep(30)
+
+
+def test_a_child_that_only_loads_is_ended_at_once():
+    began = time.monotonic()
+    with pytest.raises(CancelledError, match="The job was ended"):
+        run_in_process(load_for_long, job=Job(cancelled=lambda: True), loads_first=True)
+    assert time.monotonic() - began < 15
+
+
 def test_a_killed_child_becomes_a_message():
     with pytest.raises(FossilError, match=r"expected exit code 0; found exit code -9"):
         run_in_process(die)

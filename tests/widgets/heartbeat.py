@@ -168,6 +168,7 @@ def whole_way(
     from napari_fossiledit.widgets.common.session import session_of
     from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
     from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
+    from napari_fossiledit.widgets.review.review_dock import TITLE as REVIEW
     from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
     from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
     from napari_fossiledit.widgets.start.opening import show_dock
@@ -177,7 +178,8 @@ def whole_way(
     pages: dict[str, Any] = {}
 
     def idle() -> bool:
-        return not any(dock.jobs.runner.is_running for dock in session.docks.values())
+        running = any(dock.jobs.runner.is_running for dock in session.docks.values())
+        return not running and not session.is_settling
 
     with beat.step("open the window"):
         viewer = open_window()
@@ -193,7 +195,8 @@ def whole_way(
                 wait_until(idle)
             else:
                 open_project(session, project)
-        for title in (SEGMENT, STACK, PROBE_EDIT, REEF):
+                wait_until(idle)
+        for title in (SEGMENT, STACK, REVIEW, PROBE_EDIT, REEF):
             with beat.step(f"first look at {title}"):
                 pages[title] = show_dock(session, title)
         segment, probing, reef = pages[SEGMENT], pages[PROBE_EDIT], pages[REEF]
@@ -217,7 +220,7 @@ def whole_way(
                 settle(0.05)
         with beat.step("take over"):
             session.go_to(2)
-            segment.correct.fill("2")
+            show_dock(session, REVIEW).correct.fill("2")
             wait_until(idle)
         with beat.step("paint a stroke"):
             correcting.new_instance(session)
@@ -266,6 +269,7 @@ def whole_way(
             session.close()
         with beat.step("open it again"):
             open_project(session, path)
+            wait_until(idle)
             settle(1)
     finally:
         with beat.step("close the window"):

@@ -40,6 +40,8 @@ Message = tuple[MessageKind, Any]
 _POLL_S = 0.1
 #: Time in which a child that was asked to stop may save what it finished.
 _CANCEL_GRACE_S = 60.0
+#: The same for a child that loads a model: it holds nothing yet, and does not look.
+_LOADING_GRACE_S = 0.5
 #: `main_left_out` changes a module that all threads share.
 _starting = threading.Lock()
 
@@ -49,6 +51,7 @@ def run_in_process(
     *args: Any,
     job: Job = QUIET,
     threads: int | None = None,
+    loads_first: bool = False,
 ) -> T:
     """Call a workflow in a spawned process and wait for its result.
 
@@ -58,6 +61,8 @@ def run_in_process(
         A module-level function that takes `args`, ``job``.
     threads
         Computing threads of the child; None leaves one core to the caller.
+    loads_first
+        Whether it writes no file before its first report: until then it can be ended at once.
 
     Raises
     ------
@@ -78,7 +83,8 @@ def run_in_process(
         child.start()
     sender.close()
     try:
-        kind, value = listen(child, receiver, stop, job)
+        grace = _LOADING_GRACE_S if loads_first else _CANCEL_GRACE_S
+        kind, value = listen(child, receiver, stop, job, grace)
     finally:
         stop.set()
         end(child)
@@ -110,20 +116,31 @@ def main_left_out(function: Callable[..., Any]) -> Iterator[None]:
             main.update(kept)
 
 
-def listen(child: BaseProcess, receiver: Connection, stop: Event, job: Job) -> Message:
+def listen(
+    child: BaseProcess,
+    receiver: Connection,
+    stop: Event,
+    job: Job,
+    first_grace: float = _CANCEL_GRACE_S,
+) -> Message:
     """Pass a child's reports on until it sends its result or its error; return that.
+
+    Parameters
+    ----------
+    first_grace
+        Seconds after which a child that was asked to stop is killed before its first report.
 
     Raises
     ------
     FossilError
         Where the child died, or had to be killed because it did not stop when it was asked to.
     """
-    asked_at = float("inf")
+    asked_at, grace = float("inf"), first_grace
     while True:
         if job.cancelled() and not stop.is_set():
             stop.set()
             asked_at = time.monotonic()
-        if time.monotonic() - asked_at > _CANCEL_GRACE_S:
+        if time.monotonic() - asked_at > grace:
             child.kill()
             raise CancelledError("The job was ended", advice="What was finished before is kept.")
         if not receiver.poll(_POLL_S):
@@ -145,6 +162,7 @@ def listen(child: BaseProcess, receiver: Connection, stop: Event, job: Job) -> M
             ) from None
         if kind is not MessageKind.PROGRESS:
             return kind, value
+        grace = _CANCEL_GRACE_S
         job.on_progress(value)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 WEIGHTS, RECORD = "weights.safetensors", "model.json"
 
+STATE = "training.safetensors"
+"""File beside them from which a training that was stopped goes on; a finished one has none."""
+
 CHECKPOINTS = (".pth", ".pkl")
 """Endings of the names of checkpoints of other programs."""
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
+from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
@@ -36,7 +37,6 @@ from napari_fossiledit.models.training.loop import Budget, one_cycle
 from napari_fossiledit.models.training.sampling import PreparedSlices, TrainingSet
 from napari_fossiledit.models.training.train import (
     CURVE,
-    STATE,
     Parts,
     TrainResult,
     about,

@@ -11,6 +11,7 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained
+from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.devices import pick_device
 from napari_fossiledit.models.inference.precision import NO_GAIN, gains
@@ -31,7 +32,7 @@ from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import Precision, TrainParams
 from napari_fossiledit.progress import QUIET, Job, check
 
-STATE, CURVE = "training.safetensors", "curve.jsonl"
+CURVE = "curve.jsonl"
 _JUDGEMENTS = 12
 """At most in one training: each of them predicts the whole part that judges."""
 _FIRST_JUDGEMENT = 0.4

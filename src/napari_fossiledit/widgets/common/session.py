@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import start_logging
@@ -19,6 +20,9 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.widgets.common.prewarm import prewarm
 
 _log = logging.getLogger(__name__)
+
+#: Between two steps of `Session.soon`: mouse and keys come in, and the window draws.
+_BREATH_MS = 1
 
 
 class Session(QObject):
@@ -84,6 +88,7 @@ class Session(QObject):
         self.rail: object | None = None
         self.picker: object | None = None
         self.colours: object | None = None
+        self._later: deque[Callable[[], object]] = deque()
         self.docks: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         viewer.dims.events.current_step.connect(self._on_step)
 
@@ -159,6 +164,29 @@ class Session(QObject):
                 then(result)
 
         return called
+
+    def soon(self, do: Callable[[], object]) -> None:
+        """Call `do` after all that waits in the window; nothing once another project is open.
+
+        A project is shown in several such steps, between which the window answers.
+        """
+        project = self._project
+        self._later.append(lambda: do() if self._project is project else None)
+        if len(self._later) == 1:
+            QTimer.singleShot(_BREATH_MS, self._next)
+
+    def _next(self) -> None:
+        try:
+            self._later[0]()
+        finally:
+            self._later.popleft()
+            if self._later:
+                QTimer.singleShot(_BREATH_MS, self._next)
+
+    @property
+    def is_settling(self) -> bool:
+        """True while steps of `soon` are still to come."""
+        return bool(self._later)
 
     @property
     def slice(self) -> int:

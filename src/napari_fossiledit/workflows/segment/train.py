@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
-from napari_fossiledit.models.files.places import RECORD, SHIPPED
+from napari_fossiledit.models.files.places import RECORD, SHIPPED, STATE
 from napari_fossiledit.models.files.published import fetched
 from napari_fossiledit.models.native.backends import check_precision, require_backend
 from napari_fossiledit.params.segment import (
@@ -21,7 +21,7 @@ from napari_fossiledit.params.segment import (
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
-from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.model_refs import find_model, set_in_use, standing
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 _START = "reef-lite"
@@ -95,6 +95,9 @@ def run(
                 outcome = _train(samples, full, folder, job)
                 outcome = replace(outcome, notes=(*outcome.notes, *notes))
                 summary, status = outcome.summary(), outcome.stopped
+                # What was trained last is what the user means by "the model"; see `standing`.
+                if not standing(project, full.name):
+                    set_in_use(project, full.name)
             finally:
                 project.ledger.end_run(record, status, summary)
         return outcome
@@ -150,8 +153,6 @@ def _completed(params: TrainParams, project: Project) -> TrainParams:
 
 def _require_free(project: Project, name: str) -> None:
     """Raise where a finished model or an edit has the name; models and edits share their names."""
-    from napari_fossiledit.models.training.train import STATE
-
     folder = project.model_folder(name)
     if (folder / RECORD).exists() and not (folder / STATE).exists():
         raise FossilError(

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, inside, read_json
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.models.files.places import RECORD, SHIPPED, shipped_models
+from napari_fossiledit.models.files.places import RECORD, SHIPPED, STATE, shipped_models
 from napari_fossiledit.models.inference.values import Range, Shown
 from napari_fossiledit.models.native.backends import check_precision
 from napari_fossiledit.params.segment import Backend, Device, Engine, Precision, PredictParams
-from napari_fossiledit.project import EditRecord, EditStore, Project, Source
+from napari_fossiledit.project import EditRecord, EditState, EditStore, Project, Source
 from napari_fossiledit.project.history import HistoryEntry, history
 from napari_fossiledit.workflows.shared.foreign_models import (
     checkpoint_name,
@@ -446,6 +446,17 @@ def in_use(project: Project) -> str:
     """Return the name of the model that the user decided for last; empty: none."""
     name = project.ledger.get_meta(_IN_USE, "")
     return name if isinstance(name, str) else ""
+
+
+def standing(project: Project, name: str) -> str:
+    """Return why a model or an edit is never chosen unless it is named; empty: nothing is wrong."""
+    if name in project.edits.names():
+        record = project.edits.look(name)
+        if not isinstance(record, EditRecord):
+            return "damaged"
+        return "rolled back" if record.state is EditState.ROLLED_BACK else ""
+    unfinished = name in project.models() and (project.model_folder(name) / STATE).exists()
+    return "unfinished" if unfinished else ""
 
 
 def set_in_use(project: Project, name: str) -> None:

@@ -13,9 +13,10 @@ from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project, Source
+from napari_fossiledit.project.ledger import SourceInfo
 from napari_fossiledit.workflows.shared.foreign_models import checkpoint_name, is_checkpoint
-from napari_fossiledit.workflows.shared.model_refs import in_use
+from napari_fossiledit.workflows.shared.model_refs import in_use, standing
 
 
 def find_source(project: Project, text: str) -> str:
@@ -157,18 +158,23 @@ def partly_known(project: Project, choice: Choice) -> Iterator[str]:
 def predictions_in_use(project: Project) -> str:
     """Return the predictions of the model in use, or of the only model that has predicted.
 
+    Those of an edit that was rolled back or of a training that was not finished have to be named.
+
     Raises
     ------
     FossilError
         Where there are none, or those of several models and none of them is in use.
     """
-    models = sorted({s.source.model for s in project.ledger.predictions()})
+    predicted = {s.source.model for s in project.ledger.predictions()}
+    off = {m: why for m in sorted(predicted) if (why := standing(project, m))}
+    models = sorted(predicted - off.keys())
     chosen = [m for m in models if m == in_use(project)] or models
     if len(chosen) == 1:
         return find_source(project, chosen[0])
     if not models:
+        named = "".join(f", but for those of {m} ({why})" for m, why in off.items())
         raise FossilError(
-            f"{project.path} has no predictions", advice="Predict first, or name a source."
+            f"{project.path} has no predictions{named}", advice="Predict first, or name a source."
         )
     raise FossilError(
         f"Several models have predicted in {project.path}, and none of them is in use",
@@ -178,9 +184,44 @@ def predictions_in_use(project: Project) -> str:
 
 
 def shown_sources(project: Project) -> list[str]:
-    """List the sources that a user may look at, predictions of models first."""
-    chosen = project.ledger.sources()
-    return [s.name for s in sorted(chosen, key=lambda s: (not s.source.is_prediction, s.name))]
+    """List the sources that a user may look at: predictions, the model in use first, then others.
+
+    Last are those that nobody should look at without knowing, see `marked`.
+    """
+    used = in_use(project)
+
+    def rank(source: SourceInfo) -> tuple[bool, bool, bool, bool, str]:
+        model = source.source.model if source.source.is_prediction else ""
+        latest = bool(model) and source.name == project.ledger.latest(model)
+        return (
+            bool(marked(project, source.name)),
+            not model,
+            model != used,
+            not latest,
+            source.name,
+        )
+
+    return [s.name for s in sorted(project.ledger.sources(), key=rank)]
+
+
+def marked(project: Project, source: str) -> str:
+    """Return what makes a source no default: "rolled back", "unfinished", "stale"; else nothing."""
+    parsed = Source.parse(source)
+    if parsed.is_prediction and (why := standing(project, parsed.model)):
+        return why
+    try:
+        return "stale" if project.contents.stale(source) else ""
+    except FossilError:
+        # The photographs were moved: nothing can be compared.
+        return ""
+
+
+def default_source(project: Project) -> str:
+    """Return the predictions to show where none were chosen; empty: none that are fit for it."""
+    for name in shown_sources(project):
+        if Source.parse(name).is_prediction and not marked(project, name):
+            return name
+    return ""
 
 
 def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str:
