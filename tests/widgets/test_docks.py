@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +20,7 @@ from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.progress import QUIET, Progress
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -30,7 +29,7 @@ from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
-from napari_fossiledit.widgets.stack.new_project import NewProject, look_at_stack
+from napari_fossiledit.widgets.stack.new_project import look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
 from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
 from napari_fossiledit.workflows.annotate.files import import_annotations
@@ -85,19 +84,11 @@ def test_the_checklist_tells_how_far_the_project_is(session):
     assert not steps["Reef in 3D"].done
 
 
-def test_the_stack_dock_marks_and_pins_slices(session, made):
+def test_the_stack_dock_goes_to_slices(session, made):
     dock = made(StackDock)
     session.go_to(2)
     assert dock.slice.value() == 2
     assert dock.name.text() == "slice_02.png"
-    press(dock, "Whole slice")
-    assert 2 in session.current.ledger.traced()
-    assert "Traced: 1-3" in dock.traced.text()
-    press(dock, "Not traced")
-    assert 2 not in session.current.ledger.traced()
-    press(dock, "Pin this slice")
-    assert Project.open(session.current.path).settings.pinned_slices == (2,)
-    press(dock, "Unpin this slice")
     press(dock, "Next traced")
     assert session.slice == 3
 
@@ -366,22 +357,6 @@ def test_no_specimen_says_what_to_do(session, made, calls):
     press(dock, "Show in 3D")
     assert "Link the sections first" in dock.hint.text()
     assert session.viewer.dims.ndisplay == 2
-
-
-def test_a_new_project_is_made_of_photographs(qtbot, photographs, tmp_path):
-    jobs = JobPanel()
-    form = NewProject(jobs)
-    qtbot.addWidget(jobs)
-    qtbot.addWidget(form)
-    form.photographs.text = str(photographs)
-    with qtbot.waitSignal(jobs.runner.stopped, timeout=20_000):
-        form.photographs.changed.emit(str(photographs))
-    assert "5 slices of 60 x 40 pixels" in form.look.text()
-    assert form.folder.text == str(tmp_path / "photographs.fossil")
-    form.form.fill(pixel_size=12.5, slice_spacing=70)
-    with qtbot.waitSignal(form.created, timeout=20_000) as caught:
-        press(form, "Create project")
-    assert Project.open(Path(caught.args[0])).geometry.pixel_size_um == 12.5
 
 
 def slow(*, job):

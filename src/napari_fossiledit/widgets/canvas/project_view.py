@@ -13,6 +13,7 @@ from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.correcting import follow, reload, show_labels
+from napari_fossiledit.widgets.canvas.dropping import Drops
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
@@ -21,7 +22,7 @@ from napari_fossiledit.widgets.canvas.layers import (
     remove,
     show_image,
 )
-from napari_fossiledit.widgets.canvas.readers import PROJECT
+from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS, PROJECT
 from napari_fossiledit.widgets.canvas.selection import Selection
 from napari_fossiledit.widgets.canvas.shortcuts import (
     NAVIGATING,
@@ -32,6 +33,7 @@ from napari_fossiledit.widgets.canvas.shortcuts import (
     UNDOING,
     bind,
 )
+from napari_fossiledit.widgets.canvas.slice_marks import SliceMarks
 from napari_fossiledit.widgets.canvas.view3d import (
     SOLID,
     ViewLayers,
@@ -56,6 +58,8 @@ class ProjectView:
         colours = colours_of(session)
         colours.changed.connect(self._colour_again)
         self.reducing = JobRunner(session)
+        self.marks = SliceMarks(session)
+        self.drops = Drops(session)
         self._reduced, self._latest = False, 0
         bind(session.viewer, session, NAVIGATING + PAINTING + PICKING + UNDOING + PROBING)
         session.viewer.layers.events.inserted.connect(self._on_layer)
@@ -75,11 +79,16 @@ class ProjectView:
         self.layers.drop_solid(*SOLID)
         self._reduced = False
         remove(viewer, *Role)
+        self.marks.refresh()
         if project is None:
             viewer.title = "napari"
             return
         with errors_shown():
             viewer.title = f"{project.path.stem} - napari"
+            # In pixels, they would lie small in a corner of the rock, which is in um.
+            for layer in [each for each in viewer.layers if PHOTOGRAPHS in each.metadata]:
+                viewer.layers.remove(layer)
+            self.session.photographs = None
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
             if project.ledger.done(ANNOTATIONS):
@@ -93,8 +102,13 @@ class ProjectView:
 
     def _adopt(self, layer: Any) -> None:
         """Open the project that `layer` was read from, where none is open."""
+        if self.session.project is not None:
+            return
+        photographs = layer.metadata.get(PHOTOGRAPHS)
+        if photographs is not None and self.session.photographs != Path(photographs):
+            QTimer.singleShot(0, lambda: self.session.take_photographs(Path(photographs)))
         path = layer.metadata.get(PROJECT)
-        if path is None or self.session.project is not None:
+        if path is None:
             return
 
         def replace_layers() -> None:

@@ -35,6 +35,9 @@ _PROJECT_FILE = "project.json"
 PROJECT = "fossiledit_project"
 """Key in the metadata of layers that were read from a project: its folder."""
 
+PHOTOGRAPHS = "fossiledit_photographs"
+"""Key in the metadata of layers of photographs that are no project yet: their file or folder."""
+
 _METADATA = "fossiledit"
 AXES = ("z", "y", "x")
 # Detections with lower scores are mostly wrong; the dock Segment has a slider for it.
@@ -84,7 +87,9 @@ def read_stack(path: str | Sequence[str]) -> list[LayerTuple]:
         pixel, spacing, _ = claimed
         if pixel is not None and spacing is not None:
             voxel_size = VoxelSize(spacing, pixel, pixel)
-    return [stack_layer(stack, voxel_size, stack.path.stem)]
+    layer = stack_layer(stack, voxel_size, stack.path.stem)
+    layer[1]["metadata"][PHOTOGRAPHS] = str(stack.path)
+    return [layer]
 
 
 def stack_layer(stack: SectionStack, voxel_size: VoxelSize | None, name: str) -> LayerTuple:

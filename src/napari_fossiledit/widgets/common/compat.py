@@ -9,6 +9,7 @@ import napari
 from napari.components import Camera
 from napari.layers import Labels
 from numpy.typing import NDArray
+from qtpy.QtWidgets import QWidget
 
 
 def camera_of(viewer: napari.Viewer) -> Camera:
@@ -35,6 +36,15 @@ def draw_with(
         return draw(raw, data_slice)
 
     layer._raw_to_displayed = drawn
+
+
+def drop_area_of(viewer: napari.Viewer) -> QWidget | None:
+    """Return the widget that takes what is dropped on the window, None where there is none.
+
+    napari has no public way to it, and asks which reader is meant before any of them is called.
+    """
+    area = getattr(viewer.window, "_qt_viewer", None)
+    return area if isinstance(area, QWidget) else None
 
 
 def refresh_box(layer: Labels, box: tuple[int, int, int, int]) -> None:

@@ -136,6 +136,7 @@ class FieldRow(QWidget):
         self.name, self.field, self.label, self._choices = name, field, label, choices
         self.input = _make_input(name, field, label, choices)
         self.native: QWidget = self.input.native
+        self.text = QLabel(label)
         self.error = QLabel()
         self.error.setWordWrap(True)
         self.error.setStyleSheet(f"color: {_ERROR_COLOUR};")
@@ -276,10 +277,9 @@ class ParamsForm(QWidget, Generic[P]):
             row = FieldRow(name, field, label, choices=(choices or {}).get(name))
             row.input.changed.connect(self._on_changed)
             self.rows[name] = row
-            text = QLabel(label)
-            text.setToolTip(row.native.toolTip())
-            text.setBuddy(row.native)
-            (folded if name in advanced else plain).addRow(text, row)
+            row.text.setToolTip(row.native.toolTip())
+            row.text.setBuddy(row.native)
+            (folded if name in advanced else plain).addRow(row.text, row)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(plain)
@@ -308,6 +308,11 @@ class ParamsForm(QWidget, Generic[P]):
         """Put values into the inputs."""
         for name, value in values.items():
             self.rows[name].value = value
+
+    def show_row(self, name: str, shown: bool) -> None:
+        """Show or hide a field with its label."""
+        self.rows[name].setVisible(shown)
+        self.rows[name].text.setVisible(shown)
 
     def refresh(self) -> None:
         """Offer the choices of now in all combo boxes."""

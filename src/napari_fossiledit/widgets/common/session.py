@@ -41,6 +41,8 @@ class Session(QObject):
         Whoever holds changes of the project has to write them now.
     trace_requested
         The user pressed the key that marks the shown slice as traced.
+    photographs_dropped
+        A project is to be made of `photographs`.
     preview_requested, swap_requested
         The user pressed the key that shows or hides the perturbed slice, or that swaps the
         instances before an edit and with it.
@@ -51,6 +53,8 @@ class Session(QObject):
     ----------
     paint_class
         Class of the next instance that is painted; empty: the first of the project.
+    photographs
+        Photographs of which a project is to be made, where there are any.
     view
         What shows the project in the viewer, once it is attached.
     rail, picker
@@ -71,6 +75,7 @@ class Session(QObject):
     slice_changed = Signal(int)
     saving = Signal()
     trace_requested = Signal()
+    photographs_dropped = Signal()
     preview_requested = Signal()
     swap_requested = Signal()
     page_requested = Signal(str)
@@ -84,6 +89,7 @@ class Session(QObject):
         self._viewer = weakref.ref(viewer)
         self._project: Project | None = None
         self.paint_class = ""
+        self.photographs: Path | None = None
         self.view: object | None = None
         self.rail: object | None = None
         self.picker: object | None = None
@@ -154,6 +160,12 @@ class Session(QObject):
         project, self._project = self._project, None
         self.project_changed.emit()
         project.close()
+
+    def take_photographs(self, path: Path) -> None:
+        """Have a project made of photographs that were dropped on the window."""
+        self.photographs = path
+        self.page_requested.emit("Stack")
+        self.photographs_dropped.emit()
 
     def while_open(self, then: Callable[[Any], None]) -> Callable[[Any], None]:
         """Return `then`, to do nothing once another project is open: a job may end after that."""

@@ -7,13 +7,15 @@ from pathlib import Path
 import napari
 from qtpy.QtCore import QFileSystemWatcher, QTimer
 from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
+from superqt import QCollapsible
 
-from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.params.annotations import ExportParams, ImportParams
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.stacks import find_warnings
 from napari_fossiledit.stacks.listing import enumerated
 from napari_fossiledit.widgets.canvas import navigation
+from napari_fossiledit.widgets.canvas.correcting import show_labels
 from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
@@ -26,6 +28,7 @@ from napari_fossiledit.widgets.common.notices import (
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.stack.new_project import NewProject
+from napari_fossiledit.widgets.stack.scale_bar_panel import ScaleBarCheck
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
 from napari_fossiledit.workflows.stack import append, convert
 from napari_fossiledit.workflows.stack.append import new_photographs
@@ -35,6 +38,20 @@ EMPTY = (
     "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
     'the models and the fossils in 3D. Make one below, or open one in the dock "Start here".'
 )
+PART = (
+    "A slice that is completely annotated is marked below the slices: right-click its cell there. "
+    "Where only a part of it is, draw around that part."
+)
+TO_ANNOTATE = (
+    "<b>Show the program some fossils.</b> Import what was traced in another program, below, or "
+    "trace a slice by hand."
+)
+TO_TRAIN = (
+    "<b>Train a model</b> on what is traced; it then finds the fossils in all other slices. Mark "
+    "the slices on which every fossil is annotated: right-click their cell below the slices."
+)
+NO_CHANGES = "The project is read-only: you can look at everything, and change nothing."
+REVIEW, SEGMENT = "Review", "Segment"
 #: So long a folder has to rest before it is looked into again.
 _REST_MS = 1000
 _FILES = "Annotations (*.json *.mat *.tif *.tiff *.png *.zip);;All files (*)"
@@ -45,15 +62,18 @@ class StackDock(Dock):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
-        self.new = NewProject(self.jobs)
+        self.new = NewProject(self.session, self.jobs)
         self.new.created.connect(self._open)
         self.empty_column.addWidget(self.new)
         self._build_info()
+        self._build_next()
+        self._build_exchange()
         self._build_navigation()
         self._build_tracing()
-        self._build_exchange()
+        self._build_check()
         self.session.slice_changed.connect(self._show_slice)
-        self.session.annotations_changed.connect(self._show_traced)
+        self.session.annotations_changed.connect(self._show_next)
+        self.session.models_changed.connect(self._show_next)
         self._on_project()
 
     # ----------------------------------------------------------------- layout
@@ -85,6 +105,10 @@ class StackDock(Dock):
         self._rest.timeout.connect(self._look)
         self._folder.directoryChanged.connect(self._rest.start)
 
+    def _build_check(self) -> None:
+        self.check = ScaleBarCheck(self.session)
+        fold(self.column, "Check the pixel size").addWidget(self.check)
+
     def _build_navigation(self) -> None:
         inside = section(self.column, "Go to")
         self.slice = QSpinBox()
@@ -109,20 +133,23 @@ class StackDock(Dock):
             shortcut="Shift-Right" if direction > 0 else "Shift-Left",
         )
 
-    def _build_tracing(self) -> None:
-        inside = section(self.column, "Traced area")
-        self.traced = note("")
-        inside.addWidget(self.traced)
-        inside.addWidget(
-            beside(
-                button(
-                    "Whole slice",
-                    "Every fossil of this slice is annotated: training and evaluation may use it.",
-                    self._trace_whole,
-                ),
-                button("Not traced", "Remove the mark from this slice.", self._untrace),
-            )
+    def _build_next(self) -> None:
+        self.next = note("")
+        self.by_hand = button(
+            "Trace by hand", "Paint fossils on the slice on show.", lambda: self._go(REVIEW)
         )
+        self.train = button("Train a model", "On the traced slices.", lambda: self._go(SEGMENT))
+        inside = section(self.column, "Next")
+        for widget in (self.next, self.by_hand, self.train):
+            inside.addWidget(widget)
+        self.next_box = self.next.parentWidget()
+
+    def _go(self, page: str) -> None:
+        self.session.page_requested.emit(page)
+
+    def _build_tracing(self) -> None:
+        inside = fold(self.column, "Trace only a part of a slice")
+        inside.addWidget(note(PART))
         inside.addWidget(
             beside(
                 button(
@@ -133,14 +160,13 @@ class StackDock(Dock):
                 button("Use drawn area", "Mark the drawn part as traced.", self._trace_drawn),
             )
         )
-        self.pin = button("Pin this slice", "", self._toggle_pin)
-        self.pin.setToolTip(
-            "Pinned slices only test models: none is trained on them, none is tuned on them."
-        )
-        inside.addWidget(self.pin)
 
     def _build_exchange(self) -> None:
         inside = fold(self.column, "Import and export annotations")
+        box = inside.parentWidget()
+        while not isinstance(box, QCollapsible):
+            box = box.parentWidget() if box is not None else None
+        self.exchange = box
         self.file = PathRow(
             "annotation file", Pick.OPEN_FILE, "COCO, label image or outlines.", _FILES
         )
@@ -170,19 +196,21 @@ class StackDock(Dock):
             self._folder.addPath(str(project.photographs.path))
         z, y, x = project.shape
         size = project.geometry.voxel_size
-        extent = [n * s / 1000 for n, s in zip((x, y, z), (size.x, size.y, size.z), strict=True)]
+        extent = [n * s for n, s in zip((x, y, z), (size.x, size.y, size.z), strict=True)]
+        scale, unit = (1, "um") if max(extent) < 1000 else (1000, "mm")
+        lengths = " x ".join(f"{length / scale:.4g}" for length in extent)
         lines = [
             f"<b>{project.path.name}</b>{' (read-only)' if project.read_only else ''}",
             f"{z} slices of {x} x {y} pixels",
             f"Voxel {size.x:g} x {size.y:g} x {size.z:g} um, slices count "
             f"{project.geometry.z_direction.replace('_', ' ')} the rock",
-            f"Rock of {extent[0]:.1f} x {extent[1]:.1f} x {extent[2]:.1f} mm",
+            f"Rock of {lengths} {unit}",
             f"Classes: {', '.join(project.settings.classes)}",
         ]
         self.info.setText("<br>".join(lines + [f"! {w}" for w in find_warnings(project.stack)]))
         self.convert.setVisible(project.settings.stack.kind != "zarr" and not project.read_only)
         self.slice.setRange(0, z - 1)
-        self._show_traced()
+        self._show_next()
         self._show_slice(self.session.slice)
 
     def _look(self) -> None:
@@ -210,20 +238,22 @@ class StackDock(Dock):
         self.slice.setValue(z)
         self.slice.blockSignals(False)
         self.name.setText(project.names[z])
-        pinned = z in project.settings.pinned_slices
-        self.pin.setText("Unpin this slice" if pinned else "Pin this slice")
 
-    def _show_traced(self) -> None:
+    def _show_next(self) -> None:
+        """Say what to do next: fossils to learn from, then a model; nothing once there is one."""
         project = self.session.project
         if project is None:
             return
-        traced, pinned = project.ledger.traced(), project.settings.pinned_slices
-        whole = format_slices([z for z, part in traced.items() if part is None])
-        partly = format_slices([z for z, part in traced.items() if part is not None])
-        lines = [f"Traced: {whole or 'none'}"]
-        lines += [f"Traced in part: {partly}"] if partly else []
-        lines += [f"Pinned for judging: {format_slices(pinned)}"] if pinned else []
-        self.traced.setText("<br>".join(lines))
+        annotated, models = project.ledger.annotated(), project.models()
+        self.next.setText(
+            NO_CHANGES if project.read_only else TO_TRAIN if annotated else TO_ANNOTATE
+        )
+        self.by_hand.setVisible(not annotated and not project.read_only)
+        self.train.setVisible(bool(annotated) and not project.read_only)
+        if self.next_box is not None:
+            self.next_box.setVisible(project.read_only or not models)
+        if not annotated and not project.read_only:
+            self.exchange.expand(animate=False)
 
     # ---------------------------------------------------------------- actions
 
@@ -231,24 +261,9 @@ class StackDock(Dock):
         with errors_shown():
             self.session.open(path)
 
-    def _trace_whole(self) -> None:
-        self.session.writable.ledger.set_traced(self.session.slice, None)
-        self.session.annotations_changed.emit()
-
     def _trace_drawn(self) -> None:
         z = self.session.slice
         self.session.writable.ledger.set_traced(z, drawn_area(self.session, z))
-        self.session.annotations_changed.emit()
-
-    def _untrace(self) -> None:
-        self.session.writable.ledger.unset_traced(self.session.slice)
-        self.session.annotations_changed.emit()
-
-    def _toggle_pin(self) -> None:
-        project = self.session.writable
-        pinned = set(project.settings.pinned_slices) ^ {self.session.slice}
-        project.update(pinned_slices=tuple(sorted(pinned)))
-        self._show_slice(self.session.slice)
         self.session.annotations_changed.emit()
 
     def _convert(self) -> None:
@@ -294,6 +309,7 @@ class StackDock(Dock):
     def _imported(self, result: object) -> None:
         account = [summary_text("Imported", result), *getattr(result, "notes", ())]
         show_done("\n".join(account))
+        show_labels(self.session)
         self.session.annotations_changed.emit()
 
     def _export(self) -> None:
