@@ -111,6 +111,7 @@ def show_predictions(
         layer = mask_layer(session, array, Role.PREDICTIONS, name, step=array.step)
         viewer.add_layer(layer)
     layer.metadata[SOURCE] = source
+    session.source_shown.emit()
     return layer
 
 

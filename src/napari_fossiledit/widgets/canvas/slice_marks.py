@@ -190,7 +190,8 @@ class SliceMarks(QWidget):
         self.mark.setText("Mark ...")
         self.mark.setToolTip("Mark the slice on show: traced, not traced, pinned.")
         row = QHBoxLayout(self)
-        row.setContentsMargins(4, 0, 4, 0)
+        row.setContentsMargins(4, 2, 4, 2)
+        self.setFixedHeight(_HEIGHT + 4)
         row.addWidget(self.words)
         row.addWidget(self.strip, 1)
         row.addWidget(self.mark)
@@ -200,8 +201,7 @@ class SliceMarks(QWidget):
         session.slice_changed.connect(self._show_slice)
         session.annotations_changed.connect(self.refresh)
         session.predictions_changed.connect(self.refresh)
-        # The source on show is that of a layer.
-        session.viewer.layers.events.inserted.connect(lambda _: self.refresh())
+        session.source_shown.connect(self.refresh)
 
     def refresh(self) -> None:
         """Read the states of the slices again; show nothing while no project is open."""
@@ -224,7 +224,8 @@ class SliceMarks(QWidget):
 
     def _show_slice(self, z: int) -> None:
         self.strip.current = z
-        self.words.setText(f"Slice {z} of 0-{self.strip.count - 1}: {self.strip.marks.words(z)}")
+        last = f" of 0-{self.strip.count - 1}" if self.strip.count > 1 else ""
+        self.words.setText(f"Slice {z}{last}: {self.strip.marks.words(z)}")
         self.words.setToolTip(self.words.text())
         self.strip.update()
 

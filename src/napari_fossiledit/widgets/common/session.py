@@ -41,6 +41,8 @@ class Session(QObject):
         Whoever holds changes of the project has to write them now.
     trace_requested
         The user pressed the key that marks the shown slice as traced.
+    source_shown
+        The predictions of a source, maybe another one, were put over the photographs.
     photographs_dropped
         A project is to be made of `photographs`.
     preview_requested, swap_requested
@@ -75,6 +77,7 @@ class Session(QObject):
     slice_changed = Signal(int)
     saving = Signal()
     trace_requested = Signal()
+    source_shown = Signal()
     photographs_dropped = Signal()
     preview_requested = Signal()
     swap_requested = Signal()

@@ -101,7 +101,7 @@ class NewProject(QWidget):
         self.offers = {name: QPushButton() for name in ("pixel_size", "slice_spacing")}
         self.scale_bar = ScaleBarPanel(session)
         self.scale_bar.measured.connect(self._take_measured)
-        self.missing = note("")
+        self.direction, self.missing = note(DIRECTION), note("")
         self.make = button("Create project", "Make the project folder and open it.", self._create)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -123,7 +123,7 @@ class NewProject(QWidget):
             self.form,
             *self.offers.values(),
             self.scale_bar,
-            note(DIRECTION),
+            self.direction,
             self.missing,
             self.make,
         ):
@@ -182,7 +182,9 @@ class NewProject(QWidget):
         self.look.setText(look.text())
         self.look.show()
         # Of one slice, whatever stands here changes nothing that can be measured in it.
-        self.form.show_row("slice_spacing", look.slices > 1)
+        for name in ("slice_spacing", "z_direction"):
+            self.form.show_row(name, look.slices > 1)
+        self.direction.setVisible(look.slices > 1)
         self.form.fill(slice_spacing="" if look.slices > 1 else 1.0)
         pixel, spacing, origin = look.suggested or (None, None, "")
         sizes = {"pixel_size": ("pixels", pixel), "slice_spacing": ("slice spacing", spacing)}

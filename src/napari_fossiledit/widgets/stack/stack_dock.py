@@ -36,7 +36,7 @@ from napari_fossiledit.workflows.stack.append import new_photographs
 TITLE = "Stack"
 EMPTY = (
     "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
-    'the models and the fossils in 3D. Make one below, or open one in the dock "Start here".'
+    'the models and the fossils in 3D. Make one below, or open one on the page "Start".'
 )
 PART = (
     "A slice that is completely annotated is marked below the slices: right-click its cell there. "
@@ -201,7 +201,7 @@ class StackDock(Dock):
         lengths = " x ".join(f"{length / scale:.4g}" for length in extent)
         lines = [
             f"<b>{project.path.name}</b>{' (read-only)' if project.read_only else ''}",
-            f"{z} slices of {x} x {y} pixels",
+            f"{z} slice{'s' * (z > 1)} of {x} x {y} pixels",
             f"Voxel {size.x:g} x {size.y:g} x {size.z:g} um, slices count "
             f"{project.geometry.z_direction.replace('_', ' ')} the rock",
             f"Rock of {lengths} {unit}",
