@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QPlainTextEdit
+from qtpy.QtWidgets import QFileDialog, QPlainTextEdit, QTextBrowser
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
@@ -26,12 +26,13 @@ from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.message_board import MessageBoard
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.widgets.stack.new_project import look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
-from napari_fossiledit.widgets.start.start_dock import StartHere, steps_of
+from napari_fossiledit.widgets.start.start_dock import UNFINISHED, StartHere, way_of
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from tests.widgets.conftest import SHAPE
 
@@ -43,6 +44,14 @@ class Done:
     """What a workflow that does nothing came to."""
 
     source: str = SOURCE
+    name: str = "first"
+    model: str = "first"
+    slices: tuple[int, ...] = (1,)
+    predicted: tuple[int, ...] = (1,)
+    instances: int = 2
+    file: str = "chosen"
+    rows: tuple[int, ...] = ()
+    minutes: float = 3
     values: dict[str, Any] = field(default_factory=lambda: {"paper": {"iou": 0.5}, "matched": 3})
     notes: tuple[str, ...] = ()
 
@@ -71,17 +80,75 @@ def test_every_dock_says_what_to_do_while_nothing_is_open(made):
         assert not dock.empty.isHidden()
         assert dock.content.isHidden()
         assert dock.minimumWidth() >= 320
-    assert steps_of(None)[0].dock == "Stack"
 
 
-def test_the_checklist_tells_how_far_the_project_is(session):
-    steps = {step.title: step for step in steps_of(session.current)}
-    assert steps["Photographs"].state == "5 slices"
-    assert steps["Traced slices"].done
-    assert not steps["Model"].done
-    assert steps["Predictions"].state == "4 of 5 slices"
-    assert not steps["Predictions"].done
-    assert not steps["Reef in 3D"].done
+def test_start_here_tells_how_far_the_project_is_and_what_to_do_next(session, made):
+    project = session.current
+    advice, steps = way_of(project)
+    states = {step.title: (step.state, step.done) for step in steps}
+    assert states["Photographs"] == ("5 slices", True)
+    assert states["Found by a model"] == ("4 of 5", False)
+    assert states["Traced by hand"] == ("2 of 5", True)
+    assert states["Own models"] == ("none yet", False)
+    assert states["Fossils in 3D"] == ("none yet", False)
+    assert advice.what == "let the model go on"
+    dock, asked = made(StartHere), []
+    session.page_requested.connect(asked.append)
+    press(dock, "Next: let the model go on")
+    assert asked == ["Segment"]
+    project.ledger.store(SOURCE, 4, [])
+    session.predictions_changed.emit()
+    assert dock.next.text() == "Next: join the outlines to fossils"
+    for z in (1, 3):
+        project.ledger.unset_traced(z)
+    assert way_of(project)[0].page == "Review"
+
+
+def test_a_training_that_was_stopped_is_no_model(session):
+    for name in ("whole", "stopped"):
+        folder = session.current.model_folder(name)
+        folder.mkdir(parents=True)
+        (folder / "model.json").touch()
+    (folder / UNFINISHED).touch()
+    assert session.current.models() == ["stopped", "whole"]
+    (models,) = [s for s in way_of(session.current)[1] if s.title == "Own models"]
+    assert models.state == "whole"
+
+
+@pytest.fixture
+def board(qtbot):
+    made = MessageBoard()
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+def test_a_message_is_shown_with_what_can_be_done_about_it(board, monkeypatch):
+    toasts, undone = [], []
+    monkeypatch.setattr(notices, "show_info", toasts.append)
+    notices.show_done("23 fossils outlined on slice 7.", ("Undo", lambda: undone.append(7)))
+    assert board.text.text() == "23 fossils outlined on slice 7."
+    assert not board.log.isVisible()
+    assert board.action.text() == "Undo"
+    board.action.click()
+    assert undone == [7]
+    assert not board.action.isVisible()
+    assert toasts == []
+    board.hide()
+    notices.show_done("Nobody looks at the dock.")
+    assert toasts == ["Nobody looks at the dock."]
+
+
+def test_errors_stay_and_lead_to_the_log_and_all_messages_are_kept(board):
+    notices.show_done("All is well.")
+    notices.show_error(FossilError("slice 3 is broken"))
+    assert "slice 3 is broken" in board.text.text()
+    assert not board._fading.isActive()
+    listed = board.show_messages().findChild(QTextBrowser).toPlainText()
+    assert listed.index("All is well.") < listed.index("slice 3 is broken")
+    log = board.show_log()
+    assert "slice 3 is broken" in log.findChild(QPlainTextEdit).toPlainText()
+    assert "fossiledit.log" in log.windowTitle()
 
 
 def test_the_stack_dock_goes_to_slices(session, made):
@@ -246,7 +313,7 @@ def test_calibrated_scores_are_proposed_where_they_gained(session, made, calls, 
 
 
 def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
-    shown = []
+    shown, said = [], []
     monkeypatch.setattr(notices, "show_info", shown.append)
     calls.result = Done(notes=("The configuration was assumed.",))
     dock = made(SegmentDock)
@@ -254,9 +321,12 @@ def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
     for page, start in ((dock.predict, "Predict"), (dock.evaluate, "Evaluate")):
         press(page, start)
         assert shown[-1] == "The configuration was assumed."
+        said += shown
         shown.clear()
+    assert "first sees 2 fossils on slice 1." in said
     press(dock.train, "Train")
     assert shown[-1] == "The configuration was assumed."
+    assert shown[-2] == "The model first has learned from 1 slice in 3 minutes."
 
 
 def test_what_computes_is_among_the_settings_that_are_folded_away(made):
@@ -408,12 +478,3 @@ def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, m
     monkeypatch.setattr("napari_fossiledit.workflows.stack.new.read_outlines", lambda _: outlines)
     look = look_at_stack(file, job=QUIET)
     assert look.text() == "4 slices of 30 x 20 pixels."
-
-
-def test_the_log_is_shown_with_what_was_said_to_the_user(session, made):
-    notices.show_error(FossilError("slice 3 is broken"))
-    dialog = made(StartHere).show_log()
-    text = dialog.findChild(QPlainTextEdit).toPlainText()
-    assert "slice 3 is broken" in text
-    assert "fossiledit.log" in dialog.windowTitle()
-    dialog.close()

@@ -142,12 +142,15 @@ def beside(*widgets: QWidget) -> QWidget:
 
 def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
     """Add a box that folds away to a column, folded, and return the column inside it."""
-    box = QCollapsible(title)
+    box = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
     box.setDuration(0)
     inside = QWidget()
     made = QVBoxLayout(inside)
     made.setContentsMargins(0, 0, 0, 0)
     box.addWidget(inside)
+    # Tab would walk through what is folded away.
+    box.content().hide()
+    box.toggled.connect(box.content().setVisible)
     column.addWidget(box)
     return made
 

@@ -18,6 +18,7 @@ from napari_fossiledit.widgets.start import opening
 from napari_fossiledit.widgets.start.opening import dock_frame, show_dock
 from napari_fossiledit.widgets.start.rail import PAGES, rail_of
 from napari_fossiledit.widgets.start.start_dock import TITLE as START
+from napari_fossiledit.workflows.annotate.corrections import TraceResult
 
 
 def slow(*, job):
@@ -85,6 +86,7 @@ def test_what_was_found_is_shown_before_a_page_with_the_picker_is(session, rail)
 
 
 def test_a_key_makes_the_page_that_it_is_for(session, rail, calls):
+    calls.result = TraceResult(slices=(2,), instances=0)
     session.go_to(2)
     session.trace_requested.emit()
     assert [name for name, _ in calls.made] == ["annotate.corrections.trace"]

@@ -268,7 +268,10 @@ class ParamsForm(QWidget, Generic[P]):
         self._general.setWordWrap(True)
         self._general.setStyleSheet(f"color: {_ERROR_COLOUR};")
         self._general.hide()
-        self.advanced = QCollapsible("More settings")
+        self.advanced = QCollapsible("More settings", expandedIcon="▾", collapsedIcon="▸")
+        # Tab would walk through what is folded away.
+        self.advanced.content().hide()
+        self.advanced.toggled.connect(self.advanced.content().setVisible)
         plain, folded = _form_layout(), _form_layout()
         for name, field in model.model_fields.items():
             if name in ("version", *hidden):

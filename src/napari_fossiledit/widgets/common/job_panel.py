@@ -26,6 +26,9 @@ from napari_fossiledit.widgets.common.job_runner import (
 )
 from napari_fossiledit.widgets.common.notices import show_error
 
+#: So long the outcome of a job is told.
+_SHOWN_MS = 8000
+
 
 class JobPanel(QWidget):
     """Shows the one job of a page and starts it."""
@@ -95,13 +98,18 @@ class JobPanel(QWidget):
         self.text.setText(text)
         self.text.setVisible(bool(text))
 
+    def forget(self) -> None:
+        """Take the outcome of a job that is over away: it was read, or its page is left."""
+        if not self.runner.is_running:
+            self.say("")
+
     def _on_started(self, job: JobSpec) -> None:
         self._began, self._latest = time.monotonic(), ""
         self.bar.setRange(0, 0)
         self.bar.show()
         self.button.setEnabled(True)
         self.button.show()
-        self.say(f"{job.title} ...")
+        self.say(f"{job.title}: starting ...")
         self._clock.start()
 
     def _on_progress(self, progress: Progress) -> None:
@@ -116,7 +124,7 @@ class JobPanel(QWidget):
         """Show the time that went by until the first report arrives."""
         if self.runner.job is not None and not self._latest and not self.runner.is_cancelling:
             elapsed = time_text(time.monotonic() - self._began)
-            self.say(f"{self.runner.job.title} ... {elapsed}")
+            self.say(f"{self.runner.job.title}: starting ... {elapsed}")
 
     def _on_cancel(self) -> None:
         self.runner.cancel()
@@ -126,6 +134,7 @@ class JobPanel(QWidget):
 
     def _on_done(self, _: object) -> None:
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
+        QTimer.singleShot(_SHOWN_MS, self.forget)
 
     def _on_failed(self, error: FossilError) -> None:
         if isinstance(error, CancelledError):

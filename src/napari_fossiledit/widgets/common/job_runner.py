@@ -178,9 +178,10 @@ def progress_text(progress: Progress) -> str:
     >>> progress_text(Progress(12, 64, "Predicting", 80))
     'Predicting: 12 of 64, 1:20 left'
     """
-    parts = [f"{progress.done} of {progress.total}" if progress.total else f"{progress.done}"]
+    parts = (
+        [f"{progress.done} of {progress.total}"] if progress.total else [str(progress.done or "")]
+    )
     if progress.eta_s is not None and progress.done < progress.total:
         parts.append(f"{time_text(progress.eta_s)} left")
     parts += [f"{k} {v:.3g}" for k, v in progress.values.items() if k in _SHOWN_VALUES]
-    text = ", ".join(parts)
-    return f"{progress.message}: {text}" if progress.message else text
+    return ": ".join(filter(None, (progress.message, ", ".join(filter(None, parts)))))

@@ -15,7 +15,7 @@ from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_sc
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import ParamsForm
-from napari_fossiledit.widgets.common.notices import show_done, summary_text
+from napari_fossiledit.widgets.common.notices import counted, show_done
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
@@ -122,7 +122,9 @@ class ReefDock(Dock):
         self.jobs.start("Linking", link.run, project.path, params, then=then)
 
     def _on_linked(self, outcome: Any) -> None:
-        self.linked.setText(summary_text("Linked", outcome))
+        joined = counted(outcome.instances, "outline")
+        fossils = counted(outcome.specimens, "fossil")
+        self.linked.setText(f"{joined} joined to {fossils}; {outcome.unlinked} belong to none.")
         self.linked.show()
         self.session.specimens_changed.emit()
 
@@ -166,7 +168,9 @@ class ReefDock(Dock):
             project.path,
             self.folder.path(),
             params,
-            then=lambda result: show_done(summary_text("Meshes written", result)),
+            then=lambda result: show_done(
+                f"{counted(len(result.files), 'surface')} written into {result.folder}."
+            ),
         )
 
     def measure(self) -> None:
@@ -182,7 +186,9 @@ class ReefDock(Dock):
             project.path,
             Path(chosen),
             self.meshing.read(),
-            then=lambda result: show_done(summary_text("Measured", result)),
+            then=lambda result: show_done(
+                f"{counted(len(result.rows), 'fossil')} measured: the table is {result.file}."
+            ),
         )
 
 

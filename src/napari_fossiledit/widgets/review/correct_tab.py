@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
+from napari_fossiledit.widgets.common.notices import counted, errors_shown, show_done
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
-from napari_fossiledit.workflows.annotate.corrections import fill, trace
+from napari_fossiledit.workflows.annotate.corrections import FillResult, TraceResult, fill, trace
 
 HELP = (
     "Take over the predictions that are right, and paint what is missing. Each stroke is saved at "
@@ -145,24 +147,31 @@ class CorrectTab(QWidget):
         title: str,
         function: Callable[..., object],
         params: FillParams | TraceParams,
-        then: Callable[[object], None],
+        then: Callable[[Any], None],
     ) -> None:
         # A thread is enough: this touches no torch.
         path = self.session.writable.path
         then = self.session.while_open(then)
         self.jobs.start(title, function, path, params, in_process=False, then=then)
 
-    def _on_filled(self, result: object) -> None:
+    def _on_filled(self, result: FillResult) -> None:
         correcting.reload(self.session)
         correcting.edit(self.session)
         layer = self.picker.layer
         if layer is not None:
             layer.visible = False
-        show_done(summary_text("Taken over", result))
+        where = f"on {counted(len(result.slices), 'slice')}"
+        if len(result.slices) == 1:
+            where = f"on slice {result.slices[0]}"
+        undo = ("Undo", lambda: correcting.undo(self.session))
+        show_done(f"{counted(result.instances, 'fossil')} outlined {where}.", undo)
         self.session.annotations_changed.emit()
 
-    def _on_traced(self, result: object) -> None:
-        show_done(summary_text("Traced", result))
+    def _on_traced(self, result: TraceResult) -> None:
+        if result.slices:
+            show_done(f"Slice {format_slices(result.slices)} is traced: every fossil is there.")
+        else:
+            show_done("This slice was marked as traced before.")
         self.session.annotations_changed.emit()
 
     def _delete_selected(self) -> None:

@@ -12,7 +12,7 @@ from napari_fossiledit.params.segment import CalibrateParams, PredictParams, Ref
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
-from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
+from napari_fossiledit.widgets.common.notices import counted, show_done, show_notes
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import calibrate, predict, refine
@@ -129,6 +129,12 @@ class PredictTab(QWidget):
         self.form.fill(calibrated=bool(result.calibration.classes))
 
     def _on_done(self, result: Any) -> None:
-        show_done(summary_text("Predicted", result))
+        where = (
+            f"slice {result.slices[0]}"
+            if len(result.slices) == 1
+            else counted(len(result.slices), "slice")
+        )
+        there = "" if result.predicted else " They were there already."
+        show_done(f"{result.model} sees {counted(result.instances, 'fossil')} on {where}.{there}")
         show_notes(result)
         self.predicted.emit(result.source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
@@ -10,7 +12,7 @@ from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import only_installed_backends
-from napari_fossiledit.widgets.common.notices import show_done, show_notes, summary_text
+from napari_fossiledit.widgets.common.notices import counted, show_done, show_notes
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import train
@@ -64,7 +66,8 @@ class TrainTab(QWidget):
             )
         self.jobs.start("Training", train.run, project.path, params, then=self._on_done)
 
-    def _on_done(self, result: object) -> None:
-        show_done(summary_text("Trained", result))
+    def _on_done(self, result: Any) -> None:
+        how = f"{counted(len(result.slices), 'slice')} in {result.minutes:.0f} minutes"
+        show_done(f"The model {result.name} has learned from {how}.")
         show_notes(result)
         self.session.models_changed.emit()

@@ -20,16 +20,20 @@ from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import (
+    counted,
     errors_shown,
     show_done,
     show_error,
-    summary_text,
 )
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.stack.new_project import NewProject
 from napari_fossiledit.widgets.stack.scale_bar_panel import ScaleBarCheck
-from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
+from napari_fossiledit.workflows.annotate.files import (
+    ImportResult,
+    export_annotations,
+    import_annotations,
+)
 from napari_fossiledit.workflows.stack import append, convert
 from napari_fossiledit.workflows.stack.append import new_photographs
 
@@ -271,8 +275,8 @@ class StackDock(Dock):
         then = self.session.while_open(self._converted)
         self.jobs.start("Converting", convert.run, project.path, ConvertParams(), then=then)
 
-    def _converted(self, result: object) -> None:
-        show_done(summary_text("Converted", result))
+    def _converted(self, result: convert.ConvertResult) -> None:
+        show_done(f"{counted(result.slices, 'slice')} copied: they now show at once.")
         self._reopen()
 
     def _append(self) -> None:
@@ -306,9 +310,9 @@ class StackDock(Dock):
             then=self._imported,
         )
 
-    def _imported(self, result: object) -> None:
-        account = [summary_text("Imported", result), *getattr(result, "notes", ())]
-        show_done("\n".join(account))
+    def _imported(self, result: ImportResult) -> None:
+        fossils, slices = counted(result.instances, "fossil"), counted(len(result.slices), "slice")
+        show_done("\n".join((f"{fossils} imported on {slices}.", *result.notes)))
         show_labels(self.session)
         self.session.annotations_changed.emit()
 
@@ -324,5 +328,7 @@ class StackDock(Dock):
             project.path,
             ExportParams(file=Path(chosen)),
             in_process=False,
-            then=lambda result: show_done(summary_text("Exported", result)),
+            then=lambda result: show_done(
+                f"{counted(result.instances, 'fossil')} written to {result.file}."
+            ),
         )

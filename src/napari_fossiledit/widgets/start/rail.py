@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.message_board import MessageBoard
 from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.dock import WIDTH, Dock
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
@@ -165,7 +166,12 @@ class Rail(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addLayout(column)
-        row.addWidget(host, 1)
+        right = QVBoxLayout()
+        right.setSpacing(0)
+        self.board = MessageBoard()
+        right.addWidget(host, 1)
+        right.addWidget(self.board)
+        row.addLayout(right, 1)
         session.page_requested.connect(self.show_page)
         session.trace_requested.connect(self._on_trace_key)
         session.preview_requested.connect(self._on_preview_key)
@@ -174,6 +180,9 @@ class Rail(QWidget):
     def show_page(self, title: str) -> Dock:
         """Show the page of a title; make it where there is none yet."""
         page = self._page(title)
+        left = self.stack.currentWidget()
+        if isinstance(left, Dock) and left is not page:
+            left.jobs.forget()
         self.stack.setCurrentWidget(page)
         self.buttons[title].setChecked(True)
         if not page.jobs.runner.is_running:

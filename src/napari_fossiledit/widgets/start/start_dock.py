@@ -1,4 +1,4 @@
-"""The dock *Start here*: a project in three ways, and what to do next."""
+"""The page *Start here*: a project in three ways, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import napari
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QTextCursor
-from qtpy.QtWidgets import QDialog, QGridLayout, QLabel, QPlainTextEdit, QVBoxLayout
+from qtpy.QtWidgets import QGridLayout, QLabel, QTextBrowser
 
+import napari_fossiledit
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.log import log_file, read_log
-from napari_fossiledit.models.files.places import shipped_models
 from napari_fossiledit.project import EditState, Project
 from napari_fossiledit.widgets.canvas.project_view import open_project
 from napari_fossiledit.widgets.canvas.shortcuts import (
@@ -23,10 +20,12 @@ from napari_fossiledit.widgets.canvas.shortcuts import (
     Shortcut,
     help_text,
 )
+from napari_fossiledit.widgets.common.message_board import show_in_window
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
-from napari_fossiledit.widgets.dock import Dock, button, note, section
+from napari_fossiledit.widgets.dock import Dock, button, fold, note, section
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
 from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
+from napari_fossiledit.widgets.review.review_dock import TITLE as REVIEW
 from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
 from napari_fossiledit.workflows.sample.reef import make_sample_project
@@ -37,12 +36,15 @@ WELCOME = (
     "<h3>From ground-away slices to a reef in 3D</h3>"
     "Begin with your own photographs, or try everything on a small made-up reef first."
 )
+TUTORIAL = Path(napari_fossiledit.__file__).parent / "tutorial" / "tutorial.md"
+#: In the folder of a model whose training was stopped.
+UNFINISHED = "training.safetensors"
 _OTHER_KEYS = (Shortcut("Left / Right", "previous / next slice", lambda _: None),)
 
 
 @dataclass(frozen=True)
-class ChecklistStep:
-    """One line of the checklist.
+class Step:
+    """One line of the way from photographs to fossils.
 
     Attributes
     ----------
@@ -50,61 +52,79 @@ class ChecklistStep:
         What is to be done, and how much of it is done.
     done
         Whether all of it is done.
-    dock
-        Title of the dock where it is done.
+    page
+        Title of the page where it is done.
     """
 
     title: str
     state: str
     done: bool
-    dock: str
+    page: str
 
 
-def steps_of(project: Project | None) -> list[ChecklistStep]:
-    """Return how far a project is on the way from photographs to specimens."""
-    if project is None:
-        state = "Make a project of a folder of photographs."
-        return [ChecklistStep("Photographs", state, False, STACK)]
+@dataclass(frozen=True)
+class Advice:
+    """The one thing to do next, why, and the title of the page where it is done."""
+
+    what: str
+    why: str
+    page: str
+
+
+def way_of(project: Project) -> tuple[Advice, list[Step]]:
+    """Return what to do next in a project, and how far each step is.
+
+    Trainings that were stopped are no models, edits that were rolled back no edits.
+    """
     slices, ledger = project.shape[0], project.ledger
-    traced, models = len(ledger.traced()), project.models()
+    traced, specimens = len(ledger.traced()), count_linked(project)
+    models = [m for m in project.models() if not (project.model_folder(m) / UNFINISHED).exists()]
     predicted = max((source.slices for source in ledger.predictions()), default=0)
-    edits = [record.state for record in project.edits.sound()]
-    kept = edits.count(EditState.KEPT)
-    specimens = count_linked(project)
+    states = [record.state for record in project.edits.sound()]
+    kept, proposed = states.count(EditState.KEPT), states.count(EditState.PROPOSED)
+    edits = [f"{kept} kept"] * (kept > 0) + [f"{proposed} to be judged"] * (proposed > 0)
 
-    return [
-        ChecklistStep("Photographs", f"{slices} slices", True, STACK),
-        ChecklistStep(
-            "Traced slices",
-            f"{traced} slices" if traced else "Import annotations, or trace a slice by hand.",
-            traced > 0,
-            STACK,
-        ),
-        ChecklistStep(
-            "Model",
-            ", ".join(models) or f"Train one, or use {', '.join(shipped_models())} as it is.",
-            bool(models),
-            SEGMENT,
-        ),
-        ChecklistStep(
-            "Predictions",
-            f"{predicted} of {slices} slices" if predicted else "Let a model find the fossils.",
-            predicted == slices,
-            SEGMENT,
-        ),
-        ChecklistStep(
-            "Edits",
-            f"{kept} of {len(edits)} kept" if edits else "See what misleads the model; rewrite it.",
-            kept > 0,
-            PROBE_EDIT,
-        ),
-        ChecklistStep(
-            "Reef in 3D",
-            f"{specimens} specimens" if specimens else "Link instances through the slices.",
-            specimens > 0,
-            REEF,
-        ),
+    steps = [
+        Step("Photographs", f"{slices} slices", True, STACK),
+        Step("Found by a model", f"{predicted} of {slices}", predicted == slices, SEGMENT),
+        Step("Traced by hand", f"{traced} of {slices}", traced > 0, REVIEW),
+        Step("Own models", ", ".join(models) or "none yet", bool(models), SEGMENT),
+        Step("Fossils in 3D", str(specimens) if specimens else "none yet", specimens > 0, REEF),
+        Step("Edits", ", ".join(edits) or "none yet", kept > 0, PROBE_EDIT),
     ]
+    if not predicted:
+        advice = Advice(
+            "let the model find the fossils",
+            "A model outlines them on every slice; what is wrong can be corrected afterwards.",
+            SEGMENT,
+        )
+    elif not traced:
+        advice = Advice(
+            "correct one slice by hand",
+            "Slices on which every fossil is traced teach a model, and show how good it is.",
+            REVIEW,
+        )
+    elif predicted < slices:
+        advice = Advice(
+            "let the model go on",
+            f"{slices - predicted} of {slices} slices were not looked at yet.",
+            SEGMENT,
+        )
+    elif not specimens:
+        advice = Advice(
+            "join the outlines to fossils",
+            "Outlines that overlap from slice to slice become one fossil in 3D.",
+            REEF,
+        )
+    elif not kept:
+        advice = Advice(
+            "judge the edit of the model" if proposed else "see what misleads the model",
+            "A mistake that the model makes again and again can be mended without a new training.",
+            PROBE_EDIT,
+        )
+    else:
+        advice = Advice("measure and export the fossils", "Every step is done once.", REEF)
+    return advice, steps
 
 
 class StartHere(Dock):
@@ -112,7 +132,17 @@ class StartHere(Dock):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, WELCOME)
-        for opener in (
+        inside = section(self.column, "What to do next")
+        self.why = note("")
+        self.next = button("", "", lambda: self.session.page_requested.emit(self._page))
+        self.next.setMinimumHeight(34)
+        self._page = SEGMENT
+        inside.addWidget(self.why)
+        inside.addWidget(self.next)
+        self.grid = QGridLayout()
+        self.grid.setColumnStretch(1, 1)
+        section(self.column, "How far it is").addLayout(self.grid)
+        self.openers = [
             button(
                 "New project from photographs ...",
                 "Make a project of a folder with one photograph per slice.",
@@ -121,20 +151,18 @@ class StartHere(Dock):
             button("Open project ...", "Open a folder NAME.fossil.", self._open),
             button(
                 "Try the sample reef",
-                "Make a small procedural reef in a folder of your choice and open it.",
+                "Make a small made-up reef in a folder of your choice and open it.",
                 self._sample,
             ),
-        ):
-            opener.setMinimumHeight(34)
+        ]
+        for opener in self.openers:
             self.always.addWidget(opener)
-        self.grid = QGridLayout()
-        self.grid.setColumnStretch(1, 1)
-        section(self.always, "What to do next").addLayout(self.grid)
-        keys = section(self.always, "Keys")
+        tip = "Read how photographs become fossils, step by step, with pictures."
+        tutorial = button("Open tutorial", tip, self.open_tutorial)
+        tutorial.setVisible(TUTORIAL.exists())
+        self.always.addWidget(tutorial)
+        keys = fold(self.always, "Keys")
         keys.addWidget(note(help_text(NAVIGATING + PAINTING + UNDOING + PROBING + _OTHER_KEYS)))
-        section(self.always, "Help").addWidget(
-            button("Show log", "Show what the program did, also after an error.", self.show_log)
-        )
         for signal in (
             self.session.annotations_changed,
             self.session.models_changed,
@@ -147,42 +175,47 @@ class StartHere(Dock):
 
     def refresh(self) -> None:
         """Show how far the open project is."""
+        project = self.session.project
+        for opener in self.openers:
+            # They lead while nothing is open.
+            opener.setMinimumHeight(0 if project else 40)
         while (item := self.grid.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.hide()
                 widget.deleteLater()
-        for row, step in enumerate(steps_of(self.session.project)):
+        if project is None:
+            return
+        advice, steps = way_of(project)
+        self._page = advice.page
+        self.why.setText(advice.why)
+        self.next.setText(f"Next: {advice.what}")
+        self.next.setToolTip(f"Opens the page {advice.page}.")
+        for row, step in enumerate(steps):
             self._add(row, step)
 
-    def _add(self, row: int, step: ChecklistStep) -> None:
+    def _add(self, row: int, step: Step) -> None:
         mark = QLabel("✓" if step.done else "○")
         mark.setAccessibleName("done" if step.done else "to do")
-        mark.setStyleSheet("font-size: 18px;" + ("color: #5fd38d;" if step.done else ""))
         # A single & would mark a key to press.
         go = button(
-            step.dock.replace("&", "&&"),
-            f"Open the dock {step.dock}.",
-            lambda: self.session.page_requested.emit(step.dock),
+            step.page.replace("&", "&&"),
+            f"Open the page {step.page}.",
+            lambda: self.session.page_requested.emit(step.page),
         )
         self.grid.addWidget(mark, row, 0)
-        self.grid.addWidget(note(f"<b>{step.title}</b><br>{step.state}"), row, 1)
+        self.grid.addWidget(note(f"<b>{step.title}</b>: {step.state}"), row, 1)
         self.grid.addWidget(go, row, 2)
 
     # ---------------------------------------------------------------- actions
 
-    def show_log(self) -> QDialog:
-        """Open a window with the end of the log file."""
-        dialog = QDialog(self)
-        dialog.setWindowTitle(f"Log: {log_file()}")
-        text = QPlainTextEdit(read_log())
-        text.setReadOnly(True)
-        text.moveCursor(QTextCursor.MoveOperation.End)
-        QVBoxLayout(dialog).addWidget(text)
-        dialog.resize(900, 600)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.show()
-        return dialog
+    def open_tutorial(self) -> None:
+        """Open the tutorial, which is part of the package: it is there without a network."""
+        text = QTextBrowser()
+        text.setOpenExternalLinks(True)
+        text.setSearchPaths([str(TUTORIAL.parent)])
+        text.setMarkdown(TUTORIAL.read_text("utf-8"))
+        show_in_window(self, "Tutorial", text)
 
     def _new(self) -> None:
         self.session.close()

@@ -130,12 +130,13 @@ def predict_missing(
             anew, missing = set(), sorted(set(slices))
         done = {name: project.ledger.done(name) for name in {v.source for v in planned}}
         left = [v for v in planned if v.slice in anew or v.slice not in done[v.source]]
+        job.report(0, 0, "Loading the model")
         segmenter = load_segmenter(ref, params)
         notes += segmenter.notes + precision_notes(params)
         refine = _refining(project, ref, segmenter, params, job) if params.refine else None
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
             summary["source"] = left[-1].source
-            for visit in job.tracked(left, len(left), "Predicting slice"):
+            for visit in job.tracked(left, len(left), "Predicting: slice"):
                 instances = segmenter.predict(
                     project.contents.read(visit.slice),
                     slice_index=visit.slice,
