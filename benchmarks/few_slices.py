@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 from paper_bench import JUDGING, TRAINING, Bench, pooled
 
 from napari_fossiledit.evaluation.compare import compare_results
@@ -159,6 +160,21 @@ class Curves:
         figures = {"iou_all": result.iou_all.mean, "f1": f1, "difference": delta.summary()}
         self.rows.append({"ground": name, "traced": count, "recipe": recipe, **figures})
 
+    def draw(self, path: Path) -> None:
+        """Draw IoU over all truths by the number of traced slices, a panel for each ground."""
+        names = list(dict.fromkeys(row["ground"] for row in self.rows))
+        figure, panels = plt.subplots(1, len(names), sharey=True, figsize=(3 * len(names), 3))
+        for panel, name in zip(panels, names, strict=True):
+            for recipe in dict.fromkeys(row["recipe"] for row in self.rows):
+                rows = [r for r in self.rows if (r["ground"], r["recipe"]) == (name, recipe)]
+                points = [(r["traced"], r["iou_all"]) for r in rows]
+                panel.plot(*zip(*points, strict=True), marker="o", label=recipe)
+            panel.set(title=name, xlabel="traced slices")
+        panels[0].set(ylabel="IoU, all", ylim=(0, 1))
+        panels[-1].legend()
+        figure.tight_layout()
+        figure.savefig(path, dpi=110)
+
 
 def main() -> None:
     """Train, judge and print a row for each ground, number of traced slices and recipe."""
@@ -171,6 +187,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="crops in a step")
     parser.add_argument("--reduced", action="store_true")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--picture", type=Path, help="also draw the curves into this file")
     given = parser.parse_args()
     recipes = given.recipes[:2] if given.reduced else given.recipes
     seeds, steps = (SEEDS[:1], 150) if given.reduced else (SEEDS, 250)
@@ -192,6 +209,8 @@ def main() -> None:
             print(f"mean difference of {recipe} at {count} traced: {mean_of(deltas)}")
     if given.json:
         given.json.write_text(json.dumps(curves.rows, indent=1))
+    if given.picture:
+        curves.draw(given.picture)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
         --judging 1,3,5,7,9
     python benchmarks/masks.py --project lab.fossil --model lab --tuning 0 --tuning-region :1600
         --judging 0 --judging-region 1600:
+    python benchmarks/masks.py ... --picture masks.png [--part x0:x1,y0:y1]
 
 Without --project the shipped `reef-lite` is judged on sample reefs that it was not trained on. Each
 variant is a choice of options of `predict`, its masks cut at several probabilities. All figures are
@@ -27,7 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from paper_bench import TRAINING, Bench
+from skimage.io import imsave
+from skimage.segmentation import find_boundaries
 
 from napari_fossiledit.evaluation.compare import compare_results
 from napari_fossiledit.evaluation.frontier import CUTS as FRONTIER
@@ -37,7 +41,7 @@ from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
 from napari_fossiledit.geometry import Region, format_slices, parse_slices
 from napari_fossiledit.models.refine.files import RECORD
 from napari_fossiledit.params.segment import PredictParams, RefineParams
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.segment import predict, refine
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
@@ -61,6 +65,15 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "views 8, refiner": {"views": 8, "refine": True},
 }
 """Options of `predict` by the name of the variant."""
+
+PICTURED = {
+    PLAIN: (255, 90, 60),
+    "views 8": (255, 220, 40),
+    "views 8, refiner": (60, 230, 255),
+}
+"""Colour of the outlines of each variant in a picture."""
+PICTURE_WIDTH = 480
+"""Pixels of one panel, about."""
 
 MEASURES = ("precision", "recall", "iou", "recall_all", "iou_all")
 HEADS = ("P", "R", "IoU", "R all", "IoU all")
@@ -189,6 +202,32 @@ def signed(delta: Spread) -> str:
     return f"{delta.mean or 0.0:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def picture(case: Case, part: Region, path: Path) -> None:
+    """Draw part of the first judging slice: traced outlines white, those of variants in colour.
+
+    Detections of scores from 0.5 on, masks cut at 0.5; the variants of `PICTURED` from left to
+    right.
+    """
+    truth = case.judging[0]
+    image = np.asarray(case.project.contents.read(truth.slice))
+    rgb = image if image.ndim == 3 else np.stack([image] * 3, axis=-1)
+    place = part.slices(case.project.slice_shape)
+    zoom = max(round(PICTURE_WIDTH / rgb[place].shape[1]), 1)
+    name = case.project.settings.classes[0]
+    traced = [i for i in case.project.instances(ANNOTATIONS, truth.slice) if i.class_name == name]
+    panels = []
+    for variant, colour in PICTURED.items():
+        source, _ = case.predicted(VARIANTS[variant])
+        found = case.project.instances(source, truth.slice, min_score=0.5)
+        panel = rgb[place].repeat(zoom, axis=0).repeat(zoom, axis=1).copy()
+        for instances, drawn in ((traced, (255, 255, 255)), (found, colour)):
+            for instance in instances:
+                mask = instance.mask.to_array()[place].repeat(zoom, axis=0)
+                panel[find_boundaries(mask.repeat(zoom, axis=1), mode="inner")] = drawn
+        panels.append(panel)
+    imsave(path, np.concatenate(panels, axis=1), check_contrast=False)
+
+
 def main() -> None:
     """Read the command line, print the tables, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -200,6 +239,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", help=f"its {name} slices")
         parser.add_argument(f"--{name}-region", default="", help=f"region of its {name} slices")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--picture", type=Path, help="draw one slice of the first project instead")
+    parser.add_argument("--part", default=":", help="of the slice that is drawn")
     options = parser.parse_args()
     if options.project:
         project = Project.open(options.project)
@@ -211,6 +252,9 @@ def main() -> None:
         cases = [Case(project, options.model, tuning, judging, fitting)]
     else:
         cases = [reef(options.work, int(seed)) for seed in options.seeds.split(",")]
+    if options.picture:
+        picture(cases[0], Region.parse(options.part), options.picture)
+        return
     rows = run(cases)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))

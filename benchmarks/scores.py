@@ -5,7 +5,8 @@
 The shipped `reef-lite` predicts slices of sample reefs that it was not trained on (seed 1 is the
 one that it was trained on), calibrations are fitted to some of them and judged on others. Beside
 the calibration itself stands Platt's scaling: the same regression with the score alone. Intervals
-are those of a bootstrap over slices. Predictions are kept in the projects.
+are those of a bootstrap over slices. A last table draws the same detections again with a refiner,
+fitted on six other traced slices of each reef. Predictions and refiners are kept in the projects.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from napari_fossiledit.evaluation.figures import average_precision
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.numbers import Floats
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.params.segment import PredictParams
-from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.models.refine.files import RECORD
+from napari_fossiledit.params.segment import PredictParams, RefineParams
+from napari_fossiledit.workflows.segment import predict, refine
 from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
+from napari_fossiledit.workflows.shared.model_refs import find_model
 
+MODEL = "reef-lite"
 SLICES = (3, 7, 11, 19, 23, 27, 35, 39, 43, 51, 55, 59)
 RESAMPLES = 200
 
@@ -44,10 +48,12 @@ class Judged:
     values: Floats
 
 
-def judged_slices(bench: Bench, slices: Sequence[int]) -> list[Judged]:
+def judged_slices(bench: Bench, slices: Sequence[int], *, refined: bool = False) -> list[Judged]:
     """Predict slices of a reef, all of which is traced."""
     path = bench.project.path
-    named = PredictParams(model="reef-lite", slices=format_slices(list(slices)))
+    if refined and not (find_model(bench.project, MODEL).refiner_folder / RECORD).exists():
+        refine.run(path, RefineParams(model=MODEL, slices=format_slices(list(TRAINING))))
+    named = PredictParams(model=MODEL, slices=format_slices(list(slices)), refine=refined)
     source = predict.run(path, named).source
     made = []
     for z in slices:
@@ -96,6 +102,20 @@ def row(name: str, slices: Sequence[Judged], scores: Sequence[Floats]) -> str:
     return f"| {name} | {cells[0]} | {ap.ap50:.3f} | {' | '.join(cells[1:])} |"
 
 
+def precision_at(recall: float, slices: Sequence[Judged], scores: Sequence[Floats]) -> float:
+    """Return the share of right detections among the best scored ones that have this recall."""
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    right = np.cumsum(np.concatenate([right_ones(s.judged) for s in slices])[order])
+    truths = sum(len(s.judged.truths) for s in slices)
+    needed = int(np.searchsorted(right / truths, recall))
+    return float(right[needed] / (needed + 1))
+
+
+def own_scores(slices: Iterable[Judged]) -> list[Floats]:
+    """Return the scores that the model gave."""
+    return [np.array([p.score for p in s.judged.predictions]) for s in slices]
+
+
 def rescored(judged: JudgedSlice, scores: Floats) -> JudgedSlice:
     """Return a slice with other scores of its predictions, the highest first."""
     order = np.argsort(-scores, kind="stable")
@@ -126,11 +146,29 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name, pairs in plans.items():
         slices = [s for _, judged in pairs for s in judged]
-        own = [np.array([p.score for p in s.judged.predictions]) for s in slices]
-        print(row(f"{name}: as they are", slices, own))
+        print(row(f"{name}: as they are", slices, own_scores(slices)))
         for kind, alone in (("Platt", True), ("calibrated", False)):
             scores = [p for fitted, judged in pairs for p in told(fitted, judged, alone)]
             print(row(f"{name}: {kind}", slices, scores), flush=True)
+    print("\n| reefs | recall | as they are | calibrated | refined | refined, calibrated |")
+    print("|---|---|---|---|---|---|")
+    for seeds in ((2, 9), (21, 22, 23)):
+        slices = [s for k in seeds for s in new[k]]
+        drawn = [
+            s for k in seeds for s in judged_slices(Bench(work, k, print), SLICES, refined=True)
+        ]
+        own = own_scores(slices)
+        calibrated = [
+            p
+            for k in seeds
+            for p in told([s for t in seeds if t != k for s in new[t]], new[k], alone=False)
+        ]
+        right = np.concatenate([right_ones(s.judged) for s in slices])
+        found = int((right & (np.concatenate(own) >= 0.5)).sum())
+        recall = found / sum(len(s.judged.truths) for s in slices)
+        pairs = [(s, p) for s in (slices, drawn) for p in (own, calibrated)]
+        cells = " | ".join(f"{precision_at(recall, s, p):.3f}" for s, p in pairs)
+        print(f"| {', '.join(map(str, seeds))} | {recall:.3f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
