@@ -38,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if asked else 200)
-        if asked:
+        start += server.ahead if asked or not server.ranges else 0
+        if asked or (server.ahead and not server.ranges):
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         if server.length:
             self.send_header("Content-Length", server.length)
@@ -57,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.content, made.status, made.cut, made.ranges, made.asked = CONTENT, 0, 0, True, []
+    made.ahead = 0
     made.waiting, made.length = threading.Event(), None
     made.waiting.set()
     made.url = f"http://127.0.0.1:{made.server_port}/weights.pth"
@@ -121,6 +123,19 @@ def test_a_server_without_ranges_sends_all_again(server, path):
     server.cut, server.ranges = 0, False
     assert fetch(server, path) == SHA256
     assert path.read_bytes() == CONTENT
+
+
+def test_an_answer_that_begins_beyond_the_part_leaves_no_hole(server, path):
+    server.cut = 2_000_000
+    said(server, path)
+    server.cut, server.ahead = 0, 1000
+    assert fetch(server, path) == SHA256
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 3
+    path.unlink()
+    server.ranges = False
+    assert "begins at byte 1000" in said(server, path)
+    assert len(server.asked) == 4
 
 
 @pytest.mark.parametrize("length", ["", "unknown"])

@@ -103,6 +103,18 @@ def test_anything_else_is_refused(data):
         ProbabilityMask.from_bytes(data)
 
 
+def test_what_is_too_large_is_kept_coarser_and_can_be_read(monkeypatch):
+    disc = np.hypot(*np.mgrid[-30:31, -23:24]) < 20
+    piece = Piece((0.0, 0.0, 47.0, 61.0), disc.astype(np.uint8) * 255, exact=True)
+    whole = ProbabilityMask((piece, piece))
+    monkeypatch.setattr("napari_fossiledit.masks.probability._MOST_BYTES", 2000)
+    again = ProbabilityMask.from_bytes(whole.to_bytes())
+    assert [p.grid.shape for p in again.pieces] == [(31, 24)] * 2
+    assert again.pieces[0].box == piece.box
+    found = again.cut(0.5, SHAPE).to_array()
+    assert (found & disc).sum() / (found | disc).sum() > 0.9
+
+
 def test_a_box_far_larger_than_the_slice_costs_the_slice():
     for exact in (True, False):
         pixels, origin = values(Piece((-9e8, -8e8, 9e8, 8e8), dome(), exact), SHAPE)

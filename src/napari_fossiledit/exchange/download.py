@@ -89,6 +89,13 @@ def _receive(url: str, part: Path, size: int, job: Job) -> None:
                     found=f"{answer.status_code} {answer.reason}",
                     advice=f"Its maker may have moved it: try later. {_BY_FILE}",
                 )
+            if start > had:
+                # As some proxies do. Between the part and the rest would be a hole.
+                if not had:
+                    raise _unreachable(url, part, f"an answer that begins at byte {start}")
+                part.unlink()
+                _receive(url, part, size, job)
+                return
             if total is not None:
                 _require_size(url, total, size)
             _require_space(part, (total or size) - start)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ MASK_CUT = 0.5
 _VERSION = 1
 # Box x0, y0, x1, y1, rows and columns of the grid, whether it is pasted exactly.
 _PIECE = struct.Struct("<4fHHB")
+#: Of all pieces of an instance, which bounds what a damaged file can take.
 _MOST_BYTES = 64_000_000
 #: Pixels: no box of a slice reaches beyond.
 _FARTHEST = 1e9
@@ -83,10 +84,17 @@ class ProbabilityMask:
             yield (pixels >= at if piece.exact else pixels > at), origin
 
     def to_bytes(self) -> bytes:
-        """Return it as it is kept in a file: a byte of version, and zlib of the pieces."""
+        """Return it as it is kept in a file: a byte of version, and zlib of the pieces.
+
+        Of pieces too large for that every second pixel is kept, or every fourth and so on: a cut
+        then ends a pixel off. The mask of the instance is kept whole beside it.
+        """
+        pieces = self.pieces
+        while sum(_PIECE.size + p.grid.size for p in pieces) >= _MOST_BYTES:
+            pieces = tuple(replace(p, grid=p.grid[::2, ::2]) for p in pieces)
         parts = [
             _PIECE.pack(*p.box, *p.grid.shape, p.exact) + np.ascontiguousarray(p.grid).tobytes()
-            for p in self.pieces
+            for p in pieces
         ]
         return bytes([_VERSION]) + zlib.compress(b"".join(parts), _COMPRESSION)
 

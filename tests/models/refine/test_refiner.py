@@ -15,6 +15,7 @@ from napari_fossiledit.models.refine.refiner import (
     MOST_PIXELS,
     Refiner,
     RefinerRecord,
+    _enlarged,
     cleaned,
     exclusive,
 )
@@ -173,6 +174,49 @@ def test_exclusive_masks_share_no_pixel_and_the_better_one_keeps_it(refiner):
     assert np.sum([i.mask.to_array() for i in apart], axis=0).max() == 1
     assert [i.score for i in apart] == [0.9] * len(found)
     assert apart[0].mask.area >= 0.99 * refined[0].mask.area
+
+
+def painted(box, value, score):
+    y0, x0, y1, x1 = box
+    grid = np.full((y1 - y0, x1 - x0), round(value * 255), np.uint8)
+    probability = ProbabilityMask((Piece((x0, y0, x1, y1), grid, exact=True),))
+    mask = probability.cut(0.5, SHAPE)
+    return Instance(0, CLASS, mask, score, origin=Origin.MODEL, probability=probability)
+
+
+def test_a_halo_that_draws_nothing_takes_nothing_from_one_that_draws():
+    sure = painted((20, 20, 40, 40), 0.9, 0.4)
+    (piece,) = painted((60, 60, 80, 80), 1.0, 0.95).probability.pieces
+    (halo,) = painted((20, 30, 40, 60), 0.45, 0.95).probability.pieces
+    other = dataclasses.replace(
+        painted((60, 60, 80, 80), 1.0, 0.95), probability=ProbabilityMask((piece, halo))
+    )
+    first, second = exclusive([other, sure], SHAPE)
+    assert second.mask == sure.mask
+    assert first.mask == other.mask
+    # Where nobody draws, it is still there for a lower cut.
+    low = first.probability.cut(0.4, SHAPE).to_array()
+    assert low[30, 50]
+    assert not low[30, 35]
+
+
+def test_what_exclusive_masks_leave_of_each_other_is_no_island():
+    # The first covers the second but for a rim, two pixels wide.
+    one, rim = painted((20, 20, 40, 38), 0.9, 0.9), painted((20, 20, 40, 40), 0.9, 0.5)
+    assert [i.mask.area for i in exclusive([one, rim], SHAPE, 4)] == [360, 40]
+    assert exclusive([one, rim], SHAPE, 9) == exclusive([one], SHAPE)
+
+
+def test_what_breaks_off_between_two_large_pixels_is_not_drawn():
+    grid = np.zeros((12, 12), np.uint8)
+    grid[2:6, 2:6] = 255
+    # A bridge by a corner: in these pixels it holds, in finer ones it breaks above 9 / 16.
+    grid[6:8, 6:8] = 255
+    assert (cleaned(grid, 3) == grid).all()
+    wide = _enlarged(grid, 3, (48, 48))
+    assert (wide[8:24, 8:24] >= 128).sum() >= 16 * 16 - 4
+    assert wide[26:, 26:].max() <= 9 / 16 * 256
+    assert (wide[10:22, 10:22] == 255).all()
 
 
 def test_a_single_instance_gives_a_network_too():

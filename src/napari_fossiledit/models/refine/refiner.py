@@ -191,9 +191,7 @@ class Refiner:
         edge = math.ceil(math.sqrt(self.record.smallest))
         grid = cleaned(drawn, edge)
         if grid.shape != (y1 - y0, x1 - x0):
-            # Between two pixels a thin bridge may break: what breaks off is small again.
-            grid = _resized(torch.from_numpy(grid), (y1 - y0, x1 - x0)).numpy()
-            grid = cleaned(grid, edge)
+            grid = _enlarged(grid, edge, (y1 - y0, x1 - x0))
         mask = Mask.from_crop(grid >= 255 * MASK_CUT, (y0, x0), (rgb.shape[0], rgb.shape[1]))
         if not mask.area:
             return instance
@@ -239,16 +237,40 @@ def cleaned(grid: NDArray[np.uint8], edge: int) -> NDArray[np.uint8]:
     edge
         Of the squares, in pixels.
     """
-    return ~_reached(~_reached(grid, edge, islands=True), edge, islands=False)
+    rid = without_islands(grid, edge)
+    return ~_reached(~rid, _squares(~rid, edge, 255), islands=False)
 
 
-def _reached(grid: NDArray[np.uint8], edge: int, *, islands: bool) -> NDArray[np.uint8]:
+def without_islands(grid: NDArray[np.uint8], edge: int) -> NDArray[np.uint8]:
+    """Remove islands as `cleaned` does; holes stay."""
+    return _reached(grid, _squares(grid, edge, 0), islands=True)
+
+
+def _enlarged(grid: NDArray[np.uint8], edge: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize what `cleaned` returned to `shape` (y, x), clean in the pixels it came in.
+
+    Between two pixels a thin bridge may break: what breaks off holds none of the squares.
+    """
+
+    def wide(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(_resized(torch.from_numpy(values), shape).numpy())
+
+    rid = _reached(wide(grid), wide(_squares(grid, edge, 0)), islands=True)
+    return ~_reached(~rid, wide(_squares(~grid, edge, 255)), islands=False)
+
+
+def _squares(grid: NDArray[np.uint8], edge: int, beyond: int) -> NDArray[np.uint8]:
+    """Open each level of (y, x) by squares; `beyond` is the value outside of it."""
+    squares = np.pad(grid, edge - 1, constant_values=beyond)
+    return _extreme(_extreme(squares, edge, np.minimum), edge, np.maximum)
+
+
+def _reached(
+    grid: NDArray[np.uint8], squares: NDArray[np.uint8], *, islands: bool
+) -> NDArray[np.uint8]:
     """Return of each level what hangs together with a square: islands, or what lies outside."""
     # Not by reconstruction of scikit-image, which sorts all pixels: several times as long.
-    beyond = 0 if islands else 255
-    squares = np.pad(grid, edge - 1, constant_values=beyond)
-    squares = _extreme(_extreme(squares, edge, np.minimum), edge, np.maximum)
-    around = np.pad(squares, 1, constant_values=beyond)
+    around = np.pad(np.minimum(squares, grid), 1, constant_values=0 if islands else 255)
     reached = around[1:-1, 1:-1]
     while True:
         if islands:
@@ -303,13 +325,21 @@ def _resized(maps: Tensor, shape: tuple[int, int]) -> Tensor:
     return resized.reshape(*maps.shape[:-2], *shape)
 
 
-def exclusive(instances: Sequence[Instance], shape: tuple[int, int]) -> list[Instance]:
+def exclusive(
+    instances: Sequence[Instance], shape: tuple[int, int], smallest: int = 1
+) -> list[Instance]:
     """Give each pixel of a slice of `shape` (y, x) to one instance of a class at the most.
 
-    The one for which score times probability is highest keeps it, so that a doubtful second
-    detection of a fossil takes nothing from the first. Instances left without a pixel stay out;
-    those without probabilities stay as they are.
+    Of those that draw it, the one for which score times probability is highest keeps it, so that a
+    doubtful second detection of a fossil takes nothing from the first; where none does, the same of
+    all. Instances left without a pixel stay out; those without probabilities stay as they are.
+
+    Parameters
+    ----------
+    smallest
+        What is left of an instance loses islands that no square of so many pixels fits into.
     """
+    edge = math.ceil(math.sqrt(smallest))
     kept = [i for i in instances if i.probability is None]
     for name in sorted({i.class_name for i in instances}):
         ours = [i for i in instances if i.class_name == name and i.probability is not None]
@@ -318,14 +348,15 @@ def exclusive(instances: Sequence[Instance], shape: tuple[int, int]) -> list[Ins
         for number, instance in enumerate(ours):
             (y0, x0, y1, x1), value = pasted(_known(instance), shape)
             place = np.s_[y0:y1, x0:x1]
-            claim = np.where(value > 0, instance.score * value, 0)
+            # Whoever draws a pixel goes before all whose probability is too low for that.
+            claim = np.where(value > 0, instance.score * value + (value >= MASK_CUT), 0)
             wins = claim > best[place]
             best[place][wins] = claim[wins]
             owner[place][wins] = number
         for number, instance in enumerate(ours):
             (y0, x0, y1, x1), value = pasted(_known(instance), shape)
             won = value * (owner[y0:y1, x0:x1] == number)
-            grid = np.rint(won * 255).astype(np.uint8)
+            grid = without_islands(np.rint(won * 255).astype(np.uint8), edge)
             piece = Piece((float(x0), float(y0), float(x1), float(y1)), grid, exact=True)
             probability = ProbabilityMask((piece,))
             mask = probability.cut(MASK_CUT, shape)

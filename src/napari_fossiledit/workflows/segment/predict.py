@@ -212,7 +212,9 @@ def _refining(
             pixel_size_um=project.geometry.pixel_size_um,
             cancel=job.cancelled,
         )
-        return exclusive(refined, project.slice_shape) if params.exclusive else refined
+        if not params.exclusive:
+            return refined
+        return exclusive(refined, project.slice_shape, refiner.record.smallest)
 
     return refine
 
