@@ -231,15 +231,15 @@ def whole_way(
             segment.picker.pick(session.current.ledger.predictions()[0].name)
         with beat.step("perturb the slice"):
             show_dock(session, PROBE_EDIT)
-            probing.perturb.live.setChecked(True)
-            wait_until(lambda: not probing.perturb.debounced.is_busy)
+            probing.perturbation.live.setChecked(True)
+            wait_until(lambda: not probing.perturbation.debounced.is_busy)
         with beat.step("switch the perturbation"):
-            form = probing.perturb.form
+            form = probing.perturbation.form
             form.fill(preset="custom")
             settle()
             form.fill(preset="soften-background")
-            wait_until(lambda: not probing.perturb.debounced.is_busy)
-            probing.perturb.live.setChecked(False)
+            wait_until(lambda: not probing.perturbation.debounced.is_busy)
+            probing.perturbation.live.setChecked(False)
         with beat.step("before and after"):
             ledger = session.current.ledger
             found = tuple(ledger.instances(ledger.predictions()[0].name, slices=[session.slice]))

@@ -20,6 +20,7 @@ from napari_fossiledit.evaluation.hallucinated import Hallucinated
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.numbers import Spread, percent, ratio
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
+from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.summary import Summary
@@ -93,6 +94,13 @@ class Mistaken:
         pixels_on = self.background if name == BACKGROUND else self.on.get(name, 0)
         return ratio(pixels_on, self.predicted) or 0.0
 
+    @property
+    def main(self) -> tuple[str, float]:
+        """Class, or `BACKGROUND`, that most of the wrong area lies on, and its share of that."""
+        wrong = {**self.on, BACKGROUND: self.background}
+        name = max(sorted(wrong), key=lambda n: wrong[n])
+        return name, ratio(wrong[name], sum(wrong.values())) or 0.0
+
     def summary(self) -> dict[str, object]:
         """Return the values for JSON: shares of the predicted pixels."""
         return {
@@ -137,13 +145,17 @@ def mistaken(slices: Sequence[JudgedSlice], *, score: float = 0.5) -> Mistaken:
     figures = pixels(slices, score=score)
     background = 0
     for judged in slices:
-        used = judged.above(score)
-        wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
-        finds = zip(judged.predictions, wrong, strict=False)
-        false = union((find.mask for find, is_wrong in finds if is_wrong), judged.shape)
+        false = union((find.mask for find in false_finds(judged, score)), judged.shape)
         annotated = union([judged.truth, *judged.others.values()], judged.shape)
         background += false.area - (false & annotated).area
     return Mistaken(figures.predicted, dict(figures.invented_on), background)
+
+
+def false_finds(judged: JudgedSlice, score: float) -> list[Instance]:
+    """Return the predictions of at least `score` of which less than half is true."""
+    used = judged.above(score)
+    wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
+    return [find for find, is_wrong in zip(judged.predictions, wrong, strict=False) if is_wrong]
 
 
 def gather_evidence(

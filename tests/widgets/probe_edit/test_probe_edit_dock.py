@@ -12,31 +12,35 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
-from qtpy.QtCore import QModelIndex, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QDesktopServices
-from qtpy.QtWidgets import QInputDialog, QPushButton
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QInputDialog, QMessageBox, QPushButton
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import changes
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.widgets.canvas import regions
-from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
+from napari_fossiledit.widgets.canvas.layers import ROLE, Role, find, show_predictions
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
-from napari_fossiledit.widgets.probe_edit.edit_tab import level_of
+from napari_fossiledit.widgets.probe_edit.judge import judged_rows, plain_figures
+from napari_fossiledit.widgets.probe_edit.mend import level_of
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
-from napari_fossiledit.widgets.probe_edit.repair_tab import instance_at
-from napari_fossiledit.widgets.probe_edit.verdict import judged_rows
+from napari_fossiledit.widgets.probe_edit.repair import instance_at
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
+from napari_fossiledit.workflows.probe.places import WrongPlace
+from napari_fossiledit.workflows.shared.model_refs import set_in_use
+from napari_fossiledit.workflows.shared.perturbed_slices import Preview
 
 SOURCE = "model:first:0123456789ab"
 JUDGED = {
@@ -107,19 +111,51 @@ def test_without_a_project_the_dock_says_what_it_is_for(made):
     assert dock.minimumWidth() >= 320
 
 
-def test_the_tabs_fit_into_the_dock(dock):
-    bar_and_margins = 40
-    for title, tab in dock.tab_of.items():
-        assert tab.minimumSizeHint().width() <= dock.minimumWidth() - bar_and_margins, title
+def test_every_step_fits_into_the_dock(dock):
+    margins = 40
+    dock.judge.show_edit("to-mud")
+    for content, step in dock.steps.items():
+        step.open()
+        assert content.minimumSizeHint().width() <= dock.minimumWidth() - margins, step.head.text()
 
 
-def test_the_content_is_as_high_as_the_tab_on_show(dock):
-    heights = {}
-    for tab in (dock.history, dock.edit):
-        dock.tabs.setCurrentWidget(tab)
-        heights[tab] = dock.tabs.sizeHint().height()
-        assert [p for p in dock.tab_of.values() if not p.isHidden()] == [tab]
-    assert heights[dock.edit] != heights[dock.history]
+def test_one_step_is_open_at_a_time(dock):
+    assert [c for c in dock.steps if not c.isHidden()] == [dock.wrong]
+    assert not dock.steps[dock.judge].head.isEnabled()
+    dock.steps[dock.mend].head.click()
+    assert [c for c in dock.steps if not c.isHidden()] == [dock.mend]
+
+
+def test_leaving_the_page_takes_its_layers_and_coming_back_brings_drawn_regions(session, dock):
+    dock.show()
+    session.go_to(2)
+    dock.perturbation.form.fill(preset=Preset.CUSTOM)
+    dock.perturbation.steps.draw("Box")
+    find(session.viewer, Role.REGIONS).add_rectangles([rectangle(2, 5, 10, 10, 20)])
+    regions.show_outline(session, 2, disk(10, 15, 6))
+    there = len(session.viewer.layers)
+    dock.hide()
+    assert len(session.viewer.layers) == there - 2
+    assert not {Role.REGIONS, Role.OUTLINE} & {
+        lay.metadata.get(ROLE) for lay in session.viewer.layers
+    }
+    dock.show()
+    assert find(session.viewer, Role.REGIONS).nshapes == 1
+    assert find(session.viewer, Role.OUTLINE) is None
+    dock.hide()
+
+
+def test_the_picker_follows_the_model_in_use_and_never_presets_an_edit(session, dock):
+    assert dock.model.name == "reef-lite"
+    set_in_use(session.current, "to-mud")
+    session.current.edits.update("to-mud", state=EditState.KEPT)
+    session.models_changed.emit()
+    assert (dock.model.name, dock.model.currentText()) == ("to-mud", "to-mud")
+    set_in_use(session.current, "reef-lite")
+    session.current.edits.update("to-mud", state=EditState.ROLLED_BACK)
+    session.models_changed.emit()
+    assert dock.model.name == "reef-lite"
+    assert dock.model.findText("to-mud (rolled back)") >= 0
 
 
 def test_the_window_loads_no_torch():
@@ -165,7 +201,7 @@ def test_a_turned_ellipse_becomes_a_polygon_of_the_same_area():
 
 
 def test_what_is_drawn_becomes_steps_with_a_fill_each(session, dock):
-    tab, session_slice = dock.perturb, 2
+    tab, session_slice = dock.perturbation, 2
     session.go_to(session_slice)
     tab.form.fill(preset=Preset.CUSTOM)
     press(tab, "Box")
@@ -174,6 +210,7 @@ def test_what_is_drawn_becomes_steps_with_a_fill_each(session, dock):
     tab.steps.add("class archaeocyathid", "blur 3")
     tab.steps.table.cellWidget(0, 1).setCurrentText("colour 1,2,3")
     assert tab.read().steps == "box 10:21,5:11 -> colour 1,2,3; class archaeocyathid -> blur 3"
+    assert tab.steps.table.item(0, 0).text() == "region 1 on slice 2: box of 11 x 6 pixels"
     session.go_to(3)
     assert tab.read().steps == "class archaeocyathid -> blur 3"
     session.go_to(2)
@@ -184,18 +221,18 @@ def test_what_is_drawn_becomes_steps_with_a_fill_each(session, dock):
 
 
 def test_words_of_a_region_can_be_corrected_in_the_table(session, dock):
-    dock.perturb.form.fill(preset=Preset.CUSTOM)
-    dock.perturb.steps.add("rock", "mud")
-    dock.perturb.steps.table.item(0, 0).setText("rock and not class archaeocyathid")
-    assert dock.perturb.read().steps == "rock and not class archaeocyathid -> mud"
+    dock.perturbation.form.fill(preset=Preset.CUSTOM)
+    dock.perturbation.steps.add("rock", "mud")
+    dock.perturbation.steps.table.item(0, 0).setText("rock and not class archaeocyathid")
+    assert dock.perturbation.read().steps == "rock and not class archaeocyathid -> mud"
 
 
 def test_another_preset_takes_no_steps(session, dock):
-    dock.perturb.steps.add("rock")
-    assert dock.perturb.read().steps == ""
-    assert dock.perturb.steps.isHidden()
-    assert dock.perturb.title == "soften background"
-    assert dock.perturb.read().preset == EditParams().preset
+    dock.perturbation.steps.add("rock")
+    assert dock.perturbation.read().steps == ""
+    assert dock.perturbation.steps.isHidden()
+    assert dock.perturbation.words == "everything but the fossils is blurred"
+    assert dock.perturbation.read().preset == EditParams().preset
 
 
 # ------------------------------------------------------------------------- preview
@@ -203,8 +240,9 @@ def test_another_preset_takes_no_steps(session, dock):
 
 @pytest.mark.usefixtures("_no_process")
 def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(session, dock, qtbot):
-    tab = dock.perturb
+    tab = dock.perturbation
     session.go_to(2)
+    show_predictions(session, SOURCE, 0.5)
     tab.form.fill(preset=Preset.CUSTOM)
     tab.steps.add("box 0:30,0:20", "colour 1,2,3")
     with qtbot.waitSignal(tab.debounced.answered, timeout=20_000):
@@ -214,7 +252,10 @@ def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(ses
     assert tuple(np.asarray(layer.data)[0, 30, 50]) == (42, 42, 42)
     np.testing.assert_allclose(layer.translate, (1000, 0, 0))
     assert session.viewer.dims.nsteps[0] == 5
-    assert tab.state.text().startswith("Slice 2: 25% of the pixels changed.")
+    assert tab.state.text() == (
+        "Slice 2: 25% of the pixels are changed. Nothing is traced here: the outlines are those "
+        "found by first (0123456)."
+    )
     tab.where.setCurrentIndex(1)
     assert layer.translate[2] >= 60 * 70
     session.preview_requested.emit()
@@ -225,7 +266,7 @@ def test_the_preview_is_computed_away_from_the_window_and_shown_on_its_slice(ses
 
 @pytest.mark.usefixtures("_no_process")
 def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot):
-    tab = dock.perturb
+    tab = dock.perturbation
     tab.form.fill(preset=Preset.CUSTOM)
     tab.steps.add("box 100:120,0:10", "mud")
     with qtbot.waitSignal(tab.debounced.failed, timeout=20_000):
@@ -233,10 +274,36 @@ def test_what_cannot_be_perturbed_is_told_below_the_preview(session, dock, qtbot
     assert "has no pixel of slice" in tab.state.text()
 
 
-def test_a_perturbation_without_regions_says_how_to_add_one(dock):
-    dock.perturb.form.fill(preset=Preset.CUSTOM)
-    dock.perturb.live.setChecked(True)
-    assert "add one by name" in dock.perturb.state.text()
+def test_a_perturbation_without_regions_says_how_to_add_one_and_inserts_an_example(dock):
+    tab = dock.perturbation
+    tab.form.fill(preset=Preset.CUSTOM)
+    tab.live.setChecked(True)
+    assert "add one by name" in tab.state.text()
+    assert "add one by name" in dock.mend.why_not.text()
+    tab.live.setChecked(False)
+    assert tab.steps.empty.text().endswith("For example: rock is filled with mud.")
+    press(tab, "Insert the example")
+    assert tab.read().steps == "rock -> mud"
+    assert dock.mend.why_not.text() == ""
+
+
+def test_a_region_of_many_corners_has_a_name_without_them():
+    drawn = regions.DrawnRegion(0, "polygon 1,2 3,4 5,6 7,8", "mud")
+    assert drawn.words == "polygon of 4 corners"
+
+
+def test_the_preview_waits_until_a_shape_is_drawn(session, dock, qtbot):
+    tab = dock.perturbation
+    session.go_to(2)
+    tab.steps.draw("Box")
+    layer = find(session.viewer, Role.REGIONS)
+    layer._is_creating = True
+    made = Preview(2, np.zeros((40, 60, 3), np.uint8), 0.5, "rock -> mud", None)
+    tab._show(made)
+    assert find(session.viewer, Role.PERTURBED) is None
+    layer._is_creating = False
+    qtbot.waitUntil(lambda: find(session.viewer, Role.PERTURBED) is not None)
+    assert list(session.viewer.layers.selection) == [layer]
 
 
 def test_only_the_newest_wish_is_answered(qtbot):
@@ -304,7 +371,7 @@ def test_a_click_is_told_in_pixels_and_a_drag_is_not_a_click(session):
 
 
 def test_the_eyedropper_stores_the_mud_colour(session, dock, qtbot):
-    mud = dock.perturb.mud
+    mud = dock.perturbation.mud
     assert "measured on each slice" in mud.text.text()
     session.go_to(3)
     press(mud, "Pick from slice")
@@ -319,9 +386,9 @@ def test_the_eyedropper_stores_the_mud_colour(session, dock, qtbot):
 def test_an_eyedropper_outside_the_slice_says_so(session, dock, qtbot, monkeypatch):
     messages = told(monkeypatch)
     monkeypatch.setattr("napari_fossiledit.widgets.common.job_panel.show_error", messages.append)
-    dock.perturb.mud.toggle()
+    dock.perturbation.mud.toggle()
     with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
-        dock.perturb.mud.pointer.point((0.0, 35 * 70, -5 * 70))
+        dock.perturbation.mud.pointer.point((0.0, 35 * 70, -5 * 70))
     assert session.current.settings.mud_colour is None
     assert "outside" in str(messages[0])
 
@@ -334,75 +401,151 @@ def disk(row, column, radius):
     return Mask.from_array(np.hypot(y - row, x - column) < radius)
 
 
-def test_probing_tells_the_weakness_and_jumps_to_what_changed(session, dock, calls, tmp_path):
-    before = [Instance(3, "archaeocyathid", disk(10, 15, 6), 0.9)]
-    after = [Instance(3, "archaeocyathid", disk(25, 45, 8), 0.8)]
-    found = changes(before, after, truths=[Instance(3, "calcimicrobe", disk(25, 45, 9))])
-    calls.result = SimpleNamespace(
-        weakness="Calcimicrobes are taken for fossils.",
-        changes=[("occlude-fossils", change) for change in found],
+def place(z, name, row, column, *, missed=False):
+    there = Instance(z, "archaeocyathid", disk(row, column, 6), 0.9)
+    pair = ((there,), ()) if missed else ((), (there,))
+    truths = [Instance(z, name, disk(row, column, 7))] if name else []
+    (change,) = changes(*pair, truths=truths)
+    return WrongPlace(change, np.zeros((20, 30, 3), np.uint8))
+
+
+def probed(tmp_path):
+    return SimpleNamespace(
+        sentence="Takes calcimicrobe for archaeocyathid: 40 % of the false area.",
+        places=(place(3, "calcimicrobe", 25, 45), place(1, "", 10, 15, missed=True)),
+        worst=(3, 1),
+        edit={"preset": Preset.BACKGROUND_TO_MUD, "scope": Scope.ALL},
         report=tmp_path / "index.html",
         summary=dict,
     )
-    tab = dock.probe
-    dock.perturb.form.fill(class_name="archaeocyathid")
-    tab.form.fill(slices="3")
-    press(tab, "Probe")
+
+
+def test_what_is_wrong_is_a_sentence_with_places_to_go_to(session, dock, calls, tmp_path):
+    calls.result = probed(tmp_path)
+    tab = dock.wrong
+    dock.perturbation.form.fill(class_name="archaeocyathid")
+    press(tab, "Find what is wrong")
     (name, (path, params)) = calls.made[-1]
     assert (name, path) == ("probe.run.run", session.current.path)
-    assert (params.slices, params.presets, params.class_name) == ("3", "all", "archaeocyathid")
-    assert "Calcimicrobes" in tab.weakness.text()
-    rows = tab.table.rows.rows
-    assert [(r["kind"], r["sits_on"]) for r in rows] == [
-        ("gained", "calcimicrobe"),
-        ("lost", "no class"),
-    ]
-    tab.table.doubleClicked.emit(tab.table.model().index(0, 0, QModelIndex()))
+    assert (params.slices, params.presets, params.model) == ("", "all", "reef-lite")
+    assert params.class_name == "archaeocyathid"
+    assert "Takes calcimicrobe for archaeocyathid" in tab.answer.text()
+    shown = [tab.grid.itemAt(n).widget() for n in range(tab.grid.count())]
+    assert shown[0].text().endswith("slice 3")
+    assert shown[1].accessibleName() == "Slice 1: a missed archaeocyathid."
+    shown[0].click()
     assert session.slice == 3
     np.testing.assert_allclose(camera_of(session.viewer).center[-2:], (25 * 70, 45 * 70))
-    layer = find(session.viewer, Role.AFTER)
-    assert layer.visible
-    assert np.asarray(layer.data[3])[25, 45] == 1
-    assert not find(session.viewer, Role.BEFORE).visible
+    outline = find(session.viewer, Role.OUTLINE)
+    low, high = outline.data[0].min(axis=0), outline.data[0].max(axis=0)
+    np.testing.assert_allclose([*low, *high], [3, 19, 39, 3, 31, 51], atol=1)
+    assert regions.drawn_regions(session, 3, Role.OUTLINE) == []
+    shown[1].click()
+    assert session.slice == 1
+    assert [lay.metadata.get(ROLE) for lay in session.viewer.layers].count(Role.OUTLINE) == 1
 
 
-# ---------------------------------------------------------------------------- edit
+def test_nothing_can_be_found_or_mended_where_nothing_is_traced(session, dock):
+    for z in (1, 3):
+        session.current.ledger.unset_traced(z)
+    session.annotations_changed.emit()
+    assert not dock.wrong.start.isEnabled()
+    assert "No slice is traced yet" in dock.wrong.why_not.text()
+    assert not dock.mend.start.isEnabled()
+    assert "No slice is traced yet" in dock.mend.start.toolTip()
 
 
-def test_editing_takes_the_perturbation_and_shows_what_came_of_it(
-    session, dock, calls, monkeypatch
-):
-    tab = dock.edit
-    dock.perturb.form.fill(mud="10,20,30")
-    tab.form.fill(slices="1", name="mine")
-    calls.result = SimpleNamespace(
-        name="to-mud", verdict="Keep it.", report=Path("report.html"), summary=dict
-    )
-    press(tab, "Edit the model")
+# ---------------------------------------------------------------------------- mend
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_from_the_first_click_to_a_judged_edit(session, dock, calls, tmp_path, qtbot, monkeypatch):
+    """Real clicks on the page: find, use, mend; the page before it takes one more."""
+    monkeypatch.setattr("napari_fossiledit.workflows.edit.live.compared", compared)
+    qtbot.addWidget(dock)
+    dock.resize(340, 700)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    clicks = []
+
+    def click(widget):
+        # The position of a widget is known once it is laid out.
+        qtbot.waitUntil(lambda: widget.isVisible() and widget.height() > 10, timeout=20_000)
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+        clicks.append(widget.text())
+
+    calls.result = probed(tmp_path)
+    click(dock.wrong.start)
+    click(dock.wrong.use)
+    assert dock.mend.form.values()["scope"] == Scope.ALL
+    assert dock.perturbation.words == "everything but the fossils is filled with mud"
+    calls.result = SimpleNamespace(name="to-mud", verdict="Keep it.", report=None, summary=dict)
+    click(dock.mend.start)
     (name, (_, params)) = calls.made[-1]
-    assert (name, params.slices, params.mud, params.name) == (
-        "edit.run.run",
-        "1",
-        "10,20,30",
-        "mine",
+    assert name == "edit.run.run"
+    assert (params.slices, params.tuning, params.pinned) == ("3", "", "1")
+    assert params.preset is Preset.BACKGROUND_TO_MUD
+    assert dock.judge.edit == "to-mud"
+    assert not dock.judge.isHidden()
+    assert len(clicks) + 1 <= 6
+    dock.hide()
+
+
+def test_slices_are_proposed_and_pinned_with_one_click(session, dock):
+    tab = dock.mend
+    values = tab.form.values()
+    assert [values[n] for n in ("slices", "tuning", "pinned")] == ["3", "", "1"]
+    assert "No slice is pinned yet" in tab.about_pins.text()
+    press(tab, "Pin slice 1 for judging")
+    assert session.current.settings.pinned_slices == (1,)
+    assert tab.pins.isHidden()
+    assert tab.form.values()["slices"] == "3"
+
+
+def test_what_the_user_wrote_is_kept_and_checked_before_a_job_starts(session, dock, calls):
+    tab = dock.mend
+    tab.form.fill(slices="")
+    assert "Name traced slices to learn from, of 1,3" in tab.form.rows["slices"].error.text()
+    assert not tab.start.isEnabled()
+    assert "Name traced slices" in tab.start.toolTip()
+    tab.form.fill(slices="2")
+    assert tab.form.rows["slices"].error.text() == (
+        "Slice 2 is not traced: nobody told what is a fossil."
     )
-    assert tab.plot.curves == (Curve("level 1", ((0, 1.0), (1, 0.5))),)
-    rows = {r["name"]: r for r in tab.verdict.table.rows.rows}
+    tab.form.fill(slices="1")
+    assert "would judge an edit that they were edited with" in tab.why_not.text()
+    tab.form.fill(pinned="3")
+    assert tab.start.isEnabled()
+    session.annotations_changed.emit()
+    assert tab.form.values()["slices"] == "1"
+    calls.result = SimpleNamespace(name="to-mud", verdict="Keep it.", report=None, summary=dict)
+    press(tab, "Mend the model")
+    assert calls.made[-1][1][1].pinned == "3"
+
+
+def test_mending_shows_what_came_of_it(session, dock, calls, monkeypatch):
+    dock.perturbation.form.fill(mud="10,20,30")
+    dock.mend.form.fill(name="mine")
+    report = Path("report.html")
+    calls.result = SimpleNamespace(name="to-mud", verdict="Keep it.", report=report, summary=dict)
+    press(dock.mend, "Mend the model")
+    (name, (_, params)) = calls.made[-1]
+    assert (name, params.mud, params.name) == ("edit.run.run", "10,20,30", "mine")
+    rows = {r["name"]: r for r in dock.judge.table.rows.rows}
     assert rows["Precision"]["change"] == "+0.050"
     assert rows["Precision"]["interval"] == "+0.020 to +0.080"
     assert rows["Matched"]["change"] == "-2"
-    assert "Recall fell" in tab.verdict.warnings.text()
-    assert "Keep it." in tab.outcome.text()
+    assert "Recall fell" in dock.judge.warnings.text()
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-    press(tab, "Open the report")
+    press(dock.judge, "Open the report")
     assert opened == ["report.html"]
-    assert tab.verdict.strength.strength.value() == 0.5
-    assert len(tab.verdict.strength.plot.curves) == 4
+    assert dock.judge.strength.strength.value() == 0.5
+    assert len(dock.judge.strength.plot.curves) == 4
 
 
 def test_losses_are_drawn_while_the_edit_is_solved(session, dock, calls):
-    tab = dock.edit
+    tab = dock.mend
     tab._is_editing = True
     for level, step, loss in ((0, 1, 4.0), (0, 2, 3.0), (1, 1, 2.0)):
         values = {"level": float(level), "step": float(step), "loss": loss}
@@ -414,26 +557,96 @@ def test_losses_are_drawn_while_the_edit_is_solved(session, dock, calls):
     assert level_of("somewhere") == "somewhere"
 
 
+def shown_figures(dock):
+    grid = dock.judge.figures
+    return [
+        [grid.itemAtPosition(row, at).widget().text() for at in range(3)]
+        for row in range(grid.rowCount())
+        if grid.itemAtPosition(row, 0)
+    ]
+
+
+def test_three_figures_tell_what_is_clearly_better_and_worse(session, dock):
+    dock.judge.show_edit("to-mud")
+    precision, recall = shown_figures(dock)
+    assert precision[1] == "0.860 → 0.910"
+    assert "▲ +0.050" in precision[2]
+    assert "+0.020 to +0.080" in precision[2]
+    # Without an interval nothing is clear.
+    assert "<b>-0.050</b>" in recall[2]
+    assert dock.judge.try_first.isHidden()
+
+
+def test_at_equal_recall_the_comparison_is_with_a_tighter_cut():
+    gains = {"precision": {"mean": 0.01, "interval_95": [-0.02, 0.03]}, "iou": {}}
+    judged = {
+        "slices": "12",
+        "at_equal_recall": {
+            "recall_all": 0.93,
+            "cut": 0.61,
+            "before": {"precision": 0.94, "iou": 0.88, "matched": 5},
+            "after": {"precision": 0.95, "iou": None, "matched": 4},
+            "gains": gains,
+        },
+    }
+    rows, words = plain_figures(judged)
+    assert [(key, pair, interval) for key, pair, _, interval in rows] == [
+        ("precision", "0.940 → 0.950", (-0.02, 0.03)),
+        ("matched", "5 → 4", None),
+    ]
+    assert words == (
+        "Against the model without the edit, its masks cut at 0.61 so that both outline 93% of the"
+        " fossils. On the slices 12, which only judge."
+    )
+    assert plain_figures({}) == ([], "")
+
+
+def test_an_edit_no_better_than_a_cut_recommends_something_else_first(session, dock):
+    save_edit(session.current, "cut", "reef-lite", judged={**JUDGED, "advice": "move the mask cut"})
+    dock.judge.show_edit("cut")
+    assert not dock.judge.try_first.isHidden()
+    wanted = []
+    session.page_requested.connect(wanted.append)
+    press(dock.judge, "Go to Segment")
+    assert wanted == ["Segment"]
+
+
 def test_an_edit_is_kept_at_the_strength_of_the_slider_or_rolled_back(session, dock, calls):
-    dock.edit.show_edit("to-mud")
-    dock.edit.verdict.strength.strength.setValue(0.75)
-    press(dock.edit, "Keep")
+    dock.judge.show_edit("to-mud")
+    dock.judge.strength.strength.setValue(0.75)
+    press(dock.judge, "Keep")
     assert calls.made[-1] == ("edit.decide.apply", [session.current.path, "to-mud", 0.75])
-    press(dock.edit, "Roll back")
+    press(dock.judge, "Roll back")
     assert calls.made[-1] == ("edit.decide.rollback", [session.current.path, "to-mud"])
 
 
+def test_keeping_against_the_verdict_is_asked_back(session, dock, calls, monkeypatch):
+    advised = {"advice": "roll back", "verdict": "Recall fell: roll it back."}
+    save_edit(session.current, "bad", "reef-lite", judged={**JUDGED, **advised})
+    asked, answers = [], iter([QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes])
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *texts: (asked.append(texts[-1]), next(answers))[1]
+    )
+    dock.judge.show_edit("bad")
+    assert "Recall fell: roll it back." in dock.judge.verdict.text()
+    press(dock.judge, "Keep")
+    assert calls.made == []
+    assert "The verdict is: Recall fell: roll it back." in asked[0]
+    press(dock.judge, "Keep")
+    assert calls.made[-1][0] == "edit.decide.apply"
+
+
 def test_an_edit_that_was_not_judged_says_what_to_do(session, dock):
-    dock.edit.show_edit("second")
-    assert dock.edit.verdict.table.rows.rows == []
-    assert "Pin traced slices" in dock.edit.verdict.warnings.text()
+    dock.judge.show_edit("second")
+    assert dock.judge.table.rows.rows == []
+    assert "It was not judged" in dock.judge.verdict.text()
 
 
 def test_without_an_edit_nothing_can_be_decided(session, dock):
-    assert dock.edit.verdict.isHidden()
-    assert dock.repair.result.isHidden()
     with pytest.raises(FossilError, match="No edit is chosen"):
-        dock.edit.verdict.strength.judge()
+        dock.judge.keep()
+    with pytest.raises(FossilError, match="No edit is chosen"):
+        dock.judge.strength.judge()
 
 
 # ------------------------------------------------------------------------ strength
@@ -449,10 +662,10 @@ def compared(path, edit, strength, z, score, device=Device.AUTO, mask_cut=0.5, *
 @pytest.mark.usefixtures("_no_process")
 def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtbot, monkeypatch):
     monkeypatch.setattr("napari_fossiledit.workflows.edit.live.compared", compared)
-    panel = dock.edit.verdict.strength
+    panel = dock.judge.strength
     session.go_to(2)
     show_predictions(session, SOURCE, 0.5)
-    dock.edit.show_edit("to-mud")
+    dock.judge.show_edit("to-mud")
     with qtbot.waitSignal(panel.debounced.answered, timeout=20_000):
         panel.live.setChecked(True)
     before, after = (find(session.viewer, role) for role in (Role.BEFORE, Role.AFTER))
@@ -461,9 +674,8 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     assert set(np.unique(np.asarray(before.data[2]))) == {0, 1, 2}
     assert set(np.unique(np.asarray(after.data[2]))) == {0, 1}
     assert not np.asarray(after.data[3]).any()
-    assert "Applied in 21 ms, predicted in 1500 ms" in panel.state.text()
+    assert "Applied in 21 ms, predicted in 1500 ms" in panel.state.toolTip()
     assert "strength 0.50" in panel.state.text()
-    dock.tabs.setCurrentWidget(dock.edit)
     session.swap_requested.emit()
     assert (after.visible, before.visible) == (False, True)
     assert "before the edit" in panel.state.text()
@@ -471,15 +683,15 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
         panel.strength.setValue(0.25)
     assert "strength 0.25" in panel.state.text()
     assert not find(session.viewer, Role.PREDICTIONS).visible
-    panel.live.setChecked(False)
+    dock.judge.show_edit("second")
     assert find(session.viewer, Role.BEFORE) is None
     assert find(session.viewer, Role.PREDICTIONS).visible
 
 
 @pytest.mark.usefixtures("_no_process")
 def test_a_result_for_a_slice_that_is_left_is_not_shown(session, dock, qtbot, monkeypatch):
-    panel = dock.edit.verdict.strength
-    dock.edit.show_edit("to-mud")
+    panel = dock.judge.strength
+    dock.judge.show_edit("to-mud")
     session.go_to(1)
     panel._show(compared(None, "to-mud", 1.0, 2, 0.5, job=QUIET))
     assert find(session.viewer, Role.AFTER) is None
@@ -488,10 +700,10 @@ def test_a_result_for_a_slice_that_is_left_is_not_shown(session, dock, qtbot, mo
 def test_the_trade_off_over_strengths_is_drawn_with_the_number_matched(session, dock, calls):
     points = tuple(StrengthPoint(s, 0.8 + s / 10, 0.7, 0.6, None, 0.5, 9) for s in (0.0, 1.0))
     calls.result = StrengthCurve("to-mud", (1, 3), 12, points)
-    dock.edit.show_edit("to-mud")
-    press(dock.edit, "Curve over strengths")
+    dock.judge.show_edit("to-mud")
+    press(dock.judge, "Curve over strengths")
     assert calls.made[-1][0] == "edit.live.curve"
-    panel = dock.edit.verdict.strength
+    panel = dock.judge.strength
     assert [c.name for c in panel.plot.curves] == ["precision", "recall", "IoU"]
     assert panel.plot.curves[0].points == ((0.0, 0.8), (1.0, 0.9))
     assert panel.plot.marked == 0.5
@@ -532,7 +744,7 @@ def test_an_edit_is_used_rolled_back_or_combined_from_the_history(
     names = iter(["undone", "both"])
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: (next(names), True))
     monkeypatch.setattr(
-        "napari_fossiledit.widgets.probe_edit.history_tab.ask_path", lambda *_: str(tmp_path)
+        "napari_fossiledit.widgets.probe_edit.history.ask_path", lambda *_: str(tmp_path)
     )
     for text, expected in (
         ("Use this", ("edit.decide.apply", (path, "to-mud"))),
@@ -561,8 +773,8 @@ def test_the_record_of_an_edit_can_be_read_and_the_edit_looked_at(session, dock)
     assert '"parent": "to-mud"' in window.findChild(QPlainTextEdit).toPlainText()
     window.close()
     press(dock.history, "Look at it")
-    assert dock.tabs.currentWidget() is dock.edit
-    assert dock.edit.verdict.edit == "second"
+    assert not dock.judge.isHidden()
+    assert dock.judge.edit == "second"
 
 
 def test_what_needs_one_edit_says_so(session, dock, calls, monkeypatch):
@@ -591,9 +803,16 @@ def test_the_instance_under_a_pixel_is_the_surest_one_that_holds_it():
     assert instance_at([low, high], 0, 0) is None
 
 
-def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
+@pytest.fixture
+def _first(dock):
+    """The page is about the model that predicted."""
+    dock.model.addItem("first", "first")
+    dock.model.setCurrentIndex(dock.model.count() - 1)
+
+
+@pytest.mark.usefixtures("_first")
+def test_a_wrong_mask_is_clicked_outlined_and_repaired(session, dock, calls, tmp_path):
     tab = dock.repair
-    tab.form.rows["model"].input.choices = ["first"]
     session.go_to(2)
     show_predictions(session, SOURCE, 0.2)
     tab.click()
@@ -602,6 +821,8 @@ def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
     (expected,) = [i for i in session.current.instances(SOURCE, 2) if i.score == 0.3]
     assert tab.target.instance == expected.id
     assert "score 0.30" in tab.chosen.text()
+    outline = find(session.viewer, Role.OUTLINE)
+    np.testing.assert_allclose(outline.data[0].mean(axis=0), (2, 25, 45), atol=1)
     calls.result = SimpleNamespace(
         verdict="Keep it.",
         misled_by="Its colour.",
@@ -614,13 +835,24 @@ def test_a_wrong_mask_is_clicked_and_repaired(session, dock, calls, tmp_path):
     assert name == "repair.run.run"
     assert (params.model, params.slice) == ("first", 2)
     assert (params.instance, params.outline) == (expected.id, "")
-    assert "Its colour." in tab.cause.text()
-    assert tab.verdict.edit == "to-mud"
-    assert tab.report.isEnabled()
+    assert "Its colour." in tab.chosen.text()
+    assert not dock.judge.isHidden()
+    assert dock.judge.edit == "to-mud"
+    assert dock.judge.report.isEnabled()
+    assert find(session.viewer, Role.OUTLINE) is None
 
 
+@pytest.mark.usefixtures("_first")
+def test_a_mask_that_the_tracing_bears_out_is_not_repaired(session, dock, calls):
+    session.go_to(1)
+    dock.repair._on_click(1, 16, 15)
+    assert "is right by the tracing" in dock.repair.chosen.text()
+    assert not dock.repair.repair_button.isEnabled()
+    assert calls.made == []
+
+
+@pytest.mark.usefixtures("_first")
 def test_a_click_beside_every_mask_says_what_to_do(session, dock):
-    dock.repair.form.rows["model"].input.choices = ["first"]
     session.go_to(2)
     with pytest.raises(FossilError, match="found nothing at x 2, y 38"):
         dock.repair.point(2, 2, 38)

@@ -29,6 +29,7 @@ from napari_fossiledit.workflows.edit import run as edit
 from napari_fossiledit.workflows.edit.slices import (
     Recipe,
     choose_slices,
+    proposed_slices,
     shown_pair,
     spread_over,
 )
@@ -327,6 +328,36 @@ def test_pinned_slices_of_the_project_judge_and_the_others_choose(project_path):
     assert (slices.pinned, slices.tuning) == ((4,), (1, 2, 3))
     slices = chosen(project_path, tuning="1")
     assert slices.preserve == (2, 3)
+
+
+def proposed(path, wrong=()):
+    with Project.open(path) as project:
+        slices = proposed_slices(project, find_model(project, "blank"), wrong)
+    return slices.edit, slices.tuning, slices.pinned
+
+
+def test_slices_are_proposed_to_teach_tune_and_judge(project_path):
+    # Slices 0 to 4 are traced.
+    assert proposed(project_path) == ((2,), (0, 3), (1, 4))
+    assert proposed(project_path, wrong=(3, 0)) == ((3,), (0, 2), (1, 4))
+    with Project.open(project_path) as project:
+        project.update(pinned_slices=(3,))
+    assert proposed(project_path, wrong=(3, 0)) == ((0,), (1, 2, 4), (3,))
+    with Project.open(project_path) as project:
+        project.update(pinned_slices=())
+        for z in (0, 1, 2):
+            project.ledger.unset_traced(z)
+    # One that is left judges.
+    assert proposed(project_path) == ((4,), (), (3,))
+
+
+def test_slices_that_taught_the_model_are_proposed_to_teach_again(project_path):
+    record = project_path / "models" / "blank" / "model.json"
+    content = json.loads(record.read_text())
+    content["training"]["slices"] = [1, 3]
+    record.write_text(json.dumps(content))
+    assert proposed(project_path) == ((1, 3), (0, 4), (2,))
+    assert proposed(project_path, wrong=(0, 3)) == ((3,), (0, 4), (2,))
 
 
 @pytest.mark.parametrize(

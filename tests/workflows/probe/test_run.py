@@ -10,7 +10,9 @@ import tifffile
 from scipy import ndimage
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ProbeParams, chosen_presets
 from napari_fossiledit.params.segment import Device
@@ -146,6 +148,27 @@ def test_custom_steps_are_compared_like_the_others(reef_project, naive):
 def test_slices_are_spread_over_the_traced_ones(reef_project, naive):
     result = probe.run(reef_project, params(naive, slices="", presets="background-to-mud"))
     assert result.slices == (0, 1, 2, 3)
+
+
+def test_slices_that_judge_are_not_probed_by_themselves(reef_project, naive):
+    with Project.open(reef_project) as project:
+        project.update(pinned_slices=(1, 2))
+    result = probe.run(reef_project, params(naive, slices="", presets="background-to-mud"))
+    assert result.slices == (0, 3)
+
+
+def test_wrong_places_are_shown_the_main_confusion_first(reef_project, naive):
+    result = probe.run(reef_project, params(naive, presets="background-to-mud"))
+    name, share = result.evidence.mistaken.main
+    assert name == MICROBE
+    assert result.sentence == f"Takes {MICROBE} for {FOSSIL}: {percent(share)} of the false area."
+    first = result.places[0]
+    assert (first.change.sits_on, first.missed) == (MICROBE, False)
+    assert first.sentence == f"Slice {first.change.slice}: {FOSSIL} was found on {MICROBE}."
+    assert (first.picture == (0, 255, 255)).all(axis=-1).any()
+    assert max(first.picture.shape) <= 160
+    assert set(result.worst) <= {1, 3}
+    assert result.edit["scope"] is Scope.ALL
 
 
 def test_cancelling_leaves_no_report(reef_project, naive):

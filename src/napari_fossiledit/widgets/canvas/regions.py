@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.widgets.canvas.layers import Role, find, placed
+from napari_fossiledit.widgets.canvas.layers import Role, find, placed, remove
 from napari_fossiledit.widgets.common.session import Session
 
 TOOLS = {"Box": "add_rectangle", "Polygon": "add_polygon", "Ellipse": "add_ellipse"}
@@ -48,6 +48,15 @@ class DrawnRegion:
     region: str
     fill: str
 
+    @property
+    def words(self) -> str:
+        """The shape in words."""
+        kind, _, rest = self.region.partition(" ")
+        if kind == "polygon":
+            return f"polygon of {len(rest.split())} corners"
+        (x0, x1), (y0, y1) = (map(float, part.split(":")) for part in rest.split(","))
+        return f"{kind} of {x1 - x0:.0f} x {y1 - y0:.0f} pixels"
+
 
 def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
     """Activate a tool that draws on the slice; return the layer that takes the shapes.
@@ -62,9 +71,16 @@ def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
     fill
         What the next shapes are filled with.
     """
+    layer = _layer(session, role, *_LOOKS[role])
+    layer.feature_defaults = {FILL: [fill]}
+    session.viewer.layers.selection = {layer}
+    layer.mode = TOOLS[tool]
+    return layer
+
+
+def _layer(session: Session, role: Role, name: str, colour: str) -> Shapes:
     layer = find(session.viewer, role)
     if not isinstance(layer, Shapes):
-        name, colour = _LOOKS[role]
         layer = Shapes(
             ndim=3,
             name=name,
@@ -75,10 +91,27 @@ def draw(session: Session, role: Role, tool: str, fill: str = "") -> Shapes:
         )
         layer.features = {FILL: np.array([], dtype=object)}
         session.viewer.add_layer(layer)
-    layer.feature_defaults = {FILL: [fill]}
-    session.viewer.layers.selection = {layer}
-    layer.mode = TOOLS[tool]
     return layer
+
+
+def show_outline(session: Session, z: int, mask: Mask) -> None:
+    """Outline a mask on slice `z`, in place of what was outlined before."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    viewer = session.viewer
+    remove(viewer, Role.OUTLINE)
+    layer = _layer(session, Role.OUTLINE, "Picked", "cyan")
+    y0, x0, _, _ = mask.box
+    for contour in find_contours(np.pad(mask.crop(), 1).astype(np.float32), 0.5):
+        # Thousands of corners would take seconds to draw.
+        corners = approximate_polygon(contour, 0.7) + np.array([y0 - 1, x0 - 1])
+        path = np.column_stack([np.full(len(corners), z), corners])
+        # A path encloses no region: it is never taken for a drawn one.
+        layer.add(path, shape_type="path", edge_color="cyan", edge_width=2)
+    layer.editable = False
+    image = find(viewer, Role.IMAGE)
+    if image is not None:
+        viewer.layers.selection = {image}
 
 
 def draw_area(session: Session) -> Shapes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import napari
 from napari.components import Camera
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QWidget
 
@@ -45,6 +45,15 @@ def drop_area_of(viewer: napari.Viewer) -> QWidget | None:
     """
     area = getattr(viewer.window, "_qt_viewer", None)
     return area if isinstance(area, QWidget) else None
+
+
+def is_drawing(layer: Layer | None) -> bool:
+    """Return whether a shape of the layer is being drawn.
+
+    napari ends a shape at once, however small it is by then, where another layer is selected, as
+    each new one is; there is no public way to ask.
+    """
+    return bool(getattr(layer, "_is_creating", False))
 
 
 def refresh_box(layer: Labels, box: tuple[int, int, int, int]) -> None:

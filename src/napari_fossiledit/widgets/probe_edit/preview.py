@@ -39,7 +39,10 @@ def show_perturbed(
         if isinstance(photographs, Image):
             layer.contrast_limits = photographs.contrast_limits
         # Right above the photographs, below everything that is drawn over them.
+        selected = set(layers.selection)
         layers.insert(0 if photographs is None else layers.index(photographs) + 1, layer)
+        # napari selects what is new: the tool that draws regions would be put away.
+        layers.selection = selected
     layer.opacity = opacity
     layer.translate = _place(session, z, beside=beside)
     return layer

@@ -26,7 +26,13 @@ _CURVES = {"precision": "precision", "recall": "recall", "iou": "IoU", "recall_a
 
 
 class StrengthPanel(QWidget):
-    """Strength of one edit, seen on the shown slice and as a trade-off on pinned slices."""
+    """Strength of one edit, seen on the shown slice and as a trade-off on pinned slices.
+
+    Attributes
+    ----------
+    more
+        What experts want besides, to be put where it can be folded away.
+    """
 
     def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
         super().__init__()
@@ -35,29 +41,37 @@ class StrengthPanel(QWidget):
         self._comparison: LiveComparison | None = None
         self.layers = BeforeAfter(session)
         self.debounced = DebouncedCall(warm, self)
-        self.live = QCheckBox("Live on the shown slice")
-        self.live.setToolTip("Predict the slice again whenever the strength or the slice changes.")
+        self.live = QCheckBox("Show on the slice")
+        self.live.setToolTip(
+            "Show what is found before the edit and with it; predicts the slice again whenever the "
+            "strength or the slice changes."
+        )
         self.strength = slider(1.0, "Share of the edit that is applied.")
         self.score = slider(0.5, "Hide instances that the model is less sure of than this.")
         self.cut = slider(MASK_CUT, "Probability from which on a pixel belongs to a mask.")
         self.cut.setRange(0.01, 0.99)
         self.state = note("")
         self.plot = CurvePlot("strength", "mean over instances", _NO_CURVE)
-        form = QFormLayout()
+        form, rest = QFormLayout(), QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Strength", self.strength)
-        form.addRow(self.live)
-        form.addRow("Score", self.score)
-        form.addRow("Mask cut", self.cut)
+        tip = "Switch between what is found before the edit and with it."
+        toggle = button("Before / after", tip, self.toggle, shortcut=TOGGLE_KEY)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(form)
-        tip = "Switch between the instances before the edit and those with it."
-        toggle = button("Before / after", tip, self.toggle, shortcut=TOGGLE_KEY)
-        judge = button("Curve over strengths", "Judge on the pinned slices.", self.judge)
-        column.addWidget(beside(toggle, judge))
+        column.addWidget(beside(self.live, toggle))
         column.addWidget(self.state)
-        column.addWidget(self.plot)
+        self.more = QWidget()
+        below = QVBoxLayout(self.more)
+        below.setContentsMargins(0, 0, 0, 0)
+        rest.addRow("Least score", self.score)
+        rest.addRow("Masks end at", self.cut)
+        below.addLayout(rest)
+        below.addWidget(
+            button("Curve over strengths", "Judge it on the pinned slices.", self.judge)
+        )
+        below.addWidget(self.plot)
         self.strength.valueChanged.connect(self.plot.mark)
         self.strength.valueChanged.connect(self._ask)
         self.score.valueChanged.connect(self._ask)
@@ -77,18 +91,19 @@ class StrengthPanel(QWidget):
         tried
             Figures on the tuning slices by strength, where they are known.
         """
+        # What is on the slice belongs to the edit before.
+        self.live.setChecked(False)
         self.debounced.drop()
         self.edit = name
         self._draw([(float(t["strength"]), t) for t in tried], "tuning slices")
         self.state.setText("")
-        if not name:
-            self.live.setChecked(False)
         # By command an edit can be kept at more than its whole strength.
         self.strength.setRange(0, max(1.0, strength))
         self.strength.setValue(strength)
         # Also where the slider stands there already and signals nothing.
         self.plot.mark(strength)
-        self._ask()
+        if name and self.isVisible():
+            self.live.setChecked(True)
 
     def toggle(self) -> None:
         """Swap before and after; compute them where they are not shown yet."""
@@ -103,7 +118,7 @@ class StrengthPanel(QWidget):
         path = self.session.current.path
         if not self.edit:
             raise FossilError(
-                "No edit is chosen", advice='Make one, or choose one in the tab "History".'
+                "No edit is chosen", advice="Mend the model, or choose an edit in the history."
             )
         # In the process that stays: it holds the model already.
         then = self.session.while_open(self._show_curve)
@@ -167,9 +182,11 @@ class StrengthPanel(QWidget):
             return
         seen = "with the edit" if self.layers.sees_after else "before the edit"
         self.state.setText(
-            f"<b>Seen: {seen}.</b> Slice {made.slice}, strength {made.strength:.2f}: "
-            f"{len(made.before)} instances before, {len(made.after)} after "
-            f"({made.gained} gained, {made.lost} lost). "
+            f"<b>Seen: {seen}</b> ({TOGGLE_KEY} switches). Slice {made.slice}, strength {made.strength:.2f}: "
+            f"{len(made.before)} masks before, {len(made.after)} with it "
+            f"({made.gained} new, {made.lost} gone)."
+        )
+        self.state.setToolTip(
             f"Applied in {made.apply_s * 1000:.0f} ms, predicted in {made.predict_s * 1000:.0f} ms."
         )
 

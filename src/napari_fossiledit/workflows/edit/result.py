@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.summary import Summary, plain
 from napari_fossiledit.workflows.edit.judging import Judgement
 from napari_fossiledit.workflows.edit.slices import EditSlices
+
+
+class Advice(StrEnum):
+    """What to do with an edit that was judged."""
+
+    KEEP = "keep"
+    ROLL_BACK = "roll back"
+    CUT = "move the mask cut"
+    """It is no better than a tighter mask cut."""
+    LOOK = "look"
+    """The figures decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,17 @@ class EditResult:
         if self.judged.warnings or self.judged.comparison.fell("precision"):
             return Tone.BAD
         return Tone.GOOD if self.judged.earned else Tone.PLAIN
+
+    @property
+    def advice(self) -> Advice:
+        """What to do with the edit."""
+        if self.judged is None:
+            return Advice.LOOK
+        if self.tone is Tone.BAD:
+            return Advice.ROLL_BACK
+        if self.judged.earned:
+            return Advice.KEEP
+        return Advice.CUT if self.judged.comparison.rose("precision") else Advice.LOOK
 
     @property
     def verdict(self) -> str:

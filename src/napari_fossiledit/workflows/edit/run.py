@@ -32,7 +32,7 @@ from napari_fossiledit.project.edit_record import STRONGEST, UNJUDGED
 from napari_fossiledit.workflows.edit.decide import save_edit
 from napari_fossiledit.workflows.edit.judging import judge_edit, judged_at_strengths
 from napari_fossiledit.workflows.edit.report import write_report
-from napari_fossiledit.workflows.edit.result import EditResult
+from napari_fossiledit.workflows.edit.result import Advice, EditResult
 from napari_fossiledit.workflows.edit.slices import (
     EditSlices,
     Lazy,
@@ -469,15 +469,25 @@ def judged(plan: EditPlan, result: EditResult, job: Job) -> EditResult:
     return replace(result, judged=judgement, notes=notes, cancelled=cancelled)
 
 
-def finished(project: Project, result: EditResult) -> None:
+def finished(
+    project: Project, result: EditResult, verdict: tuple[Advice, str] | None = None
+) -> None:
     """Write the figures of an edit into its record, and so take the mark that it is not judged.
 
     It must be the last thing that is written: a program that ends before leaves the mark.
+
+    Parameters
+    ----------
+    verdict
+        Other advice, and the sentence with it, than the edit's own.
     """
+    advice, words = verdict or (result.advice, result.verdict)
     figures = {
         **({} if result.judged is None else result.judged.summary()),
         "strength": result.strength,
         "tried": [t.summary() for t in result.tried],
         "warnings": list(result.warnings),
+        "advice": str(advice),
+        "verdict": words,
     }
     project.edits.update(result.name, judged=figures, note=" ".join(result.notes))

@@ -32,6 +32,9 @@ PRESERVED = 4
 HELD_OUT = 4
 """Slices that choose, and slices that judge, where none were named."""
 
+TAUGHT_SHARE = 3
+"""One of so many traced slices is edited with where nothing says which ones judge."""
+
 
 @dataclass(frozen=True)
 class EditSlices:
@@ -110,6 +113,36 @@ def choose_slices(project: Project, params: EditParams, ref: ModelRef) -> EditSl
     used = {*edit, *pinned, *tuning, *reserved}
     free = [z for z in range(count) if z not in used]
     return replace(chosen, preserve=preserve or spread_over(free, PRESERVED))
+
+
+def proposed_slices(project: Project, ref: ModelRef, wrong: Sequence[int] = ()) -> EditSlices:
+    """Propose traced slices for an edit, for a user who names none.
+
+    Slices that the model was made with teach, for they could not judge. Of the others one in
+    three teaches, and the rest is divided between tuning and judging; where only one is left it
+    judges. The project's pinned slices judge in any case.
+
+    Parameters
+    ----------
+    wrong
+        Slices on which the model is wrong, the worst first: of those that may teach, these do.
+    """
+    traced = set(project.ledger.traced())
+    pinned = tuple(sorted(traced & {*project.settings.pinned_slices}))
+    free = sorted(traced - {*project.settings.pinned_slices})
+    taught = [z for z in free if z in trained_on(project, ref)]
+    unseen = [z for z in free if z not in taught]
+    count = min(max(1, len(unseen) // TAUGHT_SHARE), HELD_OUT)
+    candidates, count = (taught, HELD_OUT) if taught else (unseen, count)
+    edit = tuple(sorted([z for z in wrong if z in candidates][:count]))
+    edit = edit or spread_over(candidates, count)
+    rest = [z for z in unseen if z not in edit]
+    if not pinned:
+        few = spread_over(rest, 2 * HELD_OUT)
+        tuning, pinned = (few[::2], few[1::2]) if len(few) > 1 else ((), few)
+    else:
+        tuning = spread_over(rest, HELD_OUT)
+    return EditSlices(edit, (), tuning, pinned)
 
 
 def spread_over(slices: Sequence[int], most: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from napari_fossiledit.evaluation import Change, Comparison
 from napari_fossiledit.evaluation.changes import Kind
 from napari_fossiledit.evaluation.hallucinated import Hallucinated
-from napari_fossiledit.evaluation.numbers import percent
+from napari_fossiledit.evaluation.numbers import percent, ratio
 from napari_fossiledit.evaluation.weakness import NOTEWORTHY, Evidence, Finding, Topic, verdict
 from napari_fossiledit.geometry import format_slices
+from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.summary import plain
+from napari_fossiledit.workflows.probe.places import WrongPlace
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class ProbeResult:
         The HTML report; ``probe.json`` and the overlays lie beside it.
     notes
         What had to be assumed of the model and the stack, in sentences for the user.
+    places
+        Where the model is wrong on the slices as they are.
     """
 
     model: str
@@ -99,6 +104,42 @@ class ProbeResult:
     skipped: tuple[str, ...]
     report: Path
     notes: tuple[str, ...] = ()
+    places: tuple[WrongPlace, ...] = ()
+
+    @property
+    def is_false(self) -> bool:
+        """True where masks that should not be there are worth mending."""
+        false = sum((*self.evidence.mistaken.on.values(), self.evidence.mistaken.background))
+        return (ratio(false, self.evidence.mistaken.predicted) or 0.0) >= NOTEWORTHY
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in one sentence, without technical terms where it can be said so."""
+        if not self.is_false:
+            return self.weakness
+        name, share = self.evidence.mistaken.main
+        if not name:
+            return (
+                f"Finds {self.class_name} where nothing is traced: {percent(share)} of the false"
+                " area."
+            )
+        return f"Takes {name} for {self.class_name}: {percent(share)} of the false area."
+
+    @property
+    def edit(self) -> dict[str, Any]:
+        """Settings of an edit that may mend it; where they are none, the default is as good."""
+        if not self.is_false:
+            return {}
+        # An edit of the masks alone could not take a wrong one away.
+        return {"preset": Preset.BACKGROUND_TO_MUD, "scope": Scope.ALL}
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """Slices with wrong places, the one with the largest area of them first."""
+        areas: Counter[int] = Counter()
+        for place in self.places:
+            areas[place.change.slice] += place.change.shown.mask.area
+        return tuple(z for z, _ in areas.most_common())
 
     @property
     def weakness(self) -> str:

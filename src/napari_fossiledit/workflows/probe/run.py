@@ -26,9 +26,11 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.edit.slices import spread_over
+from napari_fossiledit.workflows.probe.places import wrong_places
 from napari_fossiledit.workflows.probe.report import draw_overlay, write_report
 from napari_fossiledit.workflows.probe.result import ProbeResult, Tried
 from napari_fossiledit.workflows.segment.predict import predict_missing
+from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     ground_of,
@@ -65,8 +67,8 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
         params = params.model_copy(update={"class_name": class_of(project, params)})
         presets = chosen_presets(params)
         check_readable(project, params)
-        truths = _truths(project, params)
         ref = find_model(project, params.model)
+        truths = _truths(project, params, ref)
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         folder = inside(project.reports, f"probe-{ref.name}-{stamp}")
         recorded = project.ledger.recorded("probe", params.model_dump(mode="json"))
@@ -74,7 +76,9 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
             trials, skipped, judged = _probed(project, params, ref, truths, presets, draft, job)
             result = _concluded(params, ref.name, judged, trials, skipped, folder / REPORT)
             stale = stale_notes(project, {ANNOTATIONS: result.slices})
-            result = replace(result, notes=(*ref.notes, *stale))
+            about, _ = result.evidence.mistaken.main
+            wrong = wrong_places(project, judged, truths, about, params.detection_score)
+            result = replace(result, notes=(*ref.notes, *stale), places=wrong)
             figures = {**result.figures(), "params": params.model_dump(mode="json")}
             write_json(draft / FIGURES, figures)
             write_report(result, project, params, draft)
@@ -82,15 +86,20 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
     return result
 
 
-def _truths(project: Project, params: ProbeParams) -> list[GroundTruth]:
+def _truths(project: Project, params: ProbeParams, ref: ModelRef) -> list[GroundTruth]:
     """Read what is traced on the slices to probe, without the ground that everything lies in.
 
-    Where no slice was named some traced ones are taken, spread over the stack.
+    Where no slice was named some traced ones are taken, spread over the stack: that only judge
+    none, and of those that the model has not learned from, where there are any.
     """
     if params.slices.strip():
         slices = parse_slices(params.slices, project.shape[0])
     else:
-        slices = list(spread_over(sorted(project.ledger.traced()), _MOST_SLICES))
+        traced = sorted(project.ledger.traced())
+        free = [z for z in traced if z not in project.settings.pinned_slices] or traced
+        seen = trained_on(project, ref)
+        new = [z for z in free if z not in seen] or free
+        slices = list(spread_over(new, _MOST_SLICES))
     if not slices:
         raise FossilError(
             f"No slice of {project.path} is traced",

@@ -29,7 +29,7 @@ from napari_fossiledit.perturb.regions import (
 from napari_fossiledit.perturb.steps import Step
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE
-from napari_fossiledit.workflows.edit.slices import Recipe, spread_over
+from napari_fossiledit.workflows.edit.slices import TAUGHT_SHARE, Recipe, spread_over
 from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
 
@@ -44,9 +44,6 @@ _SAME_IOU = 0.5
 
 _LISTED = 20
 """Most instances that an error lists."""
-
-_TRACED_SHARE = 3
-"""One of so many traced slices is edited with where nothing says which ones judge."""
 
 _LEVELS, _FOSSIL_WEIGHT = "0", 30.0
 """With these, repairs on the sample reef cost the other instances least."""
@@ -216,7 +213,7 @@ def joint_slices(
     seen = [z for z in free if z in taught]
     if seen:
         return spread_over(seen, params.joint)
-    most = len(free) if tuning and pinned else len(free) // _TRACED_SHARE
+    most = len(free) if tuning and pinned else len(free) // TAUGHT_SHARE
     return spread_over(free, min(params.joint, most))
 
 

@@ -11,7 +11,7 @@ from napari_fossiledit.evaluation.causes import Found, Outcome, Place, mended
 from napari_fossiledit.exchange.pages.html_page import Tone
 from napari_fossiledit.summary import plain
 from napari_fossiledit.workflows.edit.judging import SHOWN_SCORE
-from napari_fossiledit.workflows.edit.result import EditResult
+from napari_fossiledit.workflows.edit.result import Advice, EditResult
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,13 @@ class RepairResult:
         if not self.repaired or self.edited.tone is Tone.BAD:
             return Tone.BAD
         return Tone.PLAIN if self.edited.judged is None else Tone.GOOD
+
+    @property
+    def advice(self) -> Advice:
+        """What to do with the edit."""
+        if self.tone is Tone.BAD:
+            return Advice.ROLL_BACK
+        return Advice.LOOK if self.edited.judged is None else Advice.KEEP
 
     @property
     def verdict(self) -> str:

@@ -105,7 +105,7 @@ def run(project_path: Path, params: RepairParams, *, job: Job = QUIET) -> Repair
             result = _repaired(plan, case, begun, job)
             result = replace(result, report=write_report(project, result))
             summary.update(result.summary())
-        finished(project, result.edited)
+        finished(project, result.edited, (result.advice, result.verdict))
     return result
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import read_json
 from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.files.places import RECORD
@@ -52,9 +53,9 @@ def trained_on(project: Project, ref: ModelRef) -> set[int]:
     count, folder = project.shape[0], ref.root.folder
     seen: set[int] = set()
     if (folder / RECORD).is_file() and project.path.resolve() in folder.resolve().parents:
-        from napari_fossiledit.models.files.registry import read_record
-
-        seen |= _slices_in(read_record(folder).training, ("slices", "validation"), count)
+        # Not by the registry of models, which loads torch: the window asks for this too.
+        record = read_json(folder / RECORD, "the record of a model")
+        seen |= _slices_in(record.get("training") or {}, ("slices", "validation"), count)
     while isinstance(ref, EditRef):
         seen |= edited_with(ref.record, count)
         ref = ref.parent

@@ -118,11 +118,6 @@ class Preview:
     steps: str
     mud: Colour | None
 
-    @property
-    def text(self) -> str:
-        """Share and steps, for the user."""
-        return f"Slice {self.slice}: {self.share:.0%} of the pixels changed. {self.steps}"
-
 
 @dataclass(frozen=True)
 class PickResult(Summary):

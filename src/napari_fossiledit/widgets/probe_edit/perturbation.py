@@ -1,11 +1,11 @@
-"""The tab *Perturb* of the dock *Probe & Edit*: the mud colour, the perturbation, its preview."""
+"""*Change the slice yourself*: the mud colour, the perturbation, its preview on the slice."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -27,16 +27,18 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams, Preset
-from napari_fossiledit.project import ANNOTATIONS
+from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas import regions
-from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.canvas.layers import Role, find, shown_source
 from napari_fossiledit.widgets.canvas.pointing import Pointer
+from napari_fossiledit.widgets.common.compat import is_drawing
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note, section, slider
+from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
 from napari_fossiledit.widgets.probe_edit.preview import (
     hide_perturbed,
     move_perturbed,
@@ -50,9 +52,19 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
 )
 
 HELP = (
-    "Change a slice in a way that should not disturb the model, and look at it. The tabs Probe and "
-    "Edit change the slices that they use in the same way."
+    "An edit teaches the model to treat a slice as if it had been changed in this way. Choose how, "
+    "and look at it."
 )
+WORDS = {
+    Preset.BACKGROUND_TO_MUD: "everything but the fossils is filled with mud",
+    Preset.FOSSILS_TO_TEXTURE: "the fossils are filled with pitted texture",
+    Preset.BOTH: "the fossils are filled with pitted texture and everything else with mud",
+    Preset.OCCLUDE_FOSSILS: "the fossils are hidden under mud",
+    Preset.SOFTEN_BACKGROUND: "everything but the fossils is blurred",
+}
+"""What each preset does to a slice."""
+
+NO_STEPS = "Nothing is changed yet: draw a region on the slice, or add one by name"
 # Each kind of fill once, with a value to begin with: the box can be edited.
 FILLS = (
     "mud",
@@ -66,14 +78,26 @@ FILLS = (
     "hue 30",
 )
 _SHOWN = ("preset", "steps")
-_LABELS = {"preset": "What to do", "perturb_seed": "Seed"}
+_LABELS = {
+    "preset": "What to do",
+    "source": "Outlines from",
+    "source_score": "Least score of these",
+    "class_name": "Fossils are",
+    "mud": "Mud (r,g,b)",
+    "relative": "Mud follows light",
+    "texture": "Texture from",
+    "seamless": "No seams in texture",
+    "margin": "Rim (px)",
+    "perturb_seed": "Random number",
+}
 _MEASURED = "No mud colour was picked: it is measured on each slice."
 _PICK, _STOP = "Pick from slice", "Click on mud ..."
 _HEADINGS = ("Region", "Fill")
 _FILL_WIDTH = 110
+_LATER_MS = 200
 
 
-class PerturbTab(QWidget):
+class Perturbation(QWidget):
     """Choose a perturbation, and see it on the shown slice.
 
     Signals
@@ -84,14 +108,18 @@ class PerturbTab(QWidget):
 
     changed = Signal()
 
-    def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
+    def __init__(
+        self, session: Session, jobs: JobPanel, warm: WarmProcess, model: ModelPicker
+    ) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.model = session, model
+        # What had to be assumed for the preview, in words.
+        self._said = ""
         self.debounced = DebouncedCall(warm, self)
         self.mud = MudRow(session, jobs)
         rest = [name for name in PerturbParams.model_fields if name not in _SHOWN]
         self.form = ParamsForm(PerturbParams, hidden=("steps",), advanced=rest, labels=_LABELS)
-        # The tab Edit takes what is chosen here: begin with what edits gain most from.
+        # Begin with what edits gain most from.
         self.form.fill(preset=EditParams.model_fields["preset"].default)
         self.steps = StepsTable(session)
         self.live = QCheckBox("Preview on the shown slice")
@@ -104,10 +132,9 @@ class PerturbTab(QWidget):
         self.state = note("")
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
+        column.addWidget(self.form)
+        column.addWidget(self.steps)
         section(column, "Mud colour").addWidget(self.mud)
-        inside = section(column, "Perturbation")
-        inside.addWidget(self.form)
-        inside.addWidget(self.steps)
         inside = section(column, "Preview")
         rows = QFormLayout()
         rows.addRow(self.live)
@@ -157,10 +184,11 @@ class PerturbTab(QWidget):
         return self.read().model_dump(exclude={"version"})
 
     @property
-    def title(self) -> str:
-        """The perturbation in a few words."""
-        preset = str(self.form.rows["preset"].value).replace("-", " ")
-        return self.steps.steps or "nothing yet" if self.is_custom else preset
+    def words(self) -> str:
+        """What is done to a slice, as the end of a sentence; empty where it is nothing yet."""
+        if self.is_custom:
+            return self.steps.words
+        return WORDS[Preset(self.form.rows["preset"].value)]
 
     def refresh(self) -> None:
         """Show the project that is open now."""
@@ -203,19 +231,27 @@ class PerturbTab(QWidget):
         try:
             params = self.read()
             if self.is_custom and not params.steps:
-                raise FossilError(
-                    "There is no region to change yet",
-                    advice="Draw one on the slice, or add one by name.",
-                )
+                raise FossilError(NO_STEPS)
         except FossilError as error:
             self._on_failed(error)
             return
-        self.state.setText("Perturbing ...")
-        self.debounced.request("Perturbing", preview, project.path, self.session.slice, params)
+        z, self._said = self.session.slice, ""
+        if params.source == ANNOTATIONS and not project.instances(ANNOTATIONS, z):
+            source = shown_source(self.session) or project.ledger.latest(self.model.name)
+            if z in project.ledger.done(source):
+                params = params.model_copy(update={"source": source})
+                title = Source.parse(source).title
+                self._said = f" Nothing is traced here: the outlines are those found by {title}."
+        self.state.setText("Changing the slice ...")
+        self.debounced.request("Perturbing", preview, project.path, z, params)
 
     def _show(self, made: Preview) -> None:
         # The user may have moved on while the slice was computed.
         if self.session.project is None or made.slice != self.session.slice:
+            return
+        if is_drawing(find(self.session.viewer, Role.REGIONS)):
+            # A new layer would end the shape that is being drawn; the picture can wait for it.
+            QTimer.singleShot(_LATER_MS, lambda: self._show(made))
             return
         show_perturbed(
             self.session,
@@ -224,7 +260,9 @@ class PerturbTab(QWidget):
             beside=self._is_beside,
             opacity=self.opacity.value(),
         )
-        self.state.setText(made.text)
+        self.state.setText(
+            f"Slice {made.slice}: {made.share:.0%} of the pixels are changed.{self._said}"
+        )
 
     def _on_failed(self, error: FossilError) -> None:
         hide_perturbed(self.session)
@@ -367,9 +405,13 @@ class StepsTable(QWidget):
             for tool in regions.TOOLS
         ]
         remove = button("Remove", "Remove the chosen row.", self.remove_chosen)
+        self.empty = note("")
+        self.example = button("Insert the example", "Add this change.", self._add_example)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(beside(*tools))
+        column.addWidget(self.empty)
+        column.addWidget(self.example)
         column.addWidget(self.table)
         column.addWidget(beside(self.names, remove))
         self.table.itemChanged.connect(self._on_item)
@@ -381,6 +423,17 @@ class StepsTable(QWidget):
     def steps(self) -> str:
         """The steps as the parameter of a perturbation takes them."""
         return "; ".join(f"{region} -> {fill}" for region, fill in self._rows())
+
+    @property
+    def words(self) -> str:
+        """The steps as the end of a sentence; empty where there is none."""
+        done = zip(self._titles(), self._rows(), strict=True)
+        return ", ".join(f"{title} is filled with {fill}" for title, (_, fill) in done)
+
+    def _titles(self) -> list[str]:
+        z = self.session.slice
+        drawn = [f"region {n} on slice {z}: {d.words}" for n, d in enumerate(self.drawn, 1)]
+        return [*drawn, *(region for region, _ in self.named)]
 
     def _rows(self) -> list[tuple[str, str]]:
         return [*((d.region, d.fill) for d in self.drawn), *self.named]
@@ -415,9 +468,13 @@ class StepsTable(QWidget):
         self._is_filling = True
         rows = self._rows()
         self.table.setRowCount(len(rows))
-        for row, (region, fill) in enumerate(rows):
-            self._show_row(row, region, fill)
+        for row, (title, (_, fill)) in enumerate(zip(self._titles(), rows, strict=True)):
+            self._show_row(row, title, fill)
         self._is_filling = False
+        self.empty.setText(f"{NO_STEPS}. For example: {self._example} is filled with mud.")
+        for widget in (self.empty, self.example):
+            widget.setVisible(not rows)
+        self.table.setVisible(bool(rows))
         menu = QMenu(self.names)
         for region in self._region_names():
             action = menu.addAction(region)
@@ -450,6 +507,17 @@ class StepsTable(QWidget):
         quoted = [f'"{n}"' if " " in n else n for n in sorted(names)]
         of_classes = [f"{kind} {name}" for name in quoted for kind in ("class", "other")]
         return ["all", "rock", *of_classes, "texture pitted", "texture mud_filled"]
+
+    @property
+    def _example(self) -> str:
+        """The region of another class than the fossils' where there is one, else the rock."""
+        project = self.session.project
+        first = "" if project is None else project.settings.classes[0]
+        classes = (n for n in self._region_names() if n.startswith("class "))
+        return next((n for n in classes if n.removeprefix("class ").strip('"') != first), "rock")
+
+    def _add_example(self) -> None:
+        self.add(self._example, FILLS[0])
 
     def _next_fill(self) -> str:
         """Return the fill of the last row, with which the next one begins."""

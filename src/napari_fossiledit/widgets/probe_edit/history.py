@@ -1,4 +1,4 @@
-"""The tab *History* of the dock *Probe & Edit*."""
+"""The step *History*: all models and edits, and what can be done with one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_fossiledit.widgets.common.notices import errors_shown, show_done, su
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
-from napari_fossiledit.widgets.probe_edit.verdict import MEASURES
+from napari_fossiledit.widgets.probe_edit.judge import MEASURES
 from napari_fossiledit.workflows.edit import decide as edits
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use, set_in_use
 
@@ -41,7 +41,7 @@ _RECORD_SIZE = (620, 640)
 _LONGEST_PROPOSAL = 60
 
 
-class HistoryTab(QWidget):
+class History(QWidget):
     """All models and edits as a tree, and what can be done with one.
 
     Signals
@@ -191,7 +191,7 @@ class HistoryTab(QWidget):
         text = QPlainTextEdit(json.dumps(record, indent=2, default=str))
         text.setReadOnly(True)
         QVBoxLayout(window).addWidget(text)
-        # Else every record that was shown stays in memory as long as the tab.
+        # Else every record that was shown stays in memory as long as the page.
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.show()
 

@@ -1,14 +1,14 @@
-"""The tab *Repair* of the dock *Probe & Edit*."""
+"""The step *Repair*: show one wrong place, and have the model mended for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.editing import RepairParams
@@ -23,20 +23,31 @@ from napari_fossiledit.widgets.canvas.layers import (
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import model_choices
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done
-from napari_fossiledit.widgets.common.paths import ReportButton
+from napari_fossiledit.widgets.common.notices import show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import button, note, section
-from napari_fossiledit.widgets.probe_edit.verdict import VerdictPanel
+from napari_fossiledit.widgets.dock import button, note
+from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
 from napari_fossiledit.workflows.repair import run as repair
+from napari_fossiledit.workflows.repair.proposal import find_case
 from napari_fossiledit.workflows.repair.result import RepairResult
 from napari_fossiledit.workflows.shared.sources import predictions_on
 
 HELP = (
-    "The shortest way: show what is wrong on the slice. The program looks for the cause, edits the "
-    "model and judges the edit. Then you keep it or roll it back."
+    "Show one wrong place on the slice. The program looks for the cause, mends the model and judges"
+    " that. Then you keep it or roll it back."
 )
+_LABELS = {
+    "towards_texture": "Also try texture",
+    "joint": "Most other slices",
+    "solver": "How it is computed",
+    "strengths": "Strengths to try",
+    "tolerance": "Accepted loss",
+    "mask_cut": "Masks end at",
+    "tuning": "Choose strength on",
+    "pinned": "Judge on",
+    "name": "Name of the edit",
+    "device": "Computed on",
+}
 _CLICK, _STOP = "Click a wrong mask", "Click on it ..."
 _NOT_CHOSEN = "Nothing is chosen yet: click a wrong mask, or outline a fossil that was missed."
 # Where no predictions are shown, a click means an instance that would be shown: the slider of
@@ -76,25 +87,26 @@ def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | Non
     return None
 
 
-class RepairTab(QWidget):
-    """Choose a wrong place, edit the model for it, and read how the edit was judged."""
+class Repair(QWidget):
+    """Choose a wrong place, and edit the model for it.
 
-    def __init__(self, session: Session, jobs: JobPanel, warm: WarmProcess) -> None:
+    Signals
+    -------
+    mended(object)
+        The edit was computed and judged: its result.
+    """
+
+    mended = Signal(object)
+
+    def __init__(self, session: Session, jobs: JobPanel, model: ModelPicker) -> None:
         super().__init__()
-        self.session, self.jobs = session, jobs
+        self.session, self.jobs, self.picker = session, jobs, model
         self.target: RepairTarget | None = None
-        hidden = ("slice", "instance", "outline")
-        self.form = ParamsForm(
-            RepairParams,
-            hidden=hidden,
-            advanced=[n for n in RepairParams.model_fields if n not in (*hidden, "model")],
-            choices={"model": model_choices(session)},
-        )
+        hidden = ("model", "slice", "instance", "outline")
+        rest = [n for n in RepairParams.model_fields if n not in hidden]
+        self.form = ParamsForm(RepairParams, hidden=hidden, advanced=rest, labels=_LABELS)
         self.pointer = Pointer(session, self)
         self.chosen = note(_NOT_CHOSEN)
-        self.result = QWidget()
-        self.cause = note("")
-        self.verdict = VerdictPanel(session, jobs, warm)
         self.click_button = button(
             _CLICK, "Then click on a mask that should not be there.", self.click
         )
@@ -103,41 +115,35 @@ class RepairTab(QWidget):
             "Look for the cause, edit the model and judge the edit, in the background.",
             self.repair,
         )
-        self.report = ReportButton()
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
-        column.addWidget(self.form)
         column.addWidget(self.click_button)
         tip = "Draw around a fossil that was not found."
         column.addWidget(button("Outline a missed fossil", tip, self.outline))
         column.addWidget(self.chosen)
         column.addWidget(self.repair_button)
-        below = QVBoxLayout(self.result)
-        below.setContentsMargins(0, 0, 0, 0)
-        inside = section(below, "What misled the model")
-        inside.addWidget(self.cause)
-        inside.addWidget(self.report)
-        below.addWidget(self.verdict)
-        column.addWidget(self.result)
-        column.addStretch(1)
+        column.addWidget(self.form)
         self.pointer.clicked.connect(self._on_click)
         self.pointer.active.connect(
             lambda waits: self.click_button.setText(_STOP if waits else _CLICK)
         )
-        session.models_changed.connect(self.form.refresh)
+        # Of another model another mask is wrong.
+        model.currentIndexChanged.connect(self.forget)
 
     def refresh(self) -> None:
         """Show the project that is open now."""
         self.form.refresh()
+        self.forget()
+
+    def forget(self) -> None:
+        """Take the chosen place back."""
+        self.pointer.stop()
         self._choose(None)
-        self.report.take(None)
-        self.result.hide()
-        self.verdict.show_edit("")
 
     @property
     def model(self) -> str:
         """Name of the model to repair."""
-        return str(self.form.rows["model"].value)
+        return self.picker.name
 
     # ---------------------------------------------------------------- what is wrong
 
@@ -176,12 +182,22 @@ class RepairTab(QWidget):
                 expected="a click on a mask",
                 advice="Outline the fossil instead, if it was missed.",
             )
+        regions.show_outline(self.session, z, hit.mask)
+        # Raises before a job starts where the tracing says that the mask is right.
+        params = RepairParams(model=self.model, slice=z, instance=hit.id, mask_cut=cut)
+        find_case(project, params, self.model, source)
         text = f"{hit.class_name} of {hit.mask.area} pixels, score {hit.score:.2f}"
-        self._choose(RepairTarget(z, hit.id, "", f"Slice {z}: wrong mask {hit.id} ({text})."))
+        self._choose(
+            RepairTarget(z, hit.id, "", f"Slice {z}: the outlined mask is wrong ({text}).")
+        )
 
     def _on_click(self, z: int, x: int, y: int) -> None:
-        with errors_shown():
+        self._choose(None)
+        try:
             self.point(z, x, y)
+        except FossilError as error:
+            self.chosen.setText(str(error))
+            show_error(error)
 
     def outline(self) -> None:
         """Select the tool to draw around a missed fossil."""
@@ -190,7 +206,10 @@ class RepairTab(QWidget):
         layer = regions.draw(self.session, Role.OUTLINE, "Polygon")
         layer.events.data.connect(self._on_outline)
 
-    def _on_outline(self, _: object = None) -> None:
+    def _on_outline(self, event: object) -> None:
+        # napari also reports each move of a corner that is being dragged: wait for the end.
+        if str(getattr(event, "action", "")) not in ("added", "changed", "removed"):
+            return
         z = self.session.slice
         drawn = regions.drawn_regions(self.session, z, Role.OUTLINE)
         if drawn:
@@ -212,17 +231,17 @@ class RepairTab(QWidget):
         project, target = self.session.writable, self.target
         if target is None:
             raise FossilError("Nothing is chosen to repair", advice=_NOT_CHOSEN)
-        self.form.fix(slice=target.slice, instance=target.instance, outline=target.outline)
+        place = {"slice": target.slice, "instance": target.instance, "outline": target.outline}
+        self.form.fix(model=self.model, **place)
         params = self.form.read()
         then = self.session.while_open(self._show)
         self.jobs.start("Repairing", repair.run, project.path, params, then=then)
 
     def _show(self, result: RepairResult) -> None:
-        self.cause.setText(f"<b>{result.verdict}</b><br>{result.misled_by}")
-        self.report.take(result.report)
-        self.result.show()
         show_done(result.verdict)
         self.session.models_changed.emit()
         self.session.edits_changed.emit()
         self.session.predictions_changed.emit()
-        self.verdict.show_edit(result.edit)
+        # Last: where another model is chosen by now, the place is forgotten.
+        self.chosen.setText(result.misled_by)
+        self.mended.emit(result)

@@ -1,0 +1,49 @@
+"""The model that the whole page is about."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QComboBox
+
+from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.workflows.shared.model_refs import in_use, standing
+
+
+class ModelPicker(QComboBox):
+    """A choice of models and edits that follows the model in use."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._used = ""
+        self.setToolTip("The model to look at and to mend. The one in use is chosen by itself.")
+        self.setAccessibleName("Model")
+        # The longest name would make the page as wide.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        session.models_changed.connect(self.refresh)
+        session.edits_changed.connect(self.refresh)
+
+    @property
+    def name(self) -> str:
+        """Name of the chosen model."""
+        return str(self.currentData() or "")
+
+    def refresh(self) -> None:
+        """Offer the models of now; choose the one in use where another one came into use."""
+        project = self.session.project
+        kept, self._used, before = self.name, in_use(project) if project else "", self._used
+        names = model_choices(self.session)()
+        marks = {n: standing(project, n) for n in names} if project else {}
+        self.blockSignals(True)
+        self.clear()
+        for name in names:
+            mark = marks.get(name)
+            self.addItem(f"{name} ({mark})" if mark else name, name)
+        # Without a decision of the user never an edit: nobody looked at what it does.
+        edits = project.edits.names() if project else ()
+        preset = self._used or next((n for n in names if n not in edits and not marks.get(n)), "")
+        chosen = kept if kept in names and self._used == before else preset
+        self.setCurrentIndex(max(self.findData(chosen), 0))
+        self.blockSignals(False)
+        if self.name != kept:
+            self.currentIndexChanged.emit(self.currentIndex())
