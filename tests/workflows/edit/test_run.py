@@ -184,25 +184,36 @@ def test_an_edit_is_evaluated_against_what_it_was_made_from(project_path):
 
 
 @pytest.mark.parametrize(
-    ("rose", "better", "verdict", "tone"),
+    ("rose", "better", "within", "verdict", "advice", "tone"),
     [
-        (True, True, "keep the edit", "good"),
-        (True, False, "not clearly more than a tighter mask cut gives for nothing", "plain"),
-        (False, True, "No clear gain", "plain"),
+        (True, True, True, "keep the edit", "keep", "good"),
+        (
+            True,
+            False,
+            True,
+            "not clearly more than a tighter mask cut",
+            "move the mask cut",
+            "plain",
+        ),
+        (True, True, False, "nobody can tell whether a tighter mask", "look", "plain"),
+        (True, None, True, "nobody can tell whether a tighter mask", "look", "plain"),
+        (False, True, True, "No clear gain", "look", "plain"),
     ],
 )
-def test_an_edit_has_to_beat_a_mask_cut(done, monkeypatch, rose, better, verdict, tone):
+def test_an_edit_has_to_beat_a_mask_cut(done, rose, better, within, verdict, advice, tone):
     _, result, _ = done
     found = Spread(0.05, 0.01, (0.03 if rose else -0.01, 0.07))
     comparison = replace(
         result.judged.comparison, deltas={**result.judged.comparison.deltas, "precision": found}
     )
     gain = Spread(0.02, 0.01, (0.01 if better else -0.01, 0.03))
-    rival = replace(result.judged.at_equal_recall, gains={"precision": gain})
+    rival = replace(result.judged.at_equal_recall, gains={"precision": gain}, within=within)
+    if better is None:
+        rival = None
     judged = replace(result.judged, comparison=comparison, at_equal_recall=rival, warnings=())
     told = replace(result, judged=judged)
     assert verdict in told.verdict
-    assert told.tone == tone
+    assert (told.advice, told.tone) == (advice, tone)
 
 
 @pytest.mark.parametrize("step", ["judged", "write_report", "finished"])

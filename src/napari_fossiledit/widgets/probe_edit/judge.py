@@ -52,7 +52,7 @@ _PLAIN = {
 }
 _SHOWN, _AT_EQUAL_RECALL = ("precision", "recall", "iou"), ("precision", "iou", "matched")
 _ARROWS = (
-    "▲ clearly better, ▼ clearly worse, ≈ no clear change: below stands the range in which the "
+    "▲ clearly more, ▼ clearly less, ≈ no clear change: below stands the range in which the "
     "change lies with 95 % certainty."
 )
 _BETTER, _WORSE = "#5fd38d", "#ff8a80"
@@ -83,6 +83,7 @@ class Judge(QWidget):
         figures = QWidget()
         self.figures = QGridLayout(figures)
         self.figures.setContentsMargins(0, 0, 0, 0)
+        self.figures.setColumnStretch(0, 1)
         self.try_first = QWidget()
         inside = QVBoxLayout(self.try_first)
         inside.setContentsMargins(0, 0, 0, 0)
@@ -160,18 +161,19 @@ class Judge(QWidget):
         for row, (key, pair, change, interval) in enumerate(rows):
             name, means = _PLAIN[key]
             sure = interval is not None and interval[0] * interval[1] > 0
-            arrow = ("▲" if change > 0 else "▼") if sure or (interval is None and change) else "≈"
-            colour = (_BETTER if change > 0 else _WORSE) if arrow != "≈" else ""
+            arrow = ("▲ " if change > 0 else "▼ ") if sure else "≈ " if interval else ""
+            colour = (_BETTER if change > 0 else _WORSE) if sure else ""
             digits = 0 if key == "matched" else 3
             spread = f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else ""
             texts = (
                 f"<b>{name}</b><br><small>{means}</small>",
                 pair,
-                f"<b>{arrow} {change:+.{digits}f}</b><br><small>{spread}</small>",
+                f"<b>{arrow}{change:+.{digits}f}</b><br><small>{spread}</small>",
             )
             for at, text in enumerate(texts):
                 label = QLabel(text)
                 label.setToolTip(_ARROWS)
+                label.setWordWrap(not at)
                 if at == len(texts) - 1 and colour:
                     label.setStyleSheet(f"color: {colour};")
                 self.figures.addWidget(label, row, at)
@@ -249,7 +251,8 @@ def plain_figures(judged: Mapping[str, Any]) -> tuple[list[Figure], str]:
         )
     else:
         before, after = _mapping(judged.get("before")), _mapping(judged.get("after"))
-        gains, keys, words = _mapping(judged.get("deltas")), _SHOWN, where.strip()
+        gains, keys = _mapping(judged.get("deltas")), _SHOWN
+        words = f"Not at equal recall: a tighter mask cut may give as much.{where}"
     rows: list[Figure] = []
     for key in keys:
         old, new = _number(before.get(key)), _number(after.get(key))

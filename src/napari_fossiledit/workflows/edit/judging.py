@@ -137,9 +137,21 @@ class Judgement:
 
     @property
     def earned(self) -> bool:
-        """True where precision rose, and by more than a moved mask cut gives."""
-        rose = self.comparison.rose("precision")
-        return rose and (self.at_equal_recall is None or self.at_equal_recall.better)
+        """True where precision rose, and at equal recall by more than a moved mask cut gives."""
+        rival = self._rival
+        return self.comparison.rose("precision") and rival is not None and rival.better
+
+    @property
+    def is_cut(self) -> bool:
+        """True where precision rose, but not clearly more than a moved mask cut gives."""
+        rival = self._rival
+        return self.comparison.rose("precision") and rival is not None and not rival.better
+
+    @property
+    def _rival(self) -> EqualRecall | None:
+        """The comparison at equal recall, None where the model before never has this recall."""
+        rival = self.at_equal_recall
+        return rival if rival is not None and rival.within else None
 
     def summary(self) -> dict[str, Any]:
         """Return the judgement as JSON-able values; the figures of the protocol lie on top."""

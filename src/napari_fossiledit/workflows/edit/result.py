@@ -105,7 +105,7 @@ class EditResult:
             return Advice.ROLL_BACK
         if self.judged.earned:
             return Advice.KEEP
-        return Advice.CUT if self.judged.comparison.rose("precision") else Advice.LOOK
+        return Advice.CUT if self.judged.is_cut else Advice.LOOK
 
     @property
     def verdict(self) -> str:
@@ -116,10 +116,15 @@ class EditResult:
             return "The edit costs more than is accepted: roll it back, or keep less of it."
         if self.judged.earned:
             return "Precision rose and nothing got much worse: keep the edit."
-        if self.judged.comparison.rose("precision"):
+        if self.judged.is_cut:
             return (
                 "Precision rose, but not clearly more than a tighter mask cut gives for nothing:"
                 " move the cut, or predict with several views or a refiner."
+            )
+        if self.judged.comparison.rose("precision"):
+            return (
+                "Precision rose, but the model before cannot be compared at equal recall: nobody"
+                " can tell whether a tighter mask cut gives as much. Look before you keep it."
             )
         if self.judged.comparison.fell("precision"):
             return "Precision fell: roll the edit back."
