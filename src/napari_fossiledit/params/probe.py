@@ -16,7 +16,11 @@ class ProbeParams(PerturbParams):
     """Which perturbations a model is shown, and where."""
 
     model: str = Field("", description="Name of a model or edit of the project, or a file.")
-    slices: str = Field("", description="Traced slices to probe, as 0,2,4-9; empty: four of them.")
+    slices: str = Field(
+        "",
+        description="Traced slices to probe, as 0,2,4-9; empty: four that are not pinned and, if"
+        " there are any, new to the model.",
+    )
     presets: str = Field(
         ALL, description="Perturbations by name, with commas between; all; or custom."
     )
