@@ -306,6 +306,36 @@ def test_the_preview_waits_until_a_shape_is_drawn(session, dock, qtbot):
     assert list(session.viewer.layers.selection) == [layer]
 
 
+def drag(layer, start, end, meanwhile):
+    """Drag the mouse from a pixel (z, y, x) to another one, with the tool of a layer."""
+    event = SimpleNamespace(type="mouse_press", position=layer.data_to_world(start), modifiers=())
+    (tool,) = [made for act in layer.mouse_drag_callbacks if (made := act(layer, event)) is not None]
+    next(tool)
+    event.type = "mouse_move"
+    meanwhile()
+    for share in (0.5, 1):
+        place = np.add(start, np.subtract(end, start) * share)
+        event.position = layer.data_to_world(place)
+        next(tool)
+    event.type = "mouse_release"
+    assert next(tool, None) is None
+
+
+def test_regions_drawn_while_the_preview_is_on_keep_their_size(session, dock, qtbot):
+    tab = dock.perturbation
+    session.go_to(2)
+    tab.form.fill(preset=Preset.CUSTOM)
+    tab.steps.draw("Box")
+    layer = find(session.viewer, Role.REGIONS)
+    made = Preview(2, np.zeros((40, 60, 3), np.uint8), 0.5, "", None)
+    drag(layer, (2, 5, 10), (2, 25, 40), lambda: tab._show(made))
+    assert tab.read().steps == "box 10:41,5:26 -> mud"
+    qtbot.waitUntil(lambda: find(session.viewer, Role.PERTURBED) is not None)
+    assert list(session.viewer.layers.selection) == [layer]
+    drag(layer, (2, 30, 2), (2, 36, 8), lambda: tab._show(made))
+    assert tab.read().steps == "box 10:41,5:26 -> mud; box 2:9,30:37 -> mud"
+
+
 def test_only_the_newest_wish_is_answered(qtbot):
     gate, ran, answers = threading.Event(), [], []
 
