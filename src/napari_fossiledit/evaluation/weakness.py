@@ -20,7 +20,6 @@ from napari_fossiledit.evaluation.hallucinated import Hallucinated
 from napari_fossiledit.evaluation.judged import JudgedSlice
 from napari_fossiledit.evaluation.numbers import Spread, percent, ratio
 from napari_fossiledit.evaluation.protocol import ProtocolResult, protocol
-from napari_fossiledit.masks import Instance
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.summary import Summary
@@ -145,17 +144,13 @@ def mistaken(slices: Sequence[JudgedSlice], *, score: float = 0.5) -> Mistaken:
     figures = pixels(slices, score=score)
     background = 0
     for judged in slices:
-        false = union((find.mask for find in false_finds(judged, score)), judged.shape)
+        used = judged.above(score)
+        wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
+        finds = zip(judged.predictions, wrong, strict=False)
+        false = union((find.mask for find, is_wrong in finds if is_wrong), judged.shape)
         annotated = union([judged.truth, *judged.others.values()], judged.shape)
         background += false.area - (false & annotated).area
     return Mistaken(figures.predicted, dict(figures.invented_on), background)
-
-
-def false_finds(judged: JudgedSlice, score: float) -> list[Instance]:
-    """Return the predictions of at least `score` of which less than half is true."""
-    used = judged.above(score)
-    wrong = judged.on_truth[:used] < _FALSE_SHARE * judged.areas[:used]
-    return [find for find, is_wrong in zip(judged.predictions, wrong, strict=False) if is_wrong]
 
 
 def gather_evidence(

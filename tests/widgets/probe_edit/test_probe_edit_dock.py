@@ -18,7 +18,6 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog, QMessageBox, QPushButton
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.evaluation.changes import changes
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.editing import EditParams, Scope
@@ -111,9 +110,10 @@ def test_without_a_project_the_dock_says_what_it_is_for(made):
     assert dock.minimumWidth() >= 320
 
 
-def test_every_step_fits_into_the_dock(dock):
+def test_every_step_fits_into_the_dock(dock, tmp_path):
     margins = 40
     dock.judge.show_edit("to-mud")
+    dock.wrong._show(probed(tmp_path))
     for content, step in dock.steps.items():
         step.open()
         assert content.minimumSizeHint().width() <= dock.minimumWidth() - margins, step.head.text()
@@ -309,7 +309,9 @@ def test_the_preview_waits_until_a_shape_is_drawn(session, dock, qtbot):
 def drag(layer, start, end, meanwhile):
     """Drag the mouse from a pixel (z, y, x) to another one, with the tool of a layer."""
     event = SimpleNamespace(type="mouse_press", position=layer.data_to_world(start), modifiers=())
-    (tool,) = [made for act in layer.mouse_drag_callbacks if (made := act(layer, event)) is not None]
+    (tool,) = [
+        made for act in layer.mouse_drag_callbacks if (made := act(layer, event)) is not None
+    ]
     next(tool)
     event.type = "mouse_move"
     meanwhile()
@@ -433,16 +435,13 @@ def disk(row, column, radius):
 
 def place(z, name, row, column, *, missed=False):
     there = Instance(z, "archaeocyathid", disk(row, column, 6), 0.9)
-    pair = ((there,), ()) if missed else ((), (there,))
-    truths = [Instance(z, name, disk(row, column, 7))] if name else []
-    (change,) = changes(*pair, truths=truths)
-    return WrongPlace(change, np.zeros((20, 30, 3), np.uint8))
+    return WrongPlace(there, missed, name, 50, np.zeros((20, 30, 3), np.uint8))
 
 
 def probed(tmp_path):
     return SimpleNamespace(
         sentence="Takes calcimicrobe for archaeocyathid: 40 % of the false area.",
-        places=(place(3, "calcimicrobe", 25, 45), place(1, "", 10, 15, missed=True)),
+        places=(*[place(3, "calcimicrobe", 25, 45)] * 3, place(1, "", 10, 15, missed=True)),
         worst=(3, 1),
         edit={"preset": Preset.BACKGROUND_TO_MUD, "scope": Scope.ALL},
         report=tmp_path / "index.html",
@@ -462,7 +461,7 @@ def test_what_is_wrong_is_a_sentence_with_places_to_go_to(session, dock, calls, 
     assert "Takes calcimicrobe for archaeocyathid" in tab.answer.text()
     shown = [tab.grid.itemAt(n).widget() for n in range(tab.grid.count())]
     assert shown[0].text().endswith("slice 3")
-    assert shown[1].accessibleName() == "Slice 1: a missed archaeocyathid."
+    assert shown[3].accessibleName() == "Slice 1: this archaeocyathid was missed."
     shown[0].click()
     assert session.slice == 3
     np.testing.assert_allclose(camera_of(session.viewer).center[-2:], (25 * 70, 45 * 70))
@@ -470,7 +469,7 @@ def test_what_is_wrong_is_a_sentence_with_places_to_go_to(session, dock, calls, 
     low, high = outline.data[0].min(axis=0), outline.data[0].max(axis=0)
     np.testing.assert_allclose([*low, *high], [3, 19, 39, 3, 31, 51], atol=1)
     assert regions.drawn_regions(session, 3, Role.OUTLINE) == []
-    shown[1].click()
+    shown[3].click()
     assert session.slice == 1
     assert [lay.metadata.get(ROLE) for lay in session.viewer.layers].count(Role.OUTLINE) == 1
 

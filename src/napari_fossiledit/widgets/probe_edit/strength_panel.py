@@ -182,7 +182,8 @@ class StrengthPanel(QWidget):
             return
         seen = "with the edit" if self.layers.sees_after else "before the edit"
         self.state.setText(
-            f"<b>Seen: {seen}</b> ({TOGGLE_KEY} switches). Slice {made.slice}, strength {made.strength:.2f}: "
+            f"<b>Seen: {seen}</b> ({TOGGLE_KEY} switches). Slice {made.slice}, "
+            f"strength {made.strength:.2f}: "
             f"{len(made.before)} masks before, {len(made.after)} with it "
             f"({made.gained} new, {made.lost} gone)."
         )

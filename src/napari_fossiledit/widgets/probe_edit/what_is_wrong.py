@@ -40,7 +40,7 @@ _LABELS = {
     "mask_cut": "Masks end at",
     "device": "Computed on",
 }
-_COLUMNS, _PICTURE = 3, 84
+_COLUMNS, _PICTURE, _RIM = 3, 78, 12
 
 
 class WhatIsWrong(QWidget):
@@ -111,8 +111,8 @@ class WhatIsWrong(QWidget):
 
     def look_at(self, place: WrongPlace) -> None:
         """Show the slice of a place with it outlined in the middle of the canvas."""
-        look_at(self.session, place.change.slice, place.change.box)
-        show_outline(self.session, place.change.slice, place.change.shown.mask)
+        look_at(self.session, place.instance.slice, place.instance.mask.box)
+        show_outline(self.session, place.instance.slice, place.instance.mask)
 
     def _check(self) -> None:
         project = self.session.project
@@ -143,11 +143,12 @@ class WhatIsWrong(QWidget):
             shown = QToolButton()
             shown.setIcon(_icon(place))
             shown.setIconSize(QSize(_PICTURE, _PICTURE))
-            # Thumbnails of equal width: of a longer name the end is in the tooltip.
+            # Three side by side in the narrowest page: of a longer name the end is in the tooltip.
+            shown.setFixedWidth(_PICTURE + _RIM)
             words = shown.fontMetrics().elidedText(
-                place.words, Qt.TextElideMode.ElideRight, _PICTURE + 8
+                place.words, Qt.TextElideMode.ElideRight, _PICTURE
             )
-            shown.setText(f"{words}\nslice {place.change.slice}")
+            shown.setText(f"{words}\nslice {place.instance.slice}")
             shown.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             shown.setToolTip(f"{place.sentence} Click to go there.")
             shown.setAccessibleName(place.sentence)
@@ -162,5 +163,6 @@ class WhatIsWrong(QWidget):
 def _icon(place: WrongPlace) -> QIcon:
     height, width, _ = place.picture.shape
     image = QImage(place.picture.tobytes(), width, height, width * 3, QImage.Format.Format_RGB888)
-    # The copy owns its pixels.
-    return QIcon(QPixmap.fromImage(image.copy()))
+    # Icons are only ever made smaller. The scaled image owns its pixels.
+    whole, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+    return QIcon(QPixmap.fromImage(image.scaled(2 * _PICTURE, 2 * _PICTURE, whole, smooth)))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from napari_fossiledit.evaluation import Change, JudgedSlice, changes
-from napari_fossiledit.evaluation.weakness import false_finds
+from napari_fossiledit.evaluation import JudgedSlice
+from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.exchange.pages import pictures
-from napari_fossiledit.masks import Mask
+from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.shared.ground_truth import GroundTruth
 
 MOST = 6
 """Places that are shown."""
+
+_NOTABLE = 0.1
+"""Share of a mask from which on it is worth a look that it lies on another class."""
 
 _MARGIN, _LEAST = 0.3, 12
 """Rock around an instance in its picture: as share of its longer side, and at least in pixels."""
@@ -27,85 +29,94 @@ _LONGEST = 160
 
 @dataclass(frozen=True)
 class WrongPlace:
-    """A mask that should not be there, or a fossil that was missed, on the slice as it is.
+    """A mask that is wrong at least in part, or a fossil that was missed, on the slice as it is.
 
     Attributes
     ----------
-    change
-        The wrong mask as gained, the missed fossil as lost.
+    instance
+        The mask, or the fossil.
+    missed
+        True where it is a fossil that was missed.
+    on
+        Annotated class that most of what is wrong lies on; empty: on none.
+    pixels
+        How many are wrong.
     picture
         Part of the slice (y, x, 3) with the outline, 8 bits.
     """
 
-    change: Change
+    instance: Instance
+    missed: bool
+    on: str
+    pixels: int
     picture: pictures.Picture
-
-    @property
-    def missed(self) -> bool:
-        """True where a fossil was missed."""
-        return self.change.after is None
 
     @property
     def words(self) -> str:
         """What is wrong, in a few words."""
-        if self.missed:
-            return f"missed {self.change.shown.class_name}"
-        return self.change.sits_on or "nothing traced"
+        return "missed" if self.missed else self.on or "nothing traced"
 
     @property
     def sentence(self) -> str:
         """What is wrong and where, in one sentence."""
+        what = f"Slice {self.instance.slice}: this {self.instance.class_name}"
         if self.missed:
-            return f"Slice {self.change.slice}: a {self.words}."
-        name = self.change.shown.class_name
-        return f"Slice {self.change.slice}: {name} was found on {self.words}."
+            return f"{what} was missed."
+        share = percent(self.pixels / self.instance.mask.area)
+        return f"{what} lies on {self.words}, by {share} of its area."
 
 
 def wrong_places(
-    project: Project,
-    judged: Sequence[JudgedSlice],
-    truths: Sequence[GroundTruth],
-    about: str,
-    score: float,
+    project: Project, judged: Sequence[JudgedSlice], about: str, score: float
 ) -> tuple[WrongPlace, ...]:
-    """Find the wrong masks and the missed fossils on unperturbed slices.
+    """Find masks that are wrong, and missed fossils, on unperturbed slices.
 
     Parameters
     ----------
-    judged, truths
-        Of the same slices; `truths` without the ground that everything lies in.
+    judged
+        Without the ground that everything lies in.
     about
-        Class or texture of the largest weakness: its places come first.
+        Class of the largest weakness: its places come first.
     score
         Predictions below it are ignored.
 
     Returns
     -------
     tuple
-        Those of `about`, then other wrong masks, then missed fossils; the largest first.
+        Masks on `about`, then other wrong masks, then missed fossils; most wrong pixels first.
     """
-    found: list[Change] = []
-    for each, truth in zip(judged, truths, strict=True):
-        found += changes((), false_finds(each, score), truths=truth.instances)
-        touched = each.iou[: each.above(score)].sum(axis=0)
-        missed = [t for t, iou in zip(each.truths, touched, strict=True) if not iou]
-        found += changes(missed, (), truths=truth.instances)
-
-    def rank(change: Change) -> tuple[bool, bool, int]:
-        of_about = (change.shown.texture if change.after is None else change.sits_on) == about
-        return not (about and of_about), change.after is None, -change.shown.mask.area
-
-    return tuple(WrongPlace(c, _picture(project, c)) for c in sorted(found, key=rank)[:MOST])
+    found = [place for each in judged for place in _on_slice(each, score)]
+    found.sort(key=lambda f: (f[1], f[2] != about, -f[3]))
+    return tuple(WrongPlace(*f, _picture(project, f[0])) for f in found[:MOST])
 
 
-def _picture(project: Project, change: Change) -> pictures.Picture:
-    """Cut the place of a change out of its slice, outlined."""
-    y0, x0, y1, x1 = change.box
+def _on_slice(judged: JudgedSlice, score: float) -> Iterator[tuple[Instance, bool, str, int]]:
+    """Yield the first four values of each `WrongPlace` of a slice."""
+    used = judged.above(score)
+    for find, true in zip(judged.predictions[:used], judged.on_truth, strict=False):
+        wrong = find.mask.area - int(true)
+        beside = {n: (find.mask & other).area for n, other in judged.others.items()}
+        name = max(sorted(beside), key=lambda n: beside[n], default="")
+        # On no class lies the blur of outlines, too: of masks that are true for the most part only
+        # what lies on another class counts.
+        if name and beside[name] >= max(wrong / 2, _NOTABLE * find.mask.area):
+            yield find, False, name, beside[name]
+        elif wrong > true:
+            yield find, False, "", wrong
+    touched = judged.iou[:used].sum(axis=0)
+    for truth, iou in zip(judged.truths, touched, strict=True):
+        if not iou:
+            yield truth, True, "", truth.mask.area
+
+
+def _picture(project: Project, instance: Instance) -> pictures.Picture:
+    """Cut the place of an instance out of its slice, outlined."""
+    y0, x0, y1, x1 = instance.mask.box
     margin = max(_LEAST, round(_MARGIN * max(y1 - y0, x1 - x0)))
     top, left = max(y0 - margin, 0), max(x0 - margin, 0)
     height, width = project.slice_shape
     box = (top, left, min(y1 + margin, height), min(x1 + margin, width))
-    part = pictures.as_rgb(project.stack.read(change.slice)[top : box[2], left : box[3]])
-    mask = Mask.from_array(change.shown.mask.crop(box))
+    part = pictures.as_rgb(project.stack.read(instance.slice)[top : box[2], left : box[3]])
+    mask = Mask.from_array(instance.mask.crop(box))
     line = max(1, round(max(part.shape[:2]) / _LONGEST * 2))
     return pictures.fitted(pictures.outline(part, [mask], _LINE, line), _LONGEST)

@@ -138,7 +138,7 @@ class ProbeResult:
         """Slices with wrong places, the one with the largest area of them first."""
         areas: Counter[int] = Counter()
         for place in self.places:
-            areas[place.change.slice] += place.change.shown.mask.area
+            areas[place.instance.slice] += place.pixels
         return tuple(z for z, _ in areas.most_common())
 
     @property

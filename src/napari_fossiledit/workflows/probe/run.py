@@ -77,7 +77,7 @@ def run(project_path: Path, params: ProbeParams, *, job: Job = QUIET) -> ProbeRe
             result = _concluded(params, ref.name, judged, trials, skipped, folder / REPORT)
             stale = stale_notes(project, {ANNOTATIONS: result.slices})
             about, _ = result.evidence.mistaken.main
-            wrong = wrong_places(project, judged, truths, about, params.detection_score)
+            wrong = wrong_places(project, judged, about, params.detection_score)
             result = replace(result, notes=(*ref.notes, *stale), places=wrong)
             figures = {**result.figures(), "params": params.model_dump(mode="json")}
             write_json(draft / FIGURES, figures)
