@@ -27,6 +27,7 @@ from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
 from napari_fossiledit.widgets.canvas import regions
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import ROLE, Role, find, show_predictions
 from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
@@ -464,6 +465,8 @@ def test_what_is_wrong_is_a_sentence_with_places_to_go_to(session, dock, calls, 
     assert shown[3].accessibleName() == "Slice 1: this archaeocyathid was missed."
     shown[0].click()
     assert session.slice == 3
+    assert colours_of(session).outlined
+    colours_of(session).toggle()
     np.testing.assert_allclose(camera_of(session.viewer).center[-2:], (25 * 70, 45 * 70))
     outline = find(session.viewer, Role.OUTLINE)
     low, high = outline.data[0].min(axis=0), outline.data[0].max(axis=0)
@@ -589,7 +592,7 @@ def test_losses_are_drawn_while_the_edit_is_solved(session, dock, calls):
 def shown_figures(dock):
     grid = dock.judge.figures
     return [
-        [grid.itemAtPosition(row, at).widget().text() for at in range(3)]
+        [grid.itemAtPosition(row, at).widget().text() for at in range(2)]
         for row in range(grid.rowCount())
         if grid.itemAtPosition(row, 0)
     ]
@@ -598,11 +601,11 @@ def shown_figures(dock):
 def test_three_figures_tell_what_is_clearly_better_and_worse(session, dock):
     dock.judge.show_edit("to-mud")
     precision, recall = shown_figures(dock)
-    assert precision[1] == "0.860 → 0.910"
-    assert "▲ +0.050" in precision[2]
-    assert "+0.020 to +0.080" in precision[2]
+    assert "0.860 → 0.910" in precision[0]
+    assert "▲ +0.050" in precision[1]
+    assert "+0.020 to +0.080" in precision[1]
     # Without an interval nothing is clear.
-    assert "<b>-0.050</b>" in recall[2]
+    assert "<b>-0.050</b>" in recall[1]
     assert dock.judge.try_first.isHidden()
 
 
@@ -625,8 +628,13 @@ def test_at_equal_recall_the_comparison_is_with_a_tighter_cut():
     ]
     assert words == (
         "Against the model without the edit, its masks cut at 0.61 so that both outline 93% of the"
-        " fossils. On the slices 12, which only judge."
+        " fossils. Nothing was learned from what judges: slice 12."
     )
+    # A recall that the model before does not reach is no equal one.
+    judged["at_equal_recall"]["within"] = False
+    rows, words = plain_figures({**JUDGED, **judged})
+    assert rows[0][:2] == ("precision", "0.860 → 0.910")
+    assert words.startswith("Not at equal recall: a tighter mask cut may give as much.")
     assert plain_figures({}) == ([], "")
 
 
@@ -712,9 +720,11 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
         panel.strength.setValue(0.25)
     assert "strength 0.25" in panel.state.text()
     assert not find(session.viewer, Role.PREDICTIONS).visible
+    assert not find(session.viewer, Role.LABELS).visible
     dock.judge.show_edit("second")
     assert find(session.viewer, Role.BEFORE) is None
     assert find(session.viewer, Role.PREDICTIONS).visible
+    assert find(session.viewer, Role.LABELS).visible
 
 
 @pytest.mark.usefixtures("_no_process")

@@ -164,8 +164,9 @@ def test_wrong_places_are_shown_the_main_confusion_first(reef_project, naive):
     assert result.sentence == f"Takes {MICROBE} for {FOSSIL}: {percent(share)} of the false area."
     first = result.places[0]
     assert (first.on, first.missed) == (MICROBE, False)
+    part = percent(first.pixels / first.instance.mask.area)
     assert first.sentence == (
-        f"Slice {first.instance.slice}: this {FOSSIL} lies on {MICROBE}, by 100 % of its area."
+        f"Slice {first.instance.slice}: this {FOSSIL} lies on {MICROBE}, by {part} of its area."
     )
     assert (first.picture == (0, 255, 255)).all(axis=-1).any()
     assert max(first.picture.shape) <= 160

@@ -22,7 +22,9 @@ from napari_fossiledit.widgets.common.session import Session
 # Their ids are not the ledger's.
 _TINTS = "before and after"
 _NAMES = {Role.BEFORE: "Before", Role.AFTER: "After"}
-# Keys in the metadata of the layers: the instances, and whether predictions were hidden for them.
+# What would lie over or under both, and be taken for them.
+_HIDDEN = (Role.PREDICTIONS, Role.LABELS)
+# Keys in the metadata of the layers: the instances, and the roles of layers hidden for them.
 _SHOWN, _INSTEAD = "fossiledit_shown", "fossiledit_instead"
 
 
@@ -81,10 +83,12 @@ class BeforeAfter:
         return layer is not None and bool(layer.visible)
 
     def hide(self) -> None:
-        """Remove both layers, and show the predictions again that were hidden for them."""
-        after, shown = (find(self.session.viewer, r) for r in (Role.AFTER, Role.PREDICTIONS))
-        if shown is not None and after is not None:
-            shown.visible = bool(after.metadata.get(_INSTEAD))
+        """Remove both layers, and show again what was hidden for them."""
+        after = find(self.session.viewer, Role.AFTER)
+        for role in after.metadata.get(_INSTEAD, ()) if after is not None else ():
+            hidden = find(self.session.viewer, role)
+            if hidden is not None:
+                hidden.visible = True
         remove(self.session.viewer, Role.BEFORE, Role.AFTER)
 
     def _layer(self, role: Role) -> Labels:
@@ -96,10 +100,13 @@ class BeforeAfter:
         array = PredictionArray(shown.at, self.session.current.shape, 0.0)
         layer = mask_layer(self.session, array, role, _NAMES[role], step=array.step, tints=_TINTS)
         layer.metadata[_SHOWN] = shown
-        predictions = find(viewer, Role.PREDICTIONS)
-        if role is Role.AFTER and predictions is not None:
-            layer.metadata[_INSTEAD] = predictions.visible
-            predictions.visible = False
+        if role is Role.AFTER:
+            hidden = layer.metadata[_INSTEAD] = []
+            for each in _HIDDEN:
+                found = find(viewer, each)
+                if found is not None and found.visible:
+                    found.visible = False
+                    hidden.append(each)
         layer.visible = role is Role.AFTER
         viewer.add_layer(layer)
         return layer

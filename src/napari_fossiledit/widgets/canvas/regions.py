@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Mask
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import Role, find, placed, remove
 from napari_fossiledit.widgets.common.session import Session
 
@@ -95,10 +96,13 @@ def _layer(session: Session, role: Role, name: str, colour: str) -> Shapes:
 
 
 def show_outline(session: Session, z: int, mask: Mask) -> None:
-    """Outline a mask on slice `z`, in place of what was outlined before."""
+    """Outline a mask on slice `z`, in place of what was outlined before, and all others as well."""
     from skimage.measure import approximate_polygon, find_contours
 
-    viewer = session.viewer
+    viewer, colours = session.viewer, colours_of(session)
+    if not colours.outlined:
+        # Fills hide the rock that misled the model.
+        colours.toggle()
     remove(viewer, Role.OUTLINE)
     layer = _layer(session, Role.OUTLINE, "Picked", "cyan")
     y0, x0, _, _ = mask.box

@@ -157,7 +157,7 @@ class Judge(QWidget):
             if widget is not None:
                 widget.hide()
                 widget.deleteLater()
-        rows, words = plain_figures(judged)
+        rows, below = plain_figures(judged)
         for row, (key, pair, change, interval) in enumerate(rows):
             name, means = _PLAIN[key]
             sure = interval is not None and interval[0] * interval[1] > 0
@@ -165,20 +165,15 @@ class Judge(QWidget):
             colour = (_BETTER if change > 0 else _WORSE) if sure else ""
             digits = 0 if key == "matched" else 3
             spread = f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else ""
-            texts = (
-                f"<b>{name}</b><br><small>{means}</small>",
-                pair,
-                f"<b>{arrow}{change:+.{digits}f}</b><br><small>{spread}</small>",
-            )
-            for at, text in enumerate(texts):
-                label = QLabel(text)
+            told = QLabel(f"<b>{arrow}{change:+.{digits}f}</b><br><small>{spread}</small>")
+            if colour:
+                told.setStyleSheet(f"color: {colour};")
+            words = note(f"<b>{name}</b> {pair}<br><small>{means}</small>")
+            for column, label in enumerate((words, told)):
                 label.setToolTip(_ARROWS)
-                label.setWordWrap(not at)
-                if at == len(texts) - 1 and colour:
-                    label.setStyleSheet(f"color: {colour};")
-                self.figures.addWidget(label, row, at)
-        self.below.setText(words)
-        self.below.setVisible(bool(words))
+                self.figures.addWidget(label, row, column)
+        self.below.setText(below)
+        self.below.setVisible(bool(below))
 
     def keep(self) -> None:
         """Use the edit at the strength of the slider; ask first where the verdict is against it."""
@@ -215,7 +210,10 @@ class Judge(QWidget):
         if self.edit in project.edits.names():
             record = self._show_record()
             if record.state is EditState.KEPT:
-                show_done(f"{record.name} is kept: from now on the model is used with it.")
+                show_done(
+                    f"{record.name} is kept and in use. Predict again to see what it finds.",
+                    ("Go to Segment", lambda: self.session.page_requested.emit("Segment")),
+                )
             else:
                 show_done(f"{record.name} is rolled back: {record.parent} is used again.")
         self.session.models_changed.emit()
@@ -231,7 +229,7 @@ def plain_figures(judged: Mapping[str, Any]) -> tuple[list[Figure], str]:
     Parameters
     ----------
     judged
-        Of the record of an edit: ``"at_equal_recall"`` where mask probabilities are known, else
+        Of the record of an edit: ``"at_equal_recall"`` where it can be compared so, else
         ``"before"``, ``"after"`` and ``"deltas"``.
 
     Returns
@@ -240,9 +238,10 @@ def plain_figures(judged: Mapping[str, Any]) -> tuple[list[Figure], str]:
         Key, text before and after, change and its 95 % interval of each; a sentence.
     """
     slices = judged.get("slices", "")
-    where = f" On the slices {slices}, which only judge." if slices else ""
+    where = f" Nothing was learned from what judges: slice {slices}." if slices else ""
     equal = _mapping(judged.get("at_equal_recall"))
-    if equal:
+    # Records of before it was stored were read as if it was reached.
+    if equal and equal.get("within", True):
         before, after, gains = equal["before"], equal["after"], _mapping(equal["gains"])
         keys = _AT_EQUAL_RECALL
         words = (

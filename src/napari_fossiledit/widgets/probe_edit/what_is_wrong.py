@@ -40,7 +40,7 @@ _LABELS = {
     "mask_cut": "Masks end at",
     "device": "Computed on",
 }
-_COLUMNS, _PICTURE, _RIM = 3, 78, 12
+_COLUMNS, _PICTURE, _RIM = 3, 76, 10
 
 
 class WhatIsWrong(QWidget):
