@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import WarmProcess
@@ -16,7 +17,7 @@ from napari_fossiledit.widgets.common.curves import Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import beside, button, note, slider
+from napari_fossiledit.widgets.dock import beside, button, slider
 from napari_fossiledit.workflows.edit import live
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve
 
@@ -50,7 +51,11 @@ class StrengthPanel(QWidget):
         self.score = slider(0.5, "Hide instances that the model is less sure of than this.")
         self.cut = slider(MASK_CUT, "Probability from which on a pixel belongs to a mask.")
         self.cut.setRange(0.01, 0.99)
-        self.state = note("")
+        self.state = QLabel()
+        self.state.setWordWrap(True)
+        self.state.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # The page does not jump with each slice: its text has three lines in the narrowest page.
+        self.state.setMinimumHeight(3 * self.state.fontMetrics().lineSpacing() + 4)
         self.plot = CurvePlot("strength", "mean over instances", _NO_CURVE)
         form, rest = QFormLayout(), QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
