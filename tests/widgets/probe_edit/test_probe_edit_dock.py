@@ -228,6 +228,15 @@ def test_words_of_a_region_can_be_corrected_in_the_table(session, dock):
     assert dock.perturbation.read().steps == "rock and not class archaeocyathid -> mud"
 
 
+def test_choices_are_told_in_words_that_name_the_option_of_the_command(dock):
+    rows = dock.mend.form.rows
+    assert rows["solver"].native.currentText() == "evenly, seconds (ridge)"
+    dock.mend.form.fill(scope=Scope.ALL)
+    assert rows["scope"].native.currentText() == "also what is found (all)"
+    assert dock.perturbation.form.rows["preset"].native.currentText() == "Blur all but the fossils"
+    assert "This is a proposal" in dock.mend.what.text()
+
+
 def test_another_preset_takes_no_steps(session, dock):
     dock.perturbation.steps.add("rock")
     assert dock.perturbation.read().steps == ""

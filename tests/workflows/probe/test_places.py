@@ -40,7 +40,7 @@ def test_masks_that_spill_over_the_main_class_come_first_and_missed_fossils_last
     assert [(p.words, p.pixels) for p in places] == [
         ("calcimicrobe", 40),
         ("shell", 200),
-        ("nothing traced", 100),
+        ("not traced", 100),
         ("missed", 100),
     ]
     assert places[0].sentence == (

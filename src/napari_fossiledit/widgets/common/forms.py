@@ -30,6 +30,7 @@ from napari_fossiledit.errors import FossilError
 
 P = TypeVar("P", bound=BaseModel)
 Choices = Callable[[], Sequence[str]]
+Words = Mapping[Enum, str]
 
 _UNITS = ("um", "px", "deg", "s")
 _ERROR_COLOUR = "#ff6b6b"
@@ -127,14 +128,22 @@ class FieldRow(QWidget):
     ----------
     choices
         Returns values to offer in a combo box instead of free text; called again by `refresh`.
+    words
+        What a combo box shows of members of an enumeration, where it is not their value.
     """
 
     def __init__(
-        self, name: str, field: FieldInfo, label: str, *, choices: Choices | None = None
+        self,
+        name: str,
+        field: FieldInfo,
+        label: str,
+        *,
+        choices: Choices | None = None,
+        words: Words | None = None,
     ) -> None:
         super().__init__()
         self.name, self.field, self.label, self._choices = name, field, label, choices
-        self.input = _make_input(name, field, label, choices)
+        self.input = _make_input(name, field, label, choices, words or {})
         self.native: QWidget = self.input.native
         self.text = QLabel(label)
         self.error = QLabel()
@@ -199,7 +208,7 @@ def _offered(choices: Choices, field: FieldInfo) -> list[str]:
 
 
 def _make_input(
-    name: str, field: FieldInfo, label: str, choices: Choices | None
+    name: str, field: FieldInfo, label: str, choices: Choices | None, words: Words
 ) -> ValueWidget[Any]:
     """Make the input that suits the type of a field; whatever has none of its own is text."""
     kind: Any = field.annotation
@@ -209,7 +218,7 @@ def _make_input(
         offered = _offered(choices, field)
         kind, value, options = str, offered[0], {"choices": offered}
     elif isinstance(kind, type) and issubclass(kind, Enum):
-        options = {"choices": [(str(e.value).replace("_", " "), e) for e in kind]}
+        options = {"choices": [(words.get(e, str(e.value).replace("_", " ")), e) for e in kind]}
     elif kind is int:
         low, high = bounds_of(field)
         low, high = (-_LARGEST if low is None else low), (_LARGEST if high is None else high)
@@ -247,6 +256,8 @@ class ParamsForm(QWidget, Generic[P]):
         For text fields: a function that returns what to offer in a combo box.
     labels
         Labels other than the field's own name.
+    words
+        See `FieldRow`.
     """
 
     changed = Signal()
@@ -259,6 +270,7 @@ class ParamsForm(QWidget, Generic[P]):
         hidden: Sequence[str] = (),
         choices: Mapping[str, Choices] | None = None,
         labels: Mapping[str, str] | None = None,
+        words: Words | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -277,7 +289,7 @@ class ParamsForm(QWidget, Generic[P]):
             if name in ("version", *hidden):
                 continue
             label = (labels or {}).get(name) or field.title or label_of(name)
-            row = FieldRow(name, field, label, choices=(choices or {}).get(name))
+            row = FieldRow(name, field, label, choices=(choices or {}).get(name), words=words)
             row.input.changed.connect(self._on_changed)
             self.rows[name] = row
             row.text.setToolTip(row.native.toolTip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -10,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.models.native.backends import has_detectron2
-from napari_fossiledit.params.editing import EditParams
+from napari_fossiledit.params.editing import EditParams, Pull, Scope, Solver
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.progress import Progress
 from napari_fossiledit.widgets.common.curves import Curve, CurvePlot, Point
@@ -37,18 +38,18 @@ _LABELS = {
     "name": "Name of the edit",
     "preserve": "Keep the answer on",
     "scope": "What may change",
-    "solver": "How it is computed",
+    "solver": "How it learns",
     "levels": "Levels of detail",
-    "pull": "Hold to the model",
-    "pull_to": "Hold what",
-    "fossil_weight": "Weight of fossils",
+    "pull": "Hold on to the old",
+    "pull_to": "Of the old, hold",
+    "fossil_weight": "Fossils count, times",
     "marked_only": "Changed pixels only",
-    "rank": "Most directions",
-    "iterations": "Most rounds",
-    "adam_steps": "Steps of adam",
-    "learning_rate": "Step size of adam",
-    "batch": "Places in a step",
-    "block": "Places in memory",
+    "rank": "Most patterns to learn",
+    "iterations": "Most rounds (robust)",
+    "adam_steps": "Steps (small steps)",
+    "learning_rate": "Size of these steps",
+    "batch": "Pixels in such a step",
+    "block": "Pixels in memory",
     "keep_partial": "Keep when cancelled",
     "seed": "Random number",
     "region": "Part of the slice",
@@ -58,6 +59,19 @@ _LABELS = {
     "tolerance": "Accepted loss",
     "device": "Computed on",
     "backend": "Computed by",
+}
+#: The names in brackets are those of the command and of the reports.
+LEARNING: dict[Enum, str] = {
+    Solver.RIDGE: "evenly, seconds (ridge)",
+    Solver.DIRECT: "robustly, seconds (direct)",
+    Solver.ADAM: "in small steps, minutes (adam)",
+}
+_WORDS: dict[Enum, str] = {
+    **LEARNING,
+    Scope.MASKS: "outlines alone (masks)",
+    Scope.ALL: "also what is found (all)",
+    Pull.OUTPUT: "its answers (output)",
+    Pull.WEIGHTS: "its inner numbers (weights)",
 }
 
 
@@ -85,7 +99,9 @@ class Mend(QWidget):
         self._is_editing = False
         hidden = ["model", *PerturbParams.model_fields, *([] if has_detectron2() else ["backend"])]
         rest = [n for n in EditParams.model_fields if n not in (*hidden, *_SLICES)]
-        self.form = ParamsForm(EditParams, hidden=hidden, advanced=rest, labels=_LABELS)
+        self.form = ParamsForm(
+            EditParams, hidden=hidden, advanced=rest, labels=_LABELS, words=_WORDS
+        )
         self.what, self.why_not = note(""), note("")
         self.pins = QWidget()
         self.about_pins = note("")
@@ -171,7 +187,8 @@ class Mend(QWidget):
             return
         words = self.perturbation.words
         self.what.setText(
-            f"The model learns to answer as if {words}. What it knows of the rest stays."
+            f"The model learns to answer as if {words}. This is a proposal: whether it helps, the "
+            "next step judges."
             if words
             else ""
         )

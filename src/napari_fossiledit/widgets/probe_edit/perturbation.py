@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -62,7 +63,17 @@ WORDS = {
     Preset.OCCLUDE_FOSSILS: "the fossils are hidden under mud",
     Preset.SOFTEN_BACKGROUND: "everything but the fossils is blurred",
 }
-"""What each preset does to a slice."""
+"""What each preset does to a slice, as the end of a sentence."""
+
+CHOICES: dict[Enum, str] = {
+    Preset.BACKGROUND_TO_MUD: "Fill all but the fossils with mud",
+    Preset.FOSSILS_TO_TEXTURE: "Fill the fossils with pitted texture",
+    Preset.BOTH: "Do both of these",
+    Preset.OCCLUDE_FOSSILS: "Hide the fossils under mud",
+    Preset.SOFTEN_BACKGROUND: "Blur all but the fossils",
+    Preset.CUSTOM: "Change regions of my own",
+}
+"""The same as choices."""
 
 NO_STEPS = "Nothing is changed yet: draw a region on the slice, or add one by name"
 # Each kind of fill once, with a value to begin with: the box can be edited.
@@ -118,7 +129,9 @@ class Perturbation(QWidget):
         self.debounced = DebouncedCall(warm, self)
         self.mud = MudRow(session, jobs)
         rest = [name for name in PerturbParams.model_fields if name not in _SHOWN]
-        self.form = ParamsForm(PerturbParams, hidden=("steps",), advanced=rest, labels=_LABELS)
+        self.form = ParamsForm(
+            PerturbParams, hidden=("steps",), advanced=rest, labels=_LABELS, words=CHOICES
+        )
         # Begin with what edits gain most from.
         self.form.fill(preset=EditParams.model_fields["preset"].default)
         self.steps = StepsTable(session)

@@ -26,6 +26,7 @@ from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
+from napari_fossiledit.widgets.probe_edit.mend import LEARNING
 from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
 from napari_fossiledit.workflows.repair import run as repair
 from napari_fossiledit.workflows.repair.proposal import find_case
@@ -39,7 +40,7 @@ HELP = (
 _LABELS = {
     "towards_texture": "Also try texture",
     "joint": "Most other slices",
-    "solver": "How it is computed",
+    "solver": "How it learns",
     "strengths": "Strengths to try",
     "tolerance": "Accepted loss",
     "mask_cut": "Masks end at",
@@ -104,7 +105,9 @@ class Repair(QWidget):
         self.target: RepairTarget | None = None
         hidden = ("model", "slice", "instance", "outline")
         rest = [n for n in RepairParams.model_fields if n not in hidden]
-        self.form = ParamsForm(RepairParams, hidden=hidden, advanced=rest, labels=_LABELS)
+        self.form = ParamsForm(
+            RepairParams, hidden=hidden, advanced=rest, labels=_LABELS, words=LEARNING
+        )
         self.pointer = Pointer(session, self)
         self.chosen = note(_NOT_CHOSEN)
         self.click_button = button(

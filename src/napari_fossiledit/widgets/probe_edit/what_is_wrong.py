@@ -77,7 +77,7 @@ class WhatIsWrong(QWidget):
         self.grid.setContentsMargins(0, 0, 0, 0)
         self.use = button(
             "Use this",
-            "Fill in the next step so that it mends what was found here.",
+            "Fill in the next step with a proposal for what was found here.",
             lambda: self.used.emit(self.result),
         )
         self.report = ReportButton()

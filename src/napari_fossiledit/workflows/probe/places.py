@@ -54,7 +54,7 @@ class WrongPlace:
     @property
     def words(self) -> str:
         """What is wrong, in a few words."""
-        return "missed" if self.missed else self.on or "nothing traced"
+        return "missed" if self.missed else self.on or "not traced"
 
     @property
     def sentence(self) -> str:
@@ -63,7 +63,7 @@ class WrongPlace:
         if self.missed:
             return f"{what} was missed."
         share = percent(self.pixels / self.instance.mask.area)
-        return f"{what} lies on {self.words}, by {share} of its area."
+        return f"{what} lies on {self.on or 'nothing traced'}, by {share} of its area."
 
 
 def wrong_places(

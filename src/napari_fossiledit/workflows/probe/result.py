@@ -135,9 +135,9 @@ class ProbeResult:
 
     @property
     def worst(self) -> tuple[int, ...]:
-        """Slices with wrong places, the one with the largest area of them first."""
+        """Slices with wrong masks, else with missed fossils; most wrong pixels first."""
         areas: Counter[int] = Counter()
-        for place in self.places:
+        for place in [p for p in self.places if not p.missed] or self.places:
             areas[place.instance.slice] += place.pixels
         return tuple(z for z, _ in areas.most_common())
 
