@@ -168,7 +168,7 @@ class Judge(QWidget):
             told = QLabel(f"<b>{arrow}{change:+.{digits}f}</b><br><small>{spread}</small>")
             if colour:
                 told.setStyleSheet(f"color: {colour};")
-            words = note(f"<b>{name}</b> {pair}<br><small>{means}</small>")
+            words = note(f"<b>{name}</b> <nobr>{pair}</nobr><br><small>{means}</small>")
             for column, label in enumerate((words, told)):
                 label.setToolTip(_ARROWS)
                 self.figures.addWidget(label, row, column)
