@@ -88,7 +88,7 @@ class Calls:
         self.result: Any = SimpleNamespace(summary=dict)
         monkeypatch.setattr(JobPanel, "start", self._start)
 
-    def _start(self, title, function, *args, in_process=True, then=None):
+    def _start(self, title, function, *args, in_process=True, loads_first=False, then=None):
         if getattr(function, "__self__", None).__class__ is WarmProcess:
             function, *args = args
         inspect.signature(function).bind(*args, job=QUIET)
@@ -127,11 +127,18 @@ def viewer(qapp: QApplication) -> Iterator[napari.Viewer]:
     gc.collect()
 
 
+def settled(session: Session) -> None:
+    """Let the steps run that were put off until the window has answered."""
+    while session.is_settling:
+        QApplication.processEvents()
+
+
 @pytest.fixture
 def session(viewer: napari.Viewer, project_path: Path) -> Iterator[Session]:
     """The toy project, open in the viewer."""
     made = session_of(viewer)
     open_project(made, project_path)
+    settled(made)
     yield made
     made.close()
     viewer.dims.ndisplay = 2

@@ -18,6 +18,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
+from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS
@@ -32,9 +33,9 @@ from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.widgets.stack.new_project import look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
-from napari_fossiledit.widgets.start.start_dock import UNFINISHED, StartHere, way_of
+from napari_fossiledit.widgets.start.start_dock import StartHere, way_of
 from napari_fossiledit.workflows.annotate.files import import_annotations
-from tests.widgets.conftest import SHAPE
+from tests.widgets.conftest import SHAPE, settled
 
 SOURCE = "model:first:0123456789ab"
 
@@ -109,7 +110,7 @@ def test_a_training_that_was_stopped_is_no_model(session):
         folder = session.current.model_folder(name)
         folder.mkdir(parents=True)
         (folder / "model.json").touch()
-    (folder / UNFINISHED).touch()
+    (folder / STATE).touch()
     assert session.current.models() == ["stopped", "whole"]
     (models,) = [s for s in way_of(session.current)[1] if s.title == "Own models"]
     assert models.state == "whole"
@@ -335,6 +336,17 @@ def test_what_computes_is_among_the_settings_that_are_folded_away(made):
     assert set(form.rows) - folded == {"model", "slices", "views", "refine", "calibrated"}
 
 
+def test_training_sees_what_was_traced_since_unless_the_user_wrote_slices(session, made):
+    train = made(SegmentDock).train
+    assert train.form.rows["slices"].value == "1,3"
+    session.current.ledger.set_traced(0, None)
+    session.annotations_changed.emit()
+    assert train.form.rows["slices"].value == "0-1,3"
+    train.form.fill(slices="3")
+    session.annotations_changed.emit()
+    assert train.form.rows["slices"].value == "3"
+
+
 def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls):
     session.current.update(pinned_slices=(3,))
     dock = made(SegmentDock)
@@ -404,6 +416,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
     dock = made(ReefDock)
     press(dock, "Show in 3D")
     assert calls.made[-1][0] == "widgets.canvas.joined_mesh.build_scene"
+    settled(session)
     layer = dock.surfaces.layer
     assert session.viewer.dims.ndisplay == 3
     assert layer.data[0].shape == (8, 3)

@@ -49,6 +49,8 @@ class Dock(QWidget):
         self.session: Session = session_of(viewer)
         self.title = title
         self.session.docks[title] = self
+        # A dock is made with what it shows; another project comes in a step of its own.
+        self._is_made = False
         attach(self.session)
         self.jobs = JobPanel(self)
         self.jobs.runner.started.connect(self.session.saving)
@@ -82,6 +84,13 @@ class Dock(QWidget):
         is_open = self.session.project is not None
         self.empty.setVisible(not is_open)
         self.content.setVisible(is_open)
+        if is_open and self._is_made:
+            self.session.soon(self._refresh)
+        else:
+            self._refresh()
+        self._is_made = True
+
+    def _refresh(self) -> None:
         with errors_shown():
             self.refresh()
 

@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.canvas.palette import (
 )
 from napari_fossiledit.workflows.annotate.corrections import fill
 from napari_fossiledit.workflows.reef import link
-from tests.widgets.conftest import SHAPE, SOURCE, disk
+from tests.widgets.conftest import SHAPE, SOURCE, disk, settled
 
 
 def instance(row: int, column: int, radius: int, **more: object) -> Instance:
@@ -154,10 +154,12 @@ def test_opening_a_project_takes_no_id(session, project_path):
 
     before = next_id()
     session.open(path)
-    labels = find(session.viewer, Role.LABELS)
+    settled(session)
+    assert find(session.viewer, Role.LABELS) is not None
     session.close()
     assert next_id() == before
     session.open(path)
+    settled(session)
     labels = find(session.viewer, Role.LABELS)
     labels.mode = "paint"
     assert labels.selected_label == before + 1

@@ -51,7 +51,7 @@ class Tints:
     """Index in the palette by id; an id that no instance has yet gets one of them as well."""
 
     def __init__(self) -> None:
-        self.table: Texture = (np.arange(_FOLD) % COUNT + 1).astype(np.uint8)
+        self.table: Texture = np.resize(np.arange(1, COUNT + 1, dtype=np.uint8), _FOLD)
         self.table[0] = 0
         self.known: set[int] = set()
 

@@ -25,6 +25,8 @@ RGB = tuple[float, float, float]
 
 #: Where the light comes from, (z, y, x): above, the last slice, a little from the right.
 LIGHT = (0.45, -0.8, 0.4)
+# More faces than these take the window's thread more than 0.1 s whenever a colour changes.
+_MOST_FACES = 150_000
 # Brightness of a face in the shadow, and of specimens that are not chosen.
 _SHADE, _PALE = 0.35, 0.72
 
@@ -120,7 +122,7 @@ def build_scene(
     job: Job = QUIET,
 ) -> SpecimenScene:
     """Build the surfaces of all specimens, join them and compute their light."""
-    model = mesh.in_memory(project_path, params, job=job)
+    model = mesh.in_memory(project_path, params, most_faces=_MOST_FACES, job=job)
     return SpecimenScene(
         joined(model.meshes) if model.meshes else None,
         tuple(row.record() for row in model.rows),

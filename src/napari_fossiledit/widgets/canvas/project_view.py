@@ -91,9 +91,13 @@ class ProjectView:
             self.session.photographs = None
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
-            if project.ledger.done(ANNOTATIONS):
-                show_labels(self.session)
             show_notes(project)
+        self.session.soon(self._show_labels)
+
+    def _show_labels(self) -> None:
+        with errors_shown():
+            if self.session.current.ledger.done(ANNOTATIONS):
+                show_labels(self.session)
 
     def adopt_layers(self) -> None:
         """Open a project that was dropped on the window before the docks were there."""

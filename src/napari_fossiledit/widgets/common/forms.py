@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Generic, TypeVar, get_origin
 
@@ -191,7 +191,7 @@ class FieldRow(QWidget):
         if self._choices is not None:
             kept = self.input.value
             offered = _offered(self._choices, self.field)
-            self.input.choices = offered  # type: ignore[attr-defined] # of the combo box
+            self.input.choices = _labelled(offered)  # type: ignore[attr-defined] # of the combo box
             if kept in offered:
                 self.input.value = kept
 
@@ -207,6 +207,11 @@ def _offered(choices: Choices, field: FieldInfo) -> list[str]:
     return offered if offered and default in ("", *offered) else [str(default), *offered]
 
 
+def _labelled(offered: Iterable[str]) -> list[tuple[str, str]]:
+    """Return what a combo box shows of each choice, and the choice."""
+    return [(getattr(choice, "label", choice), str(choice)) for choice in offered]
+
+
 def _make_input(
     name: str, field: FieldInfo, label: str, choices: Choices | None, words: Words
 ) -> ValueWidget[Any]:
@@ -216,7 +221,7 @@ def _make_input(
     options: dict[str, Any] = {}
     if choices is not None:
         offered = _offered(choices, field)
-        kind, value, options = str, offered[0], {"choices": offered}
+        kind, value, options = str, offered[0], {"choices": _labelled(offered)}
     elif isinstance(kind, type) and issubclass(kind, Enum):
         options = {"choices": [(words.get(e, str(e.value).replace("_", " ")), e) for e in kind]}
     elif kind is int:

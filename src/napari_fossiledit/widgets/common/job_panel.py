@@ -70,13 +70,14 @@ class JobPanel(QWidget):
         function: Callable[..., Any],
         *args: Any,
         in_process: bool = True,
+        loads_first: bool = False,
         then: Callable[[Any], None] | None = None,
     ) -> bool:
         """Start a workflow; show a message where one is still running.
 
         Parameters
         ----------
-        in_process
+        in_process, loads_first
             See `JobSpec`.
         then
             Gets the result, in the window's thread.
@@ -87,7 +88,7 @@ class JobPanel(QWidget):
             Whether it was started.
         """
         try:
-            self.runner.start(JobSpec(title, function, args, in_process), then)
+            self.runner.start(JobSpec(title, function, args, in_process, loads_first), then)
         except FossilError as error:
             show_error(error)
             return False

@@ -47,12 +47,15 @@ class JobSpec:
         Module-level function, called with `args` and the keyword ``job``.
     in_process
         Whether it runs in a spawned process, as everything must that is long or touches torch.
+    loads_first
+        See `run_in_process`.
     """
 
     title: str
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     in_process: bool = True
+    loads_first: bool = False
 
 
 class JobRunner(QObject):
@@ -132,7 +135,10 @@ class JobRunner(QObject):
         job = Job(report, stop.is_set)
         try:
             if spec.in_process:
-                return JobOutcome(ticket, run_in_process(spec.function, *spec.args, job=job))
+                result = run_in_process(
+                    spec.function, *spec.args, job=job, loads_first=spec.loads_first
+                )
+                return JobOutcome(ticket, result)
             return JobOutcome(ticket, spec.function(*spec.args, job=job))
         except FossilError as error:
             return JobOutcome(ticket, error=error)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from qtpy.QtCore import QObject
 
 from napari_fossiledit.models.native.backends import HOW_TO_INSTALL, has_detectron2
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.workflows.shared.model_refs import in_use, model_names
+from napari_fossiledit.workflows.shared.model_refs import in_use, model_names, standing
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -18,18 +19,62 @@ FIELD = "backend"
 """Name of the field that chooses the backend."""
 
 
-def model_choices(session: Session) -> Callable[[], list[str]]:
-    """Return a function that lists models and edits of the open project, then the shipped ones.
+class Choice(str):
+    """A choice that a combo box shows as another text.
 
-    The model in use comes first, so that a form offers it without a choice.
+    Attributes
+    ----------
+    label
+        That text.
     """
 
-    def listed() -> list[str]:
-        names = model_names(session.project)
-        used = "" if session.project is None else in_use(session.project)
-        return sorted(names, key=lambda name: name != used)
+    label: str
+
+    @classmethod
+    def of(cls, name: str, mark: str) -> Choice:
+        """Return a choice that is shown with a mark, where there is one."""
+        made = cls(name)
+        made.label = f"{name} ({mark})" if mark else name
+        return made
+
+
+def model_choices(session: Session) -> Callable[[], Sequence[str]]:
+    """Return a function that lists models and edits of the open project, then the shipped ones.
+
+    The model in use comes first, so that a form offers it without a choice; what was rolled back
+    or never finished comes last, and says so.
+    """
+
+    def listed() -> Sequence[str]:
+        project = session.project
+        if project is None:
+            return model_names(None)
+        used = in_use(project)
+        named = [Choice.of(name, standing(project, name)) for name in model_names(project)]
+        return sorted(named, key=lambda c: (c.label != c, c != used))
 
     return listed
+
+
+class FollowedModel(QObject):
+    """Offers the models of now in a form whenever they change; chooses the one that came into use.
+
+    It goes with the form: a function that is connected to the session would outlive it.
+    """
+
+    def __init__(self, form: ParamsForm[Any], session: Session) -> None:
+        super().__init__(form)
+        self._form, self._session, self._seen = form, session, ""
+        for signal in (session.project_changed, session.models_changed, session.edits_changed):
+            signal.connect(self._follow)
+
+    def _follow(self) -> None:
+        self._form.refresh()
+        project = self._session.project
+        used = "" if project is None else in_use(project)
+        if used and used != self._seen:
+            self._form.fill(model=used)
+        self._seen = used
 
 
 def only_installed_backends(form: ParamsForm[P]) -> ParamsForm[P]:

@@ -15,12 +15,14 @@ from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_sc
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import ParamsForm
+from napari_fossiledit.widgets.common.model_choices import Choice
 from napari_fossiledit.widgets.common.notices import counted, show_done
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.workflows.reef import link, measure, mesh
-from napari_fossiledit.workflows.shared.sources import shown_sources
+from napari_fossiledit.workflows.shared.sources import marked, shown_sources
+from napari_fossiledit.workflows.shared.specimens import count_linked
 
 TITLE = "Reef"
 EMPTY = (
@@ -50,7 +52,12 @@ class ReefDock(Dock):
         self._build_linking(section(self.column, "1. Link sections to specimens"))
         self._build_looking(section(self.column, "2. Look"))
         self._build_export(fold(self.column, "3. Export and measure"))
-        for signal in (self.session.annotations_changed, self.session.predictions_changed):
+        changed = (
+            self.session.annotations_changed,
+            self.session.predictions_changed,
+            self.session.edits_changed,
+        )
+        for signal in changed:
             signal.connect(self.linking.refresh)
         self._on_project()
 
@@ -79,7 +86,7 @@ class ReefDock(Dock):
                 button("Show all", "Give every specimen its colour back.", self._show_all),
             )
         )
-        self.hint = note("Link first, then show the specimens in 3D: they are listed here.")
+        self.hint = note("")
         inside.addWidget(self.hint)
         inside.addWidget(self.table)
 
@@ -100,7 +107,11 @@ class ReefDock(Dock):
         """Return the sources to link, what is best known first."""
         project = self.session.project
         sources = shown_sources(project) if project is not None else []
-        return list(dict.fromkeys([BEST_KNOWN, *sources, ANNOTATIONS]))
+        named = [
+            Choice.of(name, marked(project, name) if project is not None else "")
+            for name in [*sources, ANNOTATIONS]
+        ]
+        return list(dict.fromkeys([Choice.of(BEST_KNOWN, ""), *named]))
 
     def refresh(self) -> None:
         """Clear the table of the previous project."""
@@ -110,8 +121,19 @@ class ReefDock(Dock):
         self.hint.show()
         self.linked.hide()
         project = self.session.project
+        self._hint()
         if project is not None and not self.folder.text:
             self.folder.text = str(project.path.parent / f"{project.path.stem}-meshes")
+
+    def _hint(self) -> None:
+        """Say what is to be done before the specimens are listed."""
+        project = self.session.project
+        linked = 0 if project is None else count_linked(project)
+        self.hint.setText(
+            f"{linked} specimens are linked. Show them in 3D, and they are listed here."
+            if linked
+            else "Link the sections first, then show the specimens in 3D: they are listed here."
+        )
 
     # ---------------------------------------------------------------- actions
 
@@ -126,6 +148,7 @@ class ReefDock(Dock):
         fossils = counted(outcome.specimens, "fossil")
         self.linked.setText(f"{joined} joined to {fossils}; {outcome.unlinked} belong to none.")
         self.linked.show()
+        self._hint()
         self.session.specimens_changed.emit()
 
     def show_in_3d(self) -> None:
@@ -145,7 +168,12 @@ class ReefDock(Dock):
             self.hint.setText("No specimen was found. Link the sections first.")
             return
         viewer.dims.ndisplay = 3
-        self.surfaces.show(scene.meshes)
+        meshes = scene.meshes
+        self.session.soon(lambda: self.surfaces.show(meshes))
+        self.session.soon(self._look_at_specimens)
+
+    def _look_at_specimens(self) -> None:
+        viewer = self.session.viewer
         viewer.reset_view()
         camera_of(viewer).set_view_direction(_LOOKING, _UP)
         # Once more: how large the specimens appear depends on where they are seen from.

@@ -10,12 +10,25 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import model_choices
+from napari_fossiledit.widgets.common.model_choices import FollowedModel, model_choices
 from napari_fossiledit.widgets.common.notices import show_notes
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import evaluate
+
+_SHOWN = ("model", "slices")
+_LABELS = {
+    "score": "Score, rule of the paper",
+    "detection_score": "Score, all others",
+    "mask_cut": "Edge of the masks",
+    "against": "Compare with",
+    "views": "Views of each slice",
+    "refine": "Draw edges again",
+    "class_name": "Kind of fossil",
+    "region": "Part of the slices",
+    "device": "Compute on",
+}
 
 
 class EvaluateTab(QWidget):
@@ -26,7 +39,8 @@ class EvaluateTab(QWidget):
         self.session, self.jobs = session, jobs
         self.form = ParamsForm(
             EvaluateParams,
-            advanced=("class_name", "region", "device"),
+            advanced=[name for name in EvaluateParams.model_fields if name not in _SHOWN],
+            labels=_LABELS,
             choices={"model": model_choices(session)},
         )
         self.table = Table({"name": "Figure", "value": "Value"})
@@ -40,7 +54,7 @@ class EvaluateTab(QWidget):
         tip = "Compute precision, recall, overlap (IoU) and the number of missed fossils."
         column.addWidget(button("Evaluate", tip, self.evaluate))
         column.addWidget(self.table)
-        session.models_changed.connect(self.form.refresh)
+        FollowedModel(self.form, session)
 
     def refresh(self) -> None:
         """Offer the models of the project that is open now, and empty the table."""

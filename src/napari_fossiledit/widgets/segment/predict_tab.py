@@ -11,7 +11,11 @@ from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import CalibrateParams, PredictParams, RefineParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.model_choices import model_choices, only_installed_backends
+from napari_fossiledit.widgets.common.model_choices import (
+    FollowedModel,
+    model_choices,
+    only_installed_backends,
+)
 from napari_fossiledit.widgets.common.notices import counted, show_done, show_notes
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
@@ -21,9 +25,12 @@ HELP = "Find fossils with a model. Slices that are predicted already are not com
 _SHOWN = ("model", "slices", "views", "refine", "calibrated")
 _LABELS = {
     "again": "Predict anew",
-    "tiles": "Divide into tiles",
+    "tiles": "In overlapping tiles",
     "max_detections": "Most detections",
     "score_floor": "Lowest score kept",
+    "device": "Compute on",
+    "backend": "Compute with",
+    "engine": "Way to compute",
     "views": "Views of each slice",
     "views_find": "All views find",
     "refine": "Refine masks",
@@ -89,7 +96,7 @@ class PredictTab(QWidget):
         )
         column.addWidget(beside(fit_refiner, button("Calibrate scores", tip, self.calibrate)))
         column.addStretch(1)
-        session.models_changed.connect(self.form.refresh)
+        FollowedModel(self.form, session)
 
     def refresh(self) -> None:
         """Offer the models of the project that is open now."""
@@ -102,7 +109,9 @@ class PredictTab(QWidget):
         # The workflow reads the slices too: here a typing error is reported without a process.
         parse_slices(params.slices, project.shape[0])
         then = self.session.while_open(self._on_done)
-        self.jobs.start("Predicting", predict.run, project.path, params, then=then)
+        self.jobs.start(
+            "Predicting", predict.run, project.path, params, loads_first=True, then=then
+        )
 
     def refine(self) -> None:
         """Start fitting a refiner of the chosen model in a separate process."""

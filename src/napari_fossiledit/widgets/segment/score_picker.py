@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox
 from superqt.utils import signals_blocked
 
 from napari_fossiledit.masks.probability import MASK_CUT
-from napari_fossiledit.project import ANNOTATIONS, Source
+from napari_fossiledit.project import Source
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
@@ -23,7 +23,7 @@ from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note, slider
 from napari_fossiledit.widgets.segment.picked_panel import PickedPanel
-from napari_fossiledit.workflows.shared.sources import shown_sources
+from napari_fossiledit.workflows.shared.sources import default_source, marked, shown_sources
 
 _CUT_TIP = (
     "Probability from which on a pixel belongs to a mask: higher makes masks tighter, lower wider."
@@ -84,6 +84,7 @@ class ScorePicker(QGroupBox):
         session.project_changed.connect(self.refresh)
         session.predictions_changed.connect(self.refresh)
         session.annotations_changed.connect(self.refresh)
+        session.edits_changed.connect(self.refresh)
 
     @property
     def source(self) -> str:
@@ -123,12 +124,14 @@ class ScorePicker(QGroupBox):
         with signals_blocked(self.sources):
             self.sources.clear()
             for name in names:
-                self.sources.addItem(Source.parse(name).title, name)
+                mark = marked(project, name) if project is not None else ""
+                title = Source.parse(name).title
+                self.sources.addItem(f"{title} ({mark})" if mark else title, name)
             self.sources.addItem(_NOTHING, "")
         layer = self.layer
         if layer is None or shown not in names:
             # The Labels layer shows the annotations already.
-            first = next((name for name in names if name != ANNOTATIONS), "")
+            first = "" if project is None else default_source(project)
             self.pick(shown if shown in names else first)
             return
         # The layer is painted again, not replaced: it keeps the looks that the user gave it.

@@ -17,7 +17,27 @@ from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import train
 
-_SHOWN = ("name", "architecture", "slices", "validation", "max_minutes", "max_steps")
+_LABELS = {
+    "name": "Name of the model",
+    "architecture": "Size of the model",
+    "slices": "Slices to learn from",
+    "validation": "Slices to check on",
+    "classes": "Kinds of fossils",
+    "region": "Part of the slices",
+    "init": "Start from",
+    "hold_back": "Training held back",
+    "max_minutes": "At most (minutes)",
+    "max_steps": "At most (steps)",
+    "scale": "Size of a pixel",
+    "crop": "Cut-out (pixels)",
+    "batch": "Cut-outs a step",
+    "learning_rate": "Learning rate",
+    "seed": "Random number",
+    "device": "Compute on",
+    "backend": "Compute with",
+    "precision": "Precision",
+}
+_SHOWN = ("name", "architecture", "slices", "max_minutes")
 
 
 class TrainTab(QWidget):
@@ -26,8 +46,12 @@ class TrainTab(QWidget):
     def __init__(self, session: Session, jobs: JobPanel) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
+        # What was filled in last: where the user wrote something else, that stays.
+        self._filled = ""
         advanced = [name for name in TrainParams.model_fields if name not in _SHOWN]
-        self.form = only_installed_backends(ParamsForm(TrainParams, advanced=advanced))
+        self.form = only_installed_backends(
+            ParamsForm(TrainParams, advanced=advanced, labels=_LABELS)
+        )
         column = QVBoxLayout(self)
         column.addWidget(
             note("Train a model on a few slices on which every fossil is traced; six are enough.")
@@ -37,7 +61,7 @@ class TrainTab(QWidget):
             button(
                 "Use all traced slices",
                 "Fill in all traced slices but the pinned ones, which only judge.",
-                lambda: self.form.fill(slices=self._traced()),
+                self._fill,
             )
         )
         tip = "Train in the background; Cancel keeps the best model so far."
@@ -46,8 +70,13 @@ class TrainTab(QWidget):
 
     def refresh(self) -> None:
         """Fill in the traced slices of the project that is open now."""
-        if self.session.project is not None and not self.form.rows["slices"].value:
-            self.form.fill(slices=self._traced())
+        written = self.form.rows["slices"].value
+        if self.session.project is not None and written in ("", self._filled):
+            self._fill()
+
+    def _fill(self) -> None:
+        self._filled = self._traced()
+        self.form.fill(slices=self._filled)
 
     def _traced(self) -> str:
         project = self.session.current

@@ -29,6 +29,7 @@ from napari_fossiledit.widgets.review.review_dock import TITLE as REVIEW
 from napari_fossiledit.widgets.segment.segment_dock import TITLE as SEGMENT
 from napari_fossiledit.widgets.stack.stack_dock import TITLE as STACK
 from napari_fossiledit.workflows.sample.reef import make_sample_project
+from napari_fossiledit.workflows.shared.model_refs import standing
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
 TITLE = "Start here"
@@ -37,8 +38,6 @@ WELCOME = (
     "Begin with your own photographs, or try everything on a small made-up reef first."
 )
 TUTORIAL = Path(napari_fossiledit.__file__).parent / "tutorial" / "tutorial.md"
-#: In the folder of a model whose training was stopped.
-UNFINISHED = "training.safetensors"
 _OTHER_KEYS = (Shortcut("Left / Right", "previous / next slice", lambda _: None),)
 
 
@@ -78,7 +77,7 @@ def way_of(project: Project) -> tuple[Advice, list[Step]]:
     """
     slices, ledger = project.shape[0], project.ledger
     traced, specimens = len(ledger.traced()), count_linked(project)
-    models = [m for m in project.models() if not (project.model_folder(m) / UNFINISHED).exists()]
+    models = [name for name in project.models() if not standing(project, name)]
     predicted = max((source.slices for source in ledger.predictions()), default=0)
     states = [record.state for record in project.edits.sound()]
     kept, proposed = states.count(EditState.KEPT), states.count(EditState.PROPOSED)
@@ -248,4 +247,4 @@ class StartHere(Dock):
 
     def _made(self, project: Path) -> None:
         open_project(self.session, project)
-        self.session.page_requested.emit(SEGMENT)
+        self.session.soon(lambda: self.session.page_requested.emit(SEGMENT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -157,9 +158,16 @@ def in_memory(
     project_path: Path,
     params: MeshParams,
     *,
+    most_faces: int = 0,
     job: Job = QUIET,
 ) -> SpecimenModel:
     """Build the surface of every specimen and write nothing.
+
+    Parameters
+    ----------
+    most_faces
+        Simplify the surfaces to about so many faces together, each by the same share; 0: keep all.
+        Figures are those of the whole surfaces.
 
     Returns
     -------
@@ -171,16 +179,27 @@ def in_memory(
     FossilError
         Where nothing is linked.
     """
-    meshes: list[SpecimenMesh] = []
+    surfaces: dict[SpecimenKey, Surface] = {}
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         names = _names(specimens.keys)
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
-                meshes.append(_named(built.key, names[built.key], built.surface))
+                surfaces[built.key] = built.surface
             rows.append(measured(project, built))
-    return SpecimenModel(tuple(meshes), tuple(rows), tuple(specimens.warnings))
+    share = most_faces / max(1, sum(len(s.faces) for s in surfaces.values()))
+    warnings = tuple(specimens.warnings)
+    if 0 < share < 1:
+        surfaces = {
+            key: simplified(s, math.ceil(share * len(s.faces))) for key, s in surfaces.items()
+        }
+        warnings += (
+            f"The surfaces are shown with about {share:.0%} of their faces; figures and exported"
+            " meshes have all of them.",
+        )
+    meshes = tuple(_named(key, names[key], surface) for key, surface in surfaces.items())
+    return SpecimenModel(meshes, tuple(rows), warnings)
 
 
 def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:

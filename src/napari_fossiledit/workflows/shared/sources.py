@@ -159,6 +159,7 @@ def predictions_in_use(project: Project) -> str:
     """Return the predictions of the model in use, or of the only model that has predicted.
 
     Those of an edit that was rolled back or of a training that was not finished have to be named.
+    Those of photographs that were replaced since are taken: what uses them says so.
 
     Raises
     ------
