@@ -11,6 +11,10 @@ import pytest
 import tifffile
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.files import write_json
+from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.models.files.registry import read_record
+from napari_fossiledit.models.inference.looks import look_of
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
@@ -94,6 +98,28 @@ predict.run(
     Path({path!r}), PredictParams(model="blank", device="cpu", max_detections=5), job=Job(die
 ))
 """
+
+
+def test_slices_of_another_rock_are_told(reef_project, blank_model):
+    with Project.open(reef_project, read_only=True) as project:
+        folder = project.model_folder(blank_model)
+        slices = [project.stack.read(z) for z in range(2)]
+    record = read_record(folder)
+
+    def notes_of(images, **options):
+        looks = [look_of(record.preprocessing.prepare(image)) for image in images]
+        known = {"training": {"looks": looks}}
+        write_json(folder / RECORD, record.model_copy(update=known).model_dump(mode="json"))
+        told = predict.run(reef_project, params(blank_model, slices="0-1", again=True, **options))
+        return [note for note in told.notes if "unlike" in note]
+
+    assert notes_of(slices) == []
+    assert notes_of([]) == []
+    (note,) = notes_of([255 - image for image in slices])
+    assert note == (
+        f"These slices look unlike those that {blank_model} learned from: trace two slices and"
+        ' train a model on them (page "Segment").'
+    )
 
 
 def test_a_killed_prediction_goes_on_where_it_was(reef_project, blank_model):

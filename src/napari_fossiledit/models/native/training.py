@@ -184,7 +184,7 @@ class _Run:
             self.parts.held_back,
             (*self.notes, *self.parts.notes, *shortness(self.budget, stopped)),
         )
-        save_model(segmenter, self.folder, training={**self.about, **facts(result)})
+        save_model(segmenter, self.folder, training={**self.about, **facts(result, self.parts)})
         return result
 
 

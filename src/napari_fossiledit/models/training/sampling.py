@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance, Part
+from napari_fossiledit.models.inference.looks import Look, look_of
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Rgb, value_range
 
 BoolArray = NDArray[np.bool_]
@@ -184,7 +185,13 @@ class _Layers:
 
 
 class PreparedSlices:
-    """Prepared slices, the last used ones kept in memory up to a limit."""
+    """Prepared slices, the last used ones kept in memory up to a limit.
+
+    Attributes
+    ----------
+    looks
+        How each slice looks that was asked for so far.
+    """
 
     def __init__(
         self,
@@ -196,11 +203,14 @@ class PreparedSlices:
         self._samples, self._settings, self._classes = samples, settings, classes
         self._budget = budget_bytes
         self._kept: OrderedDict[int, PreparedSlice] = OrderedDict()
+        self.looks: dict[int, Look] = {}
 
     def __call__(self, z: int) -> PreparedSlice:
         """Return slice `z` at working scale."""
         if z not in self._kept:
             self._kept[z] = prepare(self._samples.read(z), self._settings, self._classes)
+            if z not in self.looks:
+                self.looks[z] = look_of(self._kept[z].rgb)
         self._kept.move_to_end(z)
         while len(self._kept) > 1 and sum(p.size_bytes for p in self._kept.values()) > self._budget:
             self._kept.popitem(last=False)

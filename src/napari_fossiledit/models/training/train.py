@@ -14,6 +14,7 @@ from napari_fossiledit.files import explained
 from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.models.inference.devices import pick_device
+from napari_fossiledit.models.inference.looks import Look
 from napari_fossiledit.models.inference.precision import NO_GAIN, gains
 from napari_fossiledit.models.inference.preprocessing import Preprocessing, Resize
 from napari_fossiledit.models.inference.protocol import Segmenter
@@ -142,6 +143,11 @@ class Parts:
         return self._band[z] if z in self._band else self._slices(z)
 
     @property
+    def looks(self) -> list[Look]:
+        """How the slices look that were learned from and that judged."""
+        return [*self._slices.looks.values()]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what follows where nothing was held back."""
         if self.judged:
@@ -259,7 +265,7 @@ class _Run:
             (*self.notes, *self.parts.notes, *shortness(self.budget, stopped)),
         )
         precision = str(Precision.MIXED if self.trainer.mixed else Precision.FULL)
-        record = {**self.about, **facts(result), "precision": precision}
+        record = {**self.about, **facts(result, self.parts), "precision": precision}
         save_model(segmenter, self.folder, training=record)
         if stopped == "cancelled":
             self.save_state()
@@ -294,7 +300,7 @@ def about(samples: TrainingSet, params: TrainParams, settings: Preprocessing) ->
     }
 
 
-def facts(result: TrainResult) -> dict[str, Any]:
+def facts(result: TrainResult, parts: Parts) -> dict[str, Any]:
     """Return the outcome of a training as the record of its model holds it."""
     return {
         "steps": result.steps,
@@ -303,6 +309,7 @@ def facts(result: TrainResult) -> dict[str, Any]:
         "stopped": result.stopped,
         "held_back": result.held_back,
         "start": list(result.notes),
+        "looks": parts.looks,
     }
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
@@ -24,7 +27,12 @@ from napari_fossiledit.workflows.shared.stale import added_notes
 
 if TYPE_CHECKING:
     from napari_fossiledit.evaluation.calibration import Calibration
+    from napari_fossiledit.models.inference.looks import Look
     from napari_fossiledit.models.inference.protocol import Segmenter
+
+
+#: So many of the slices tell whether the rock is one that the model knows.
+_LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
@@ -136,9 +144,13 @@ def predict_missing(
         refine = _refining(project, ref, segmenter, params, job) if params.refine else None
         with project.ledger.recorded("predict", params.model_dump(mode="json")) as summary:
             summary["source"] = left[-1].source
+            looks: list[Look] = []
             for visit in job.tracked(left, len(left), "Predicting: slice"):
+                image = project.contents.read(visit.slice)
+                if ref.looks and len(looks) < _LOOKED_AT:
+                    looks.append(look(segmenter, image, project.geometry.pixel_size_um))
                 instances = segmenter.predict(
-                    project.contents.read(visit.slice),
+                    image,
                     slice_index=visit.slice,
                     pixel_size_um=project.geometry.pixel_size_um,
                     tiles=params.tiles,
@@ -155,6 +167,7 @@ def predict_missing(
                 if refine is not None:
                     instances = refine(visit.slice, instances)
                 project.ledger.store(visit.source, visit.slice, instances)
+        notes += unlike_notes(ref, looks)
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     return PredictResult(ref.name, source, tuple(slices), tuple(missing), count, notes)
@@ -174,6 +187,25 @@ def _stale(project: Project, planned: Sequence[Visit]) -> set[int]:
         # What cannot be read is not worth losing a prediction for.
         project.contents.read(z)
     return set(stale)
+
+
+def look(segmenter: Segmenter, image: NDArray[Any], pixel_size_um: float) -> Look:
+    """Return how a slice looks to a model."""
+    from napari_fossiledit.models.inference.looks import look_of
+
+    return look_of(segmenter.preprocessing.prepare(image, pixel_size_um))
+
+
+def unlike_notes(ref: ModelRef, looks: Sequence[Look]) -> tuple[str, ...]:
+    """Return in a sentence that slices look unlike all that a model learned from."""
+    from napari_fossiledit.models.inference.looks import UNLIKE, unlikeness
+
+    if not looks or median(unlikeness(each, ref.looks) for each in looks) < UNLIKE:
+        return ()
+    return (
+        f"These slices look unlike those that {ref.root.name} learned from: trace two slices and"
+        ' train a model on them (page "Segment").',
+    )
 
 
 def refining_notes(ref: ModelRef) -> tuple[str, ...]:

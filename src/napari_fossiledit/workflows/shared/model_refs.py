@@ -33,6 +33,7 @@ from napari_fossiledit.workflows.shared.stack_values import StackValues
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
     from napari_fossiledit.evaluation.calibration import Calibration
+    from napari_fossiledit.models.inference.looks import Look
     from napari_fossiledit.models.inference.protocol import Segmenter
     from napari_fossiledit.models.refine.refiner import RefinerRecord
 
@@ -93,6 +94,14 @@ class ModelRef:
 
         learned = read_record(self.folder).preprocessing
         return learned.low, learned.high
+
+    @cached_property
+    def looks(self) -> tuple[Look, ...]:
+        """How the slices looked that it learned from; empty: nobody wrote it down."""
+        from napari_fossiledit.models.files.registry import read_record
+
+        looks = read_record(self.folder).training.get("looks", ())
+        return tuple(tuple(look) for look in looks)
 
     @property
     def model_hash(self) -> str:
@@ -211,6 +220,11 @@ class EditRef(ModelRef):
         return self.parent.root
 
     @cached_property
+    def looks(self) -> tuple[Look, ...]:
+        """How the slices looked that the model below learned from."""
+        return self.parent.looks
+
+    @cached_property
     def shown(self) -> Shown | None:
         """Values of the stack that the model below is shown as black and white."""
         return self.parent.shown
@@ -311,6 +325,11 @@ class FileRef(ModelRef):
     def notes(self) -> tuple[str, ...]:
         """Assumptions about the model and the stack, for which the file is read."""
         return (*self._read[1], *super().notes)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Nothing: another program wrote the file."""
+        return ()
 
     @property
     def _learned(self) -> Range:
