@@ -2,7 +2,7 @@
 
 As a script, for a project of one's own (it is changed: copy it first)::
 
-    xvfb-run -a python -m tests.widgets.heartbeat NAME.fossil
+    xvfb-run -a python -m tests.widgets.heartbeat NAME.fossil [SLICES]
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         heart = Heartbeat()
         try:
-            whole_way(heart, Path(place), Path(sys.argv[1]) if sys.argv[1:] else None)
+            whole_way(heart, Path(place), *map(Path, sys.argv[1:2]), *sys.argv[2:3])
         finally:
             heart.stop()
             sys.stdout.write(f"{heart.table}\n")

@@ -81,7 +81,7 @@ class ScorePicker(QGroupBox):
         self.slider.valueChanged.connect(self._on_score)
         self.cut.valueChanged.connect(self._on_cut)
         session.slice_changed.connect(self._on_slice)
-        session.project_changed.connect(self.refresh)
+        session.project_changed.connect(self._on_project)
         session.predictions_changed.connect(self.refresh)
         session.annotations_changed.connect(self.refresh)
         session.edits_changed.connect(self.refresh)
@@ -116,6 +116,13 @@ class ScorePicker(QGroupBox):
         """The layer of the shown source, None where the user closed it."""
         layer = find(self.session.viewer, Role.PREDICTIONS)
         return layer if isinstance(layer, Labels) else None
+
+    def _on_project(self) -> None:
+        """Show the predictions once the photographs are there: a layer takes 0.2 s to be added."""
+        if self.session.project is None:
+            self.refresh()
+        else:
+            self.session.soon(self.refresh)
 
     def refresh(self) -> None:
         """Read the sources of the project again; the same one stays shown where it still exists."""
