@@ -23,6 +23,7 @@ from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
@@ -421,6 +422,11 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
     assert session.viewer.dims.ndisplay == 3
     assert layer.data[0].shape == (8, 3)
     np.testing.assert_allclose(layer.extent.world[1], (1400, 1600, 1600), rtol=1e-5)
+    model = dock.table.model()
+    swatches = [model.index(r, 0).data(Qt.ItemDataRole.DecorationRole) for r in range(2)]
+    expected = [colours_of(session).specimen(number) for number in (4, 9)]
+    np.testing.assert_allclose([s.getRgbF()[:3] for s in swatches], expected, atol=1e-3)
+    assert model.index(0, 1).data(Qt.ItemDataRole.DecorationRole) is None
     bright = layer.vertex_colors.copy()
     dock.table.selectRow(0)
     assert session.slice == 3

@@ -62,7 +62,8 @@ def run_in_process(
     threads
         Computing threads of the child; None leaves one core to the caller.
     loads_first
-        Whether it writes no file before its first report: until then it can be ended at once.
+        Whether nothing is lost where it ends before its first report: until then Cancel ends it at
+        once.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.project_view import open_project
 from napari_fossiledit.widgets.common.session import session_of
-from tests.widgets.conftest import SHAPE
+from tests.widgets.conftest import SHAPE, settled
 
 SLICE = 3
 
@@ -31,6 +31,7 @@ def stroke(path: Path, end: str) -> None:
     session = session_of(viewer)
     open_project(session, path)
     session.go_to(SLICE)
+    settled(session)
     QTest.qWait(300)
     layer = correcting.edit(session)
     layer.selected_label = max(i.id or 0 for i in session.current.instances(ANNOTATIONS, SLICE))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 Row = Mapping[str, Any]
+RGB = tuple[float, float, float]
 Index = QModelIndex
 _NOWHERE = QModelIndex()
 
@@ -23,10 +25,19 @@ def cell_text(value: Any) -> str:
 
 
 class RowsModel(QAbstractTableModel):
-    """Rows of equal keys; sorting uses the values, the view shows them as text."""
+    """Rows of equal keys; sorting uses the values, the view shows them as text.
 
-    def __init__(self, headings: Mapping[str, str]) -> None:
+    Parameters
+    ----------
+    colour_of
+        Returns the colour, from 0 to 1, of the swatch in front of a row; None: no swatches.
+    """
+
+    def __init__(
+        self, headings: Mapping[str, str], colour_of: Callable[[Row], RGB] | None = None
+    ) -> None:
         super().__init__()
+        self._colour_of = colour_of
         self.keys, self.headings = list(headings), list(headings.values())
         self.rows: list[Row] = []
 
@@ -45,7 +56,11 @@ class RowsModel(QAbstractTableModel):
         return 0 if parent.isValid() else len(self.keys)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return text to show, the value to sort by, or the alignment of a cell."""
+        """Return text to show, the value to sort by, the swatch or the alignment of a cell."""
+        if role == Qt.ItemDataRole.DecorationRole:
+            if self._colour_of is None or index.column():
+                return None
+            return QColor.fromRgbF(*self._colour_of(self.rows[index.row()]))
         value = self.rows[index.row()].get(self.keys[index.column()])
         if role == Qt.ItemDataRole.DisplayRole:
             return cell_text(value)
@@ -81,9 +96,14 @@ class Table(QTableView):
     chosen = Signal(object)
     opened = Signal(object)
 
-    def __init__(self, headings: Mapping[str, str], parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        headings: Mapping[str, str],
+        parent: QWidget | None = None,
+        colour_of: Callable[[Row], RGB] | None = None,
+    ) -> None:
         super().__init__(parent)
-        self.rows = RowsModel(headings)
+        self.rows = RowsModel(headings, colour_of)
         self._sorted = QSortFilterProxyModel(self)
         self._sorted.setSourceModel(self.rows)
         self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
@@ -109,6 +129,12 @@ class Table(QTableView):
     def show_rows(self, rows: Sequence[Row]) -> None:
         """Replace all rows, keeping the order the user chose."""
         self.rows.show(rows)
+
+    def repaint_rows(self) -> None:
+        """Draw the rows again, after their colours changed."""
+        viewport = self.viewport()
+        if viewport is not None:
+            viewport.update()
 
     def _emit(self, signal: Any, index: Index) -> None:
         """Emit the row at an index of the sorted table; a cleared selection has none."""

@@ -172,7 +172,9 @@ class Mend(QWidget):
         params = self._params()
         self.draw({})
         then = self.session.while_open(self._on_done)
-        self._is_editing = self.jobs.start("Mending the model", edit.run, path, params, then=then)
+        self._is_editing = self.jobs.start(
+            "Mending the model", edit.run, path, params, loads_first=True, then=then
+        )
 
     def _params(self) -> EditParams:
         self.form.fix(**self.perturbation.values(), model=self.model.name)

@@ -238,7 +238,7 @@ class Repair(QWidget):
         self.form.fix(model=self.model, **place)
         params = self.form.read()
         then = self.session.while_open(self._show)
-        self.jobs.start("Repairing", repair.run, project.path, params, then=then)
+        self.jobs.start("Repairing", repair.run, project.path, params, loads_first=True, then=then)
 
     def _show(self, result: RepairResult) -> None:
         show_done(result.verdict)

@@ -107,7 +107,9 @@ class WhatIsWrong(QWidget):
         values = {**self.perturbation.values(), "steps": self.perturbation.steps.steps}
         self.form.fix(**values, model=self.model.name)
         then = self.session.while_open(self._on_probed)
-        self.jobs.start("Looking for what is wrong", probe.run, path, self.form.read(), then=then)
+        params = self.form.read()
+        title = "Looking for what is wrong"
+        self.jobs.start(title, probe.run, path, params, loads_first=True, then=then)
 
     def look_at(self, place: WrongPlace) -> None:
         """Show the slice of a place with it outlined in the middle of the canvas."""

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, MeshParams
 from napari_fossiledit.project import ANNOTATIONS
+from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_scene
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
@@ -77,7 +78,9 @@ class ReefDock(Dock):
         inside.addWidget(self.linked)
 
     def _build_looking(self, inside: QVBoxLayout) -> None:
-        self.table = Table(_COLUMNS)
+        colours = colours_of(self.session)
+        self.table = Table(_COLUMNS, colour_of=lambda row: colours.specimen(int(row["specimen"])))
+        colours.changed.connect(self.table.repaint_rows)
         self.table.setToolTip("Click a specimen to go to its first slice and to see it alone.")
         self.table.chosen.connect(self._on_chosen)
         inside.addWidget(

@@ -66,7 +66,9 @@ class EvaluateTab(QWidget):
         project = self.session.current
         params = self.form.read()
         then = self.session.while_open(self._show)
-        self.jobs.start("Evaluating", evaluate.run, project.path, params, then=then)
+        self.jobs.start(
+            "Evaluating", evaluate.run, project.path, params, loads_first=True, then=then
+        )
 
     def _show(self, result: Any) -> None:
         self.table.show_rows([{"name": n, "value": v} for n, v in figures(result.summary())])

@@ -93,7 +93,9 @@ class TrainTab(QWidget):
                 "There are no slices to train on",
                 advice='Trace slices, or import annotations in the dock "Stack".',
             )
-        self.jobs.start("Training", train.run, project.path, params, then=self._on_done)
+        self.jobs.start(
+            "Training", train.run, project.path, params, loads_first=True, then=self._on_done
+        )
 
     def _on_done(self, result: Any) -> None:
         how = f"{counted(len(result.slices), 'slice')} in {result.minutes:.0f} minutes"
