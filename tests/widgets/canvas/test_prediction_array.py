@@ -70,6 +70,22 @@ def test_indexing_reads_only_the_slices_asked_for():
     assert asked == [2, 1, 2]
 
 
+def test_two_slices_in_turn_are_painted_once_each():
+    asked = []
+
+    def read(z):
+        asked.append(z)
+        return []
+
+    array = PredictionArray(read, SHAPE)
+    for z in (0, 1, 0, 1, 2, 1, 0):
+        array.painted(z)
+    assert asked == [0, 1, 2, 0]
+    array.forget()
+    array.painted(0)
+    assert asked == [0, 1, 2, 0, 0]
+
+
 def test_a_slice_without_instances_is_empty():
     assert not PredictionArray(lambda _: [], SHAPE)[0].any()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ Ranks = NDArray[np.uint16]
 ReadSlice = Callable[[int], list[Instance]]
 Seen = Callable[[int, Sequence[Instance]], object]
 
+# Where napari adds a layer it asks for the first slice and the one on show in turn.
+_KEPT = 2
 # Larger slices are painted coarser: napari takes 12 ms per million label pixels to show another
 # threshold.
 _MOST_PIXELS = 4_000_000
@@ -99,7 +102,7 @@ def step_for(shape: tuple[int, int]) -> int:
 class PredictionArray:
     """Instance ids (z, y, x) uint32 of a source above a score, as napari's Labels layer reads them.
 
-    A slice is painted when it is read, and only the one read last is kept.
+    A slice is painted when it is read, and those read last are kept.
 
     Parameters
     ----------
@@ -141,7 +144,7 @@ class PredictionArray:
         self._read, self._seen = read, seen
         # napari may read from a thread of its own.
         self._lock = threading.Lock()
-        self._kept: tuple[int, float, PaintedSlice] | None = None
+        self._kept: OrderedDict[tuple[int, float], PaintedSlice] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -149,30 +152,32 @@ class PredictionArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def painted(self, z: int) -> PaintedSlice:
-        """Return slice `z`, painted now unless it was the last one, cut alike."""
+        """Return slice `z`, painted now unless it was one of the last, cut alike."""
         with self._lock:
             cut = self.mask_cut
-            if self._kept is None or self._kept[:2] != (z, cut):
+            if (z, cut) not in self._kept:
                 instances = self._instances(z)
                 self._seen(z, instances)
-                painted = (
+                self._kept[z, cut] = (
                     paint_slice(instances, self._slice_shape, self.step)
                     if cut == MASK_CUT
                     else paint_cut(instances, self._slice_shape, self.step, cut)
                 )
-                self._kept = (z, cut, painted)
-            return self._kept[2]
+            self._kept.move_to_end((z, cut))
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[z, cut]
 
     def _instances(self, z: int) -> Sequence[Instance]:
-        """Return the instances of slice `z`, read again unless the last ones are all they have."""
-        if self._kept is not None and self._kept[:1] == (z,) and self._kept[1] != MASK_CUT:
-            return self._kept[2].instances
-        return self._read(z)
+        """Return the instances of slice `z`, read again unless kept ones are all they have."""
+        known = (p for (at, cut), p in self._kept.items() if at == z and cut != MASK_CUT)
+        painted = next(known, None)
+        return self._read(z) if painted is None else painted.instances
 
     def forget(self) -> None:
-        """Drop the painted slice, after a change of the ledger."""
+        """Drop the painted slices, after a change of the ledger."""
         with self._lock:
-            self._kept = None
+            self._kept.clear()
 
     def __getitem__(self, key: Any) -> Labels:
         parts = key if isinstance(key, tuple) else (key,)
