@@ -237,7 +237,10 @@ class Colours(QObject):
     # ----------------------------------------------------------------- colours
 
     def _of(self, tints: str) -> Tints:
-        return self._tints.setdefault(tints, Tints())
+        # Not `setdefault`: it would make a table of a megabyte whenever a colour is asked for.
+        if tints not in self._tints:
+            self._tints[tints] = Tints()
+        return self._tints[tints]
 
     def tint(self, z: int, instances: Sequence[Instance], tints: str = "") -> list[Box]:
         """Choose the colours of instances that have none yet; return the boxes of those changed.
