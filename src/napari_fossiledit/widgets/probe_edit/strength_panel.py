@@ -54,8 +54,9 @@ class StrengthPanel(QWidget):
         self.state = QLabel()
         self.state.setWordWrap(True)
         self.state.setAlignment(Qt.AlignmentFlag.AlignTop)
-        # The page does not jump with each slice: its text has three lines in the narrowest page.
-        self.state.setMinimumHeight(3 * self.state.fontMetrics().lineSpacing() + 4)
+        # The page does not jump with each slice: its text has three lines in a narrow page, and
+        # the font that napari's style gives it later is larger than this one.
+        self.state.setMinimumHeight(4 * self.state.fontMetrics().lineSpacing() + 4)
         self.plot = CurvePlot("strength", "mean over instances", _NO_CURVE)
         form, rest = QFormLayout(), QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
