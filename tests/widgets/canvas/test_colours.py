@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from itertools import combinations
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.color import deltaE_cie76, rgb2lab
 
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.annotations import FillParams
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.widgets.canvas import palette
 from napari_fossiledit.widgets.canvas.colours import _DARK, _LIGHT, colours_of
 from napari_fossiledit.widgets.canvas.correcting import reload, show_labels
 from napari_fossiledit.widgets.canvas.layers import (
@@ -30,6 +36,11 @@ from napari_fossiledit.widgets.canvas.palette import (
 from napari_fossiledit.workflows.annotate.corrections import fill
 from napari_fossiledit.workflows.reef import link
 from tests.widgets.conftest import SHAPE, SOURCE, disk, settled
+
+
+@dataclass(frozen=True)
+class Key:
+    specimen: int
 
 
 def instance(row: int, column: int, radius: int, **more: object) -> Instance:
@@ -119,6 +130,55 @@ def test_outlines_show_the_border_alone_and_opacity_is_kept_in_both_modes(sessio
     assert again.contour > 0
     colours.toggle()
     assert (again.opacity, again.contour) == (0.4, 0)
+
+
+def test_fills_of_the_users_own_have_a_dark_rim_and_predictions_none(session):
+    predictions = show_predictions(session, SOURCE, 0.0)
+    labels = show_labels(session)
+    session.go_to(1)
+    # As wide on the screen at any zoom: here one pixel.
+    session.viewer.camera.zoom = 2 / labels.scale[-1]
+    labels.refresh(extent=False)
+    drawn, ids = labels._slice.image.view, np.asarray(labels.data[1])
+    inside = np.hypot(*(np.mgrid[: SHAPE[1], : SHAPE[2]] - np.array([15, 16])[:, None, None])) < 6
+    assert (drawn == _DARK).sum() > 40
+    assert not (drawn[inside] == _DARK).any()
+    np.testing.assert_array_equal(drawn > 0, ids > 0)
+    assert not (predictions._slice.image.view == _DARK).any()
+    colours = colours_of(session)
+    colours.toggle()
+    assert not (labels._slice.image.view == _DARK).any()
+    colours.toggle()
+
+
+def test_two_specimens_that_touch_on_a_slice_never_share_a_colour(session, monkeypatch):
+    """They lie in a crowd and wander: in all, some meet more others than there are colours."""
+    random = np.random.default_rng(1)
+    rows, columns = (n.ravel() for n in np.mgrid[6:36:7, 6:56:7])
+    at = np.stack([rows, columns], 1) + np.cumsum(random.normal(0, 1.2, (4, len(rows), 2)), 0)
+    sections = [
+        [replace(instance(*at[z, n], 4), slice=z, id=4 * n + z + 1) for z in range(4)]
+        for n in range(len(rows))
+    ]
+    keys = [Key(n) for n in range(len(rows))]
+    specimens = SimpleNamespace(
+        keys=keys,
+        instances=lambda key: sections[key.specimen],
+        ids={key: [i.id for i in sections[key.specimen]] for key in keys},
+    )
+    monkeypatch.setattr(palette, "read_specimens", lambda *_: specimens)
+    # All had one colour before.
+    known = {i.id: 3 for found in sections for i in found}
+    index, of_ids = specimen_indices(session.current.path, known)
+    assert of_ids == {i.id: index[n] for n, found in enumerate(sections) for i in found}
+    touching = 0
+    for z in range(4):
+        masks = [ndimage.binary_dilation(found[z].mask.to_array()) for found in sections]
+        for n, m in combinations(range(len(masks)), 2):
+            if (masks[n] & masks[m]).any():
+                touching += 1
+                assert index[n] != index[m]
+    assert touching > 100
 
 
 def test_the_picked_instance_has_a_bright_outline(session):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
-from napari_fossiledit.widgets.canvas.layers import show_predictions
+from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
 from tests.widgets.conftest import SOURCE
 
 SURE, DOUBTED = (2, 15, 17), (2, 25, 45)
@@ -56,6 +58,23 @@ def test_a_prediction_is_accepted_merged_and_deleted_and_all_is_undone(session, 
     for count in (1, 1, 0):
         correcting.undo(session)
         assert len(own(session)) == count
+
+
+@pytest.mark.parametrize("role", [Role.PREDICTIONS, Role.LABELS])
+def test_a_key_undoes_what_was_taken_over_whatever_layer_is_selected(
+    session, selection, qtbot, role
+):
+    selection.pick_at(place(session, SURE))
+    selection.accept()
+    qtbot.waitUntil(lambda: selection.picked is not None and selection.picked.is_own)
+    layer = find(session.viewer, role)
+    session.viewer.layers.selection = {layer}
+    canvas = session.viewer.window._qt_viewer.canvas.native
+    control = Qt.KeyboardModifier.ControlModifier
+    QTest.keyClick(canvas, Qt.Key.Key_Z, control)
+    assert own(session) == []
+    QTest.keyClick(canvas, Qt.Key.Key_Z, control | Qt.KeyboardModifier.ShiftModifier)
+    assert len(own(session)) == 1
 
 
 def test_what_cannot_be_done_is_told(session, selection):

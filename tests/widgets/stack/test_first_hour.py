@@ -13,11 +13,14 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.project import Project
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS
 from napari_fossiledit.widgets.common.compat import drop_area_of
+from napari_fossiledit.widgets.common.notices import VOICE
 from napari_fossiledit.widgets.common.session import session_of
+from napari_fossiledit.widgets.stack.new_project import project_name
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
 
 
@@ -138,3 +141,39 @@ def test_what_comes_next_is_told(session, made):
     dock.train.click()
     assert asked == ["Segment"]
     assert Project.open(session.current.path).models() == []
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_photographs_opened_as_a_plain_layer_are_offered_as_a_project(
+    viewer, dock, photographs, project_path, qtbot, is_open
+):
+    session = session_of(viewer)
+    if is_open:
+        session.open(project_path)
+    said = len(VOICE.messages)
+    viewer.open(str(photographs), plugin="napari")
+    (message,) = VOICE.messages[said:]
+    assert message.text.startswith("photographs is shown as a picture")
+    assert ("beside the project toy" in message.text) is is_open
+    word, make = message.action
+    assert word == "Make a project of these photographs"
+    make()
+    new = looked(qtbot, dock)
+    assert session.project is None
+    assert new.photographs.text == str(photographs)
+    # No second layer of them.
+    assert [layer.metadata[PHOTOGRAPHS] for layer in viewer.layers] == [str(photographs)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("reef/slab 3", "slab 3"), ("labrador/images", "labrador"), ("a/Photos_2/tif", "a")],
+)
+def test_a_project_is_not_named_after_a_folder_that_says_nothing(folder, name):
+    assert project_name(Path("/rocks") / folder) == name
+
+
+def test_the_directions_are_words(dock):
+    choices = dock.new.form.rows["z_direction"].input.native.itemText
+    assert [choices(n) for n in (0, 1)] == ["into the rock", "out of the rock"]
+    assert dock.new.form.values()["z_direction"] is ZDirection.INTO

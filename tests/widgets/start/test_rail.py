@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from npe2 import PluginManifest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QCloseEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
 
 from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.job_runner import JobSpec
 from napari_fossiledit.widgets.dock import WIDTH
 from napari_fossiledit.widgets.start import opening
@@ -128,6 +130,60 @@ def test_closing_the_window_on_jobs_asks_once(session, rail, qtbot, monkeypatch,
     for runner in runners:
         runner.cancel()
         qtbot.waitUntil(lambda r=runner: not r.is_running)
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_napari_asks_no_second_question_where_its_menu_closes_the_window(stop):
+    asked, closed = [], []
+
+    class Window:
+        def close(self, quit_app=False, confirm_need=False):
+            closed.append((quit_app, confirm_need))
+
+    window, answers = Window(), [None, stop]
+    ask_before_closing(window, lambda: asked.append(1) or answers.pop(0))
+    # As napari's menu does: nothing runs, then a job does. As programs do.
+    window.close(quit_app=True, confirm_need=True)
+    window.close(quit_app=False, confirm_need=True)
+    window.close()
+    assert closed == [(True, True), *([(False, False)] if stop else []), (False, False)]
+    assert len(asked) == 2
+
+
+def test_the_menu_of_a_window_with_a_job_asks_ours_alone(session, rail, qtbot, monkeypatch):
+    asked = []
+
+    def question(_, title, text):
+        asked.append(title)
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    monkeypatch.setattr("napari._qt.qt_main_window.ConfirmCloseDialog", asked.append)
+    runner = show_dock(session, "Reef").jobs.runner
+    runner.start(JobSpec("Linking", slow, (), in_process=False))
+    rail.showEvent(None)
+    session.viewer.window._qt_window.close(quit_app=True, confirm_need=True)
+    assert asked == ["Close the window?"]
+    assert runner.is_running
+    runner.cancel()
+    qtbot.waitUntil(lambda: not runner.is_running)
+
+
+def test_keys_show_the_pages(session, rail, qtbot):
+    window = session.viewer.window._qt_window
+    window.show()
+    try:
+        window.activateWindow()
+        qtbot.waitUntil(window.isActiveWindow)
+        canvas = session.viewer.window._qt_viewer.canvas.native
+        for number in (2, 3, 4, 5, 6, 1):
+            key = Qt.Key(Qt.Key.Key_0 + number)
+            QTest.keyClick(canvas, key, Qt.KeyboardModifier.ControlModifier)
+            title = list(PAGES)[number - 1]
+            assert rail.stack.currentWidget() is rail.pages[title]
+            assert rail.buttons[title].isChecked()
+    finally:
+        window.hide()
 
 
 def test_a_dock_that_was_closed_by_its_x_opens_again(session, rail):

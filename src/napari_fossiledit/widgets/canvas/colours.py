@@ -28,7 +28,7 @@ from napari_fossiledit.widgets.canvas.palette import (
     rock_colours,
     specimen_indices,
 )
-from napari_fossiledit.widgets.common.compat import camera_of, draw_with
+from napari_fossiledit.widgets.common.compat import RIM, camera_of, draw_with
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.session import Session
 
@@ -39,8 +39,9 @@ Texture = NDArray[np.uint8]
 _FOLD = 2**20
 # Indices in the texture behind those of the palette: the outline of the picked instance.
 _LIGHT, _DARK = COUNT + 1, COUNT + 2
-# Widths of outlines in pixels of the screen: of predictions and the user's own, of the picked one.
-_WIDTH, _PICKED_WIDTH = (1.5, 3.0), 3.0
+# Widths of outlines in pixels of the screen: of predictions and the user's own, of the picked one;
+# and of the dark rim of the user's own where they are filled.
+_WIDTH, _PICKED_WIDTH, _RIM_WIDTH = (1.5, 3.0), 3.0, 2.0
 # How far boxes have to overlap to be the same fossil in another layer, or in the next slice.
 _SAME, _NEXT = 0.5, 0.3
 # Milliseconds after the last turn of the wheel.
@@ -145,7 +146,7 @@ class Colours(QObject):
 
         def on_zoom(_: object) -> None:
             live = weak()
-            if live is not None and (live.outlined or live._picked):
+            if live is not None:
                 live._zoomed.start()
 
         camera_of(session.viewer).events.zoom.connect(on_zoom)
@@ -171,7 +172,7 @@ class Colours(QObject):
         tints
             Whose ids the layer shows; empty: the ledger's.
         """
-        layer.metadata[_LOOK], layer.metadata[_TINTS] = look, tints
+        layer.metadata.update({_LOOK: look, _TINTS: tints, RIM: 0})
         layer.colormap = TintedColormap.of(self._of(tints), self.rgb)
         draw_with(layer, lambda raw, part: self._drawn(layer, raw, part))
         self._dress_again(layer)
@@ -199,11 +200,16 @@ class Colours(QObject):
             wanted = self._outline(layer)
             if self.outlined and layer.contour != wanted:
                 layer.contour = wanted
-            elif self._picked is not None:
+            elif self._picked is not None or layer.metadata[RIM] != self._rim(layer):
                 layer.refresh(extent=False)
 
     def _outline(self, layer: Labels) -> int:
         return self._thickness(layer, _WIDTH[layer.metadata[_LOOK] == "labels"])
+
+    def _rim(self, layer: Labels) -> int:
+        """Return the width of the dark rim of fills: the user's own have one, predictions none."""
+        own = layer.metadata[_LOOK] == "labels"
+        return self._thickness(layer, _RIM_WIDTH) if own and not self.outlined else 0
 
     def _thickness(self, layer: Labels, width: float) -> int:
         """Return a width on the screen in pixels of a layer."""
@@ -221,7 +227,8 @@ class Colours(QObject):
         part = part or (slice(0, raw.shape[0]), slice(0, raw.shape[1]))
         picked, thick = self._picked, self._thickness(layer, _PICKED_WIDTH)
         is_picked = picked is not None and picked[0] == layer.metadata[_TINTS]
-        halo = max(int(layer.contour), 2 * thick if is_picked else 0)
+        rim = layer.metadata[RIM] = self._rim(layer)
+        halo = max(int(layer.contour), rim, 2 * thick if is_picked else 0)
         wide = tuple(slice(max(s.start - halo, 0), s.stop + halo) for s in part)
         ids = raw[wide]
         inner = tuple(
@@ -230,6 +237,8 @@ class Colours(QObject):
         texture: Texture = layer.colormap._data_to_texture(ids)
         if layer.contour:
             texture = np.where(_border(ids, int(layer.contour)), texture, np.uint8(0))
+        if rim:
+            texture[_border(ids, rim) & (texture > 0)] = _DARK
         if is_picked and picked is not None:
             _mark(texture, ids == picked[1], thick)
         return texture[inner]

@@ -13,7 +13,7 @@ from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.correcting import follow, reload, show_labels
-from napari_fossiledit.widgets.canvas.dropping import Drops
+from napari_fossiledit.widgets.canvas.dropping import Drops, photographs_of
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
     Role,
@@ -61,6 +61,7 @@ class ProjectView:
         self.marks = SliceMarks(session)
         self.drops = Drops(session)
         self._reduced, self._latest = False, 0
+        self._offered = ""
         bind(session.viewer, session, NAVIGATING + PAINTING + PICKING + UNDOING + PROBING)
         session.viewer.layers.events.inserted.connect(self._on_layer)
         session.viewer.layers.events.removing.connect(self._on_removing)
@@ -104,8 +105,35 @@ class ProjectView:
         for layer in self.session.viewer.layers:
             self._adopt(layer)
 
+    def _offer(self, layer: Any) -> None:
+        """Offer to make a project of photographs that napari's menu opened as a plain layer."""
+        project, path = self.session.project, layer.source.path
+        if not path or self._offered == path or not isinstance(layer, Image):
+            return
+        photographs = photographs_of([Path(path)])
+        if photographs is None:
+            return
+        self._offered = path
+
+        def make() -> None:
+            # So that the page finds them in the viewer.
+            layer.metadata = {**layer.metadata, PHOTOGRAPHS: str(photographs)}
+            self.session.close()
+            self.session.take_photographs(photographs)
+
+        beside = "" if project is None else f" beside the project {project.path.stem}"
+        show_done(
+            f"{photographs.name} is shown as a picture{beside}, and belongs to no project. Fossils"
+            " are found in the photographs of a project.",
+            ("Make a project of these photographs", make),
+        )
+
     def _adopt(self, layer: Any) -> None:
         """Open the project that `layer` was read from, where none is open."""
+        if PROJECT not in layer.metadata and (
+            self.session.project is not None or PHOTOGRAPHS not in layer.metadata
+        ):
+            self._offer(layer)
         if self.session.project is not None:
             return
         photographs = layer.metadata.get(PHOTOGRAPHS)

@@ -11,6 +11,9 @@ from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QWidget
 
+#: Key in the metadata of a layer: width of the rim of its fills, in its pixels.
+RIM = "fossiledit_rim"
+
 
 def camera_of(viewer: napari.Viewer) -> Camera:
     """Return the viewer's camera."""
@@ -56,6 +59,27 @@ def is_drawing(layer: Layer | None) -> bool:
     return bool(getattr(layer, "_is_creating", False))
 
 
+def ask_before_closing(window: Any, ask: Callable[[], bool | None]) -> None:
+    """Let `ask` go before napari's own question where its menu or a key closes the window.
+
+    napari has no public way to it; a close event comes after its question.
+
+    Parameters
+    ----------
+    ask
+        Returns whether the window may close; None: nothing was asked.
+    """
+    close = window.close
+
+    def closing(quit_app: bool = False, confirm_need: bool = False) -> Any:
+        answer = ask() if confirm_need else None
+        if answer is False:
+            return None
+        return close(quit_app=quit_app, confirm_need=confirm_need and answer is None)
+
+    window.close = closing
+
+
 def refresh_box(layer: Labels, box: tuple[int, int, int, int]) -> None:
     """Show a part (y0, x0, y1, x1) of the slice again that has changed in a layer's data.
 
@@ -68,7 +92,7 @@ def refresh_box(layer: Labels, box: tuple[int, int, int, int]) -> None:
         layer.refresh(extent=False)
         return
     # Outlines also change around the box.
-    around = layer.contour
+    around = max(int(layer.contour), int(layer.metadata.get(RIM, 0)))
     part = tuple(
         slice(max(start - around, 0), min(end + around, length))
         for start, end, length in zip(box[:2], box[2:], shown.raw.shape, strict=True)

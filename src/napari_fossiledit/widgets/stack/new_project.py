@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.stacks import SuggestedGeometry, find_warnings
@@ -33,9 +35,16 @@ DIRECTION = (
 LABELS = {
     "pixel_size": "Size of a pixel (um)",
     "slice_spacing": "Between slices (um)",
-    "z_direction": "Slices count",
+    "z_direction": "Slices go",
     "classes": "Kinds of fossils",
 }
+WORDS = {ZDirection.INTO: "into the rock", ZDirection.OUT_OF: "out of the rock"}
+#: Names of folders that say nothing of what is on the photographs in them.
+_ANY = re.compile(
+    r"(images?|imgs?|photos?|photographs?|pictures?|pics?|slices?|sections?|stacks?|scans?|raw|data"
+    r"|tiffs?|tif|png|jpe?g|aligned|registered|cropped|input|frames?)[ _-]*\d*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,21 @@ class StackLook:
         """Return a text for the user."""
         slices = "1 slice" if self.slices == 1 else f"{self.slices} slices"
         return "\n".join((f"{slices} of {self.columns} x {self.rows} pixels.", *self.warnings))
+
+
+def project_name(photographs: Path) -> str:
+    """Return a name for a project of photographs: that of their file or folder.
+
+    Examples
+    --------
+    >>> project_name(Path("reef/slab 3")), project_name(Path("labrador/images"))
+    ('slab 3', 'labrador')
+    """
+    for each in (photographs, *photographs.parents):
+        name = each.with_suffix("").stem
+        if name and not _ANY.fullmatch(name):
+            return name
+    return photographs.stem
 
 
 def look_at_stack(path: Path, *, job: Job) -> StackLook:
@@ -96,7 +120,7 @@ class NewProject(QWidget):
         self.folder = PathRow(
             "project folder", Pick.SAVE_FILE, "New folder for the project, NAME.fossil."
         )
-        self.form = ParamsForm(NewParams, labels=LABELS)
+        self.form = ParamsForm(NewParams, labels=LABELS, words=WORDS)
         self.look = note("")
         self.offers = {name: QPushButton() for name in ("pixel_size", "slice_spacing")}
         self.scale_bar = ScaleBarPanel(session)
@@ -160,7 +184,7 @@ class NewProject(QWidget):
         path = Path(text).expanduser()
         if not text or (self._look is not None and self._look.path == path):
             return
-        proposed = path.with_suffix("").with_suffix(".fossil")
+        proposed = path.with_name(f"{project_name(path)}.fossil")
         writable = os.access(proposed.parent, os.W_OK)
         self.folder.text = str(proposed if writable else Path.home() / proposed.name)
         self._look = None

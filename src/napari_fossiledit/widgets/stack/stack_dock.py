@@ -10,7 +10,13 @@ from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
 from superqt import QCollapsible
 
 from napari_fossiledit.geometry import parse_slices
-from napari_fossiledit.params.annotations import ExportParams, ImportParams
+from napari_fossiledit.params.annotations import (
+    Crowd,
+    ExportParams,
+    Holes,
+    ImportParams,
+    OutlinePart,
+)
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.stacks import find_warnings
 from napari_fossiledit.stacks.listing import enumerated
@@ -58,6 +64,23 @@ NO_CHANGES = "The project is read-only: you can look at everything, and change n
 REVIEW, SEGMENT = "Review", "Segment"
 #: So long a folder has to rest before it is looked into again.
 _REST_MS = 1000
+IMPORT_LABELS = {
+    "class_name": "Only this kind",
+    "slices": "Only these slices",
+    "unsure": "All are unsure",
+    "part": "Masks cover",
+    "crowd": "Crowds (iscrowd)",
+    "holes": "Inner outlines",
+    "split_parts": "Split parts apart",
+}
+# Three fields have an "auto" of their own, which stays as it is.
+IMPORT_WORDS = {
+    OutlinePart.BODY: "whole fossils",
+    OutlinePart.CAVITY: "cavities",
+    Crowd.INSTANCES: "are fossils",
+    Crowd.UNSURE: "are unsure",
+    Holes.FILL: "are filled",
+}
 _FILES = "Annotations (*.json *.mat *.tif *.tiff *.png *.zip);;All files (*)"
 
 
@@ -175,7 +198,11 @@ class StackDock(Dock):
             "annotation file", Pick.OPEN_FILE, "COCO, label image or outlines.", _FILES
         )
         self.importing = ParamsForm(
-            ImportParams, hidden=("file",), advanced=("texture", "unsure", "part", "crowd", "holes")
+            ImportParams,
+            hidden=("file",),
+            advanced=("texture", "unsure", "part", "crowd", "holes"),
+            labels=IMPORT_LABELS,
+            words=IMPORT_WORDS,
         )
         inside.addWidget(self.file)
         inside.addWidget(self.importing)

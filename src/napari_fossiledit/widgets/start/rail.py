@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.message_board import MessageBoard
 from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.dock import WIDTH, Dock
@@ -143,6 +145,7 @@ class Rail(QWidget):
         picker = picker_of(session)
         picker.setParent(self)
         picker.hide()
+        self._closing: QWidget | None = None
         self.pages: dict[str, Dock] = {}
         self.buttons: dict[str, RailButton] = {}
         # No QStackedWidget: napari's style gives it a border.
@@ -228,6 +231,9 @@ class Rail(QWidget):
         super().showEvent(event)
         window = self.window()
         if window is not None:
+            if self._closing is not window and hasattr(window, "_qt_viewer"):
+                self._closing, rail = window, weakref.ref(self)
+                ask_before_closing(window, lambda: live._stop_jobs() if (live := rail()) else None)
             # The filter that was installed last is asked first: strokes are saved in any case.
             window.installEventFilter(self)
             window.installEventFilter(self.session)
@@ -236,10 +242,24 @@ class Rail(QWidget):
         """Ask once before the window closes on running jobs."""
         if event is None or event.type() != QEvent.Type.Close:
             return False
+        stopped = self._stop_jobs()
+        if stopped is False:
+            event.ignore()
+            return True
+        window = self.window()
+        if window is None or not stopped or not event.spontaneous():
+            return False
+        # napari asks a question of its own where the user closes a window, but not where we do.
+        event.ignore()
+        QTimer.singleShot(0, window.close)
+        return True
+
+    def _stop_jobs(self) -> bool | None:
+        """Ask whether the running jobs may be stopped, and stop them; None where none runs."""
         runners = [page.jobs.runner for page in self.pages.values()]
         running = {runner: runner.job.title for runner in runners if runner.job is not None}
         if not running:
-            return False
+            return None
         answer = QMessageBox.question(
             self.window(),
             "Close the window?",
@@ -247,16 +267,9 @@ class Rail(QWidget):
             "What is finished is kept.",
         )
         if answer != QMessageBox.StandardButton.Yes:
-            event.ignore()
-            return True
+            return False
         for runner in running:
             runner.abandon()
-        window = self.window()
-        if window is None or not event.spontaneous():
-            return False
-        # napari asks a question of its own where the user closes a window, but not where we do.
-        event.ignore()
-        QTimer.singleShot(0, window.close)
         return True
 
 

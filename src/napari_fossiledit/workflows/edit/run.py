@@ -96,6 +96,7 @@ def run(project_path: Path, params: EditParams, *, job: Job = QUIET) -> EditResu
         if begun is None:
             require_free_name(project, params.name)
         with project.ledger.recorded("edit", params.model_dump(mode="json")) as summary:
+            job.report(0, 0, "Loading the model")
             segmenter = ref.on(params.device, params.backend)
             plan = replace(plan, notes=(*plan.notes, *segmenter.notes))
             solution = solved(plan, segmenter, job) if begun is None else begun.solution

@@ -178,6 +178,7 @@ def _probed(
     """
     usual = PredictParams(model=params.model, device=params.device)
     source = predict_missing(project, usual, [t.slice for t in truths], job=job).source
+    job.report(0, 0, "Loading the model")
     segmenter = ref.load(params.device)
     originals = {
         t.slice: judged_slice(

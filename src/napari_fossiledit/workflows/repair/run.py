@@ -119,6 +119,7 @@ def _repaired(plan: EditPlan, case: Case, begun: Begun | None, job: Job) -> Repa
             " with its usual options",
             advice="Choose a mask of a prediction without tiles and with the usual options.",
         )
+    job.report(0, 0, "Loading the model")
     segmenter = plan.ref.load(plan.params.device)
     outcomes, skipped = _outcomes(plan, case, segmenter, job)
     solution = solved(plan, segmenter, job) if begun is None else begun.solution

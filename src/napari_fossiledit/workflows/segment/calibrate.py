@@ -107,6 +107,7 @@ def run(project_path: Path, params: CalibrateParams, *, job: Job = QUIET) -> Cal
         truths = [read_ground_truth(project, z, region) for z in slices]
         full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
         with project.ledger.recorded("calibrate", full.model_dump(mode="json")) as summary:
+            job.report(0, 0, "Loading the model")
             model = ref.load(params.device)
             tracked = job.tracked(truths, len(truths), "Predicting slice")
             found = [find_instances(model, project, t.slice, job.cancelled) for t in tracked]

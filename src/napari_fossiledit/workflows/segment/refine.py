@@ -107,6 +107,7 @@ def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> Refine
         truths = [read_ground_truth(project, z, region) for z in slices]
         full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
         with project.ledger.recorded("refine", full.model_dump(mode="json")) as summary:
+            job.report(0, 0, "Loading the model")
             fitting = _Fitting(project, ref, ref.load(params.device), truths, params, job)
             result = fitting.result()
             summary.update(result.summary())
