@@ -44,7 +44,9 @@ def test_a_dropped_folder_leads_to_a_project(viewer, dock, photographs, qtbot):
     viewer.open(str(photographs), plugin="napari-fossiledit")
     new = looked(qtbot, dock)
     assert new.photographs.text == str(photographs)
-    assert new.folder.text == str(photographs.with_suffix(".fossil"))
+    # A folder "photographs" says nothing of the rock: the one around it names the project.
+    around = photographs.parent
+    assert new.folder.text == str(around / f"{around.name}.fossil")
     assert len(viewer.layers) == 1
     assert new.missing.text() == "Enter: Size of a pixel (um)."
     assert not new.make.isEnabled()
@@ -53,6 +55,7 @@ def test_a_dropped_folder_leads_to_a_project(viewer, dock, photographs, qtbot):
     assert new.make.isEnabled()
     with qtbot.waitSignal(session_of(viewer).project_changed, timeout=30_000):
         new.make.click()
+    qtbot.waitUntil(lambda: not session_of(viewer).is_settling)
     geometry = session_of(viewer).current.geometry
     assert (geometry.pixel_size_um, geometry.slice_spacing_um) == (0.05, 0.07)
     # What was dropped, in pixels, is gone, and the view shows the whole slice.

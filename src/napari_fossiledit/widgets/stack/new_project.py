@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ LABELS = {
     "z_direction": "Slices go",
     "classes": "Kinds of fossils",
 }
-WORDS = {ZDirection.INTO: "into the rock", ZDirection.OUT_OF: "out of the rock"}
+WORDS: dict[Enum, str] = {
+    ZDirection.INTO: "into the rock",
+    ZDirection.OUT_OF: "out of the rock",
+}
 #: Names of folders that say nothing of what is on the photographs in them.
 _ANY = re.compile(
     r"(images?|imgs?|photos?|photographs?|pictures?|pics?|slices?|sections?|stacks?|scans?|raw|data"

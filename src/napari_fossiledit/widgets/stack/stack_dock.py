@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 import napari
@@ -74,7 +75,7 @@ IMPORT_LABELS = {
     "split_parts": "Split parts apart",
 }
 # Three fields have an "auto" of their own, which stays as it is.
-IMPORT_WORDS = {
+IMPORT_WORDS: dict[Enum, str] = {
     OutlinePart.BODY: "whole fossils",
     OutlinePart.CAVITY: "cavities",
     Crowd.INSTANCES: "are fossils",
