@@ -100,6 +100,7 @@ def test_done_counts_slices_without_a_find(ledger: Ledger) -> None:
     ledger.store(MODEL, 6, [body(6)])
     assert ledger.done(MODEL) == {4, 6}
     assert ledger.counts(MODEL) == {4: 0, 6: 1}
+    assert ledger.counts(MODEL, min_score=1.1) == {4: 0, 6: 0}
     assert [(s.name, s.slices, s.instances) for s in ledger.sources()] == [(MODEL, 2, 1)]
     ledger.forget(MODEL, [6])
     assert ledger.done(MODEL) == {4}

@@ -315,21 +315,21 @@ def test_calibrated_scores_are_proposed_where_they_gained(session, made, calls, 
     assert dock.predict.form.read().calibrated == bool(classes)
 
 
-def test_notes_of_a_result_are_shown(session, made, calls, monkeypatch):
-    shown, said = [], []
+def test_a_result_is_told_with_its_notes_in_one_message(session, made, calls, monkeypatch):
+    shown, note = [], "The configuration was assumed."
     monkeypatch.setattr(notices, "show_info", shown.append)
-    calls.result = Done(notes=("The configuration was assumed.",))
+    calls.result = Done(notes=(note,))
     dock = made(SegmentDock)
     dock.train.form.fill(slices="1")
-    for page, start in ((dock.predict, "Predict"), (dock.evaluate, "Evaluate")):
+    for page, start, said in (
+        (dock.predict, "Predict", "first found 1 fossil on slice 1, and 1 doubtful ones"),
+        (dock.evaluate, "Evaluate", "Judged: the figures are in the table."),
+        (dock.train, "Train", "The model first has learned from 1 slice in 3 minutes."),
+    ):
         press(page, start)
-        assert shown[-1] == "The configuration was assumed."
-        said += shown
-        shown.clear()
-    assert "first sees 2 fossils on slice 1." in said
-    press(dock.train, "Train")
-    assert shown[-1] == "The configuration was assumed."
-    assert shown[-2] == "The model first has learned from 1 slice in 3 minutes."
+        # The window shows one message: the latest.
+        assert shown[-1].startswith(said)
+        assert shown[-1].endswith(f"\n{note}")
 
 
 def test_what_computes_is_among_the_settings_that_are_folded_away(made):

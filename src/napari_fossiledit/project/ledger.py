@@ -299,19 +299,23 @@ class Ledger(RunBook):
             count, known = db.execute(query, (source, z)).fetchone()
         return bool(count == known)
 
-    def counts(self, source: str, part: Part = Part.BODY) -> dict[int, int]:
+    def counts(
+        self, source: str, part: Part = Part.BODY, *, min_score: float = 0.0
+    ) -> dict[int, int]:
         """Count the instances in each finished slice; a body and its cavities are one.
 
         Parameters
         ----------
         part
             `Part.CAVITY`: count the cavities instead.
+        min_score
+            Count only scores >= this.
         """
         query = (
-            "SELECT z, count(*) FROM instances"
-            " WHERE source = ? AND part = ? AND typeof(z) = 'integer' GROUP BY z"
+            "SELECT z, count(*) FROM instances WHERE source = ? AND part = ? AND score >= ?"
+            " AND typeof(z) = 'integer' GROUP BY z"
         )
-        rows = dict(self._rows(query, source, str(part)))
+        rows = dict(self._rows(query, source, str(part), min_score))
         return dict.fromkeys(sorted(self.done(source)), 0) | rows
 
     def sources(self) -> list[SourceInfo]:

@@ -43,7 +43,7 @@ from napari_fossiledit.widgets.canvas.view3d import (
     reduced_layer,
 )
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error, show_notes
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 
 
@@ -92,7 +92,8 @@ class ProjectView:
             self.session.photographs = None
             face_camera(viewer, project.geometry.z_direction)
             show_image(self.session)
-            show_notes(project)
+            for said in project.notes:
+                show_done(said)
         self.session.soon(self._show_labels)
 
     def _show_labels(self) -> None:

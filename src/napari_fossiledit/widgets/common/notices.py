@@ -64,10 +64,9 @@ def show_done(text: str, action: tuple[str, Callable[[], object]] | None = None)
     VOICE.say(Message(text, action=action))
 
 
-def show_notes(result: object) -> None:
-    """Show the notes that a result holds beside its figures, if any."""
-    for note in getattr(result, "notes", ()):
-        show_done(note)
+def show_result(text: str, result: object) -> None:
+    """Show that something is done, and below it the notes that its result holds, if any."""
+    show_done("\n".join((text, *getattr(result, "notes", ()))))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from napari_fossiledit.workflows.shared.specimens import count_linked
 TITLE = "Reef"
 EMPTY = (
     "<b>No project is open.</b><br>Here sections become specimens: linked through the slices, "
-    'shown in 3D, measured and exported. Open a project in the dock "Start here" first.'
+    'shown in 3D, measured and exported. Open a project on the page "Start here" first.'
 )
 # Seen from the last slice, from above and the right: the photograph of the shown slice then lies
 # behind most specimens instead of hiding them. (z, y, x).
@@ -149,7 +149,9 @@ class ReefDock(Dock):
     def _on_linked(self, outcome: Any) -> None:
         joined = counted(outcome.instances, "outline")
         fossils = counted(outcome.specimens, "fossil")
-        self.linked.setText(f"{joined} joined to {fossils}; {outcome.unlinked} belong to none.")
+        out = "were left out: the score is too low, or the fossil lies in too few slices."
+        left = f" {outcome.unlinked} {out}" if outcome.unlinked else ""
+        self.linked.setText(f"{joined} joined to {fossils}.{left}")
         self.linked.show()
         self._hint()
         self.session.specimens_changed.emit()

@@ -11,7 +11,7 @@ from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import FollowedModel, model_choices
-from napari_fossiledit.widgets.common.notices import show_notes
+from napari_fossiledit.widgets.common.notices import show_result
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import button, note
@@ -72,7 +72,7 @@ class EvaluateTab(QWidget):
 
     def _show(self, result: Any) -> None:
         self.table.show_rows([{"name": n, "value": v} for n, v in figures(result.summary())])
-        show_notes(result)
+        show_result("Judged: the figures are in the table.", result)
         self.session.predictions_changed.emit()
 
 

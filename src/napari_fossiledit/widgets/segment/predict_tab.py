@@ -16,13 +16,15 @@ from napari_fossiledit.widgets.common.model_choices import (
     model_choices,
     only_installed_backends,
 )
-from napari_fossiledit.widgets.common.notices import counted, show_done, show_notes
+from napari_fossiledit.widgets.common.notices import counted, show_result
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import calibrate, predict, refine
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
 _SHOWN = ("model", "slices", "views", "refine", "calibrated")
+#: What the slider of scores shows at first.
+_SURE = 0.5
 _LABELS = {
     "again": "Predict anew",
     "tiles": "In overlapping tiles",
@@ -121,8 +123,8 @@ class PredictTab(QWidget):
 
     def _on_fitted(self, result: Any) -> None:
         off = "; ".join(f"{name}: off, {why}" for name, why in result.off.items())
-        show_done("; ".join(filter(None, [f"Fitted a refiner of {result.model}", off])))
-        show_notes(result)
+        text = "; ".join(filter(None, [f"Fitted a refiner of {result.model}", off]))
+        show_result(f"{text}.", result)
         self.form.fill(refine=bool(result.gains))
 
     def calibrate(self) -> None:
@@ -133,8 +135,8 @@ class PredictTab(QWidget):
         self.jobs.start("Calibrating", calibrate.run, project, params, then=then)
 
     def _on_calibrated(self, result: Any) -> None:
-        show_done(f"Compared the scores of {result.model}; the diagram is in {result.report}")
-        show_notes(result)
+        text = f"Compared the scores of {result.model}; the diagram is in {result.report}"
+        show_result(text, result)
         self.form.fill(calibrated=bool(result.calibration.classes))
 
     def _on_done(self, result: Any) -> None:
@@ -143,7 +145,12 @@ class PredictTab(QWidget):
             if len(result.slices) == 1
             else counted(len(result.slices), "slice")
         )
+        counts = self.session.current.ledger.counts(result.source, min_score=_SURE)
+        sure = sum(counts.get(z, 0) for z in result.slices)
         there = "" if result.predicted else " They were there already."
-        show_done(f"{result.model} sees {counted(result.instances, 'fossil')} on {where}.{there}")
-        show_notes(result)
+        text = (
+            f"{result.model} found {counted(sure, 'fossil')} on {where}, and "
+            f"{result.instances - sure} doubtful ones (score below {_SURE:g}).{there}"
+        )
+        show_result(text, result)
         self.predicted.emit(result.source)

@@ -12,7 +12,7 @@ from napari_fossiledit.params.segment import TrainParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import only_installed_backends
-from napari_fossiledit.widgets.common.notices import counted, show_done, show_notes
+from napari_fossiledit.widgets.common.notices import counted, show_result
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, note
 from napari_fossiledit.workflows.segment import train
@@ -91,7 +91,7 @@ class TrainTab(QWidget):
             self.form.complain({"slices": "Enter the traced slices to train on."})
             raise FossilError(
                 "There are no slices to train on",
-                advice='Trace slices, or import annotations in the dock "Stack".',
+                advice='Trace slices, or import annotations on the page "Stack".',
             )
         self.jobs.start(
             "Training", train.run, project.path, params, loads_first=True, then=self._on_done
@@ -99,6 +99,5 @@ class TrainTab(QWidget):
 
     def _on_done(self, result: Any) -> None:
         how = f"{counted(len(result.slices), 'slice')} in {result.minutes:.0f} minutes"
-        show_done(f"The model {result.name} has learned from {how}.")
-        show_notes(result)
+        show_result(f"The model {result.name} has learned from {how}.", result)
         self.session.models_changed.emit()

@@ -85,7 +85,7 @@ def run(
         region = Region.parse(full.region) if full.region else None
         samples = ProjectSamples(project, slices, validation, full.classes, region)
         notes = stale_notes(project, {ANNOTATIONS: (*samples.slices, *samples.validation)})
-        notes += _next(project, full.name, samples)
+        notes += _next(project, samples)
         with project.training(full.name) as folder:
             _require_free(project, full.name)
             record = project.ledger.begin_run("train", full.model_dump(mode="json"))
@@ -103,7 +103,7 @@ def run(
         return outcome
 
 
-def _next(project: Project, name: str, samples: ProjectSamples) -> tuple[str, ...]:
+def _next(project: Project, samples: ProjectSamples) -> tuple[str, ...]:
     """Say how to make scores probabilities, where traced slices are left that can tell."""
     used = {*samples.slices, *samples.validation, *project.settings.pinned_slices}
     left = sorted(project.ledger.traced().keys() - used)
@@ -111,7 +111,7 @@ def _next(project: Project, name: str, samples: ProjectSamples) -> tuple[str, ..
         return ()
     return (
         f"Slices {format_slices(left)} are traced, and the model did not learn from them:"
-        f" 'fossiledit calibrate PROJECT --model {name}' makes its scores probabilities.",
+        " calibrating on them makes its scores probabilities.",
     )
 
 
