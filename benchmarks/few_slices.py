@@ -169,7 +169,7 @@ class Curves:
                 rows = [r for r in self.rows if (r["ground"], r["recipe"]) == (name, recipe)]
                 points = [(r["traced"], r["iou_all"]) for r in rows]
                 panel.plot(*zip(*points, strict=True), marker="o", label=recipe)
-            panel.set(title=name, xlabel="traced slices")
+            panel.set(title=name, xlabel="traced slices", xticks=[r["traced"] for r in rows])
         panels[0].set(ylabel="IoU, all", ylim=(0, 1))
         panels[-1].legend()
         figure.tight_layout()
