@@ -14,6 +14,7 @@ from skimage.color import deltaE_cie76, rgb2lab
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.annotations import FillParams
 from napari_fossiledit.params.reconstruct import LinkParams
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.widgets.canvas import palette
 from napari_fossiledit.widgets.canvas.colours import _DARK, _LIGHT, colours_of
@@ -58,6 +59,16 @@ def test_a_palette_stands_out_from_the_rock_and_its_colours_from_each_other(rock
     over = rgb2lab(FILL * palette + (1 - FILL) * pixels.mean(axis=0))
     apart = deltaE_cie76(over[:, None], over[None])[~np.eye(COUNT, dtype=bool)]
     assert apart.min() >= 22
+
+
+def test_the_rock_face_has_no_colour_and_what_lies_on_it_has(session):
+    rock = replace(instance(20, 30, 18, id=7), class_name=ROCK_CLASS)
+    fossil = instance(20, 30, 5, id=8)
+    assert rock.mask.box in colours_of(session).tint(2, [rock, fossil])
+    tints = colours_of(session)._of("")
+    assert list(tints.texture(np.array([7], np.uint32))) == [0]
+    assert 1 <= tints.texture(np.array([8], np.uint32))[0] <= COUNT
+    assert colours_of(session).tint(2, [rock, fossil]) == []
 
 
 def test_neighbours_touch_or_are_near():

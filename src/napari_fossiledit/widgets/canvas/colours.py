@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.widgets.canvas.palette import (
     COUNT,
     DEFAULT,
@@ -39,6 +40,7 @@ Texture = NDArray[np.uint8]
 _FOLD = 2**20
 # Indices in the texture behind those of the palette: the outline of the picked instance.
 _LIGHT, _DARK = COUNT + 1, COUNT + 2
+_NO_COLOUR = -1
 # Widths of outlines in pixels of the screen: of predictions and the user's own, of the picked one;
 # and of the dark rim of the user's own where they are filled.
 _WIDTH, _PICKED_WIDTH, _RIM_WIDTH = (1.5, 3.0), 3.0, 2.0
@@ -254,6 +256,8 @@ class Colours(QObject):
     def tint(self, z: int, instances: Sequence[Instance], tints: str = "") -> list[Box]:
         """Choose the colours of instances that have none yet; return the boxes of those changed.
 
+        The rock face gets none: it would cover the photograph.
+
         Parameters
         ----------
         instances
@@ -261,10 +265,15 @@ class Colours(QObject):
         """
         with self._lock:
             of, places = self._of(tints), self._places.setdefault(z, {})
-            shown = [i for i in instances if i.id is not None]
+            changed = [
+                i.mask.box
+                for i in instances
+                if i.class_name == ROCK_CLASS and i.id and of.set(i.id, _NO_COLOUR)
+            ]
+            shown = [i for i in instances if i.id is not None and i.class_name != ROCK_CLASS]
             ids = [i.id or 0 for i in shown]
             if all(id_ in of.known and (tints, id_) in places for id_ in ids):
-                return []
+                return changed
             boxes, areas = boxes_of(shown)
             preferred, liking = self._preferred(z, boxes, [of.get(id_) for id_ in ids])
             fixed = [n for n, id_ in enumerate(ids) if id_ in of.known]
@@ -272,7 +281,6 @@ class Colours(QObject):
                 preferred[n] = of.get(ids[n])
             order = sorted(range(len(ids)), key=lambda n: -liking[n])
             chosen = choose_indices(closeness(boxes, areas), preferred, order, fixed)
-            changed = []
             for id_, index, row in zip(ids, chosen, boxes.tolist(), strict=True):
                 box = (row[0], row[1], row[2], row[3])
                 if of.set(id_, index):
