@@ -139,7 +139,7 @@ def test_the_curve_judges_pinned_slices_at_each_strength(reef_project, edited):
 
 
 def test_without_pinned_slices_the_curve_says_what_to_do(reef_project, edited):
-    with pytest.raises(FossilError, match="pin some in the dock"):
+    with pytest.raises(FossilError, match="or pin some"):
         live.curve(reef_project, edited, device=Device.CPU)
 
 

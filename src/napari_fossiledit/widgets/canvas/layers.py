@@ -158,7 +158,7 @@ def prediction_array(layer: Layer) -> PredictionArray:
     if not isinstance(array, PredictionArray):
         raise FossilError(
             f"The layer {layer.name!r} does not show predictions",
-            advice="Choose the predictions again in the dock Segment.",
+            advice='Choose the predictions again on the page "Segment".',
         )
     return array
 

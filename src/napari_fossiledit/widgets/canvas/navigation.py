@@ -18,7 +18,7 @@ def step(session: Session, direction: int) -> int:
     if not slices:
         raise FossilError(
             "No slice is annotated yet",
-            advice='Import annotations in the dock "Stack", or trace a slice by hand in "Segment".',
+            advice='Import annotations on the page "Stack", or trace by hand on the page "Review".',
         )
     beyond = [z for z in slices if (z - session.slice) * direction > 0]
     if not beyond:

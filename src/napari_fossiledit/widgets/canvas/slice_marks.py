@@ -31,7 +31,7 @@ from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.workflows.annotate.corrections import trace, untrace
 
 # In pixels: the strip, its cells from which on a gap parts them, and the words beside it.
-_HEIGHT, _PARTED, _WORDS = 22, 5, 210
+_HEIGHT, _PARTED, _WORDS = 22, 5, 270
 # Okabe and Ito's colours, which the colour-blind tell apart; place and height differ as well.
 _TRACED, _BEGUN, _PREDICTED = QColor("#009e73"), QColor("#7f7f7f"), QColor("#56b4e9")
 _STALE, _PINNED = QColor("#d55e00"), QColor("#f0e442")

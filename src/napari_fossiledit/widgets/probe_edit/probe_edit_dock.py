@@ -28,7 +28,7 @@ from napari_fossiledit.workflows.probe.result import ProbeResult
 TITLE = "Probe & Edit"
 EMPTY = (
     "<b>No project is open.</b><br>Here you see what misleads a model, and correct it without "
-    'training it again. Open a project in the dock "Start here" first.'
+    'training it again. Open a project on the page "Start here" first.'
 )
 
 

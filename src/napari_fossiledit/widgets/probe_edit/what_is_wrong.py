@@ -75,6 +75,7 @@ class WhatIsWrong(QWidget):
         self.places = QWidget()
         self.grid = QGridLayout(self.places)
         self.grid.setContentsMargins(0, 0, 0, 0)
+        self.grid.setHorizontalSpacing(2)
         self.use = button(
             "Use this",
             "Fill in the next step with a proposal for what was found here.",
@@ -146,12 +147,15 @@ class WhatIsWrong(QWidget):
             shown.setIcon(_icon(place))
             shown.setIconSize(QSize(_PICTURE, _PICTURE))
             # Three side by side in the narrowest page: of a longer name the end is in the tooltip.
-            shown.setFixedWidth(_PICTURE + _RIM)
+            shown.setStyleSheet("font-size: 11px;")
+            shown.ensurePolished()
             words = shown.fontMetrics().elidedText(
                 place.words, Qt.TextElideMode.ElideRight, _PICTURE
             )
             shown.setText(f"{words}\nslice {place.instance.slice}")
             shown.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+            # A page that is too short would else take the words away.
+            shown.setFixedSize(_PICTURE + _RIM, shown.sizeHint().height())
             shown.setToolTip(f"{place.sentence} Click to go there.")
             shown.setAccessibleName(place.sentence)
             shown.clicked.connect(partial(self._on_place, place))

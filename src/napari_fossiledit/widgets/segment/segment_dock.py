@@ -41,6 +41,7 @@ class SegmentDock(Dock):
         for title, tab in self.tab_of.items():
             self.tabs.addTab(tab, title)
         self.column.addWidget(self.tabs)
+        self.tabs.currentChanged.connect(self._on_tab)
         self.predict.predicted.connect(self._on_predicted)
         self.jobs.runner.stopped.connect(self._on_stopped)
         self.session.annotations_changed.connect(self.train.refresh)
@@ -49,8 +50,12 @@ class SegmentDock(Dock):
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
         """Have the picker on this page."""
         self.column.insertWidget(0, self.picker)
-        self.picker.show()
+        self._on_tab()
         super().showEvent(event)
+
+    def _on_tab(self) -> None:
+        """Show the picker beside what it is for: elsewhere it takes the room of the buttons."""
+        self.picker.setVisible(self.tabs.currentWidget() is self.predict)
 
     def refresh(self) -> None:
         """Show the project that is open now."""

@@ -157,9 +157,8 @@ class StartHere(Dock):
         for opener in self.openers:
             self.always.addWidget(opener)
         tip = "Read how photographs become fossils, step by step, with pictures."
-        tutorial = button("Open tutorial", tip, self.open_tutorial)
-        tutorial.setVisible(TUTORIAL.exists())
-        self.always.addWidget(tutorial)
+        self.tutorial = button("Open tutorial", tip, self.open_tutorial)
+        self.always.addWidget(self.tutorial)
         keys = fold(self.always, "Keys")
         keys.addWidget(note(help_text(NAVIGATING + PAINTING + UNDOING + PROBING + _OTHER_KEYS)))
         for signal in (

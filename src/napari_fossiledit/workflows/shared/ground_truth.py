@@ -123,8 +123,8 @@ def slices_to_judge(project: Project, text: str) -> list[int]:
         "No slices to judge on were chosen",
         expected="slices such as 0,2,4-9, or pinned slices",
         found=f"no pinned slices in {project.path}",
-        advice="Name traced slices that the model was not trained on, or pin some in the dock"
-        ' "Stack": they only judge.',
+        advice="Name traced slices that the model was not trained on, or pin some"
+        " (right-click a slice in the strip below the photograph): they only judge.",
     )
 
 

@@ -243,7 +243,7 @@ def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str
     if not names:
         raise FossilError(
             f"Slice {z} has not been predicted by {model} yet",
-            advice='Predict it in the dock "Segment" first.',
+            advice='Predict it on the page "Segment" first.',
         )
     return next((name for name in (shown, ledger.latest(model)) if name in names), names[-1])
 
