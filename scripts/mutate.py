@@ -242,7 +242,7 @@ def make(home: Path) -> None:
     individuals[0, 0] = slices
     savemat(home / "outlines.mat", {"outers": individuals})
     path = home / "p.fossil"
-    new.run(path, home / "photos", NewParams())
+    new.run(path, home / "photos", NewParams(pixel_size=10, slice_spacing=10))
     files.import_annotations(path, ImportParams(file=home / "labels.tif"))
     files.export_annotations(path, ExportParams(file=home / "coco.json"))
     link.run(path, LinkParams())

@@ -50,7 +50,9 @@ def main() -> None:
     if not (reef / "annotations.json").exists():
         sample.run(reef, REEF, job=Job(tell))
     if not project.exists():
-        new.run(project, reef / "images", NewParams(), job=Job(tell))
+        new.run(
+            project, reef / "images", NewParams(pixel_size=72.7, slice_spacing=500), job=Job(tell)
+        )
         known = ImportParams(file=reef / "annotations.json")
         annotations.import_annotations(project, known, job=Job(tell))
     made = train.run(project, TRAINING, job=Job(tell))

@@ -92,7 +92,8 @@ def test_learns_one_slice_by_heart(small, tmp_path):
     assert sum("validation" in line for line in lines) == 12
     record = read_record(tmp_path)
     assert record.training["slices"] == [0]
-    assert [len(look) for look in record.training["looks"]] == [9]
+    # Of the slice that judged, too.
+    assert [len(look) for look in record.training["looks"]] == [9, 9]
     assert record.preprocessing.pixel_size_um == 5.0
     assert not (tmp_path / training.STATE).exists()
 
