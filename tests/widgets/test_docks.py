@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QLocale, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QPlainTextEdit, QTextBrowser
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QPlainTextEdit, QTextBrowser
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.files.places import STATE
-from napari_fossiledit.params.annotations import ImportParams
+from napari_fossiledit.params.annotations import CorrectParams, ImportParams
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
@@ -29,12 +29,14 @@ from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.message_board import MessageBoard
+from napari_fossiledit.widgets.dock import slider
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.widgets.stack.new_project import look_at_stack
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
 from napari_fossiledit.widgets.start.start_dock import StartHere, way_of
+from napari_fossiledit.workflows.annotate.corrections import correct
 from napari_fossiledit.workflows.annotate.files import import_annotations
 from tests.widgets.conftest import SHAPE, settled
 
@@ -347,6 +349,38 @@ def test_training_sees_what_was_traced_since_unless_the_user_wrote_slices(sessio
     train.form.fill(slices="3")
     session.annotations_changed.emit()
     assert train.form.rows["slices"].value == "3"
+
+
+@pytest.mark.parametrize("typed", ["0.25", "0,25"])
+@pytest.mark.parametrize("language", ["C", "de_DE"])
+def test_a_number_beside_a_slider_has_a_point_or_a_comma(qtbot, monkeypatch, typed, language):
+    before = QLocale()
+    QLocale.setDefault(QLocale(language))
+    try:
+        made = slider(0.5, "Score.")
+        qtbot.addWidget(made)
+        (number,) = made.findChildren(QLineEdit)
+        number.selectAll()
+        QTest.keyClicks(number, typed)
+        QTest.keyClick(number, Qt.Key.Key_Return)
+    finally:
+        QLocale.setDefault(before)
+    assert made.value() == 0.25
+
+
+def test_the_button_of_a_message_undoes_only_what_the_message_tells(session):
+    correct(session.current.path, CorrectParams(slice=1, delete=str(own_ids(session, 1)[0])))
+    word, undo_it = correcting.undo_of_newest(session)
+    correct(session.current.path, CorrectParams(slice=3, delete=str(own_ids(session, 3)[0])))
+    with pytest.raises(FossilError, match="changed since"):
+        undo_it()
+    assert (word, len(own_ids(session, 1)), len(own_ids(session, 3))) == ("Undo", 1, 1)
+    correcting.undo_of_newest(session)[1]()
+    assert len(own_ids(session, 3)) == 2
+
+
+def own_ids(session, z):
+    return [i.id for i in session.current.instances(ANNOTATIONS, z)]
 
 
 def test_training_proposes_traced_slices_but_no_pinned_ones(session, made, calls):

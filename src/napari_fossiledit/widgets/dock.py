@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import napari
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QLocale, Qt
+from qtpy.QtGui import QDoubleValidator, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -164,13 +165,29 @@ def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
     return made
 
 
+class _PointOrComma(QDoubleValidator):
+    """Takes a decimal comma for a point.
+
+    By the system's language Qt takes either for a mark of thousands: 0,25 would become 1.
+    """
+
+    def __init__(self, parent: QLineEdit) -> None:
+        super().__init__(parent)
+        self.setLocale(QLocale.c())
+
+    def validate(self, text: str | None, at: int) -> tuple[QDoubleValidator.State, str, int]:
+        return super().validate((text or "").replace(",", "."), at)
+
+
 def slider(value: float, tip: str) -> QLabeledDoubleSlider:
-    """Return a slider from 0 to 1."""
+    """Return a slider from 0 to 1; its number can be typed with a decimal point or comma."""
     made = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
     made.setRange(0, 1)
     made.setDecimals(2)
     made.setValue(value)
     made.setToolTip(tip)
+    for number in made.findChildren(QLineEdit):
+        number.setValidator(_PointOrComma(number))
     return made
 
 

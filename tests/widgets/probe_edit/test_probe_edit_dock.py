@@ -33,11 +33,14 @@ from napari_fossiledit.widgets.canvas.pointing import Pointer
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
+from napari_fossiledit.widgets.common.notices import VOICE
 from napari_fossiledit.widgets.probe_edit.judge import judged_rows, plain_figures
 from napari_fossiledit.widgets.probe_edit.mend import level_of
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
 from napari_fossiledit.widgets.probe_edit.repair import instance_at
+from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
+from napari_fossiledit.workflows.edit.result import DecisionResult
 from napari_fossiledit.workflows.probe.places import WrongPlace
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
 from napari_fossiledit.workflows.shared.perturbed_slices import Preview
@@ -157,6 +160,24 @@ def test_the_picker_follows_the_model_in_use_and_never_presets_an_edit(session, 
     session.models_changed.emit()
     assert dock.model.name == "reef-lite"
     assert dock.model.findText("to-mud (rolled back)") >= 0
+
+
+def test_what_was_chosen_and_is_rolled_back_is_chosen_no_more(session, dock, made):
+    form = made(SegmentDock).predict.form
+    # Nobody decided for the edits.
+    assert form.rows["model"].value == "reef-lite"
+    set_in_use(session.current, "reef-lite")
+    session.models_changed.emit()
+    form.fill(model="second")
+    dock.model.setCurrentIndex(dock.model.findData("second"))
+    session.current.edits.update("second", state=EditState.ROLLED_BACK)
+    session.edits_changed.emit()
+    assert (form.rows["model"].value, dock.model.name) == ("reef-lite", "reef-lite")
+    # Who chooses it now knows what it is.
+    form.fill(model="second")
+    dock.model.setCurrentIndex(dock.model.findData("second"))
+    session.edits_changed.emit()
+    assert (form.rows["model"].value, dock.model.name) == ("second", "second")
 
 
 def test_the_window_loads_no_torch():
@@ -658,6 +679,8 @@ def test_an_edit_no_better_than_a_cut_recommends_something_else_first(session, d
 
 
 def test_an_edit_is_kept_at_the_strength_of_the_slider_or_rolled_back(session, dock, calls):
+    record = session.current.edits.read("to-mud")
+    calls.result = DecisionResult(record, "reef-lite", ())
     dock.judge.show_edit("to-mud")
     dock.judge.strength.strength.setValue(0.75)
     press(dock.judge, "Keep")
@@ -668,7 +691,8 @@ def test_an_edit_is_kept_at_the_strength_of_the_slider_or_rolled_back(session, d
 
 def test_keeping_against_the_verdict_is_asked_back(session, dock, calls, monkeypatch):
     advised = {"advice": "roll back", "verdict": "Recall fell: roll it back."}
-    save_edit(session.current, "bad", "reef-lite", judged={**JUDGED, **advised})
+    record = save_edit(session.current, "bad", "reef-lite", judged={**JUDGED, **advised})
+    calls.result = DecisionResult(record, "bad", ())
     asked, answers = [], iter([QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes])
     monkeypatch.setattr(
         QMessageBox, "question", lambda *texts: (asked.append(texts[-1]), next(answers))[1]
@@ -680,6 +704,14 @@ def test_keeping_against_the_verdict_is_asked_back(session, dock, calls, monkeyp
     assert "The verdict is: Recall fell: roll it back." in asked[0]
     press(dock.judge, "Keep")
     assert calls.made[-1][0] == "edit.decide.apply"
+
+
+def test_what_was_decided_is_told_also_while_another_edit_is_looked_at(session, dock):
+    kept = session.current.edits.update("to-mud", state=EditState.KEPT)
+    dock.judge.show_edit("second")
+    dock.judge._on_decided(DecisionResult(kept, "to-mud", ()))
+    assert VOICE.messages[-1].text.startswith("to-mud is kept and in use.")
+    assert dock.judge.title.text() == "second, an edit of to-mud: not decided yet."
 
 
 def test_an_edit_that_was_not_judged_says_what_to_do(session, dock):

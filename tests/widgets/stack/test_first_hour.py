@@ -124,6 +124,9 @@ def test_the_project_can_be_checked_by_its_scale_bar(session, made):
     assert "30.0 pixels" in check.bar.said.text()
     QTest.keyClicks(check.bar.length, "2.31")
     assert "77 um by the scale bar and 70 um in the project: +10.0%" in check.verdict.text()
+    # Of another project nothing was measured yet.
+    session.open(session.current.path)
+    assert check.verdict.text() == ""
 
 
 def test_photographs_that_cannot_be_read_are_told(dock, tmp_path: Path, qtbot):
@@ -134,6 +137,19 @@ def test_photographs_that_cannot_be_read_are_told(dock, tmp_path: Path, qtbot):
     assert dock.new.missing.text() == "These photographs cannot be used."
     assert "broken.png" in dock.jobs.text.text()
     assert not dock.new.make.isEnabled()
+
+
+def test_photographs_chosen_while_others_are_looked_at_are_those_that_count(
+    dock, photographs, tmp_path, qtbot
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(np.zeros((7, 9), np.uint8)).save(other / "0.png")
+    dock.new._choose(str(photographs))
+    dock.new._choose(str(other))
+    assert not dock.new.make.isEnabled()
+    assert looked(qtbot, dock)._look.path == other
+    assert "1 slice of 9 x 7 pixels" in dock.new.look.text()
 
 
 def test_what_comes_next_is_told(session, made):

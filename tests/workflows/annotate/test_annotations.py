@@ -573,6 +573,18 @@ def test_a_correction_of_what_is_not_there_is_refused(
         correct(path, CorrectParams(**params))
 
 
+def test_neither_annotations_nor_a_cavity_alone_are_taken_over(path: Path) -> None:
+    body = Instance(0, "archaeocyathid", disc(20, 20, 12), origin=Origin.MODEL, id=-1)
+    cavity = replace(body, mask=disc(20, 20, 4), part=Part.CAVITY, id=-2, parent=-1)
+    outer, inner = store(path, MODEL, 0, body, cavity)
+    (drawn,) = store(path, ANNOTATIONS, 0, replace(body, mask=disc(9, 9, 3), specimen=7))
+    with pytest.raises(FossilError, match=f"{inner} is a cavity.*Take over {outer}"):
+        correct(path, CorrectParams(source=MODEL, accept=str(inner)))
+    with pytest.raises(FossilError, match="into themselves"):
+        correct(path, CorrectParams(source=ANNOTATIONS, accept=str(drawn)))
+    assert [(i.id, i.specimen) for i in stored(path)] == [(drawn, 7)]
+
+
 def test_slices_with_annotations_or_a_mark_are_kept(path: Path) -> None:
     for z in range(4):
         store(path, MODEL, z, Instance(z, "archaeocyathid", disc(20, 20, 9), 0.9))

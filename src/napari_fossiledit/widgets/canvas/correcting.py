@@ -204,6 +204,25 @@ def undo(session: Session) -> None:
     _move(session, Ledger.undo, "undo")
 
 
+def undo_of_newest(session: Session) -> tuple[str, Callable[[], None]] | None:
+    """Return a button that undoes the newest change, for as long as it is the newest one."""
+    project = session.current
+    newest = next(iter(project.ledger.history(1)), None)
+    if newest is None:
+        return None
+
+    def undo_it() -> None:
+        save(session)
+        if session.project is not project or project.ledger.history(1) != [newest]:
+            raise FossilError(
+                "Something else was changed since",
+                advice="Ctrl-Z undoes one change after the other, the last one first.",
+            )
+        undo(session)
+
+    return "Undo", undo_it
+
+
 def redo(session: Session) -> None:
     """Redo the change that was undone last."""
     _move(session, Ledger.redo, "redo")
@@ -220,4 +239,6 @@ def _move(session: Session, move: Callable[[Ledger], Undone | None], word: str) 
     reload(session)
     session.annotations_changed.emit()
     where = f", slice {moved.slices[0]}" if len(moved.slices) == 1 else ""
-    show_done(f"{word.capitalize()}: {moved.what}{where}.")
+    # The name of a source means nothing to the user.
+    what = "take over predictions" if moved.what.startswith("take over ") else moved.what
+    show_done(f"{word.capitalize()}: {what}{where}.")

@@ -20,6 +20,7 @@ from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import ROLE, SOURCE, Role, find, prediction_array
 from napari_fossiledit.widgets.canvas.pointing import Pointer
+from napari_fossiledit.widgets.canvas.scale_bar import TwoPoints
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import errors_shown, show_error
 from napari_fossiledit.widgets.common.session import Session
@@ -172,7 +173,7 @@ class Selection(QObject):
         active = viewer.layers.selection.active
         mode = str(getattr(active, "mode", "pan_zoom"))
         waits = any(
-            isinstance(getattr(callback, "__self__", None), Pointer)
+            isinstance(getattr(callback, "__self__", None), Pointer | TwoPoints)
             for callback in viewer.mouse_drag_callbacks
         )
         return (

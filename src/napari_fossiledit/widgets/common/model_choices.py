@@ -41,8 +41,9 @@ class Choice(str):
 def model_choices(session: Session) -> Callable[[], Sequence[str]]:
     """Return a function that lists models and edits of the open project, then the shipped ones.
 
-    The model in use comes first, so that a form offers it without a choice; what was rolled back
-    or never finished comes last, and says so.
+    The model in use comes first, so that a form offers it without a choice. Edits that nobody
+    decided for come after all models: nobody looked at what they do. What was rolled back or never
+    finished comes last, and says so.
     """
 
     def listed() -> Sequence[str]:
@@ -51,13 +52,16 @@ def model_choices(session: Session) -> Callable[[], Sequence[str]]:
             return model_names(None)
         used = in_use(project)
         named = [Choice.of(name, standing(project, name)) for name in model_names(project)]
-        return sorted(named, key=lambda c: (c.label != c, c != used))
+        edits = project.edits.names()
+        return sorted(named, key=lambda c: (c.label != c, c != used, c in edits))
 
     return listed
 
 
 class FollowedModel(QObject):
-    """Offers the models of now in a form whenever they change; chooses the one that came into use.
+    """Offers the models of now in a form whenever they change.
+
+    Chooses the one that came into use, or the first one where the chosen one was rolled back.
 
     It goes with the form: a function that is connected to the session would outlive it.
     """
@@ -65,16 +69,23 @@ class FollowedModel(QObject):
     def __init__(self, form: ParamsForm[Any], session: Session) -> None:
         super().__init__(form)
         self._form, self._session, self._seen = form, session, ""
+        # Who chooses one that is off already, chooses so knowing it.
+        self._off: set[str] = set()
         for signal in (session.project_changed, session.models_changed, session.edits_changed):
             signal.connect(self._follow)
+        self._follow()
 
     def _follow(self) -> None:
         self._form.refresh()
         project = self._session.project
         used = "" if project is None else in_use(project)
+        choices = model_choices(self._session)()
+        off = {str(c) for c in choices if getattr(c, "label", c) != c}
         if used and used != self._seen:
             self._form.fill(model=used)
-        self._seen = used
+        if self._form.rows["model"].value in off - self._off:
+            self._form.fill(model=str(choices[0]))
+        self._seen, self._off = used, off
 
 
 def only_installed_backends(form: ParamsForm[P]) -> ParamsForm[P]:

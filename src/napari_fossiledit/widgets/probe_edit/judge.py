@@ -20,7 +20,7 @@ from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import beside, button, fold, note
 from napari_fossiledit.widgets.probe_edit.strength_panel import StrengthPanel
 from napari_fossiledit.workflows.edit import decide as edits
-from napari_fossiledit.workflows.edit.result import Advice
+from napari_fossiledit.workflows.edit.result import Advice, DecisionResult
 
 MEASURES = {
     "precision": "Precision",
@@ -205,17 +205,18 @@ class Judge(QWidget):
             title, self.warm.call, function, path, self.edit, *args, in_process=False, then=then
         )
 
-    def _on_decided(self, _: object) -> None:
-        project = self.session.current
-        if self.edit in project.edits.names():
-            record = self._show_record()
-            if record.state is EditState.KEPT:
-                show_done(
-                    f"{record.name} is kept and in use. Predict again to see what it finds.",
-                    ("Go to Segment", lambda: self.session.page_requested.emit("Segment")),
-                )
-            else:
-                show_done(f"{record.name} is rolled back: {record.parent} is used again.")
+    def _on_decided(self, result: DecisionResult) -> None:
+        record = result.record
+        # The user may look at another edit by now.
+        if record.name == self.edit:
+            self._show_record()
+        if record.state is EditState.KEPT:
+            show_done(
+                f"{record.name} is kept and in use. Predict again to see what it finds.",
+                ("Go to Segment", lambda: self.session.page_requested.emit("Segment")),
+            )
+        else:
+            show_done(f"{record.name} is rolled back: {result.in_use} is used again.")
         self.session.models_changed.emit()
         self.session.edits_changed.emit()
 

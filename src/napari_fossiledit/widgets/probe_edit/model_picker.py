@@ -16,6 +16,8 @@ class ModelPicker(QComboBox):
         super().__init__()
         self.session = session
         self._used = ""
+        # Who chooses one that is off already, chooses so knowing it.
+        self._off: set[str] = set()
         self.setToolTip("The model to look at and to mend. The one in use is chosen by itself.")
         self.setAccessibleName("Model")
         # The longest name would make the page as wide.
@@ -38,12 +40,12 @@ class ModelPicker(QComboBox):
         self.clear()
         for name in names:
             mark = marks.get(name)
-            self.addItem(f"{name} ({mark})" if mark else name, name)
-        # Without a decision of the user never an edit: nobody looked at what it does.
-        edits = project.edits.names() if project else ()
-        preset = self._used or next((n for n in names if n not in edits and not marks.get(n)), "")
-        chosen = kept if kept in names and self._used == before else preset
-        self.setCurrentIndex(max(self.findData(chosen), 0))
+            # Qt finds no data of a subclass of `str`.
+            self.addItem(f"{name} ({mark})" if mark else name, str(name))
+        is_kept = self._used == before and (not marks.get(kept) or kept in self._off)
+        self._off = {name for name, mark in marks.items() if mark}
+        # The first is the one in use; without a decision of the user never an edit.
+        self.setCurrentIndex(max(self.findData(kept) if is_kept else 0, 0))
         self.blockSignals(False)
         if self.name != kept:
             self.currentIndexChanged.emit(self.currentIndex())

@@ -100,7 +100,7 @@ class StrengthPanel(QWidget):
         # What is on the slice belongs to the edit before.
         self.live.setChecked(False)
         self.debounced.drop()
-        self.edit = name
+        self.edit, self._comparison = name, None
         self._draw([(float(t["strength"]), t) for t in tried], "tuning slices")
         self.state.setText("")
         # By command an edit can be kept at more than its whole strength.

@@ -163,7 +163,7 @@ class CorrectTab(QWidget):
         where = f"on {counted(len(result.slices), 'slice')}"
         if len(result.slices) == 1:
             where = f"on slice {result.slices[0]}"
-        undo = ("Undo", lambda: correcting.undo(self.session))
+        undo = correcting.undo_of_newest(self.session) if result.slices else None
         show_done(f"{counted(result.instances, 'fossil')} outlined {where}.", undo)
         self.session.annotations_changed.emit()
 

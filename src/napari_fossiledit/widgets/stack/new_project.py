@@ -116,6 +116,8 @@ class NewProject(QWidget):
         super().__init__()
         self.session, self.jobs = session, jobs
         self._look: StackLook | None = None
+        # Chosen while another job was running.
+        self._waiting: Path | None = None
         self.photographs = PathRow(
             "photographs",
             Pick.FOLDER,
@@ -163,7 +165,7 @@ class NewProject(QWidget):
         self.photographs.changed.connect(self._on_photographs)
         self.folder.line.textChanged.connect(self._show_missing)
         self.form.changed.connect(self._show_missing)
-        jobs.runner.stopped.connect(self._show_missing)
+        jobs.runner.stopped.connect(self._look_at_chosen)
         session.photographs_dropped.connect(self.take_dropped)
         self.take_dropped()
         self._show_missing()
@@ -191,11 +193,15 @@ class NewProject(QWidget):
         proposed = path.with_name(f"{project_name(path)}.fossil")
         writable = os.access(proposed.parent, os.W_OK)
         self.folder.text = str(proposed if writable else Path.home() / proposed.name)
-        self._look = None
+        self._look, self._waiting = None, path
         for each in (self.look, *self.offers.values()):
             each.hide()
         self.form.fill(pixel_size="", slice_spacing="")
-        if not self.jobs.runner.is_running:
+        self._look_at_chosen()
+
+    def _look_at_chosen(self) -> None:
+        if self._waiting is not None and not self.jobs.runner.is_running:
+            path, self._waiting = self._waiting, None
             self.jobs.start(
                 "Looking at the photographs",
                 look_at_stack,
@@ -203,8 +209,11 @@ class NewProject(QWidget):
                 in_process=False,
                 then=self._show_look,
             )
+        self._show_missing()
 
     def _show_look(self, look: StackLook) -> None:
+        if self._waiting is not None:
+            return
         self._look = look
         self._show_photographs(look)
         self.look.setText(look.text())

@@ -93,6 +93,10 @@ class ScaleBarCheck(QWidget):
         column.addWidget(self.bar)
         column.addWidget(self.verdict)
         self.bar.measured.connect(self._compare)
+        session.project_changed.connect(self._forget)
+
+    def _forget(self) -> None:
+        self.verdict.setText("")
 
     def _compare(self, measured: float) -> None:
         ours = self.session.current.geometry.pixel_size_um

@@ -335,7 +335,7 @@ class StackDock(Dock):
             project.path,
             params,
             in_process=False,
-            then=self._imported,
+            then=self.session.while_open(self._imported),
         )
 
     def _imported(self, result: ImportResult) -> None:

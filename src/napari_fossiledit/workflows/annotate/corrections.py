@@ -275,6 +275,12 @@ class _Correction:
     def change(self, now: list[Instance]) -> tuple[list[Instance], list[int]]:
         """Return what is put and what is removed, as `Ledger.revise` asks."""
         own: dict[int | None, Instance] = {i.id: i for i in now}
+        if not self.predicted.keys().isdisjoint(own):
+            raise FossilError(
+                "The annotations cannot be taken over into themselves",
+                expected="predictions",
+                found=ANNOTATIONS,
+            )
         self._check("predictions", self.accept, self.predicted)
         self._check("annotations", self.delete, own)
         self._check("instances", self.merge, own | self.predicted)
@@ -291,6 +297,14 @@ class _Correction:
         if self.merge:
             self._merge(own)
             gone |= {*self.merge} & own.keys() - {self.merged}
+        for id_, item in self.put.items():
+            # It would go with its body when the predictions are replaced.
+            if item.parent is not None and item.parent not in self.put.keys() | own.keys():
+                raise FossilError(
+                    f"The prediction {id_} is a cavity",
+                    expected="the fossil around it",
+                    advice=f"Take over {item.parent}: its cavities come with it.",
+                )
         return list(self.put.values()), [*(gone | self.replaced - self.put.keys())]
 
     def _merge(self, own: dict[int | None, Instance]) -> None:
