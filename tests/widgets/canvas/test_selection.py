@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Mask
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import Role, find, show_predictions
-from tests.widgets.conftest import SOURCE
+from tests.widgets.conftest import SHAPE, SOURCE, found
 
 SURE, DOUBTED = (2, 15, 17), (2, 25, 45)
 
@@ -75,6 +80,21 @@ def test_a_key_undoes_what_was_taken_over_whatever_layer_is_selected(
     assert own(session) == []
     QTest.keyClick(canvas, Qt.Key.Key_Z, control | Qt.KeyboardModifier.ShiftModifier)
     assert len(own(session)) == 1
+
+
+def test_a_click_on_the_rock_face_picks_nothing(session, selection):
+    rock = replace(
+        found(2)[0], class_name=ROCK_CLASS, mask=Mask.from_array(np.ones(SHAPE[1:], bool))
+    )
+    session.current.ledger.store(ANNOTATIONS, 2, [rock])
+    labels = correcting.edit(session)
+    aside = place(session, (2, 2, 2))
+    assert labels.get_value(aside, world=True)
+    selection.pick_at(aside)
+    assert selection.picked is None
+    # The prediction below it can be picked.
+    selection.pick_at(place(session, SURE))
+    assert not selection.picked.is_own
 
 
 def test_what_cannot_be_done_is_told(session, selection):

@@ -15,6 +15,7 @@ from scipy.spatial.distance import pdist
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.params.annotations import CorrectParams
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.colours import colours_of
@@ -190,26 +191,33 @@ class Selection(QObject):
         for layer in reversed(self.session.viewer.layers):
             if layer.visible and layer.metadata.get(ROLE) in (Role.LABELS, Role.PREDICTIONS):
                 value = int(layer.get_value(place, world=True) or 0)
-                if value:
-                    self.pick(layer, value)
+                if value and self.pick(layer, value):
                     return
         self.clear()
 
-    def pick(self, layer: Labels, id_: int) -> None:
-        """Pick an instance that a layer shows; merge it where the last one waits for that."""
+    def pick(self, layer: Labels, id_: int) -> bool:
+        """Pick an instance that a layer shows; merge it where the last one waits for that.
+
+        Returns
+        -------
+        bool
+            False where the layer shows no such instance; the rock face never is one, as it has no
+            colour (see `Colours.tint`).
+        """
         correcting.save(self.session)
         z, view = self.session.slice, correcting.slice_view(self.session)
         own = layer.metadata[ROLE] == Role.LABELS and view is not None
         shown = view.instances(z) if own and view else prediction_array(layer).painted(z).instances
         source = ANNOTATIONS if own else str(layer.metadata[SOURCE])
-        found = next((i for i in shown if i.id == id_), None)
+        seen = (i for i in shown if i.class_name != ROCK_CLASS)
+        found = next((i for i in seen if i.id == id_), None)
         if found is None:
-            self.clear()
-            return
+            return False
         first, merging = self.picked, self.merging
         self._take(Picked(source, found), layer)
         if merging and first is not None and first.instance.id != id_:
             self._merge(first, Picked(source, found))
+        return True
 
     def _take(self, picked: Picked | None, layer: Labels | None) -> None:
         self.picked, self.merging = picked, False
