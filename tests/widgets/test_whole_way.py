@@ -17,6 +17,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_fossiledit.masks import Origin
+from napari_fossiledit.masks.rle import iou_matrix
 from napari_fossiledit.project import EditState
 from napari_fossiledit.widgets.canvas.layers import Role, find, prediction_array
 from napari_fossiledit.widgets.common.compat import drop_area_of
@@ -225,6 +226,7 @@ def mend_what_was_found(user):
     assert in_use(project) == "own"
     user.reads(f"{name} is rolled back: own is used again")
     user.goes_to(SEGMENT)
+    user.tab("Predict")
     user.reads("Shown")
     assert name not in user.page.picker.source
 
@@ -233,13 +235,20 @@ def repair(user):
     project = user.session.current
     user.goes_to(PROBE_EDIT)
     user.click(user.page.steps[user.page.repair].head)
-    wrong = [
+    # What the model in use finds, which another model's masks may hide.
+    sources = [source.name for source in project.ledger.predictions("own")]
+    found = [
         (z, item)
-        for z in sorted(project.ledger.traced())
-        for item in predictions(user, z)
-        if not any((item.mask & o.mask).area for o in user.own(z) if o.class_name == CLASS)
+        for source in sources
+        for z in sorted(project.ledger.traced().keys() & project.ledger.done(source))
+        for item in project.instances(source, z, min_score=0.5)
     ]
-    z, item = wrong[0]
+
+    def fit(z, item):
+        truths = [o.mask for o in user.own(z) if o.class_name == CLASS]
+        return max(iou_matrix([item.mask], truths)[0], default=0)
+
+    z, item = min(found, key=lambda each: fit(*each))
     user.to_slice(z)
     user.presses("Click a wrong mask")
     user.clicks_on(item)

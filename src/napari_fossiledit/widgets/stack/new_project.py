@@ -141,7 +141,7 @@ class NewProject(QWidget):
         paths.addRow(
             "",
             button(
-                "Choose a single file instead ...",
+                "Choose one file ...",
                 "A photograph, a multi-page TIFF or an outline file.",
                 self._browse_file,
             ),
