@@ -216,6 +216,7 @@ ATTACKS = (
     Attack("import", IMPORT, (NEW,)),
     Attack("import-again", IMPORT, (NEW, PREDICT, FILL)),
     Attack("import-labels", LABELS, (NEW,)),
+    Attack("correct", "annotations correct P --slice 0 --delete 1 --merge 2,3", TRACED),
     Attack("export", EXPORT, TRACED),
     Attack("export-tif", "annotations export P out.tif", TRACED),
     Attack("export-zarr", "annotations export P out.zarr", TRACED),
