@@ -242,6 +242,8 @@ ATTACKS = (
         TRACED,
     ),
     Attack("evaluate", "evaluate P --model reef-lite --slices 1", TRACED),
+    Attack("refine", "refine P --model reef-lite --slices 0,1", TRACED),
+    Attack("calibrate", "calibrate P --model reef-lite --slices 0,1", TRACED),
     Attack("models-export", "models export P r50 d2", LARGE),
     Attack(
         "models-import",
