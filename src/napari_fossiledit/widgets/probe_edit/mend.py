@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -151,10 +152,9 @@ class Mend(QWidget):
         if project is None or not self.model.name:
             return
         slices = EditSlices((), (), (), ())
-        try:
+        # What is missing is said by the check below.
+        with suppress(FossilError):
             slices = proposed_slices(project, find_model(project, self.model.name), self._wrong)
-        except FossilError as error:
-            self.why_not.setText(str(error))
         proposed = {
             "slices": format_slices(slices.edit),
             "tuning": format_slices(slices.tuning),
