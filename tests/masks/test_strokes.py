@@ -111,6 +111,22 @@ def test_a_cavity_does_not_take_from_its_body_but_a_neighbour_does():
     assert (after[1].mask.area, after[2].mask.area, after[3].mask.area) == (94, 3, 10)
 
 
+def test_a_reviewed_mask_changes_only_where_it_is_painted_itself():
+    locked = replace(instance(1, area(0, 0, 6, 6)), reviewed=True)
+    other = instance(2, area(0, 10, 6, 16))
+    both, brush = [locked, other], area(2, 4, 5, 12)
+    erased = paint(both, brush, 0)
+    assert erased[1] == locked
+    assert erased[2].mask.area == other.mask.area - 6
+    changed = paint(both, brush, 2)
+    assert changed[1] == locked
+    assert changed[2].mask == other.mask | Mask.from_array(area(2, 6, 5, 10))
+    assert paint(both, area(1, 1, 3, 3), NEW) == {1: locked, 2: other}
+    own = paint(both, brush, 1)
+    assert own[1].reviewed
+    assert own[1].mask == locked.mask | Mask.from_array(brush)
+
+
 def test_what_lies_below_an_erased_instance_is_seen_and_stays_whole():
     below, above = instance(1, area(2, 2, 20, 20)), instance(2, area(5, 5, 8, 8))
     after = paint([below, above], area(5, 5, 8, 8), 0)

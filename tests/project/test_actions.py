@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.project import ANNOTATIONS, Ledger, actions
+from napari_fossiledit.project import ANNOTATIONS, Ledger, TakenFrom, actions
 
 SHAPE = (20, 30)
 MODEL = "model:reef:0123456789ab"
@@ -51,11 +51,11 @@ def state(ledger: Ledger) -> dict[str, list[tuple]]:
 
 def test_put_takes_the_place_of_the_instance_with_its_id(ledger: Ledger) -> None:
     (id_,) = ledger.edit(0, put=[body(specimen=3)])
-    ledger.set_review([id_], "accepted")
+    ledger.set_reviewed([id_])
     (stored,) = ledger.instances(ANNOTATIONS)
     assert ledger.edit(0, put=[replace(stored, mask=box(9, 9))]) == [id_]
     assert ledger.instances(ANNOTATIONS) == [replace(stored, mask=box(9, 9))]
-    assert ledger.reviews(ANNOTATIONS) == {id_: "accepted"}
+    assert [i.id for i in ledger.instances(ANNOTATIONS) if i.reviewed] == [id_]
     assert ledger.done(ANNOTATIONS) == {0}
 
 
@@ -71,11 +71,11 @@ def test_the_cavities_of_a_body_that_is_replaced_stay(ledger: Ledger) -> None:
 
 def test_a_cavity_outlives_its_body(ledger: Ledger) -> None:
     outer, inner = ledger.edit(0, put=[body(id=-1), body(part=Part.CAVITY, parent=-1)])
-    ledger.set_review([inner], "accepted")
+    ledger.set_reviewed([inner])
     (alone,) = (replace(i, parent=None) for i in ledger.instances(ANNOTATIONS) if i.id == inner)
     ledger.edit(0, put=[alone], remove=[outer])
     after = state(ledger)
-    assert ledger.reviews(ANNOTATIONS) == {inner: "accepted"}
+    assert [i.id for i in ledger.instances(ANNOTATIONS) if i.reviewed] == [inner]
     for _ in range(2):
         ledger.undo()
         assert {i.id: i.parent for i in ledger.instances(ANNOTATIONS)} == {
@@ -110,7 +110,7 @@ def test_reserved_ids_are_given_once(ledger: Ledger) -> None:
 
 def test_undo_gives_back_ids_specimens_and_reviews(ledger: Ledger) -> None:
     ids = ledger.edit(0, put=[body(specimen=4), body(mask=box(9, 9))])
-    ledger.set_review(ids[:1], "accepted")
+    ledger.set_reviewed(ids[:1])
     before = state(ledger)
     ledger.edit(0, put=[body(id=ids[1], mask=box(10, 9))], remove=ids[:1], traced=None, what="cut")
     after = state(ledger)
@@ -127,7 +127,7 @@ def test_everything_that_changes_the_set_can_be_undone(ledger: Ledger) -> None:
     changes = (
         lambda: ledger.store(ANNOTATIONS, 0, [body(mask=box(5, 5))], replace=False),
         lambda: ledger.describe([id_], unsure=True, texture="pitted", class_name="shell"),
-        lambda: ledger.set_review([id_], "rejected"),
+        lambda: ledger.set_reviewed([id_]),
         lambda: ledger.set_specimens(ANNOTATIONS, {id_: 9}),
         lambda: ledger.set_traced(1, box(0, 0)),
         lambda: ledger.add_traced(1, box(9, 0)),
@@ -152,7 +152,7 @@ def test_everything_that_changes_the_set_can_be_undone(ledger: Ledger) -> None:
 def test_predictions_are_not_in_the_journal(ledger: Ledger) -> None:
     (id_,) = ledger.store(MODEL, 0, [body()])
     ledger.set_specimens(MODEL, {id_: 3})
-    ledger.set_review([id_], "accepted")
+    ledger.set_reviewed([id_])
     assert ledger.history() == []
     assert ledger.undo() is None
     assert len(ledger.instances(MODEL)) == 1
@@ -179,11 +179,11 @@ def test_what_changes_nothing_is_no_action(ledger: Ledger) -> None:
     ledger.edit(0, put=[body()])
     (stored,) = ledger.instances(ANNOTATIONS)
     ledger.edit(0, put=[stored])
-    ledger.set_review([stored.id], "")
+    ledger.set_reviewed([stored.id], False)
     assert len(ledger.history()) == 1
 
 
-def test_a_new_action_drops_what_was_undone(ledger: Ledger) -> None:
+def test_a_new_action_leaves_behind_what_was_undone(ledger: Ledger) -> None:
     for n in range(3):
         ledger.edit(n, put=[body(n)], what=str(n))
     ledger.undo()
@@ -191,6 +191,76 @@ def test_a_new_action_drops_what_was_undone(ledger: Ledger) -> None:
     ledger.edit(7, put=[body(7)], what="new")
     assert ledger.redo() is None
     assert [a.what for a in ledger.history()] == ["new", "0"]
+    assert ledger.undo().what == "new"
+    assert ledger.undo().what == "0"
+
+
+def test_versions_come_back_as_one_action(ledger: Ledger) -> None:
+    ledger.name_version("empty")
+    states = {"empty": state(ledger)}
+    for n in range(3):
+        ledger.edit(n, put=[body(n)], what=str(n))
+    ledger.name_version("three")
+    states["three"] = state(ledger)
+    ledger.undo()
+    ledger.undo()
+    # On a branch of its own, what was named is left behind.
+    ledger.edit(0, put=[body(mask=box(9, 9))], what="another way")
+    ledger.name_version("branch")
+    states["branch"] = state(ledger)
+    assert {v.name: v.changes for v in ledger.versions()} == {"branch": 0, "three": 3, "empty": 2}
+    for name in ("three", "branch", "empty", "three", "empty", "branch"):
+        before = state(ledger)
+        restored = ledger.restore(name)
+        assert restored.what == f"restore version {name}"
+        assert state(ledger) == states[name]
+        ledger.undo()
+        assert state(ledger) == before
+        ledger.redo()
+    newest = ledger.history(1)[0]
+    assert newest.what == "restore version branch"
+    with pytest.raises(FossilError, match="no version 'four'") as error:
+        ledger.restore("four")
+    assert error.value.expected == "branch, empty, three"
+    with pytest.raises(FossilError, match="already"):
+        ledger.name_version("three")
+
+
+def test_a_version_that_the_journal_has_forgotten(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "KEPT_BYTES", 1000)
+    ledger.edit(0, put=[body()])
+    ledger.name_version("early")
+    for n in range(1, 200):
+        ledger.edit(n, put=[body(n)])
+    ledger.name_version("late")
+    before = state(ledger)
+    assert {v.name: v.changes for v in ledger.versions()} == {"early": None, "late": 0}
+    with pytest.raises(FossilError, match="'early' cannot be restored any more"):
+        ledger.restore("early")
+    assert state(ledger) == before
+
+
+def test_what_is_reviewed_is_not_replaced_unless_asked(ledger: Ledger) -> None:
+    right, wrong = ledger.store(ANNOTATIONS, 0, [body(), body(mask=box(2, 20))])
+    ledger.set_reviewed([right])
+    predicted = [
+        body(id=50, mask=box(3, 4), score=0.7),
+        body(id=51, mask=box(12, 12), score=0.6, specimen=8),
+        body(id=52, mask=box(4, 5, 2), part=Part.CAVITY, parent=50),
+    ]
+    taken = ledger.take_over(0, predicted, MODEL, overwrite=True)
+    assert (len(taken.ids), taken.replaced, taken.left_out) == (1, 1, 2)
+    kept, new = sorted(ledger.instances(ANNOTATIONS), key=lambda i: i.id)
+    assert (kept.id, kept.mask, kept.reviewed) == (right, box(2, 3), True)
+    assert (new.mask, new.score, new.specimen, new.reviewed) == (box(12, 12), 1.0, None, False)
+    assert ledger.taken_from([right, new.id]) == {new.id: TakenFrom(MODEL, 51, 0.6)}
+    taken = ledger.take_over(0, predicted, MODEL, overwrite=True, reviewed_too=True)
+    assert (len(taken.ids), taken.replaced, taken.left_out) == (3, 2, 0)
+    ledger.undo()
+    ledger.undo()
+    assert {i.id for i in ledger.instances(ANNOTATIONS)} == {right, wrong}
 
 
 def test_two_programs_undo_strictly_backwards(ledger: Ledger) -> None:
@@ -266,10 +336,9 @@ def test_a_ledger_of_the_first_version_gets_a_journal(tmp_path: Path) -> None:
         assert len(ledger.instances(ANNOTATIONS)) == 1
 
 
+KINDS = ("draw", "redraw", "remove", "store", "trace", "untrace", "link", "word", "review")
 CHANGES = st.tuples(
-    st.sampled_from(
-        ["draw", "redraw", "remove", "store", "trace", "untrace", "link", "word", "undo", "redo"]
-    ),
+    st.sampled_from([*KINDS, "undo", "redo"]),
     st.integers(0, 2),
     st.integers(0, 15),
 )
@@ -292,6 +361,7 @@ def change(ledger: Ledger, kind: str, z: int, n: int) -> None:
         "untrace": lambda: ledger.unset_traced(z),
         "link": lambda: ledger.set_specimens(ANNOTATIONS, dict.fromkeys(ids, n)),
         "word": lambda: ledger.describe(ids, texture=str(n), unsure=n % 2 == 0),
+        "review": lambda: ledger.set_reviewed(ids, n % 3 > 0),
         "undo": ledger.undo,
         "redo": ledger.redo,
     }[kind]()
@@ -324,6 +394,29 @@ def test_undoing_all_and_redoing_all_is_exact(
         for _ in range(back):
             ledger.redo()
         assert state(ledger) == newest
+
+
+def test_a_thousand_actions_are_undone_exactly(ledger: Ledger) -> None:
+    rng = np.random.default_rng(7)
+    with ledger._database.reading() as db:
+        db.execute("PRAGMA synchronous = OFF")
+    ledger.name_version("start")
+    states = {"start": state(ledger)}
+    for _ in range(1600):
+        kind = str(rng.choice(KINDS)) if rng.random() < 0.9 else "undo"
+        change(ledger, kind, int(rng.integers(3)), int(rng.integers(16)))
+        if rng.random() < 0.02:
+            name = f"version {len(states)}"
+            ledger.name_version(name)
+            states[name] = state(ledger)
+    with ledger._database.reading() as db:
+        assert db.execute("SELECT count(*) FROM actions").fetchone()[0] > 1000
+    for name in rng.permutation([*states]):
+        ledger.restore(str(name))
+        assert state(ledger) == states[name]
+    while ledger.undo():
+        pass
+    assert state(ledger) == states["start"]
 
 
 def test_a_change_sees_what_another_program_has_just_written(ledger: Ledger) -> None:

@@ -118,11 +118,12 @@ def test_specimens_are_set_for_one_source_only(ledger: Ledger) -> None:
 def test_what_is_said_about_instances_can_change(ledger: Ledger) -> None:
     (one, two) = ledger.store(MODEL, 0, [body(score=0.9), body(score=0.8)])
     ledger.describe([two], unsure=True, texture="mud_filled")
-    ledger.set_review([one], "accepted")
+    ledger.set_reviewed([one])
     first, second = ledger.instances(MODEL)
     assert (first.unsure, second.unsure, second.texture) == (False, True, "mud_filled")
     assert second.class_name == "archaeocyathid"
-    assert ledger.reviews(MODEL) == {one: "accepted"}
+    assert (first.reviewed, second.reviewed) == (True, False)
+    assert ledger.reviewed(MODEL) == {0: (1, 2)}
 
 
 def test_traced_areas_grow(ledger: Ledger) -> None:
@@ -303,7 +304,11 @@ def test_what_a_person_has_taken_over_has_one_mask(ledger: Ledger) -> None:
 
 def as_version_2(path: Path) -> None:
     other = sqlite3.connect(path)
-    other.executescript("ALTER TABLE instances DROP COLUMN probability; PRAGMA user_version = 2;")
+    other.executescript(
+        "ALTER TABLE instances DROP COLUMN probability; ALTER TABLE actions DROP COLUMN parent;"
+        "ALTER TABLE actions DROP COLUMN size; DROP TABLE versions; DROP TABLE taken_over;"
+        "PRAGMA user_version = 2;"
+    )
     other.close()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+import numpy as np
+
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
-from napari_fossiledit.masks.rle import Mask
+from napari_fossiledit.masks.rle import Mask, intersections
 
 
 class Origin(StrEnum):
@@ -51,6 +53,8 @@ class Instance:
         Row of the ledger and value in the Labels layer; None before it is stored, never reused.
     parent
         ``id`` of the body a cavity lies in.
+    reviewed
+        Whether a person has said that it is right; nothing overwrites it then unless asked.
     probability
         What the mask of a prediction was cut from; None where it was drawn, or was not asked for.
     """
@@ -66,6 +70,7 @@ class Instance:
     specimen: int | None = None
     id: int | None = None
     parent: int | None = None
+    reviewed: bool = False
     probability: ProbabilityMask | None = field(default=None, compare=False, repr=False)
 
 
@@ -100,3 +105,25 @@ def cut_at(instances: Iterable[Instance], at: float, whose: str) -> list[Instanc
         if mask.area:
             cut.append(replace(instance, mask=mask))
     return cut
+
+
+def beside_reviewed(new: Sequence[Instance], own: Sequence[Instance]) -> list[Instance]:
+    """Return the new instances of a slice that lie on none that a person has found right.
+
+    A body lies on another one where they share more than half of the smaller one; its cavities
+    are left out with it. A cavity without its body is left out where its place has a reviewed one.
+    """
+    out: set[int] = set()
+    lost: set[int | None] = set()
+    for part in (Part.BODY, Part.CAVITY):
+        locked = [i.mask for i in own if i.reviewed and i.part is part]
+        areas = np.array([mask.area for mask in locked])
+        for n, item in enumerate(new):
+            if item.part is not part:
+                continue
+            (shared,) = intersections([item.mask], locked)
+            on_one = (shared > 0.5 * np.minimum(areas, item.mask.area)).any()
+            if on_one or (item.parent is not None and item.parent in lost):
+                out.add(n)
+                lost |= {item.id} - {None}
+    return [item for n, item in enumerate(new) if n not in out]

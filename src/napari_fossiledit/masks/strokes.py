@@ -80,7 +80,8 @@ class Stroke:
 
         Painted pixels belong to the painted instance alone, so that it is seen there; a cavity
         and its body keep them together. Erasing takes pixels from the instance that was seen and
-        leaves what lies below it. Values of no instance become new ones.
+        leaves what lies below it. Values of no instance become new ones. A reviewed instance only
+        changes where it is painted itself: others get none of its pixels, and none are erased.
 
         Parameters
         ----------
@@ -115,13 +116,26 @@ class Stroke:
     def _claimed(self, instances: Sequence[Instance]) -> tuple[Claims, Claims]:
         """Return the pixels that instances gain and lose, by id."""
         bodies = {i.id: i.parent for i in instances if i.id is not None}
+        reviewed = {i.id for i in instances if i.reviewed}
         gained, lost, painted = Claims(list), Claims(list), Claims(list)
         for before, after, pixels in self.parts:
-            (painted[after] if after else lost[before]).append(pixels)
+            if after:
+                painted[after].append(pixels)
+            elif before not in reviewed:
+                lost[before].append(pixels)
         for value, parts in painted.items():
             body = bodies.get(value)
             owners = {value} if body is None or body not in bodies else {value, body}
             pixels = union(parts, parts[0].shape)
+            locked = [
+                i.mask
+                for i in instances
+                if i.reviewed and i.id not in owners and overlap(i.mask.box, pixels.box)
+            ]
+            if locked:
+                pixels -= union(locked, pixels.shape)
+            if not pixels.area:
+                continue
             for id_ in owners:
                 gained[id_].append(pixels)
             others = [

@@ -73,6 +73,9 @@ class ImportParams(Params):
         "them.",
     )
 
+    replace_reviewed: bool = Field(
+        False, description="Also replace masks that a person has found right."
+    )
     split_parts: SplitParts = Field(
         SplitParts.AUTO,
         description="Label images: yes makes an instance of each connected part, no of each value; "
@@ -128,6 +131,9 @@ class FillParams(Params):
     mask_cut: MaskCut = 0.5
     overwrite: bool = Field(
         False, description="Replace what the slices hold; they are then not traced any more."
+    )
+    replace_reviewed: bool = Field(
+        False, description="With overwrite, also replace masks that a person has found right."
     )
 
 

@@ -1,8 +1,15 @@
 """The project folder: crash-safe writes, one truth for each fact."""
 
-from napari_fossiledit.project.actions import Action, PastAction, Undone
+from napari_fossiledit.project.actions import Action, PastAction, Undone, Version
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
-from napari_fossiledit.project.ledger import UNCHANGED, Ledger, Linked, SourceInfo, TakenOver
+from napari_fossiledit.project.ledger import (
+    UNCHANGED,
+    Ledger,
+    Linked,
+    SourceInfo,
+    TakenFrom,
+    TakenOver,
+)
 from napari_fossiledit.project.project import Project
 from napari_fossiledit.project.runs import DamagedError, Run
 from napari_fossiledit.project.settings import ProjectSettings
@@ -26,6 +33,8 @@ __all__ = [
     "Run",
     "Source",
     "SourceInfo",
+    "TakenFrom",
     "TakenOver",
     "Undone",
+    "Version",
 ]

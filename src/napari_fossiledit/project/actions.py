@@ -1,7 +1,8 @@
-"""Changes of the user's instances in the order they were made, each with its inverse.
+"""Changes of the user's instances, each with its inverse, and named versions of all of them.
 
 A change is written in the transaction that makes it, as what differs between the state of a slice
-before and after: a killed program leaves both, or neither.
+before and after: a killed program leaves both, or neither. Actions form a tree: what was undone
+before something else was done is left behind as a branch, from where a version can bring it back.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from napari_fossiledit.project.database import Database, now
 from napari_fossiledit.project.source import ANNOTATIONS
 
 #: Bytes of inverses that are kept, and actions that are kept however large they are.
-KEPT_BYTES, KEPT_ACTIONS = 200_000_000, 50
+KEPT_BYTES, KEPT_ACTIONS = 2_000_000_000, 50
 #: Looking at the sizes costs some milliseconds with thousands of strokes.
 _PRUNED_EVERY = 16
+#: Values of `actions.undone`.
+_DONE, _UNDONE, _LEFT_BEHIND = 0, 1, 2
 _COMPRESSION = 1
 
 #: All columns of an instance but its id, its source and its slice.
@@ -96,6 +99,24 @@ class PastAction:
     undone: bool
 
 
+@dataclass(frozen=True)
+class Version:
+    """A state of the user's set that a person has named.
+
+    Attributes
+    ----------
+    name, made
+        What it is called, and when it was named (ISO 8601, UTC).
+    changes
+        Actions between it and the state at present, on the way back and forth; None where the
+        journal has forgotten some of them.
+    """
+
+    name: str
+    made: str
+    changes: int | None
+
+
 @dataclass
 class _State:
     """What the user's set holds of one slice; of facts that concern no slice where `z` is None."""
@@ -133,7 +154,7 @@ class Actions:
             Columns that may change; fewer cost less.
         """
         listed = sorted(set(slices))
-        number, begun = action.id, False
+        number, begun, size = action.id, False, 0
         with self._database.writing() as db:
             before = [_facts(db), *(_state(db, z, columns) for z in listed)]
             yield db
@@ -143,54 +164,64 @@ class Actions:
                     continue
                 if not begun:
                     number, begun = _begun(db, action), True
-                packed = (_packed(*pair, columns) for pair in ((old, new), (new, old)))
+                packed = [_packed(*pair, columns) for pair in ((old, new), (new, old))]
                 values = (number, new.z, *packed)
                 db.execute(
                     "INSERT INTO action_slices (action, z, before, after) VALUES (?, ?, ?, ?)",
                     values,
                 )
+                size += sum(map(len, packed))
+            if begun:
+                db.execute("UPDATE actions SET size = size + ? WHERE id = ?", (size, number))
         # Only now: the number of a transaction that failed is given again.
         action.id = number
 
     def undo(self) -> Undone | None:
         """Undo the newest action that is not undone; None where there is none."""
-        return self._move("SELECT max(id) FROM actions WHERE undone = 0", back=True)
+        return self._move(f"SELECT max(id) FROM actions WHERE undone = {_DONE}", back=True)
 
     def redo(self) -> Undone | None:
         """Redo the action that was undone last; None where there is none."""
-        return self._move("SELECT min(id) FROM actions WHERE undone = 1", back=False)
+        return self._move(f"SELECT min(id) FROM actions WHERE undone = {_UNDONE}", back=False)
 
     def _move(self, chosen: str, *, back: bool) -> Undone | None:
         with self._database.writing() as db:
             (number,) = db.execute(chosen).fetchone()
             if number is None:
                 return None
-            (what,) = db.execute("SELECT what FROM actions WHERE id = ?", (number,)).fetchone()
-            order = "DESC" if back else "ASC"
-            query = (
-                f"SELECT z, before, after FROM action_slices WHERE action = ? ORDER BY id {order}"
-            )
-            slices = set()
-            for z, before, after in db.execute(query, (number,)).fetchall():
-                try:
-                    here, there = (after, before) if back else (before, after)
-                    _apply(db, z, unpacked(here), unpacked(there))
-                except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-                    raise FossilError(
-                        f"{self._database.path} holds a damaged action: {what}, slice {z}",
-                        found=str(error),
-                        advice="Nothing was changed.",
-                    ) from error
-                slices |= set() if z is None else {z}
-            db.execute("UPDATE actions SET undone = ? WHERE id = ?", (int(back), number))
+            what, slices = self._played(db, number, back=back)
+            undone = _UNDONE if back else _DONE
+            db.execute("UPDATE actions SET undone = ? WHERE id = ?", (undone, number))
         return Undone(what, tuple(sorted(slices)))
+
+    def _played(self, db: sqlite3.Connection, number: int, *, back: bool) -> tuple[str, set[int]]:
+        """Bring the slices of an action to what they were before it, or after it."""
+        (what,) = db.execute("SELECT what FROM actions WHERE id = ?", (number,)).fetchone()
+        order = "DESC" if back else "ASC"
+        query = f"SELECT z, before, after FROM action_slices WHERE action = ? ORDER BY id {order}"
+        slices = set()
+        for z, before, after in db.execute(query, (number,)).fetchall():
+            try:
+                here, there = (after, before) if back else (before, after)
+                _apply(db, z, unpacked(here), unpacked(there))
+            except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+                raise FossilError(
+                    f"{self._database.path} holds a damaged action: {what}, slice {z}",
+                    found=str(error),
+                    advice="Nothing was changed.",
+                ) from error
+            slices |= set() if z is None else {z}
+        return what, slices
 
     def history(self, limit: int) -> list[PastAction]:
         """Return the newest actions, newest first; none of a ledger before version 2."""
-        query = "SELECT id, what, made, undone FROM actions ORDER BY id DESC LIMIT ?"
+        query = (
+            f"SELECT id, what, made, undone FROM actions WHERE undone <> {_LEFT_BEHIND} "
+            "ORDER BY id DESC LIMIT ?"
+        )
         of_slices = "SELECT DISTINCT z FROM action_slices WHERE action = ? AND z >= 0 ORDER BY z"
         with self._database.reading() as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] < 2:
+            if not has(db, "actions"):
                 return []
             return [
                 PastAction(
@@ -203,18 +234,124 @@ class Actions:
                 for number, what, made, undone in db.execute(query, (limit,)).fetchall()
             ]
 
+    # -------------------------------------------------------------- versions
+
+    def name_version(self, name: str) -> None:
+        """Name the state at present, to be restored at any time.
+
+        Raises
+        ------
+        FossilError
+            Where the name is empty or taken.
+        """
+        if not name.strip():
+            raise FossilError("A version needs a name", expected="e.g. before the second look")
+        with self._database.writing() as db:
+            if db.execute("SELECT 1 FROM versions WHERE name = ?", (name,)).fetchone():
+                raise FossilError(f"There is a version {name!r} already", advice="Choose another.")
+            db.execute("INSERT INTO versions VALUES (?, ?, ?)", (name, _head(db), now()))
+
+    def versions(self) -> list[Version]:
+        """Return the named versions, newest first; none of a ledger before version 4."""
+        with self._database.reading() as db:
+            if not has(db, "versions"):
+                return []
+            rows = db.execute("SELECT name, made, action FROM versions ORDER BY made DESC, name")
+            return [
+                Version(
+                    name, made, None if (way := _way(db, action)) is None else sum(map(len, way))
+                )
+                for name, made, action in rows.fetchall()
+            ]
+
+    def restore(self, name: str) -> Undone:
+        """Bring the user's set back to a named version, as one new action.
+
+        Raises
+        ------
+        FossilError
+            Where there is no such version, or the journal does not reach it any more.
+        """
+        with self._database.writing() as db:
+            found = db.execute("SELECT action FROM versions WHERE name = ?", (name,)).fetchone()
+            if found is None:
+                names = [n for (n,) in db.execute("SELECT name FROM versions ORDER BY name")]
+                raise FossilError(
+                    f"There is no version {name!r}", expected=", ".join(names) or "none is named"
+                )
+            way = _way(db, found[0])
+            if way is None:
+                raise FossilError(
+                    f"The version {name!r} cannot be restored any more",
+                    found="actions between it and now that the journal has forgotten",
+                    expected=f"changes of at most {KEPT_BYTES / 1e9:g} GB since then",
+                )
+            back, forth = way
+            listed = json.dumps([*back, *forth])
+            query = (
+                "SELECT DISTINCT z FROM action_slices "
+                "WHERE z >= 0 AND action IN (SELECT value FROM json_each(?))"
+            )
+            slices = [z for (z,) in db.execute(query, (listed,))]
+            what = f"restore version {name}"
+            with self.noting(slices, Action(what)):
+                for number in back:
+                    self._played(db, number, back=True)
+                for number in forth:
+                    self._played(db, number, back=False)
+        return Undone(what, tuple(sorted(slices)))
+
+
+def has(db: sqlite3.Connection, table: str) -> bool:
+    """Return False for a ledger of an earlier version that is open for reading only."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+    return db.execute(query, (table,)).fetchone() is not None
+
+
+def _head(db: sqlite3.Connection) -> int:
+    """Return the action that was done last and is not undone, 0 for none."""
+    query = f"SELECT ifnull(max(id), 0) FROM actions WHERE undone = {_DONE}"
+    return int(db.execute(query).fetchone()[0])
+
+
+def _way(db: sqlite3.Connection, action: int) -> tuple[list[int], list[int]] | None:
+    """Return the actions to undo, then those to redo, from the state at present to that after one.
+
+    None where the journal has forgotten actions in between.
+    """
+    parents = dict(db.execute("SELECT id, parent FROM actions").fetchall())
+
+    def line(number: int) -> list[int]:
+        # The last one was made on top of what is forgotten, or of nothing.
+        found = [number]
+        while found[-1] in parents:
+            found.append(parents[found[-1]])
+        return found
+
+    here, there = line(_head(db)), line(action)
+    known = set(here)
+    common = next((number for number in there if number in known), None)
+    if common is None:
+        return None
+    return here[: here.index(common)], there[: there.index(common)][::-1]
+
 
 def _begun(db: sqlite3.Connection, action: Action) -> int:
-    """Return the number of an action that changes something now; what was undone is dropped.
+    """Return the number of an action that changes something now; what was undone is left behind.
 
     Where another program has acted in between, the rest is an action of its own: undoing goes
     strictly backwards.
     """
-    db.execute("DELETE FROM actions WHERE undone = 1")
-    (newest,) = db.execute("SELECT max(id) FROM actions").fetchone()
-    if action.id is not None and action.id == newest:
+    newest, undone = db.execute(
+        "SELECT id, undone FROM actions ORDER BY id DESC LIMIT 1"
+    ).fetchone() or (None, _DONE)
+    if action.id is not None and (action.id, _DONE) == (newest, undone):
         return action.id
-    cursor = db.execute("INSERT INTO actions (what, made) VALUES (?, ?)", (action.what, now()))
+    db.execute(f"UPDATE actions SET undone = {_LEFT_BEHIND} WHERE undone = {_UNDONE}")
+    cursor = db.execute(
+        "INSERT INTO actions (what, made, parent) VALUES (?, ?, ?)",
+        (action.what, now(), _head(db)),
+    )
     number = int(cursor.lastrowid or 0)
     if number % _PRUNED_EVERY == 0:
         _prune(db)
@@ -222,12 +359,10 @@ def _begun(db: sqlite3.Connection, action: Action) -> int:
 
 
 def _prune(db: sqlite3.Connection) -> None:
-    query = (
-        "SELECT a.id, ifnull(sum(length(before) + length(after)), 0) FROM actions a "
-        "LEFT JOIN action_slices s ON s.action = a.id GROUP BY a.id ORDER BY a.id DESC"
-    )
     total = 0
-    for kept, (number, size) in enumerate(db.execute(query).fetchall()):
+    for kept, (number, size) in enumerate(
+        db.execute("SELECT id, size FROM actions ORDER BY id DESC").fetchall()
+    ):
         total += size
         if kept >= KEPT_ACTIONS and total > KEPT_BYTES:
             db.execute("DELETE FROM actions WHERE id <= ?", (number,))

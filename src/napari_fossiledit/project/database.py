@@ -15,7 +15,7 @@ import psutil
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import require_writable
 
-LEDGER_VERSION = 3
+LEDGER_VERSION = 4
 PROBABILITIES_SINCE = 3
 
 # `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
@@ -78,11 +78,29 @@ CREATE TABLE IF NOT EXISTS runs (
     ended TEXT,
     summary TEXT NOT NULL DEFAULT '{{}}'
 );
+-- `undone`: 0 done, 1 undone and next to be redone, 2 left behind by an action that was made after
+-- undoing. `parent`: action on top of which it was made, 0 for none. `size`: its bytes below.
 CREATE TABLE IF NOT EXISTS actions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     what TEXT NOT NULL,
     made TEXT NOT NULL,
-    undone INTEGER NOT NULL DEFAULT 0
+    undone INTEGER NOT NULL DEFAULT 0,
+    parent INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL DEFAULT 0
+);
+-- `action`: the last one that was done when the version was named, 0 for none.
+CREATE TABLE IF NOT EXISTS versions (
+    name TEXT PRIMARY KEY,
+    action INTEGER NOT NULL,
+    made TEXT NOT NULL
+) WITHOUT ROWID;
+-- Which prediction an instance of the user's set was taken over from. Ids are never used again, so
+-- that this stays true, also while the instance is deleted.
+CREATE TABLE IF NOT EXISTS taken_over (
+    id INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    prediction INTEGER NOT NULL,
+    score REAL NOT NULL
 );
 -- What a slice held before and after an action, where they differ: zlib of JSON (`actions.py`). No
 -- slice: facts of the whole project.
@@ -190,6 +208,16 @@ class Database:
         if 0 < version < PROBABILITIES_SINCE:
             # What older predictions were cut from is not known.
             db.execute("ALTER TABLE instances ADD COLUMN probability BLOB")
+        if version in (2, 3):
+            for column in ("parent", "size"):
+                db.execute(f"ALTER TABLE actions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+            # Up to then an action that was made after undoing made forget what was undone.
+            db.execute(
+                "UPDATE actions SET parent = "
+                "(SELECT ifnull(max(b.id), 0) FROM actions b WHERE b.id < actions.id), "
+                "size = (SELECT ifnull(sum(length(before) + length(after)), 0) "
+                "FROM action_slices s WHERE s.action = actions.id)"
+            )
         for statement in filter(str.strip, SCHEMA.split(";")):
             db.execute(statement)
 

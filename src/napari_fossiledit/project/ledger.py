@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.masks import Instance, Mask, Origin, Part, cut_at
+from napari_fossiledit.masks import Instance, Mask, Origin, Part, beside_reviewed, cut_at
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.project.actions import (
     STATE_COLUMNS,
@@ -25,6 +25,8 @@ from napari_fossiledit.project.actions import (
     Actions,
     PastAction,
     Undone,
+    Version,
+    has,
 )
 from napari_fossiledit.project.contents import ContentTable, note_made
 from napari_fossiledit.project.database import Database
@@ -36,7 +38,7 @@ LARGEST_ID = 2**31 - 1
 
 COLUMNS = (
     "id, source, z, class, part, score, height, width, counts, texture, unsure, origin, "
-    "specimen, parent"
+    "specimen, parent, review"
 )
 _COUNT = COLUMNS.count(",") + 1
 WITH_PROBABILITY = f"{COLUMNS}, probability"
@@ -48,6 +50,9 @@ _UPSERT = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
 
 #: Nobody has so many instances: an id beyond was a value that a person painted.
 _UNREASONABLE_ID = 2**30
+
+#: What the column `review` holds of an instance that a person has found right.
+REVIEWED = "accepted"
 
 Row = tuple[Any, ...]
 
@@ -94,11 +99,30 @@ class TakenOver:
         How many instances of the user's set they replaced.
     untraced
         Whether the slice was traced before, wholly or in part.
+    left_out
+        How many were not taken, as a reviewed instance lies there.
     """
 
     ids: list[int]
     replaced: int
     untraced: bool
+    left_out: int = 0
+
+
+class TakenFrom(NamedTuple):
+    """What an instance of the user's set was before it was taken over.
+
+    Attributes
+    ----------
+    source, prediction
+        The source, and the id there; it may be predicted anew since.
+    score
+        Confidence of the model.
+    """
+
+    source: str
+    prediction: int
+    score: float
 
 
 class Linked(NamedTuple):
@@ -159,6 +183,7 @@ class Ledger(RunBook):
         replace: bool = True,
         part: Part | None = None,
         class_name: str | None = None,
+        reviewed_too: bool = True,
         action: Action | None = None,
     ) -> list[int]:
         """Store the instances of slice `z` and mark it finished, in one transaction.
@@ -174,6 +199,8 @@ class Ledger(RunBook):
             Forget what the source had there before.
         part, class_name
             With `replace`, forget only bodies or only cavities, only one class; None: all.
+        reviewed_too
+            With `replace`, also forget what a person has found right.
         action
             Action of the user's set that this is a part of, from `begin`; None: one of its own.
 
@@ -184,7 +211,7 @@ class Ledger(RunBook):
         """
         with self._writing(source, [z], action or Action("store")) as db:
             if replace:
-                _remove(db, source, z, part, class_name)
+                _remove(db, source, z, part, class_name, reviewed_too)
             note_made(db, source, z, anew=replace and part is None and class_name is None)
             return _add(db, source, z, instances)
 
@@ -395,14 +422,19 @@ class Ledger(RunBook):
         unsure: bool | None = None,
         texture: str | None = None,
         class_name: str | None = None,
+        action: Action | None = None,
     ) -> None:
         """Change properties of instances; None leaves a property as it is."""
         changes = {"unsure": unsure, "texture": texture, "class": class_name}
-        self._update(ids, {k: v for k, v in changes.items() if v is not None}, Action("describe"))
+        changed = {k: v for k, v in changes.items() if v is not None}
+        self._update(ids, changed, action or Action("describe"))
 
-    def set_review(self, ids: Iterable[int], state: str) -> None:
-        """Write what a person decided about instances, e.g. ``"accepted"``; empty takes it back."""
-        self._update(ids, {"review": state}, Action("review"))
+    def set_reviewed(
+        self, ids: Iterable[int], reviewed: bool = True, action: Action | None = None
+    ) -> None:
+        """Write whether a person has found instances right."""
+        value = REVIEWED if reviewed else ""
+        self._update(ids, {"review": value}, action or Action("review"))
 
     def _update(self, ids: Iterable[int], values: Mapping[str, Any], action: Action) -> None:
         if not values:
@@ -434,10 +466,24 @@ class Ledger(RunBook):
             return self._actions.noting(slices, action, columns)
         return self._database.writing()
 
-    def reviews(self, source: str) -> dict[int, str]:
-        """Return the decisions about instances of a source, by id, where there is one."""
-        query = "SELECT id, review FROM instances WHERE source = ? AND review <> ''"
-        return dict(self._rows(query, source))
+    def reviewed(self, source: str = ANNOTATIONS) -> dict[int, tuple[int, int]]:
+        """Return how many bodies of each slice a person has found right, and how many it has."""
+        query = (
+            "SELECT z, sum(review = ?), count(*) FROM instances "
+            "WHERE source = ? AND part = 'body' AND typeof(z) = 'integer' GROUP BY z"
+        )
+        return {z: (done, every) for z, done, every in self._rows(query, REVIEWED, source)}
+
+    def taken_from(self, ids: Iterable[int]) -> dict[int, TakenFrom]:
+        """Return which predictions instances of the user's set were taken over from, by id."""
+        query = (
+            "SELECT id, source, prediction, score FROM taken_over "
+            "WHERE id IN (SELECT value FROM json_each(?))"
+        )
+        with self._database.reading() as db:
+            # A ledger of an earlier version that is open for reading has no such table.
+            rows = db.execute(query, (json.dumps(list(ids)),)) if has(db, "taken_over") else ()
+            return {id_: TakenFrom(*row) for id_, *row in rows}
 
     # ---------------------------------------------------------- the user's set
 
@@ -536,6 +582,7 @@ class Ledger(RunBook):
         *,
         class_name: str | None = None,
         overwrite: bool = False,
+        reviewed_too: bool = False,
         action: Action | None = None,
     ) -> TakenOver | None:
         """Copy instances into the user's set of slice `z`, which then waits to be checked.
@@ -545,7 +592,7 @@ class Ledger(RunBook):
         Parameters
         ----------
         instances
-            With provisional ids, as in `store`.
+            Predictions as they are stored.
         source
             Where they are from: they stay made from the photograph that it was made from.
         class_name
@@ -553,6 +600,9 @@ class Ledger(RunBook):
         overwrite
             Take the place of what the set holds of the class. The slice is then not traced any
             more: nobody has looked at it as it is.
+        reviewed_too
+            Also of what a person has found right; else that stays, and what lies on it is left
+            out.
 
         Returns
         -------
@@ -568,10 +618,35 @@ class Ledger(RunBook):
             (traced,) = db.execute("SELECT count(*) FROM traced WHERE z = ?", (z,)).fetchone()
             if (there or traced) and not overwrite:
                 return None
-            _remove(db, ANNOTATIONS, z, None, class_name)
+            new = list(instances)
+            if not reviewed_too:
+                own = self.instances(ANNOTATIONS, slices=[z])
+                new = beside_reviewed(new, own)
+            removed = _remove(db, ANNOTATIONS, z, None, class_name, reviewed_too)
             db.execute("DELETE FROM traced WHERE z = ?", (z,))
             note_made(db, ANNOTATIONS, z, anew=class_name is None, copied=source)
-            return TakenOver(_add(db, ANNOTATIONS, z, instances), there, bool(traced))
+            # Its number of a specimen means nothing among those of the user's set.
+            ids = _add(db, ANNOTATIONS, z, [replace(i, score=1.0, specimen=None) for i in new])
+            self.note_taken(source, dict(zip(ids, new, strict=True)))
+            return TakenOver(ids, removed, bool(traced), len(instances) - len(new))
+
+    def note_taken(self, source: str, predictions: Mapping[int, Instance]) -> None:
+        """Write which predictions instances of the user's set were taken over from, by id."""
+        rows = [(id_, source, i.id or 0, i.score) for id_, i in predictions.items()]
+        with self._database.writing() as db:
+            db.executemany("INSERT OR REPLACE INTO taken_over VALUES (?, ?, ?, ?)", rows)
+
+    def name_version(self, name: str) -> None:
+        """Name the state of the user's set at present, to be restored at any time."""
+        self._actions.name_version(name)
+
+    def versions(self) -> list[Version]:
+        """Return the named versions of the user's set, newest first."""
+        return self._actions.versions()
+
+    def restore(self, name: str) -> Undone:
+        """Bring the user's set back to a named version, as one new action."""
+        return self._actions.restore(name)
 
     def undo(self) -> Undone | None:
         """Undo the newest action of the user's set; None where there is none left."""
@@ -740,14 +815,23 @@ def _put(
 
 
 def _remove(
-    db: sqlite3.Connection, source: str, z: int, part: Part | None, class_name: str | None
-) -> None:
-    """Remove the instances of a source in a slice; None: of every part, of every class."""
-    db.execute(
-        "DELETE FROM instances WHERE source = ? AND z = ? "
-        "AND part = ifnull(?, part) AND class = ifnull(?, class)",
-        (source, z, part and str(part), class_name),
+    db: sqlite3.Connection,
+    source: str,
+    z: int,
+    part: Part | None,
+    class_name: str | None,
+    reviewed_too: bool,
+) -> int:
+    """Remove instances of a source in a slice, of every part and class where None; count them."""
+    where = (
+        "WHERE source = ? AND z = ? AND part = ifnull(?, part) AND class = ifnull(?, class) "
+        "AND (? OR review <> ?)"
     )
+    values = (source, z, part and str(part), class_name, reviewed_too, REVIEWED)
+    # Cavities that go with their body are not in the number of deleted rows.
+    (count,) = db.execute(f"SELECT count(*) FROM instances {where}", values).fetchone()
+    db.execute(f"DELETE FROM instances {where}", values)
+    return int(count)
 
 
 def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instance]) -> list[int]:
@@ -796,6 +880,7 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
             str(item.origin),
             None if item.specimen is None else int(item.specimen),
             None if item.parent is None else new_ids.get(item.parent, item.parent),
+            REVIEWED if item.reviewed else "",
             None
             if item.probability is None or source == ANNOTATIONS
             else item.probability.to_bytes(),
@@ -815,7 +900,8 @@ def _from_row(*row: Any) -> Instance:
     TypeError, ValueError, FossilError
         Where a value is none that this program writes: SQLite keeps values of any type.
     """
-    id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent = row
+    (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent,
+     review) = row  # fmt: skip
     whole = {"z": z, "height": height, "width": width, "unsure": unsure}
     given = {"specimen": who, "parent": parent}
     for word, value in (whole | {k: v for k, v in given.items() if v is not None}).items():
@@ -842,4 +928,5 @@ def _from_row(*row: Any) -> Instance:
         specimen=who,
         id=id_,
         parent=parent,
+        reviewed=review == REVIEWED,
     )

@@ -513,7 +513,7 @@ def test_predictions_are_taken_over_to_be_corrected(path: Path) -> None:
     result = fill(path, FillParams(score=0.5))
     assert result.summary() == {
         "source": MODEL, "slices": "1", "kept": "", "mask_cut": 0.5, "instances": 1, "replaced": 0,
-        "untraced": "", "problems": [], "notes": [],
+        "untraced": "", "left_out": 0, "problems": [], "notes": [],
     }  # fmt: skip
     found = stored(path)
     assert essence(found) == essence([replace(i, score=1.0, specimen=None) for i in (body, cavity)])

@@ -245,6 +245,12 @@ class SliceView:
         stroke = Stroke.between(self._z, before, after, (y0, x0), self.shape[1:])
         if stroke.parts:
             self._unsaved.append(stroke)
+            reviewed = {i.id for i in self._shown if i.reviewed}
+            if any(part.before in reviewed for part in stroke.parts):
+                self._problem = FossilError(
+                    "A mask that you have found right was left as it is",
+                    advice="Take the mark from it to paint over it, or paint with its own number.",
+                )
             self._shown = self._changed(stroke, self._shown)
             self._repaint(box)
 

@@ -61,6 +61,8 @@ class FillResult(Summary):
         How many instances of the user's set they replaced.
     untraced
         Slices that were traced, and are not any more.
+    left_out
+        How many predictions were not taken over, as a reviewed mask lies there.
     problems
         Slices whose instances cannot be read, and why.
     notes
@@ -74,6 +76,7 @@ class FillResult(Summary):
     instances: int
     replaced: int
     untraced: tuple[int, ...]
+    left_out: int = 0
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -191,11 +194,16 @@ def fill(
             except DamagedError as error:
                 problems.append(str(error))
                 continue
-            # A prediction's number of a specimen means nothing among those of the user's set.
-            new = [replace(i, score=1.0, specimen=None) for i in without_orphans(found)]
+            new = without_orphans(found)
             bodies[z] = sum(i.part is Part.BODY for i in new)
             done[z] = ledger.take_over(
-                z, new, source, class_name=name, overwrite=params.overwrite, action=action
+                z,
+                new,
+                source,
+                class_name=name,
+                overwrite=params.overwrite,
+                reviewed_too=params.replace_reviewed,
+                action=action,
             )
         taken = {z: result for z, result in done.items() if result is not None}
         notes = stale_notes(project, {source: taken})
@@ -207,6 +215,7 @@ def fill(
         sum(bodies[z] for z in taken),
         sum(t.replaced for t in taken.values()),
         tuple(z for z, t in taken.items() if t.untraced),
+        sum(t.left_out for t in taken.values()),
         tuple(problems),
         notes,
     )

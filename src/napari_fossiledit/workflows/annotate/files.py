@@ -29,7 +29,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     reasons,
 )
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.masks import Mask, Part
+from napari_fossiledit.masks import Mask, Part, beside_reviewed
 from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.params.annotations import (
     Crowd,
@@ -221,7 +221,7 @@ class _Importer:
         self._there = _counted(project.ledger)
         self._classes: Counter[str] = Counter()
         self._ids: list[int] = []
-        self._cavities = self._unsure = 0
+        self._cavities = self._unsure = self._left_out = 0
         self._slices: list[int] = []
         self._lone: list[str] = []
         self._untraced: list[int] = []
@@ -243,6 +243,11 @@ class _Importer:
             )
             for i in item.instances
         ]
+        reviewed_too = self._params.replace_reviewed
+        if not reviewed_too:
+            free = beside_reviewed(instances, ledger.instances(ANNOTATIONS, slices=[item.z]))
+            self._left_out += len(instances) - len(free)
+            instances = free
         if instances and all(i.part is Part.CAVITY for i in instances):
             bodies = ledger.instances(ANNOTATIONS, slices=[item.z], part=Part.BODY)
             cavities = nested(instances, bodies)
@@ -254,6 +259,7 @@ class _Importer:
                     [c for c in cavities if c.class_name == own],
                     part=Part.CAVITY,
                     class_name=own,
+                    reviewed_too=reviewed_too,
                     action=self._action,
                 )
             self._lone += [
@@ -265,7 +271,12 @@ class _Importer:
                 ledger.unset_traced(item.z, self._action)
                 self._untraced.append(item.z)
             self._ids += ledger.store(
-                ANNOTATIONS, item.z, instances, class_name=name, action=self._action
+                ANNOTATIONS,
+                item.z,
+                instances,
+                class_name=name,
+                reviewed_too=reviewed_too,
+                action=self._action,
             )
             self._only_cavities = False
             if traced:
@@ -377,6 +388,11 @@ class _Importer:
             yield (
                 "Cavities that lie in no body, kept without one: "
                 f"{listed(self._lone, _SHOWN_CAVITIES)}."
+            )
+        if self._left_out:
+            yield (
+                f"{self._left_out} masks were left out, as masks that a person has found right lie "
+                "there; importing again with reviewed masks replaced takes them."
             )
         if self._untraced:
             yield (
