@@ -216,7 +216,8 @@ ATTACKS = (
     Attack("import", IMPORT, (NEW,)),
     Attack("import-again", IMPORT, (NEW, PREDICT, FILL)),
     Attack("import-labels", LABELS, (NEW,)),
-    Attack("correct", "annotations correct P --slice 0 --delete 1 --merge 2,3", TRACED),
+    Attack("merge", "review merge P 2,3 --slice 0", TRACED),
+    Attack("accept", "review accept P all --slice 0", TRACED),
     Attack("export", EXPORT, TRACED),
     Attack("export-tif", "annotations export P out.tif", TRACED),
     Attack("export-zarr", "annotations export P out.zarr", TRACED),
@@ -233,8 +234,8 @@ ATTACKS = (
         "trace-part", "annotations trace P --slices 1 --region 200:900,100:700", (*TRACED, UNTRACE)
     ),
     Attack("untrace", UNTRACE, TRACED),
-    Attack("undo", "annotations undo P", TRACED),
-    Attack("redo", "annotations redo P", (*TRACED, "annotations undo P")),
+    Attack("undo", "review undo P", TRACED),
+    Attack("redo", "review redo P", (*TRACED, "review undo P")),
     Attack(
         "train",
         "train P --name m --slices 0 --validation 2 --region 600:1000,400:800 --max-steps 2"
@@ -452,7 +453,7 @@ PAIRS = (
     (PREDICT, PREDICT),
     ("link P --source reef-lite", FILL),
     ("link P --source reef-lite", "link P --source reef-lite"),
-    (LABELS, "annotations undo P"),
+    (LABELS, "review undo P"),
 )
 
 

@@ -19,7 +19,8 @@ from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.files.places import STATE
-from napari_fossiledit.params.annotations import CorrectParams, ImportParams
+from napari_fossiledit.params.annotations import ImportParams
+from napari_fossiledit.params.review import CorrectParams
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting
@@ -369,9 +370,9 @@ def test_a_number_beside_a_slider_has_a_point_or_a_comma(qtbot, monkeypatch, typ
 
 
 def test_the_button_of_a_message_undoes_only_what_the_message_tells(session):
-    correct(session.current.path, CorrectParams(slice=1, delete=str(own_ids(session, 1)[0])))
+    correct(session.current.path, CorrectParams(slice=1, reject=str(own_ids(session, 1)[0])))
     word, undo_it = correcting.undo_of_newest(session)
-    correct(session.current.path, CorrectParams(slice=3, delete=str(own_ids(session, 3)[0])))
+    correct(session.current.path, CorrectParams(slice=3, reject=str(own_ids(session, 3)[0])))
     with pytest.raises(FossilError, match="changed since"):
         undo_it()
     assert (word, len(own_ids(session, 1)), len(own_ids(session, 3))) == ("Undo", 1, 1)

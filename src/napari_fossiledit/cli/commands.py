@@ -16,10 +16,8 @@ from typer.core import TyperGroup
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
 from napari_fossiledit.params.annotations import (
-    CorrectParams,
     ExportParams,
     FillParams,
-    HistoryParams,
     ImportParams,
     TraceParams,
     UntraceParams,
@@ -29,6 +27,7 @@ from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
+from napari_fossiledit.params.review import CorrectParams, HistoryParams, VersionsParams
 from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import (
     CalibrateParams,
@@ -48,7 +47,8 @@ from napari_fossiledit.progress import Job
 OPTION_NAMES = {"class_name": "class"}
 
 GROUPS = {
-    "annotations": "Import, export and correct traced slices.",
+    "annotations": "Import and export traced slices, take predictions over.",
+    "review": "Correct masks: doubtful places, tools, undo, versions.",
     "stack": "Take in photographs that were added to a stack.",
     "models": "List models, import those of detectron2, export to it, fetch weights to start from.",
     "sample": "Make sample data with exact truth.",
@@ -190,12 +190,6 @@ COMMANDS = (
         params=FillParams,
     ),
     Command(
-        "annotations correct",
-        "annotate.corrections:correct",
-        "Take over single predictions, delete or merge annotations of a slice, as one change.",
-        params=CorrectParams,
-    ),
-    Command(
         "annotations trace",
         "annotate.corrections:trace",
         "Mark slices, or a region of them, as completely annotated.",
@@ -208,20 +202,50 @@ COMMANDS = (
         params=UntraceParams,
     ),
     Command(
-        "annotations undo",
-        "annotate.corrections:undo",
+        "review accept",
+        "annotate.corrections:correct",
+        "Say that masks of a slice are right: predictions are taken over, nothing overwrites them.",
+        (PROJECT, argument("accept", str, "IDS", "Ids, e.g. 12,15, or all.")),
+        CorrectParams,
+        skip=frozenset({"accept", "reject", "merge"}),
+    ),
+    Command(
+        "review reject",
+        "annotate.corrections:correct",
+        "Delete masks of a slice, and say of predictions that they are wrong.",
+        (PROJECT, argument("reject", str, "IDS", "Ids, e.g. 12,15.")),
+        CorrectParams,
+        skip=frozenset({"accept", "reject", "merge", "reviewed", "mask_cut"}),
+    ),
+    Command(
+        "review merge",
+        "annotate.corrections:correct",
+        "Make one of several masks of a slice.",
+        (PROJECT, argument("merge", str, "IDS", "At least two ids, e.g. 12,15.")),
+        CorrectParams,
+        skip=frozenset({"accept", "reject", "merge", "reviewed"}),
+    ),
+    Command(
+        "review undo",
+        "review.journal:undo",
         "Undo the newest change of the annotations, made here or in the window.",
     ),
     Command(
-        "annotations redo",
-        "annotate.corrections:redo",
+        "review redo",
+        "review.journal:redo",
         "Redo the change of the annotations that was undone last.",
     ),
     Command(
-        "annotations history",
-        "annotate.corrections:history",
+        "review history",
+        "review.journal:history",
         "List the changes of the annotations that can be undone, newest first.",
         params=HistoryParams,
+    ),
+    Command(
+        "review versions",
+        "review.journal:versions",
+        "List the named versions of the annotations; name one, or bring one back.",
+        params=VersionsParams,
     ),
     Command(
         "train",

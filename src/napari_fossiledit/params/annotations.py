@@ -137,19 +137,6 @@ class FillParams(Params):
     )
 
 
-class CorrectParams(Params):
-    """Single instances of a slice that are taken over, deleted or merged, as one change."""
-
-    slice: int = Field(0, ge=0, description="Slice, counted from 0.")
-    accept: str = Field("", description="Ids of predictions to take over, e.g. 12,15.")
-    delete: str = Field("", description="Ids of annotations to delete.")
-    merge: str = Field("", description="Ids of annotations or predictions to make one of.")
-    source: str = Field(
-        "", description="Source of the predictions, or name of a model; empty: the model in use."
-    )
-    mask_cut: MaskCut = 0.5
-
-
 class TraceParams(Params):
     """Which slices or parts of them are annotated completely."""
 
@@ -161,9 +148,3 @@ class UntraceParams(Params):
     """Which slices are not annotated completely after all."""
 
     slices: str = Field("", description="Slices that are not traced, e.g. 0,2,4-9.")
-
-
-class HistoryParams(Params):
-    """How much of the history of the annotations is listed."""
-
-    limit: int = Field(20, ge=1, le=10_000, description="Most actions to list, newest first.")

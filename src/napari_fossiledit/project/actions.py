@@ -128,6 +128,8 @@ class _State:
     done: bool = False
     #: Hash of the photograph; None where none is noted.
     made_from: str | None = None
+    #: Ids of predictions.
+    rejected: list[int] = field(default_factory=list)
     facts: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -377,12 +379,14 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
     done = db.execute("SELECT 1 FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z)).fetchone()
     query = "SELECT content FROM made_from WHERE source = ? AND z = ?"
     made = db.execute(query, (ANNOTATIONS, z)).fetchone()
+    rejected = db.execute("SELECT id FROM rejected WHERE z = ? ORDER BY id", (z,)).fetchall()
     return _State(
         z,
         rows,
         None if traced is None else list(traced),
         done is not None,
         None if made is None else made[0],
+        [id_ for (id_,) in rejected],
     )
 
 
@@ -402,7 +406,7 @@ def _packed(state: _State, other: _State, columns: Sequence[str]) -> bytes:
             old = {} if twin is None else dict(zip(columns, twin, strict=True))
             rows[number] = {c: v for c, v in named.items() if twin is None or v != old[c]}
     content: dict[str, Any] = {"rows": rows}
-    for name in ("traced", "done", "made_from", "facts"):
+    for name in ("traced", "done", "made_from", "rejected", "facts"):
         if getattr(state, name) != getattr(other, name):
             content[name] = getattr(state, name)
     # Run-length codes are ASCII; latin-1 also keeps the bytes of a damaged one.
@@ -460,6 +464,11 @@ def _apply(
             db.execute("INSERT INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
     if "made_from" in there:
         restore_made(db, ANNOTATIONS, z, there["made_from"])
+    if "rejected" in there:
+        db.execute("DELETE FROM rejected WHERE z = ?", (z,))
+        db.executemany(
+            "INSERT INTO rejected VALUES (?, ?)", [(id_, z) for id_ in there["rejected"]]
+        )
     for key, value in there.get("facts", {}).items():
         db.execute("DELETE FROM meta WHERE key = ?", (key,))
         if value is not None:

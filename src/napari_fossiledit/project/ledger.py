@@ -474,6 +474,19 @@ class Ledger(RunBook):
         )
         return {z: (done, every) for z, done, every in self._rows(query, REVIEWED, source)}
 
+    def rejected(self, z: int) -> set[int]:
+        """Return the ids of the predictions of a slice that a person has found wrong."""
+        with self._database.reading() as db:
+            if not has(db, "rejected"):
+                return set()
+            return {id_ for (id_,) in db.execute("SELECT id FROM rejected WHERE z = ?", (z,))}
+
+    def reject(self, z: int, ids: Iterable[int], action: Action | None = None) -> None:
+        """Write that predictions of slice `z` are wrong; they stay as they are."""
+        with self._actions.noting([z], action or Action("reject")) as db:
+            rows = [(id_, z) for id_ in ids]
+            db.executemany("INSERT OR IGNORE INTO rejected VALUES (?, ?)", rows)
+
     def taken_from(self, ids: Iterable[int]) -> dict[int, TakenFrom]:
         """Return which predictions instances of the user's set were taken over from, by id."""
         query = (
@@ -555,6 +568,7 @@ class Ledger(RunBook):
         change: Callable[[list[Instance]], tuple[Sequence[Instance], Iterable[int]]],
         *,
         what: str = "edit",
+        action: Action | None = None,
     ) -> list[int]:
         """Change the user's set of slice `z` by what it holds now, whoever wrote that.
 
@@ -564,13 +578,15 @@ class Ledger(RunBook):
             Takes the instances of the slice and returns those to put and the ids of those to
             remove, as `edit` has them. It is called inside the transaction, so that nothing
             comes in between.
+        what, action
+            See `edit`.
 
         Returns
         -------
         list of int
             Ids in the order of what was put.
         """
-        with self._actions.noting([z], Action(what)) as db:
+        with self._actions.noting([z], action or Action(what)) as db:
             put, remove = change(self.instances(ANNOTATIONS, slices=[z]))
             return _put(db, z, put, remove)
 

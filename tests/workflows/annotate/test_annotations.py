@@ -16,28 +16,25 @@ from pydantic import ValidationError
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.annotations import (
-    CorrectParams,
     ExportParams,
     FillParams,
-    HistoryParams,
     ImportParams,
     TraceParams,
     UntraceParams,
 )
+from napari_fossiledit.params.review import CorrectParams, HistoryParams, VersionsParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, Project, TakenFrom
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.workflows.annotate.corrections import (
     correct,
     fill,
-    history,
-    redo,
     trace,
-    undo,
     untrace,
 )
 from napari_fossiledit.workflows.annotate.files import export_annotations, import_annotations
+from napari_fossiledit.workflows.review.journal import MoveResult, history, redo, undo, versions
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
@@ -530,8 +527,9 @@ def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(pat
     aside = replace(body, mask=disc(20, 40, 6), id=-3)
     first, inner, second = store(path, MODEL, 0, body, cavity, aside)
     (drawn,) = store(path, ANNOTATIONS, 0, Instance(0, "archaeocyathid", disc(21, 20, 12)))
-    params = CorrectParams(source=MODEL, accept=str(first))
+    params = CorrectParams(source=MODEL, accept=str(first), reviewed=False)
     result = correct(path, params)
+    assert not result.reviewed
     assert (result.replaced, result.deleted, result.merged) == ((drawn,), (), None)
     now = {i.part: i for i in stored(path)}
     assert now[Part.BODY].mask == body.mask
@@ -546,7 +544,7 @@ def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(pat
     assert (now[Part.BODY].id, now[Part.CAVITY].parent) == (kept, kept)
     assert now[Part.BODY].mask.area == (body.mask | aside.mask).area
     assert len(stored(path, MODEL)) == 3
-    correct(path, CorrectParams(delete=str(kept)))
+    assert correct(path, CorrectParams(reject=str(kept))).deleted == (kept,)
     assert stored(path) == []
     for count in (2, 2, 1):
         undo(path)
@@ -560,15 +558,20 @@ def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(pat
     [
         ({}, "nothing to correct"),
         ({"merge": "1"}, "at least two ids"),
-        ({"delete": "seven"}, "whole numbers"),
-        ({"delete": "999"}, "no annotations 999"),
-        ({"accept": "999", "source": MODEL}, "no predictions 999"),
+        ({"reject": "seven"}, "whole numbers"),
+        ({"reject": "999"}, "no masks 999"),
+        ({"accept": "999", "source": MODEL}, "no masks 999"),
+        ({"accept": "1", "reject": "1"}, "1 are to be kept and rejected"),
+        ({"merge": "1,2"}, r"unlike kinds.*archaeocyathid \(body\), shell \(body\)"),
+        ({"merge": "1,3"}, r"unlike kinds.*archaeocyathid \(body\), archaeocyathid \(cavity\)"),
     ],
 )
 def test_a_correction_of_what_is_not_there_is_refused(
     path: Path, params: dict[str, str], message: str
 ) -> None:
-    store(path, MODEL, 0, Instance(0, "archaeocyathid", disc(20, 20, 12), origin=Origin.MODEL))
+    body = Instance(0, "archaeocyathid", disc(20, 20, 12), origin=Origin.MODEL, id=-1)
+    shell = replace(body, class_name="shell", id=-2)
+    store(path, MODEL, 0, body, shell, replace(body, part=Part.CAVITY, id=-3, parent=-1))
     with pytest.raises(FossilError, match=message):
         correct(path, CorrectParams(**params))
 
@@ -578,11 +581,49 @@ def test_neither_annotations_nor_a_cavity_alone_are_taken_over(path: Path) -> No
     cavity = replace(body, mask=disc(20, 20, 4), part=Part.CAVITY, id=-2, parent=-1)
     outer, inner = store(path, MODEL, 0, body, cavity)
     (drawn,) = store(path, ANNOTATIONS, 0, replace(body, mask=disc(9, 9, 3), specimen=7))
-    with pytest.raises(FossilError, match=f"{inner} is a cavity.*Take over {outer}"):
+    with pytest.raises(FossilError, match=f"{inner} is a cavity.*Accept {outer}"):
         correct(path, CorrectParams(source=MODEL, accept=str(inner)))
     with pytest.raises(FossilError, match="into themselves"):
-        correct(path, CorrectParams(source=ANNOTATIONS, accept=str(drawn)))
+        correct(path, CorrectParams(source=ANNOTATIONS, accept=str(outer)))
     assert [(i.id, i.specimen) for i in stored(path)] == [(drawn, 7)]
+
+
+def test_what_is_reviewed_stays_and_what_is_rejected_is_noted(path: Path) -> None:
+    body = Instance(0, "archaeocyathid", disc(20, 20, 12), score=0.6, origin=Origin.MODEL, id=-1)
+    first, wrong = store(path, MODEL, 0, body, replace(body, mask=disc(5, 40, 4), id=-2))
+    drawn = Instance(0, "archaeocyathid", disc(21, 20, 12), specimen=4)
+    (own,) = store(path, ANNOTATIONS, 0, drawn)
+    before = stored(path)
+    assert correct(path, CorrectParams(accept="all")).accepted == (own,)
+    assert stored(path) == [replace(before[0], reviewed=True)]
+    # What lies on a reviewed one does not take its place.
+    result = correct(path, CorrectParams(accept=str(first), reject=str(wrong)))
+    assert (result.replaced, result.rejected, result.reviewed) == ((), (wrong,), True)
+    assert [i.reviewed for i in stored(path)] == [True, True]
+    with Project.open(path) as project:
+        assert project.ledger.rejected(0) == {wrong}
+        (new,) = result.accepted
+        assert project.ledger.taken_from([own, new]) == {new: TakenFrom(MODEL, first, 0.6)}
+    assert undo(path).what == "accept a mask, reject a mask"
+    with Project.open(path) as project:
+        assert project.ledger.rejected(0) == set()
+    assert undo(path).what == "accept a mask"
+    assert stored(path) == before
+
+
+def test_a_version_is_named_and_restored(path: Path) -> None:
+    (drawn,) = store(path, ANNOTATIONS, 0, Instance(0, "archaeocyathid", disc(20, 20, 12)))
+    before = stored(path)
+    assert [v.name for v in versions(path, VersionsParams(name="first")).versions] == ["first"]
+    correct(path, CorrectParams(reject=str(drawn)))
+    restored = versions(path, VersionsParams(restore="first")).restored
+    assert restored == MoveResult("restore version first", (0,))
+    assert stored(path) == before
+    assert versions(path, VersionsParams()).summary()["versions"][0]["changes"] == 2
+    undo(path)
+    assert stored(path) == []
+    with pytest.raises(FossilError, match="either named or restored"):
+        versions(path, VersionsParams(name="a", restore="first"))
 
 
 def test_slices_with_annotations_or_a_mark_are_kept(path: Path) -> None:

@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin
-from napari_fossiledit.params.annotations import CorrectParams
+from napari_fossiledit.params.review import CorrectParams
 from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas import correcting
@@ -233,7 +233,7 @@ class Selection(QObject):
         picked = self._needed()
         if picked.is_own:
             raise FossilError("This mask is one of yours already")
-        self._correct("Taking over", picked, accept=str(picked.instance.id))
+        self._correct("Taking over", picked, accept=str(picked.instance.id), reviewed=False)
 
     def delete(self) -> None:
         """Delete the picked mask from the user's set."""
@@ -243,7 +243,7 @@ class Selection(QObject):
                 "Predictions cannot be deleted",
                 advice="Only what you take over counts. Raise the score to hide doubtful ones.",
             )
-        self._correct("Deleting", picked, delete=str(picked.instance.id))
+        self._correct("Deleting", picked, reject=str(picked.instance.id))
 
     def merge(self) -> None:
         """Wait for a click on the mask that the picked one is merged with."""
@@ -264,7 +264,7 @@ class Selection(QObject):
             raise FossilError("No mask is picked", advice="Click one first.")
         return self.picked
 
-    def _correct(self, title: str, picked: Picked, **what: str) -> None:
+    def _correct(self, title: str, picked: Picked, **what: Any) -> None:
         project, layer = self.session.writable, find(self.session.viewer, Role.PREDICTIONS)
         self.session.saving.emit()
         params = CorrectParams(

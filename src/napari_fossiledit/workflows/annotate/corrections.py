@@ -1,4 +1,4 @@
-"""The user's set of instances: take predictions over, mark slices as traced, undo and redo."""
+"""The user's set: take predictions over, correct single instances, mark slices as traced."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ from napari_fossiledit.geometry import Region, check_slice, format_slices, parse
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import iou_matrix, union
 from napari_fossiledit.params.annotations import (
-    CorrectParams,
     FillParams,
-    HistoryParams,
     TraceParams,
     UntraceParams,
 )
+from napari_fossiledit.params.review import CorrectParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import (
     ANNOTATIONS,
     DamagedError,
-    Ledger,
-    PastAction,
     Project,
     TakenOver,
-    Undone,
 )
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
@@ -95,19 +91,26 @@ class CorrectResult(Summary):
     slice
         Index of the slice.
     accepted
-        Ids of the annotations that predictions became, their cavities among them.
+        Ids of the annotations that were accepted, and of those that predictions became; their
+        cavities among them.
+    reviewed
+        Whether these are reviewed now.
     replaced
         Ids of annotations that accepted predictions replaced: they overlapped by more than half.
     deleted
         Ids of annotations that are gone.
+    rejected
+        Ids of predictions that are noted as wrong.
     merged
         Id of the annotation that several became, None where none were merged.
     """
 
     slice: int
     accepted: tuple[int, ...]
+    reviewed: bool
     replaced: tuple[int, ...]
     deleted: tuple[int, ...]
+    rejected: tuple[int, ...]
     merged: int | None
 
 
@@ -121,34 +124,6 @@ class TraceResult(Summary):
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
         return super().summary() | {"slices": format_slices(self.slices)}
-
-
-@dataclass(frozen=True)
-class MoveResult(Summary):
-    """What was undone or redone, and the slices that changed by it."""
-
-    what: str
-    slices: tuple[int, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result as JSON-able values."""
-        return super().summary() | {"slices": format_slices(self.slices)}
-
-
-@dataclass(frozen=True)
-class HistoryResult:
-    """Changes of the user's set, newest first."""
-
-    actions: tuple[PastAction, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result as JSON-able values."""
-        return {
-            "actions": [
-                {**action.__dict__, "slices": format_slices(action.slices)}
-                for action in self.actions
-            ]
-        }
 
 
 def fill(
@@ -227,44 +202,69 @@ def correct(
     *,
     job: Job = QUIET,
 ) -> CorrectResult:
-    """Take single predictions over, delete annotations, or merge instances, as one change.
+    """Accept single instances, throw them away, or merge them, as one change.
 
-    An annotation that overlaps an accepted prediction by more than half is replaced by it.
-    Predictions themselves never change.
+    A prediction that is accepted is taken over; an annotation that overlaps it by more than half is
+    replaced by it, unless it is reviewed. Predictions themselves never change: one that is rejected
+    is noted as wrong.
 
     Raises
     ------
     FossilError
         Where the slice does not hold such instances, or the ledger cannot be written.
     """
-    accept, delete, merge = map(_ids, (params.accept, params.delete, params.merge))
-    if not (accept or delete or merge) or len(merge) == 1:
-        raise FossilError(
-            "There is nothing to correct",
-            expected="ids to accept, ids to delete, or at least two ids to merge",
-            found="one id to merge" if merge else "none",
-        )
+    merge = _ids(params.merge)
     with Project.open(project_path) as project:
         project.require_writable()
         z, ledger = check_slice(params.slice, project.shape[0]), project.ledger
-        predicted: dict[int | None, Instance] = {}
-        if accept or not {*merge} <= {i.id for i in ledger.instances(ANNOTATIONS, slices=[z])}:
+        own = {i.id or 0: i for i in ledger.instances(ANNOTATIONS, slices=[z])}
+        every = params.accept.strip() == "all"
+        accept, reject = [*own] if every else _ids(params.accept), _ids(params.reject)
+        if not (accept or reject or merge) or len(merge) == 1:
+            raise FossilError(
+                "There is nothing to correct",
+                expected="ids to accept, ids to reject, or at least two ids to merge",
+                found="one id to merge" if merge else "none",
+            )
+        predicted: dict[int, Instance] = {}
+        if not {*accept, *reject, *merge} <= own.keys():
             asked = params.source
             source = find_source(project, asked) if asked else predictions_in_use(project)
+            if source == ANNOTATIONS:
+                raise FossilError(
+                    "The annotations cannot be taken over into themselves",
+                    expected="predictions",
+                    found=ANNOTATIONS,
+                )
             found = project.instances(source, z, mask_cut=params.mask_cut)
-            predicted = {i.id: replace(i, score=1.0, specimen=None) for i in found}
-        correction = _Correction(z, predicted, accept, delete, merge)
-        words = {"accept instance": accept, "delete instance": delete, "merge instances": merge}
-        what = ", ".join(word for word, ids in words.items() if ids)
-        ids = ledger.revise(z, correction.change, what=what)
-    new = dict(zip(correction.put, ids, strict=True))
+            predicted = {i.id or 0: i for i in found}
+        correction = _Correction(z, predicted, accept, reject, merge, params.reviewed)
+        words = {"accept": accept, "reject": reject, "merge": merge}
+        done = ", ".join(f"{word} {counted(ids)}" for word, ids in words.items() if ids)
+        action = ledger.begin(done)
+        with ledger.transaction():
+            ids = ledger.revise(z, correction.change, action=action)
+            new = dict(zip(correction.put, ids, strict=True))
+            taken = {new[id_]: predicted[id_] for id_ in correction.taken}
+            if taken:
+                ledger.note_taken(source, taken)
+            wrong = [id_ for id_ in reject if id_ in predicted]
+            if wrong:
+                ledger.reject(z, wrong, action)
     return CorrectResult(
         z,
-        tuple(new[id_] for id_ in correction.put if id_ in correction.taken),
+        tuple(new[id_] for id_ in correction.accepted),
+        params.reviewed and bool(correction.accepted),
         tuple(sorted(correction.replaced)),
-        tuple(delete),
+        tuple(id_ for id_ in reject if id_ in own),
+        tuple(wrong),
         new[correction.merged] if merge else None,
     )
+
+
+def counted(ids: Sequence[int]) -> str:
+    """Return how many masks ids are, in words."""
+    return "a mask" if len(ids) == 1 else f"{len(ids)} masks"
 
 
 @dataclass
@@ -272,70 +272,90 @@ class _Correction:
     """A change of a slice of the user's set; `put` and the others are known once it was called."""
 
     z: int
-    predicted: dict[int | None, Instance]
+    predicted: dict[int, Instance]
     accept: list[int]
-    delete: list[int]
+    reject: list[int]
     merge: list[int]
-    put: dict[int | None, Instance] = field(default_factory=dict)
-    taken: set[int | None] = field(default_factory=set)
+    reviewed: bool
+    put: dict[int, Instance] = field(default_factory=dict)
+    #: Predictions that become annotations.
+    taken: set[int] = field(default_factory=set)
+    accepted: list[int] = field(default_factory=list)
     replaced: set[int] = field(default_factory=set)
-    merged: int | None = None
+    merged: int = 0
 
     def change(self, now: list[Instance]) -> tuple[list[Instance], list[int]]:
         """Return what is put and what is removed, as `Ledger.revise` asks."""
-        own: dict[int | None, Instance] = {i.id: i for i in now}
-        if not self.predicted.keys().isdisjoint(own):
-            raise FossilError(
-                "The annotations cannot be taken over into themselves",
-                expected="predictions",
-                found=ANNOTATIONS,
-            )
-        self._check("predictions", self.accept, self.predicted)
-        self._check("annotations", self.delete, own)
-        self._check("instances", self.merge, own | self.predicted)
-        gone = {*self.delete}
-        self.taken = self._with_cavities(self.accept, self.predicted)
-        self.put = {id_: i for id_, i in self.predicted.items() if id_ in self.taken}
-        bodies = [self.predicted[id_] for id_ in self.accept]
-        there = [i for i in now if i.part is Part.BODY and i.id is not None]
-        if bodies and there:
-            overlaps = iou_matrix([i.mask for i in bodies], [i.mask for i in there])
-            for n, m in zip(*np.nonzero(overlaps > 0.5), strict=True):
-                if bodies[n].class_name == there[m].class_name:
-                    self.replaced.add(there[m].id or 0)
+        own = {i.id or 0: i for i in now}
+        every = self.predicted | own
+        self._check(every)
+        self.accepted = [*self._with_cavities(self.accept, every)]
+        self.taken = {*self.accepted} & self.predicted.keys()
+        for id_ in self.accepted:
+            item = every[id_]
+            if id_ in self.taken:
+                item = replace(item, score=1.0, specimen=None)
+            self.put[id_] = replace(item, reviewed=self.reviewed or item.reviewed)
+        self._replace(now)
         if self.merge:
             self._merge(own)
-            gone |= {*self.merge} & own.keys() - {self.merged}
+        gone = {*self.reject, *self.merge} & own.keys() - {self.merged}
         for id_, item in self.put.items():
             # It would go with its body when the predictions are replaced.
             if item.parent is not None and item.parent not in self.put.keys() | own.keys():
                 raise FossilError(
                     f"The prediction {id_} is a cavity",
                     expected="the fossil around it",
-                    advice=f"Take over {item.parent}: its cavities come with it.",
+                    advice=f"Accept {item.parent}: its cavities come with it.",
                 )
         return list(self.put.values()), [*(gone | self.replaced - self.put.keys())]
 
-    def _merge(self, own: dict[int | None, Instance]) -> None:
+    def _replace(self, now: list[Instance]) -> None:
+        """Find the annotations in whose place predictions come."""
+        bodies = [self.predicted[id_] for id_ in self.accept if id_ in self.taken]
+        there = [i for i in now if i.part is Part.BODY and not i.reviewed]
+        if not bodies or not there:
+            return
+        overlaps = iou_matrix([i.mask for i in bodies], [i.mask for i in there])
+        for n, m in zip(*np.nonzero(overlaps > 0.5), strict=True):
+            if bodies[n].class_name == there[m].class_name:
+                self.replaced.add(there[m].id or 0)
+
+    def _merge(self, own: dict[int, Instance]) -> None:
         """Put one instance in place of several: the first annotation among them, if any."""
         every = self.predicted | own
         self.merged = next((id_ for id_ in self.merge if id_ in own), self.merge[0])
         masks = [every[id_].mask for id_ in self.merge]
-        self.put[self.merged] = replace(every[self.merged], mask=union(masks, masks[0].shape))
-        for id_ in self._with_cavities(self.merge, every) - {*self.merge}:
+        kept = every[self.merged]
+        if self.merged not in own:
+            kept = replace(kept, score=1.0, specimen=None)
+        self.put[self.merged] = replace(kept, mask=union(masks, masks[0].shape))
+        for id_ in self._with_cavities(self.merge, every).keys() - {*self.merge}:
             self.put[id_] = replace(every[id_], parent=self.merged)
 
-    def _with_cavities(
-        self, ids: Sequence[int], of: Mapping[int | None, Instance]
-    ) -> set[int | None]:
-        return {*ids, *(i.id for i in of.values() if i.parent in ids)}
+    def _with_cavities(self, ids: Sequence[int], of: Mapping[int, Instance]) -> dict[int, None]:
+        """Return ids with those of their cavities, in this order."""
+        return dict.fromkeys([*ids, *(id_ for id_, i in of.items() if i.parent in ids)])
 
-    def _check(self, what: str, ids: Sequence[int], there: Mapping[int | None, Instance]) -> None:
-        missing = [str(id_) for id_ in ids if id_ not in there]
-        if missing:
+    def _check(self, every: Mapping[int, Instance]) -> None:
+        asked = [*self.accept, *self.reject, *self.merge]
+        if missing := [str(id_) for id_ in asked if id_ not in every]:
             raise FossilError(
-                f"Slice {self.z} has no {what} {', '.join(missing)}",
-                expected=f"ids among {', '.join(map(str, sorted(filter(None, there)))) or 'none'}",
+                f"Slice {self.z} has no masks {', '.join(missing)}",
+                expected=f"ids among {', '.join(map(str, sorted(every))) or 'none'}",
+            )
+        if both := {*self.reject} & {*self.accept, *self.merge}:
+            raise FossilError(
+                f"Masks {', '.join(map(str, sorted(both)))} are to be kept and rejected",
+                expected="either",
+            )
+        kinds = {(every[id_].class_name, every[id_].part) for id_ in self.merge}
+        if len(kinds) > 1:
+            raise FossilError(
+                "Masks of unlike kinds cannot be one",
+                expected="one class, and fossils or cavities alone",
+                found=", ".join(sorted(f"{name} ({part})" for name, part in kinds)),
+                advice="Give them one class first.",
             )
 
 
@@ -397,48 +417,6 @@ def _mark(
         change(z, action=action)
     counts = project.ledger.counts(ANNOTATIONS)
     return TraceResult(tuple(slices), sum(counts.get(z, 0) for z in slices))
-
-
-def undo(project_path: Path, *, job: Job = QUIET) -> MoveResult:
-    """Undo the newest change of the user's set.
-
-    Raises
-    ------
-    FossilError
-        Where there is none, or the project cannot be written.
-    """
-    return _moved(project_path, Ledger.undo, "undo")
-
-
-def redo(project_path: Path, *, job: Job = QUIET) -> MoveResult:
-    """Redo the change that was undone last.
-
-    Raises
-    ------
-    FossilError
-        Where there is none, or something was changed since then.
-    """
-    return _moved(project_path, Ledger.redo, "redo")
-
-
-def _moved(path: Path, move: Callable[[Ledger], Undone | None], word: str) -> MoveResult:
-    with Project.open(path) as project:
-        project.require_writable()
-        moved = move(project.ledger)
-    if moved is None:
-        raise FossilError(f"There is nothing to {word} in the annotations of {path}")
-    return MoveResult(moved.what, moved.slices)
-
-
-def history(
-    project_path: Path,
-    params: HistoryParams,
-    *,
-    job: Job = QUIET,
-) -> HistoryResult:
-    """List the changes of the user's set that can be undone or redone, newest first."""
-    with Project.open(project_path, read_only=True) as project:
-        return HistoryResult(tuple(project.ledger.history(params.limit)))
 
 
 def _area(region: str, shape: tuple[int, int]) -> Mask:

@@ -1,0 +1,1 @@
+"""Finding and correcting what is wrong with the user's masks."""
