@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -27,9 +28,11 @@ from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.canvas.project_view import open_project, opens_made
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.message_board import MessageBoard
+from napari_fossiledit.widgets.common.notices import VOICE
 from napari_fossiledit.widgets.dock import slider
 from napari_fossiledit.widgets.reef.reef_dock import ReefDock
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
@@ -533,3 +536,21 @@ def test_outlines_are_looked_at_without_being_taken_for_a_photograph(tmp_path, m
     monkeypatch.setattr("napari_fossiledit.workflows.stack.new.read_outlines", lambda _: outlines)
     look = look_at_stack(file, job=QUIET)
     assert look.text() == "4 slices of 30 x 20 pixels."
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_project_that_is_made_opens_unless_another_one_was_opened(
+    session, project_path, tmp_path, other
+):
+    made = tmp_path / "made.fossil"
+    shutil.copytree(project_path, made)
+    session.close()
+    open_made = opens_made(session)
+    if other:
+        open_project(session, project_path)
+    assert open_made(made) is not other
+    assert session.current.path == (project_path if other else made)
+    if other:
+        assert VOICE.messages[-1].text == f"The project made is made, in {tmp_path}."
+        VOICE.messages[-1].action[1]()
+        assert session.current.path == made

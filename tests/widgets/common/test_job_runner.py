@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -131,3 +134,34 @@ def test_an_error_of_who_gets_the_result_ends_the_job_as_failed(qtbot, runner):
     with qtbot.waitSignal(runner.stopped, timeout=30_000):
         runner.start(JobSpec("Adding", add, (1, 2), in_process=False), take)
     assert [error.advice for error in failed] == ["Open another."]
+
+
+_ENDS = """
+import sys, time
+from pathlib import Path
+from qtpy.QtWidgets import QApplication
+from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
+
+def write(path, *, job):
+    time.sleep(0.5)
+    Path(path).write_text("all of it")
+    return path
+
+application = QApplication([])
+runner = JobRunner()
+runner.start(JobSpec("Writing", write, (sys.argv[1],), in_process=False))
+runner.abandon()
+"""
+
+
+def test_a_program_that_ends_lets_its_job_write_what_it_is_at(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", _ENDS, str(tmp_path / "written")],
+        check=False,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "written").read_text() == "all of it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,21 @@ def open_project(session: Session, path: Path) -> None:
     """Open a project folder and show it."""
     attach(session)
     session.open(path)
+
+
+def opens_made(session: Session) -> Callable[[Path], bool]:
+    """Return what opens a project that a job is making, and whether it did.
+
+    Where another project was opened or closed meanwhile, it offers the new one instead.
+    """
+    before = session.project
+
+    def open_made(path: Path) -> bool:
+        if session.project is before:
+            open_project(session, path)
+            return True
+        action = ("Open it", lambda: open_project(session, path))
+        show_done(f"The project {path.stem} is made, in {path.parent}.", action)
+        return False
+
+    return open_made

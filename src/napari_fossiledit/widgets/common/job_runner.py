@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import multiprocessing
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import FunctionWorker, create_worker
 
 from napari_fossiledit.errors import FossilError
@@ -17,6 +19,23 @@ from napari_fossiledit.log import unexpected
 from napari_fossiledit.progress import Job, Progress
 
 _log = logging.getLogger(__name__)
+
+#: So long a program that ends waits for jobs, and then for those whose processes it has ended.
+_END_MS, _KILLED_MS = 4000, 1500
+
+
+def _wait_for_jobs() -> None:
+    """Let jobs store what they are at: PyQt aborts a program whose threads outlive its objects."""
+    pool = QThreadPool.globalInstance()
+    if pool is None or pool.waitForDone(_END_MS):
+        return
+    for child in multiprocessing.active_children():
+        child.kill()
+    pool.waitForDone(_KILLED_MS)
+
+
+# Called before what Qt registered when it was imported.
+atexit.register(_wait_for_jobs)
 
 #: Figures of a report that fit into the one line below a progress bar.
 _SHOWN_VALUES = ("loss", "validation")

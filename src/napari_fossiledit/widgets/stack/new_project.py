@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.stacks import SuggestedGeometry, find_warnings
+from napari_fossiledit.widgets.canvas.project_view import opens_made
 from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS, LayerTuple, stack_layer
 from napari_fossiledit.widgets.common.forms import ParamsForm, number_text
 from napari_fossiledit.widgets.common.job_panel import JobPanel
@@ -102,15 +102,7 @@ def look_at_stack(path: Path, *, job: Job) -> StackLook:
 
 
 class NewProject(QWidget):
-    """Paths and parameters of a new project.
-
-    Signals
-    -------
-    created(Path)
-        The folder of the project that was made.
-    """
-
-    created = Signal(object)
+    """Paths and parameters of a new project, which is opened once it is made."""
 
     def __init__(self, session: Session, jobs: JobPanel) -> None:
         super().__init__()
@@ -271,13 +263,14 @@ class NewProject(QWidget):
     def _create(self) -> None:
         params = self.form.read()
         stack, project = self.photographs.path(), self.folder.path()
+        open_made = opens_made(self.session)
 
         def opened(result: Any) -> None:
             for warning in getattr(result, "warnings", ()):
                 show_done(warning)
             # Its marks are in pixels, and the rock will be in um.
             self.scale_bar.stop()
-            self.created.emit(project)
+            open_made(project)
 
         self.jobs.start(
             "Making the project", new.run, project, stack, params, in_process=False, then=opened

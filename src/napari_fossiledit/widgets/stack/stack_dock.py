@@ -91,7 +91,6 @@ class StackDock(Dock):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
         self.new = NewProject(self.session, self.jobs)
-        self.new.created.connect(self._open)
         self.empty_column.addWidget(self.new)
         self._build_info()
         self._build_next()
@@ -289,10 +288,6 @@ class StackDock(Dock):
 
     # ---------------------------------------------------------------- actions
 
-    def _open(self, path: Path) -> None:
-        with errors_shown():
-            self.session.open(path)
-
     def _trace_drawn(self) -> None:
         z = self.session.slice
         self.session.writable.ledger.set_traced(z, drawn_area(self.session, z))
@@ -320,7 +315,8 @@ class StackDock(Dock):
     def _reopen(self) -> None:
         """Read the photographs from where the project has them now, and stay at the slice."""
         z = self.session.slice
-        self._open(self.session.current.path)
+        with errors_shown():
+            self.session.open(self.session.current.path)
         self.session.go_to(z)
 
     def _import(self) -> None:

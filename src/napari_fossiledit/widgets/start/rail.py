@@ -246,6 +246,8 @@ class Rail(QWidget):
         if stopped is False:
             event.ignore()
             return True
+        # Nothing is lost with what was only to be looked at.
+        attach(self.session).reducing.abandon()
         window = self.window()
         if window is None or not stopped or not event.spontaneous():
             return False

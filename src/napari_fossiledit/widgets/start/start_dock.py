@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QTextBrowser
 import napari_fossiledit
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project import EditState, Project
-from napari_fossiledit.widgets.canvas.project_view import open_project
+from napari_fossiledit.widgets.canvas.project_view import open_project, opens_made
 from napari_fossiledit.widgets.canvas.shortcuts import (
     NAVIGATING,
     PAINTING,
@@ -242,8 +242,10 @@ class StartHere(Dock):
                 f"{folder} exists already",
                 advice="Open the project in it, or choose another folder.",
             )
-        self.jobs.start("Making the sample reef", make_sample_project, folder, then=self._made)
+        open_made = opens_made(self.session)
 
-    def _made(self, project: Path) -> None:
-        open_project(self.session, project)
-        self.session.soon(lambda: self.session.page_requested.emit(SEGMENT))
+        def made(project: Path) -> None:
+            if open_made(project):
+                self.session.soon(lambda: self.session.page_requested.emit(SEGMENT))
+
+        self.jobs.start("Making the sample reef", make_sample_project, folder, then=made)
