@@ -41,10 +41,12 @@ class Gap:
     ----------
     step
         What the user did.
-    wall_s, cpu_s
-        How long, and what the thread itself computed meanwhile: on a busy machine it also waits.
+    wall_s
+        How long, by the clock: on a busy machine most of it is waiting for a core.
+    cpu_s
+        The most that the thread computed in one gap of the step; the same gap on an idle machine.
     frames
-        Where it was most of that time: our function, and the innermost one.
+        Where it was most of the time in that one: our function, and the innermost one.
     """
 
     step: str
@@ -82,10 +84,11 @@ class Heartbeat(QObject):
 
     def _beat(self) -> None:
         now, cpu = time.perf_counter(), time.thread_time()
-        wall = now - self._last
-        if wall > self._longest.wall_s:
+        wall_s, cpu_s, before = now - self._last, cpu - self._last_cpu, self._longest
+        frames = before.frames
+        if cpu_s > before.cpu_s:
             frames = "; ".join(name for name, _ in self._seen.most_common(2))
-            self._longest = Gap("", wall, cpu - self._last_cpu, frames)
+        self._longest = Gap("", max(wall_s, before.wall_s), max(cpu_s, before.cpu_s), frames)
         self._seen.clear()
         self._last, self._last_cpu = now, cpu
 
@@ -126,7 +129,7 @@ class Heartbeat(QObject):
     @property
     def table(self) -> str:
         """The gaps as a table in Markdown."""
-        head = "| step | longest gap (s) | of it computing (s) | where |\n|---|---|---|---|"
+        head = "| step | longest gap (s) | most computed in a gap (s) | where |\n|---|---|---|---|"
         return "\n".join([head, *(gap.row for gap in self.gaps)])
 
 
@@ -245,6 +248,7 @@ def whole_way(
             found = tuple(ledger.instances(ledger.predictions()[0].name, slices=[session.slice]))
             both = BeforeAfter(session)
             both.show(session.slice, found, found[1:])
+            wait_until(lambda: find(viewer, Role.BEFORE) is not None)
             for _ in range(3):
                 both.toggle()
                 settle(0.1)

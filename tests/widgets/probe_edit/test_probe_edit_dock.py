@@ -44,6 +44,7 @@ from napari_fossiledit.workflows.edit.result import DecisionResult
 from napari_fossiledit.workflows.probe.places import WrongPlace
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
 from napari_fossiledit.workflows.shared.perturbed_slices import Preview
+from tests.widgets.conftest import settled
 
 SOURCE = "model:first:0123456789ab"
 JUDGED = {
@@ -746,6 +747,7 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     dock.judge.show_edit("to-mud")
     with qtbot.waitSignal(panel.debounced.answered, timeout=20_000):
         panel.live.setChecked(True)
+    qtbot.waitUntil(lambda: find(session.viewer, Role.BEFORE) is not None)
     before, after = (find(session.viewer, role) for role in (Role.BEFORE, Role.AFTER))
     assert isinstance(before, Labels)
     assert (after.visible, before.visible) == (True, False)
@@ -764,6 +766,7 @@ def test_before_and_after_lie_over_the_slice_in_equal_colours(session, dock, qtb
     assert not find(session.viewer, Role.LABELS).visible
     dock.judge.show_edit("second")
     assert find(session.viewer, Role.BEFORE) is None
+    settled(session)
     assert find(session.viewer, Role.PREDICTIONS).visible
     assert find(session.viewer, Role.LABELS).visible
 

@@ -14,6 +14,7 @@ from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.flat import FlatArray
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
+    add,
     describe,
     find,
     mask_layer,
@@ -64,7 +65,7 @@ def show_labels(session: Session) -> Labels:
     layer.events.mode.connect(on_mode)
     layer.events.paint.connect(on_paint)
     layer.events.n_edit_dimensions.connect(on_dimensions)
-    viewer.add_layer(layer)
+    add(viewer, layer)
     _refresh(session, layer, view)
     return layer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import napari
@@ -67,12 +68,35 @@ def show_image(session: Session) -> Layer:
     data, options, kind = image_layer(session.current)
     levels = data if isinstance(data, list) else [data]
     flat = [FlatArray(level, in_3d(viewer)) for level in levels]
+    options["visible"] = False
     layer = Layer.create(flat if isinstance(data, list) else flat[0], options, kind)
     layer.metadata = {**layer.metadata, ROLE: Role.IMAGE}
-    viewer.layers.insert(0, layer)
+    add(viewer, layer, 0)
     viewer.reset_view()
-    scale_bar_of(viewer).visible = True
+    # Its letters take 0.1 s to be drawn, the first time.
+    session.soon(partial(setattr, scale_bar_of(viewer), "visible", True))
     return layer
+
+
+def add(
+    viewer: napari.Viewer, layer: Layer, at: int | None = None, *, visible: bool = True
+) -> None:
+    """Add a layer that was made invisible, and show it.
+
+    napari reads and draws a visible layer when it is made, at each property that is set, and when
+    it is added: 0.3 s each for masks of 15 megapixels.
+
+    Parameters
+    ----------
+    at
+        Position among the layers; by default on top.
+    """
+    # In 3D, where nothing is read, it is hidden as it is added, and shown with the slices.
+    later = viewer.dims.ndisplay == 2
+    layer.visible = visible and not later
+    viewer.layers.insert(len(viewer.layers) if at is None else at, layer)
+    if visible and later:
+        layer.visible = True
 
 
 def show_predictions(
@@ -109,7 +133,7 @@ def show_predictions(
         layer.data, layer.name, layer.visible = FlatArray(array, in_3d(viewer)), name, True
     else:
         layer = mask_layer(session, array, Role.PREDICTIONS, name, step=array.step)
-        viewer.add_layer(layer)
+        add(viewer, layer)
     layer.metadata[SOURCE] = source
     session.source_shown.emit()
     return layer
@@ -118,7 +142,7 @@ def show_predictions(
 def mask_layer(
     session: Session, array: ArrayLike, role: Role, name: str, *, step: int = 1, tints: str = ""
 ) -> Labels:
-    """Return a layer of instances in their colours, which nobody can paint into.
+    """Return a layer of instances in their colours, which nobody can paint into, for `add`.
 
     Parameters
     ----------
@@ -126,7 +150,7 @@ def mask_layer(
         See `placed_in` and `Colours.dress`.
     """
     flat = FlatArray(array, in_3d(session.viewer))
-    layer = Labels(flat, name=name, **placed(session.current, role, step))
+    layer = Labels(flat, name=name, visible=False, **placed(session.current, role, step))
     look = Role.LABELS if role is Role.LABELS else Role.PREDICTIONS
     colours_of(session).dress(layer, look, tints)
     set_editable(layer, editable=False)

@@ -53,7 +53,7 @@ class ProjectView:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.layers = ViewLayers(session.viewer)
+        self.layers = ViewLayers(session.viewer, session.soon)
         self.selection = Selection(session)
         # Before `show` follows the session: layers take the colours of the project that is open.
         colours = colours_of(session)
@@ -81,8 +81,8 @@ class ProjectView:
         self.layers.drop_solid(*SOLID)
         self._reduced = False
         remove(viewer, *Role)
-        self.marks.refresh()
         if project is None:
+            self.marks.refresh()
             viewer.title = "napari"
             return
         with errors_shown():
@@ -95,6 +95,7 @@ class ProjectView:
             show_image(self.session)
             for said in project.notes:
                 show_done(said)
+        self.session.soon(self.marks.refresh)
         self.session.soon(self._show_labels)
 
     def _show_labels(self) -> None:

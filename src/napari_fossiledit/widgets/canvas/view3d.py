@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,17 @@ class ViewLayers:
     Layers of slices also return no volume (see `FlatArray`). Layers of volumes cannot merely be
     hidden: a surface reaches half a step beyond the first slice, and would shift the steps of the
     slice slider.
+
+    Parameters
+    ----------
+    soon
+        Calls a function once the window has answered.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self._dims, self._layers = viewer.dims, viewer.layers
+    def __init__(
+        self, viewer: napari.Viewer, soon: Callable[[Callable[[], object]], object]
+    ) -> None:
+        self._dims, self._layers, self._soon = viewer.dims, viewer.layers, soon
         self._hidden: list[str] = []
         self._aside: list[Layer] = []
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
@@ -62,10 +71,20 @@ class ViewLayers:
         for layer in self._aside:
             if layer in self._layers:
                 self._layers.remove(layer)
-        for layer in self._layers:
-            if layer.name in self._hidden:
+        hidden, self._hidden = self._hidden, []
+        # The photographs at once, what lies over them one after the other: each is painted anew.
+        for layer in [lay for lay in self._layers if lay.name in hidden]:
+            if layer.metadata[ROLE] == Role.IMAGE:
                 layer.visible = True
-        self._hidden = []
+            else:
+                self._soon(partial(self._show_flat, layer))
+
+    def _show_flat(self, layer: Layer) -> None:
+        if self._dims.ndisplay == 2:
+            layer.visible = True
+        else:
+            # Turned to 3D again in the meantime.
+            self._hidden.append(layer.name)
 
     def _bring_back(self) -> None:
         selected = set(self._layers.selection)

@@ -7,9 +7,12 @@ import gc
 import importlib
 import logging
 import threading
+from typing import Any
 
-from napari.utils.transforms import CompositeAffine
+import pint
+from pint.registry import LazyRegistry
 from qtpy.QtCore import QCoreApplication, QTimer
+from vispy.visuals.line.dash_atlas import DashAtlas
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +38,6 @@ def prewarm() -> None:
     napari collects garbage whenever a layer is removed, and searches every object of every library
     each time: 0.4 s for one layer.
     """
-    # Has pint read its definitions of units, 0.3 s, while there is nothing to look at yet: not in
-    # the thread, because another one would find them half read.
-    CompositeAffine((1.0,), (0.0,), units=("um",))
     thread = threading.Thread(target=_load, name="fossiledit-prewarm", daemon=True)
     # A timer without an event loop would never fire.
     timer = QTimer(QCoreApplication.instance())
@@ -54,9 +54,25 @@ def prewarm() -> None:
 
 
 def _load() -> None:
+    _read_units()
     for name in _LATER:
         try:
             importlib.import_module(name)
         # Other versions of napari have other modules: then they are imported where they are used.
         except ImportError as error:
             _log.debug("%s is not loaded beforehand: %s", name, error)
+    # vispy keeps the dash patterns of lines, which take it 0.1 s; each layer of masks has lines.
+    DashAtlas()
+
+
+def _read_units() -> None:
+    """Read pint's definitions of units, 0.3 s, which napari would read with the first layer.
+
+    Into a registry of its own, put in place once it is whole: a thread that asks the one that is
+    being read finds it half read. Where one was asked already, units of two would not mix.
+    """
+    # pint does not say which types these take.
+    shared: Any = pint.application_registry
+    registry: Any = pint.UnitRegistry()
+    if isinstance(shared.get(), LazyRegistry):
+        shared.set(registry)
