@@ -27,7 +27,13 @@ from napari_fossiledit.params.editing import EditParams, RepairParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
-from napari_fossiledit.params.review import CorrectParams, HistoryParams, VersionsParams
+from napari_fossiledit.params.review import (
+    CorrectParams,
+    HistoryParams,
+    NextParams,
+    QueueParams,
+    VersionsParams,
+)
 from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import (
     CalibrateParams,
@@ -200,6 +206,18 @@ COMMANDS = (
         "annotate.corrections:untrace",
         "Take the mark from slices that they are completely annotated; instances stay.",
         params=UntraceParams,
+    ),
+    Command(
+        "review queue",
+        "review.queue:build",
+        "Look through all masks for places that are worth a look, those with most at stake first.",
+        params=QueueParams,
+    ),
+    Command(
+        "review next",
+        "review.queue:next_place",
+        "Show the place to look at next.",
+        params=NextParams,
     ),
     Command(
         "review accept",

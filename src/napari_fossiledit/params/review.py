@@ -7,6 +7,25 @@ from pydantic import Field
 from napari_fossiledit.params.base import MaskCut, Params
 
 
+class QueueParams(Params):
+    """Where masks are looked for that are worth a look."""
+
+    source: str = Field(
+        "",
+        description="Predictions among which missing fossils are looked for: source, or name of a "
+        "model; empty: the model in use.",
+    )
+    limit: int = Field(20, ge=1, le=10_000, description="Most places to list, best first.")
+
+
+class NextParams(Params):
+    """Which place of the queue is asked for."""
+
+    skip: int = Field(0, ge=0, description="How many of the best places are passed over.")
+    doubt: str = Field("", description="Only this kind of doubt, e.g. gap; empty: any.")
+    slice: int | None = Field(None, ge=0, description="Only this slice; without: all.")
+
+
 class CorrectParams(Params):
     """Single instances of a slice that are found right, thrown away or merged, as one change."""
 
@@ -18,7 +37,8 @@ class CorrectParams(Params):
     )
     reject: str = Field(
         "",
-        description="Ids of annotations to delete, and of predictions that are wrong.",
+        description="Ids of annotations to delete, of predictions that are wrong, and of "
+        "annotations of the slice below that do not go on here.",
     )
     merge: str = Field("", description="Ids of annotations or predictions to make one of.")
     reviewed: bool = Field(

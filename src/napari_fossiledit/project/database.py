@@ -71,6 +71,16 @@ CREATE TABLE IF NOT EXISTS made_from (
 -- Predictions that a person has found wrong.
 CREATE TABLE IF NOT EXISTS rejected (id INTEGER PRIMARY KEY, z INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS rejected_by_slice ON rejected (z);
+-- Places that are worth a look (`places.py`), and slices of which they have to be found anew.
+CREATE TABLE IF NOT EXISTS places (
+    z INTEGER NOT NULL,
+    doubt TEXT NOT NULL,
+    pixels REAL NOT NULL,
+    place TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS places_by_pixels ON places (pixels);
+CREATE INDEX IF NOT EXISTS places_by_slice ON places (z);
+CREATE TABLE IF NOT EXISTS changed (z PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -117,6 +127,43 @@ CREATE TABLE IF NOT EXISTS action_slices (
 CREATE INDEX IF NOT EXISTS action_slices_by_action ON action_slices (action);
 PRAGMA user_version = {LEDGER_VERSION};
 """
+
+# Whatever changes the user's set, a stroke or an undo of another program, a slice whose places are
+# not those of its masks any more is noted with it.
+TRIGGERS = tuple(
+    f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} {when} "
+    # Not OR IGNORE: the statement that fires a trigger decides about conflicts inside it.
+    f"BEGIN INSERT INTO changed SELECT near FROM ({' UNION '.join(slices)}) "
+    "WHERE near NOT IN (SELECT z FROM changed); END"
+    for name, event, when, slices in (
+        *(
+            (
+                f"set_{event.lower()}",
+                f"{event} ON instances",
+                f"WHEN {row}.source = 'annotations'",
+                (f"SELECT {row}.z - 1 AS near", f"SELECT {row}.z", f"SELECT {row}.z + 1"),
+            )
+            for event, row in (("INSERT", "NEW"), ("DELETE", "OLD"))
+        ),
+        (
+            "set_update",
+            "UPDATE OF counts, class, part ON instances",
+            "WHEN NEW.source = 'annotations' AND NEW.counts <> OLD.counts",
+            ("SELECT NEW.z - 1 AS near", "SELECT NEW.z", "SELECT NEW.z + 1"),
+        ),
+        (
+            "set_review",
+            "UPDATE OF review, class, part ON instances",
+            "WHEN NEW.source = 'annotations'",
+            ("SELECT NEW.z AS near",),
+        ),
+        *(
+            (f"{table}_{event.lower()}", f"{event} ON {table}", "", (f"SELECT {row}.z AS near",))
+            for table in ("rejected", "traced")
+            for event, row in (("INSERT", "NEW"), ("DELETE", "OLD"))
+        ),
+    )
+)
 
 # Seconds that a writer waits for another process.
 _BUSY_S = 30.0
@@ -221,7 +268,7 @@ class Database:
                 "size = (SELECT ifnull(sum(length(before) + length(after)), 0) "
                 "FROM action_slices s WHERE s.action = actions.id)"
             )
-        for statement in filter(str.strip, SCHEMA.split(";")):
+        for statement in (*filter(str.strip, SCHEMA.split(";")), *TRIGGERS):
             db.execute(statement)
 
     @contextmanager

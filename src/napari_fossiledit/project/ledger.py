@@ -30,6 +30,7 @@ from napari_fossiledit.project.actions import (
 )
 from napari_fossiledit.project.contents import ContentTable, note_made
 from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.places import PlaceTable
 from napari_fossiledit.project.runs import REPAIR, DamagedError, RunBook
 from napari_fossiledit.project.source import ANNOTATIONS, PASS, Source
 
@@ -166,6 +167,7 @@ class Ledger(RunBook):
         super().__init__(Database(path, read_only=read_only))
         self._actions = Actions(self._database)
         self.contents = ContentTable(self._database)
+        self.places = PlaceTable(self._database)
 
     @property
     def path(self) -> Path:

@@ -100,7 +100,8 @@ class CorrectResult(Summary):
     deleted
         Ids of annotations that are gone.
     rejected
-        Ids of predictions that are noted as wrong.
+        Ids of predictions that are noted as wrong, and of annotations of the slice below that are
+        noted not to go on.
     merged
         Id of the annotation that several became, None where none were merged.
     """
@@ -227,7 +228,11 @@ def correct(
                 found="one id to merge" if merge else "none",
             )
         predicted: dict[int, Instance] = {}
-        if not {*accept, *reject, *merge} <= own.keys():
+        # Of the slice below: they end there, and are not missing here.
+        below = ledger.instances(ANNOTATIONS, slices=[z - 1], ids=reject)
+        ending = {i.id or 0 for i in below}
+        asked_for = {*accept, *reject, *merge} - ending
+        if not asked_for <= own.keys():
             asked = params.source
             source = find_source(project, asked) if asked else predictions_in_use(project)
             if source == ANNOTATIONS:
@@ -238,7 +243,8 @@ def correct(
                 )
             found = project.instances(source, z, mask_cut=params.mask_cut)
             predicted = {i.id or 0: i for i in found}
-        correction = _Correction(z, predicted, accept, reject, merge, params.reviewed)
+        deleted = [id_ for id_ in reject if id_ not in ending]
+        correction = _Correction(z, predicted, accept, deleted, merge, params.reviewed)
         words = {"accept": accept, "reject": reject, "merge": merge}
         done = ", ".join(f"{word} {counted(ids)}" for word, ids in words.items() if ids)
         action = ledger.begin(done)
@@ -248,7 +254,7 @@ def correct(
             taken = {new[id_]: predicted[id_] for id_ in correction.taken}
             if taken:
                 ledger.note_taken(source, taken)
-            wrong = [id_ for id_ in reject if id_ in predicted]
+            wrong = [id_ for id_ in reject if id_ in predicted or id_ in ending]
             if wrong:
                 ledger.reject(z, wrong, action)
     return CorrectResult(

@@ -1,0 +1,79 @@
+"""The queue of places that are worth a look, kept beside the masks that they are about.
+
+SQLite itself notes each slice whose masks, reviews or marks change (`database.TRIGGERS`); its
+places are found anew before the next one is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from napari_fossiledit.project.actions import has
+from napari_fossiledit.project.database import Database
+from napari_fossiledit.selection import Doubt, Place
+
+
+class PlaceTable:
+    """The part of the ledger that keeps places."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def mark(self, slices: Iterable[int]) -> None:
+        """Have the places of slices found anew, and forget those of all others."""
+        with self._database.writing() as db:
+            for table in ("places", "changed"):
+                db.execute(f"DELETE FROM {table}")
+            db.executemany("INSERT INTO changed VALUES (?)", [(z,) for z in slices])
+
+    def changed(self) -> list[int]:
+        """Return the slices whose places have to be found anew."""
+        with self._database.reading() as db:
+            if not has(db, "changed"):
+                return []
+            query = "SELECT z FROM changed WHERE typeof(z) = 'integer' ORDER BY z"
+            return [z for (z,) in db.execute(query)]
+
+    def store(self, z: int, places: Sequence[Place]) -> None:
+        """Write the places of a slice, in one transaction."""
+        rows = [(z, str(p.doubt), p.pixels, json.dumps(asdict(p))) for p in places]
+        with self._database.writing() as db:
+            for table in ("places", "changed"):
+                db.execute(f"DELETE FROM {table} WHERE z = ?", (z,))
+            db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", rows)
+
+    def best(
+        self, limit: int, *, skip: int = 0, doubt: str = "", z: int | None = None
+    ) -> list[Place]:
+        """Return the places with most pixels at stake, best first.
+
+        Parameters
+        ----------
+        skip
+            How many of the best are passed over.
+        doubt, z
+            Only places of this kind, of this slice.
+        """
+        query = (
+            "SELECT place FROM places WHERE (? = '' OR doubt = ?) AND (? IS NULL OR z = ?) "
+            "ORDER BY pixels DESC LIMIT ? OFFSET ?"
+        )
+        with self._database.reading() as db:
+            if not has(db, "places"):
+                return []
+            rows = db.execute(query, (doubt, doubt, z, z, limit, skip)).fetchall()
+        return [_place(json.loads(text)) for (text,) in rows]
+
+    def counts(self) -> dict[Doubt, tuple[int, float]]:
+        """Return how many places of each kind there are, and the pixels at stake in them."""
+        query = "SELECT doubt, count(*), sum(pixels) FROM places GROUP BY doubt"
+        with self._database.reading() as db:
+            rows = db.execute(query).fetchall() if has(db, "places") else []
+        return {Doubt(doubt): (count, pixels) for doubt, count, pixels in rows}
+
+
+def _place(values: dict[str, object]) -> Place:
+    lists = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    return Place(**(lists | {"doubt": Doubt(str(values["doubt"]))}))  # type: ignore[arg-type]  # as `store` wrote it

@@ -1,0 +1,5 @@
+"""What of a stack is worth a person's time next."""
+
+from napari_fossiledit.selection.places import Doubt, Neighbours, Place, find_places
+
+__all__ = ["Doubt", "Neighbours", "Place", "find_places"]
