@@ -339,3 +339,15 @@ def test_a_damaged_name_in_the_schema_is_told(tmp_path: Path) -> None:
     for read_only in (True, False):
         with pytest.raises(FossilError, match=r"ledger\.sqlite failed.*The file is damaged"):
             Ledger(path, read_only=read_only)
+
+
+def test_nothing_is_written_into_a_file_that_was_moved_away(tmp_path: Path) -> None:
+    folder = tmp_path / "reef.fossil"
+    folder.mkdir()
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(FossilError, match="was moved, renamed or removed"):
+            ledger.store(MODEL, 0, [body()])
+        (tmp_path / "elsewhere").rename(folder)
+        ledger.store(MODEL, 0, [body()])
+        assert ledger.done(MODEL) == {0}

@@ -554,3 +554,13 @@ def test_a_project_that_is_made_opens_unless_another_one_was_opened(
         assert VOICE.messages[-1].text == f"The project made is made, in {tmp_path}."
         VOICE.messages[-1].action[1]()
         assert session.current.path == made
+
+
+def test_the_page_stack_shows_what_it_can_of_a_project_whose_photographs_were_moved(
+    session, made, photographs
+):
+    photographs.rename(photographs.with_name("elsewhere"))
+    dock = made(StackDock)
+    assert "5 slices of 60 x 40 pixels" in dock.info.text()
+    assert dock.slice.maximum() == 4
+    assert f"Reading {photographs} failed" in "".join(m.text for m in VOICE.messages[-2:])

@@ -284,6 +284,14 @@ class Database:
         A transaction inside another one is a part of that.
         """
         require_writable(self.path, read_only=self.read_only)
+        # SQLite would go on writing into a file that nobody finds any more.
+        if not self.path.exists():
+            raise FossilError(
+                f"The project {self.path.parent} was moved, renamed or removed while it was open",
+                expected=f"a file {self.path.name} in it",
+                found="nothing there",
+                advice="Put it back where it was: what is not saved yet is kept until then.",
+            )
         with self._lock, explained_sql(self.path, "Writing"):
             nested = self._connection.in_transaction
             if nested:

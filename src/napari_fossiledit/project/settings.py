@@ -97,7 +97,7 @@ def read_settings(path: Path) -> ProjectSettings:
         raise FossilError(
             f"{path.parent} is no project",
             expected=f"a folder with {path.name}",
-            advice="Make one with 'fossiledit new PROJECT STACK'.",
+            advice="If it was moved or renamed, open it where it is now; else make a new project.",
         )
     content = read_json(path, "the settings of a project")
     version = content.get("schema_version") if isinstance(content, dict) else None

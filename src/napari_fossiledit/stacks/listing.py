@@ -15,6 +15,7 @@ from typing import NamedTuple
 from natsort import natsorted, ns
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # What operating systems leave in every folder.
@@ -51,10 +52,12 @@ def list_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
     Raises
     ------
     FossilError
-        Where there is no image.
+        Where there is no image, or no folder.
     """
     files, hidden, others = [], [], Counter[str]()
-    for entry in folder.iterdir():
+    with explained(folder, "Reading"):
+        entries = list(folder.iterdir())
+    for entry in entries:
         if entry.name.lower() in _LITTER:
             continue
         if entry.is_dir():

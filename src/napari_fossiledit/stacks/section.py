@@ -289,6 +289,6 @@ def named(what: str, *errors: type[Exception]) -> Iterator[None]:
         raise FossilError(
             f"{what} cannot be read",
             expected="a complete image",
-            found=str(error) or type(error).__name__,
+            found=getattr(error, "strerror", None) or str(error) or type(error).__name__,
             advice="Copy the file again from the original, or take it out of the stack.",
         ) from error

@@ -348,3 +348,18 @@ def test_the_rock_is_seen_as_the_camera_saw_it(viewer, direction, away):
     looks_along_z = camera_of(viewer).view_direction[0] > 0
     assert looks_along_z == away
     viewer.dims.ndisplay = 2
+
+
+def test_a_photograph_that_is_gone_is_black_and_told_once(session, photographs):
+    image = find(session.viewer, Role.IMAGE)
+    (photographs / "slice_03.png").unlink()
+    told = len(notices.VOICE.messages)
+    session.go_to(3)
+    assert session.slice == 3
+    assert not np.asarray(image.data[3]).any()
+    (message,) = notices.VOICE.messages[told:]
+    assert message.is_error
+    assert "slice_03.png cannot be read" in message.text
+    assert "Errno" not in message.text
+    session.go_to(1)
+    assert np.asarray(image.data[1]).max() == 220

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.widgets.common.notices import show_error
+
 
 class ArrayLike(Protocol):
     """Part of an array that napari reads of a layer's data."""
@@ -28,7 +31,8 @@ class FlatArray:
 
     napari reacts to its 3D button before any plugin can: it reads every visible layer as a whole,
     in the window's own thread. It gets a single empty voxel instead; the layer is hidden right
-    after (see `ViewLayers`). In 2D every read and write goes to the wrapped array.
+    after (see `ViewLayers`). In 2D every read and write goes to the wrapped array; what cannot be
+    read is black, and a message says why.
 
     Parameters
     ----------
@@ -38,6 +42,7 @@ class FlatArray:
 
     def __init__(self, array: ArrayLike, in_3d: Callable[[], bool]) -> None:
         self.array, self._in_3d = array, in_3d
+        self._failed = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +69,17 @@ class FlatArray:
         is_volume = len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])
         if is_volume and self._in_3d():
             return np.zeros((1, 1, 1, *self.shape[3:]), dtype=self.dtype)
-        return self.array[key]
+        try:
+            found = np.asarray(self.array[key])
+        except FossilError as error:
+            # Out of here it would end in napari's slider, which then shows one slice and names
+            # another. A slice is read for its thumbnail, too: it is told once.
+            if str(error) != self._failed:
+                self._failed = str(error)
+                show_error(error)
+            return np.broadcast_to(np.zeros((), self.dtype), self.shape)[key]
+        self._failed = ""
+        return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         array: Any = self.array

@@ -238,11 +238,13 @@ class StackDock(Dock):
             f"Rock of {lengths} {unit}",
             f"Classes: {', '.join(project.settings.classes)}",
         ]
-        self.info.setText("<br>".join(lines + [f"! {w}" for w in find_warnings(project.stack)]))
+        self.info.setText("<br>".join(lines))
         self.convert.setVisible(project.settings.stack.kind != "zarr" and not project.read_only)
         self.slice.setRange(0, z - 1)
         self._show_next()
         self._show_slice(self.session.slice)
+        # Last: photographs that are gone keep nothing else from being shown.
+        self.info.setText("<br>".join(lines + [f"! {w}" for w in find_warnings(project.stack)]))
 
     def _look(self) -> None:
         """Look for photographs that were added, in a thread: a folder may be far away."""
