@@ -123,7 +123,10 @@ def test_what_is_said_about_instances_can_change(ledger: Ledger) -> None:
     assert (first.unsure, second.unsure, second.texture) == (False, True, "mud_filled")
     assert second.class_name == "archaeocyathid"
     assert (first.reviewed, second.reviewed) == (True, False)
-    assert ledger.reviewed(MODEL) == {0: (1, 2)}
+    assert ledger.reviewed() == {}
+    ids = ledger.store(ANNOTATIONS, 3, [body(3), body(3)])
+    ledger.set_reviewed(ids[:1])
+    assert ledger.reviewed() == {3: (1, 2)}
 
 
 def test_traced_areas_grow(ledger: Ledger) -> None:

@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS instances (
 );
 CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
 CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
+CREATE INDEX IF NOT EXISTS instances_by_review ON instances (z, review)
+    WHERE source = 'annotations' AND part = 'body';
 CREATE TABLE IF NOT EXISTS done (
     source TEXT NOT NULL,
     z INTEGER NOT NULL,
@@ -79,6 +81,7 @@ CREATE TABLE IF NOT EXISTS places (
     place TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS places_by_pixels ON places (pixels);
+CREATE INDEX IF NOT EXISTS places_by_doubt ON places (doubt, pixels);
 CREATE INDEX IF NOT EXISTS places_by_slice ON places (z);
 CREATE TABLE IF NOT EXISTS changed (z PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

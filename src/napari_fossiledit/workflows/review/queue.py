@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,13 @@ def _source(project: Project, text: str) -> str:
 def _refresh(project: Project, job: Job) -> list[str]:
     """Find the places of changed slices anew; return which could not be read."""
     ledger = project.ledger
-    known = looked_at(project, ANNOTATIONS)
+    traced = ledger.traced()
     changed = [z for z in ledger.places.changed() if z in range(project.shape[0])]
     source = str(ledger.get_meta(_SOURCE, ""))
     problems = []
     for z in job.tracked(changed, len(changed), "Looking through masks"):
         try:
-            places = _places(project, z, source, known)
+            places = [] if z in traced else _places(project, z, source, traced)
         except DamagedError as error:
             problems.append(str(error))
             places = []
@@ -154,20 +154,20 @@ def _refresh(project: Project, job: Job) -> list[str]:
     return problems
 
 
-def _places(project: Project, z: int, source: str, known: set[int]) -> list[Place]:
+def _places(project: Project, z: int, source: str, traced: Container[int]) -> list[Place]:
     ledger = project.ledger
-    if z in ledger.traced():
-        return []
-    own = _fossils(ledger.instances(ANNOTATIONS, slices=[z], part=Part.BODY))
-    below, above = (
-        _fossils(ledger.instances(ANNOTATIONS, slices=[y], part=Part.BODY)) if y in known else None
-        for y in (z - 1, z + 1)
+    below, own, above = (
+        _fossils(ledger.instances(ANNOTATIONS, slices=[y], part=Part.BODY))
+        for y in (z - 1, z, z + 1)
     )
     taken = ledger.taken_from([i.id for i in own if i.id is not None])
     return find_places(
         z,
         own,
-        Neighbours(below, above),
+        # Where nobody has drawn anything, nothing is known to be absent.
+        Neighbours(
+            below if below or z - 1 in traced else None, above if above or z + 1 in traced else None
+        ),
         scores={id_: t.score for id_, t in taken.items()},
         predictions=_fossils(ledger.instances(source, slices=[z])) if source else (),
         denied=ledger.rejected(z),
