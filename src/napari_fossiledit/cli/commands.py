@@ -29,9 +29,13 @@ from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
 from napari_fossiledit.params.review import (
     CorrectParams,
+    DescribeParams,
     HistoryParams,
     NextParams,
+    ProposeParams,
     QueueParams,
+    ReshapeParams,
+    SplitParams,
     VersionsParams,
 )
 from napari_fossiledit.params.sample import DemoParams, ReefParams
@@ -77,6 +81,7 @@ def option(name: str, kind: Any, text: str, default: Any = Parameter.empty) -> P
 PROJECT = argument("project", Path, "PROJECT", "Project folder.")
 SLICE = argument("z", int, "SLICE", "Slice, counted from 0.")
 EDIT = argument("edit", str, "EDIT", "Name of an edit.")
+MASK = argument("id", int, "ID", "Id of a mask.")
 NEW_NAME = option("name", str, "Name of the new edit.")
 
 
@@ -242,6 +247,36 @@ COMMANDS = (
         (PROJECT, argument("merge", str, "IDS", "At least two ids, e.g. 12,15.")),
         CorrectParams,
         skip=frozenset({"accept", "reject", "merge", "reviewed"}),
+    ),
+    Command(
+        "review split",
+        "review.shapes:split",
+        "Split a mask along a line, or between two clicks.",
+        (PROJECT, MASK),
+        SplitParams,
+        skip=frozenset({"id"}),
+    ),
+    Command(
+        "review reshape",
+        "review.shapes:reshape",
+        "Fill, smooth, grow or shrink masks of a slice, or remove their islands.",
+        (PROJECT, argument("ids", str, "IDS", "Ids, e.g. 12,15.")),
+        ReshapeParams,
+        skip=frozenset({"ids"}),
+    ),
+    Command(
+        "review propose",
+        "review.shapes:propose",
+        "Propose the outline of the fossil in a box or below a click.",
+        params=ProposeParams,
+    ),
+    Command(
+        "review describe",
+        "review.shapes:describe",
+        "Write class and texture of masks of a slice, and whether they are unsure.",
+        (PROJECT, argument("ids", str, "IDS", "Ids, e.g. 12,15.")),
+        DescribeParams,
+        skip=frozenset({"ids"}),
     ),
     Command(
         "review undo",

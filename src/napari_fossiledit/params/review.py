@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import Field
 
 from napari_fossiledit.params.base import MaskCut, Params
@@ -61,3 +63,88 @@ class VersionsParams(Params):
 
     name: str = Field("", description="Name the annotations as they are now.")
     restore: str = Field("", description="Bring back the annotations as they were then.")
+
+
+class Tool(StrEnum):
+    """What is done to a mask to tidy it."""
+
+    FILL = "fill"
+    SMOOTH = "smooth"
+    GROW = "grow"
+    SHRINK = "shrink"
+    ISLANDS = "islands"
+
+
+class YesNo(StrEnum):
+    """An answer; empty: nothing changes."""
+
+    KEEP = ""
+    YES = "yes"
+    NO = "no"
+
+
+class ShapeParams(Params):
+    """Which slice a tool works in, and whether it may change what a person has found right."""
+
+    slice: int = Field(0, ge=0, description="Slice, counted from 0.")
+    reviewed_too: bool = Field(False, description="Also change reviewed masks.")
+
+
+class SplitParams(ShapeParams):
+    """A mask that is split along a line, or between two clicks."""
+
+    id: int = Field(0, description="Id of the mask.")
+    line: str = Field(
+        "", description="Corners of a line across the mask in pixels: x,y;x,y and so on."
+    )
+    clicks: str = Field(
+        "", description="A place in each of the two fossils in pixels, in place of a line: x,y;x,y."
+    )
+
+
+class ReshapeParams(ShapeParams):
+    """Masks that are tidied."""
+
+    ids: str = Field("", description="Ids of masks, e.g. 12,15.")
+    tool: Tool = Field(
+        Tool.FILL,
+        description="fill (holes), smooth (the outline, keeping the area), grow, shrink, or islands"
+        " (remove them).",
+    )
+    pixels: float = Field(
+        2.0, gt=0, le=1000, description="Smooth, grow and shrink: by so many pixels."
+    )
+    um: float = Field(
+        0.0, ge=0, description="Smooth, grow and shrink: by so many micrometres; 0: in pixels."
+    )
+    least_area: int = Field(
+        0, ge=0, description="Islands: smaller ones are removed, in pixels; 0: all but the largest."
+    )
+
+
+class ProposeParams(ShapeParams):
+    """A fossil whose outline is proposed."""
+
+    box: str = Field("", description="Box about the fossil in pixels, x0:x1,y0:y1.")
+    click: str = Field("", description="A place in the fossil in pixels, in place of a box: x,y.")
+    id: int = Field(0, description="Draw this mask again, by default in its own box; 0: a new one.")
+    write: bool = Field(False, description="Write the mask; else it is only shown.")
+    class_name: str = Field("", description="Class of a new mask; empty: the project's first.")
+    source: str = Field(
+        "", description="Predictions to begin with, or name of a model; empty: the model in use."
+    )
+
+
+class DescribeParams(ShapeParams):
+    """What masks are of."""
+
+    ids: str = Field("", description="Ids of masks, e.g. 12,15; the cavities of a fossil follow.")
+    class_name: str = Field("", description="Their class; empty: as it is.")
+    texture: str | None = Field(None, description="Their texture; left out: as it is.")
+    unsure: YesNo = Field(YesNo.KEEP, description="Whether they count for nothing, yes or no.")
+
+
+class SwapParams(ShapeParams):
+    """Two masks of a slice that exchange their specimens."""
+
+    ids: str = Field("", description="Two ids, e.g. 12,15.")

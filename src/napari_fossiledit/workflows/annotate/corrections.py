@@ -214,13 +214,13 @@ def correct(
     FossilError
         Where the slice does not hold such instances, or the ledger cannot be written.
     """
-    merge = _ids(params.merge)
+    merge = parse_ids(params.merge)
     with Project.open(project_path) as project:
         project.require_writable()
         z, ledger = check_slice(params.slice, project.shape[0]), project.ledger
         own = {i.id or 0: i for i in ledger.instances(ANNOTATIONS, slices=[z])}
         every = params.accept.strip() == "all"
-        accept, reject = [*own] if every else _ids(params.accept), _ids(params.reject)
+        accept, reject = [*own] if every else parse_ids(params.accept), parse_ids(params.reject)
         if not (accept or reject or merge) or len(merge) == 1:
             raise FossilError(
                 "There is nothing to correct",
@@ -365,7 +365,8 @@ class _Correction:
             )
 
 
-def _ids(text: str) -> list[int]:
+def parse_ids(text: str) -> list[int]:
+    """Read ids as a user writes them, e.g. ``"12,15"``, each once."""
     try:
         return list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError as error:

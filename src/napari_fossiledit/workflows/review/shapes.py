@@ -1,0 +1,473 @@
+"""Change the shape of single masks, propose one, say what they are of.
+
+Masks of others keep their pixels, and reviewed masks stay as they are, unless asked otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Box, Region, check_slice
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks.propose import propose as proposed
+from napari_fossiledit.masks.split import Point, by_clicks, by_line
+from napari_fossiledit.masks.tidy import fill_holes, grow, settled, smooth, without_islands
+from napari_fossiledit.params.review import (
+    DescribeParams,
+    ProposeParams,
+    ReshapeParams,
+    ShapeParams,
+    SplitParams,
+    SwapParams,
+    Tool,
+    YesNo,
+)
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.annotate.corrections import counted, parse_ids
+from napari_fossiledit.workflows.shared.sources import (
+    find_source,
+    known_class,
+    predictions_in_use,
+)
+
+_SAME_BOX = 0.5
+"""IoU of boxes from which on a prediction is taken for what a box was drawn around."""
+
+
+@dataclass(frozen=True)
+class ShapeResult(Summary):
+    """What became of masks of a slice.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    changed
+        Ids of masks that changed, cavities among them.
+    new
+        Ids of masks that are new.
+    removed
+        Ids of cavities of which nothing is left.
+    reviewed
+        Ids that were left alone, as they are reviewed.
+    area_before, area_after
+        Pixels of the masks that were asked for, and of what became of them.
+    left_to_others
+        Pixels that a tool would have given to them, and that another mask keeps.
+    """
+
+    slice: int
+    changed: tuple[int, ...]
+    new: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+    reviewed: tuple[int, ...] = ()
+    area_before: int = 0
+    area_after: int = 0
+    left_to_others: int = 0
+
+
+@dataclass(frozen=True)
+class ProposeResult(Summary):
+    """An outline that is proposed.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    mask
+        What is proposed, without the pixels of other masks.
+    id
+        Of the mask that was written; None where nothing was.
+    prediction
+        Id of the prediction that it began with; None where there was none.
+    left_to_others
+        Pixels that another mask keeps.
+    """
+
+    slice: int
+    mask: Mask
+    id: int | None
+    prediction: int | None
+    left_to_others: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        y0, x0, y1, x1 = self.mask.box
+        shown = {"box": str(Region(x0, x1, y0, y1)), "area": self.mask.area}
+        return {k: v for k, v in super().summary().items() if k != "mask"} | shown
+
+
+def split(project_path: Path, params: SplitParams, *, job: Job = QUIET) -> ShapeResult:
+    """Split a mask along a line or between two clicks; cavities are split with their fossil.
+
+    The largest part, or that of the first click, keeps the id and the specimen.
+
+    Raises
+    ------
+    FossilError
+        Where one part would be left, a click lies outside the mask, or it is reviewed.
+    """
+    line, clicks = _points(params.line), _points(params.clicks)
+    if (len(line) > 1) == (len(clicks) == 2) or (line and clicks):
+        raise FossilError(
+            "It is not clear where to split",
+            expected="a line of two or more points x,y;x,y, or two clicks x,y;x,y",
+            found=params.line or params.clicks or "neither",
+        )
+    result = ShapeResult(params.slice, ())
+
+    def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
+        nonlocal result
+        item = _unlocked(now, params, [params.id], alone=True)[0]
+        parts = by_line(item.mask, line) if line else by_clicks(item.mask, image, *clicks)
+        put, fresh = [replace(item, mask=parts[0], origin=Origin.HUMAN)], -1
+        for mask in parts[1:]:
+            put.append(replace(item, mask=mask, origin=Origin.HUMAN, id=fresh, specimen=None))
+            fresh -= 1
+        for cavity in _cavities(now, item):
+            pieces = [(part.id, cavity.mask & part.mask) for part in put[: len(parts)]]
+            kept = max(pieces, key=lambda piece: piece[1].area)
+            for parent, mask in pieces:
+                if mask.area:
+                    own = mask is kept[1]
+                    id_, specimen = (cavity.id, cavity.specimen) if own else (fresh, None)
+                    fresh -= 1
+                    new = replace(cavity, mask=mask, parent=parent, id=id_, specimen=specimen)
+                    put.append(new)
+        result = replace(
+            result,
+            changed=tuple(i.id for i in put if i.id and i.id > 0),
+            area_before=item.mask.area,
+            area_after=sum(p.area for p in parts),
+        )
+        return put, []
+
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z = check_slice(params.slice, project.shape[0])
+        # Before the transaction: reading a slice takes longer than all the rest.
+        image = project.contents.read(z) if clicks else np.empty((0, 0))
+        ids = project.ledger.revise(z, change, what="split a mask")
+    return replace(result, new=tuple(id_ for id_ in ids if id_ not in result.changed))
+
+
+def reshape(project_path: Path, params: ReshapeParams, *, job: Job = QUIET) -> ShapeResult:
+    """Fill, smooth, grow or shrink masks, or remove their islands.
+
+    What they gain never lies on another mask. A body and its cavities belong together: a cavity
+    stays inside its body.
+
+    Raises
+    ------
+    FossilError
+        Where nothing would be left of a mask, or all are reviewed.
+    """
+    result = ShapeResult(params.slice, ())
+
+    def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
+        nonlocal result
+        items = _unlocked(now, params, parse_ids(params.ids))
+        own = {i.id: i for i in now}
+        put: dict[int | None, Instance] = {}
+        removed, lost, after = list[int](), 0, 0
+        for asked in items:
+            item = own[asked.id]
+            wanted = apply(item.mask)
+            mask = settled(item, wanted, list(own.values()))
+            if not mask.area:
+                raise FossilError(
+                    f"Nothing would be left of the mask {item.id}",
+                    expected=f"less than the {item.mask.area} pixels it has to be taken",
+                    advice="Take a smaller number, or reject the mask.",
+                )
+            lost += (wanted - mask).area
+            after += mask.area
+            own[item.id] = put[item.id] = replace(item, mask=mask, origin=Origin.HUMAN)
+            for cavity in _cavities(list(own.values()), item):
+                rest = cavity.mask & mask
+                if rest.area == cavity.mask.area:
+                    continue
+                put[cavity.id] = own[cavity.id] = replace(cavity, mask=rest, origin=Origin.HUMAN)
+                if not rest.area:
+                    removed.append(cavity.id or 0)
+        result = replace(
+            result,
+            changed=tuple(id_ or 0 for id_ in put if id_ not in removed),
+            removed=tuple(removed),
+            reviewed=tuple(sorted({*parse_ids(params.ids)} - {i.id for i in items})),
+            area_before=sum(i.mask.area for i in items),
+            area_after=after,
+            left_to_others=lost,
+        )
+        return [i for id_, i in put.items() if id_ not in removed], removed
+
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z = check_slice(params.slice, project.shape[0])
+        pixels = params.um / project.geometry.pixel_size_um if params.um else params.pixels
+        tools: dict[Tool, Callable[[Mask], Mask]] = {
+            Tool.FILL: fill_holes,
+            Tool.SMOOTH: lambda mask: smooth(mask, pixels),
+            Tool.GROW: lambda mask: grow(mask, pixels),
+            Tool.SHRINK: lambda mask: grow(mask, -pixels),
+            Tool.ISLANDS: lambda mask: without_islands(mask, params.least_area),
+        }
+        apply = tools[params.tool]
+        project.ledger.revise(z, change, what=f"{params.tool}: {counted(parse_ids(params.ids))}")
+    return result
+
+
+def propose(project_path: Path, params: ProposeParams, *, job: Job = QUIET) -> ProposeResult:
+    """Propose the outline of the fossil in a box or below a click, and write it where asked.
+
+    It begins with the prediction in the box, where there is one. A click takes the box of the
+    prediction below it, or else one of the size that masks of the slice have.
+
+    Raises
+    ------
+    FossilError
+        Where the box lies outside the slice, nothing in it differs from what is around it, or the
+        mask that is to be drawn again is reviewed.
+    """
+    with Project.open(project_path) as project:
+        if params.write:
+            project.require_writable()
+        z = check_slice(params.slice, project.shape[0])
+        own = project.instances(ANNOTATIONS, z)
+        old = _unlocked(own, params, [params.id], alone=True)[0] if params.id else None
+        predicted, source = _predicted(project, params.source, z)
+        box, believed = _box(project, params, old, [*predicted, *own], predicted)
+        if believed is not None and believed.id is not None and source:
+            (believed,) = project.ledger.instances(source, ids=[believed.id], with_probability=True)
+        name = known_class(project, params.class_name)
+        whole = proposed(project.contents.read(z), box, believed or old)
+        name = name or (believed.class_name if believed else project.settings.classes[0])
+        item = old or Instance(z, name, whole)
+        mask = _free(item, whole, own, box)
+        id_ = None
+        if params.write:
+
+            def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
+                nonlocal mask
+                if old is not None:
+                    _unlocked(now, params, [params.id], alone=True)
+                mask = _free(item, whole, now, box)
+                return [replace(item, mask=mask, origin=Origin.HUMAN)], []
+
+            words = "draw a mask again" if old else "draw a mask by its box"
+            (id_,) = project.ledger.revise(z, change, what=words)
+    lost = (whole - mask).area
+    return ProposeResult(z, mask, id_, believed.id if believed else None, lost)
+
+
+def describe(project_path: Path, params: DescribeParams, *, job: Job = QUIET) -> ShapeResult:
+    """Write class, texture, and whether masks are unsure; cavities have the class of their fossil.
+
+    Raises
+    ------
+    FossilError
+        Where there is nothing to write, no such class, or all masks are reviewed.
+    """
+    unsure = {YesNo.YES: True, YesNo.NO: False}.get(params.unsure)
+    if not params.class_name and params.texture is None and unsure is None:
+        raise FossilError("There is nothing to write", expected="a class, a texture, or unsure")
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z = check_slice(params.slice, project.shape[0])
+        name, ledger = known_class(project, params.class_name) or None, project.ledger
+        asked = parse_ids(params.ids)
+        with ledger.transaction():
+            now = ledger.instances(ANNOTATIONS, slices=[z])
+            items = _unlocked(now, params, asked)
+            ids = [i.id or 0 for i in items]
+            action = ledger.begin(f"describe {counted(ids)}")
+            ledger.describe(ids, unsure=unsure, texture=params.texture, action=action)
+            inner = [c.id or 0 for i in items for c in _cavities(now, i) if name]
+            ledger.describe([*ids, *inner], class_name=name, action=action)
+    left = tuple(sorted({*asked} - {*ids}))
+    return ShapeResult(z, tuple(dict.fromkeys([*ids, *inner])), reviewed=left)
+
+
+def swap(project_path: Path, params: SwapParams, *, job: Job = QUIET) -> ShapeResult:
+    """Give each of two masks of a slice the specimen of the other one; ids stay.
+
+    An id says where a mask came from and what was done to it, the specimen what it is a section of.
+
+    Raises
+    ------
+    FossilError
+        Where there are not two, they are of one specimen, or one is reviewed.
+    """
+    ids = parse_ids(params.ids)
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z, ledger = check_slice(params.slice, project.shape[0]), project.ledger
+        with ledger.transaction():
+            now = ledger.instances(ANNOTATIONS, slices=[z])
+            items = _unlocked(now, params, ids, alone=True)
+            if len(items) != 2 or items[0].specimen == items[1].specimen:
+                raise FossilError(
+                    "Specimens cannot be swapped",
+                    expected="two masks of different specimens",
+                    found=", ".join(f"{i.id} of specimen {i.specimen or 'none'}" for i in items),
+                )
+            specimens = {
+                member.id or 0: other.specimen
+                for item, other in (items, items[::-1])
+                for member in (item, *_cavities(now, item))
+            }
+            ledger.set_specimens(
+                ANNOTATIONS, specimens, action=ledger.begin("swap the specimens of 2 masks")
+            )
+    return ShapeResult(z, tuple(specimens))
+
+
+def _unlocked(
+    now: Sequence[Instance], params: ShapeParams, ids: Sequence[int], *, alone: bool = False
+) -> list[Instance]:
+    """Return the instances of ids that may be changed.
+
+    Parameters
+    ----------
+    alone
+        Whether all of them must be.
+    """
+    there = {i.id: i for i in now}
+    missing = [id_ for id_ in ids if id_ not in there]
+    if missing or not ids:
+        raise FossilError(
+            f"Slice {params.slice} has no mask {', '.join(map(str, missing)) or 'without an id'}",
+            expected=f"ids among {', '.join(map(str, sorted(filter(None, there)))) or 'none'}",
+        )
+    items = [there[id_] for id_ in ids]
+    free = [
+        i
+        for i in items
+        if params.reviewed_too
+        or not (i.reviewed or (alone and any(c.reviewed for c in _cavities(now, i))))
+    ]
+    if not free or (alone and len(free) < len(items)):
+        locked = [str(i.id) for i in items if i not in free]
+        raise FossilError(
+            f"Reviewed masks stay as they are: {', '.join(locked)}",
+            expected="masks that nobody has found right yet",
+            advice="Ask for reviewed masks too (--reviewed-too).",
+        )
+    return free
+
+
+def _cavities(now: Iterable[Instance], item: Instance) -> list[Instance]:
+    return [i for i in now if i.parent == item.id and item.id is not None]
+
+
+def _predicted(project: Project, source: str, z: int) -> tuple[list[Instance], str]:
+    """Return the predicted bodies of a slice and their source; none where nobody has predicted."""
+    if source:
+        source = find_source(project, source)
+    elif project.ledger.predictions():
+        source = predictions_in_use(project)
+    found = project.instances(source, z) if source else []
+    return [i for i in found if i.part is Part.BODY], source
+
+
+def _box(
+    project: Project,
+    params: ProposeParams,
+    old: Instance | None,
+    every: Sequence[Instance],
+    predicted: Sequence[Instance],
+) -> tuple[Box, Instance | None]:
+    """Return the box that is looked at, and the prediction in it."""
+    height, width = project.slice_shape
+    points = _points(params.click)
+    if params.click and params.box:
+        raise FossilError(
+            "It is not clear where to look", expected="a box or a click", found="both"
+        )
+    if points:
+        (y, x), *_ = points
+        row, column = int(y // 1), int(x // 1)
+        if not (0 <= row < height and 0 <= column < width):
+            raise _outside("click", params.click, width, height)
+        spot = (row, column, row + 1, column + 1)
+        below = [i for i in predicted if _overlap(i.mask.box, spot) and i.mask.crop(spot).any()]
+        if below:
+            believed = min(below, key=lambda i: i.mask.area)
+            return believed.mask.box, believed
+        sizes = [i.mask.box for i in every if i.part is Part.BODY]
+        if not sizes:
+            raise FossilError(
+                "It is not known how large a fossil is here",
+                expected="a prediction below the click, or other masks in the slice",
+                advice="Draw a box around the fossil.",
+            )
+        side = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in sizes])) / 2
+        sides = (max(int(y - side), 0), max(int(x - side), 0))
+        return (*sides, min(int(y + side) + 1, height), min(int(x + side) + 1, width)), None
+    if params.box:
+        rows, columns = Region.parse(params.box).slices((height, width))
+        box = (rows.start, columns.start, rows.stop, columns.stop)
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise _outside("box", params.box, width, height)
+    elif old is not None:
+        box = old.mask.box
+    else:
+        raise FossilError("It is not known where to look", expected="a box or a click")
+    best = max(predicted, key=lambda i: _iou(i.mask.box, box), default=None)
+    return box, best if best is not None and _iou(best.mask.box, box) >= _SAME_BOX else None
+
+
+def _outside(what: str, text: str, width: int, height: int) -> FossilError:
+    return FossilError(
+        f"The {what} lies outside the slice",
+        expected=f"within {width} x {height} pixels",
+        found=text,
+    )
+
+
+def _overlap(a: Box, b: Box) -> int:
+    """Return how many pixels two boxes share."""
+    rows, columns = (max(min(a[k + 2], b[k + 2]) - max(a[k], b[k]), 0) for k in (0, 1))
+    return rows * columns
+
+
+def _iou(a: Box, b: Box) -> float:
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return (shared := _overlap(a, b)) / max(sum(areas) - shared, 1)
+
+
+def _free(item: Instance, whole: Mask, now: Sequence[Instance], box: Box) -> Mask:
+    """Return what a proposal leaves to others of the slice."""
+    # Drawn anew, it has no pixel yet that it may keep.
+    mask = settled(replace(item, mask=Mask.empty(whole.shape)), whole, now)
+    if not mask.area:
+        raise FossilError(
+            "There is nothing to propose",
+            expected="something in the box that differs from what is around it",
+            found="the mask of another fossil" if whole.area else str(Region(*_xy(box))),
+            advice="Draw the box close around the fossil.",
+        )
+    return mask
+
+
+def _xy(box: Box) -> tuple[int, int, int, int]:
+    return box[1], box[3], box[0], box[2]
+
+
+def _points(text: str) -> list[Point]:
+    """Read ``"x,y;x,y"`` as points (y, x)."""
+    try:
+        pairs = [tuple(map(float, part.split(","))) for part in text.split(";") if part.strip()]
+        return [(y, x) for x, y in pairs]
+    except ValueError as error:
+        raise FossilError(
+            "Points cannot be read", expected="x,y;x,y in pixels", found=repr(text)
+        ) from error
