@@ -38,7 +38,7 @@ from napari_fossiledit.workflows.shared.sources import (
     predictions_in_use,
 )
 
-_SAME_BOX = 0.5
+SAME_BOX = 0.5
 """IoU of boxes from which on a prediction is taken for what a box was drawn around."""
 
 
@@ -421,8 +421,8 @@ def _box(
         box = old.mask.box
     else:
         raise FossilError("It is not known where to look", expected="a box or a click")
-    best = max(predicted, key=lambda i: _iou(i.mask.box, box), default=None)
-    return box, best if best is not None and _iou(best.mask.box, box) >= _SAME_BOX else None
+    best = max(predicted, key=lambda i: box_iou(i.mask.box, box), default=None)
+    return box, best if best is not None and box_iou(best.mask.box, box) >= SAME_BOX else None
 
 
 def _outside(what: str, text: str, width: int, height: int) -> FossilError:
@@ -439,7 +439,8 @@ def _overlap(a: Box, b: Box) -> int:
     return rows * columns
 
 
-def _iou(a: Box, b: Box) -> float:
+def box_iou(a: Box, b: Box) -> float:
+    """Return the IoU of two boxes."""
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
     return (shared := _overlap(a, b)) / max(sum(areas) - shared, 1)
 
