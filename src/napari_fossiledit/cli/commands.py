@@ -28,13 +28,16 @@ from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
 from napari_fossiledit.params.review import (
+    CopyParams,
     CorrectParams,
     DescribeParams,
     HistoryParams,
+    InterpolateParams,
     NextParams,
     ProposeParams,
     QueueParams,
     ReshapeParams,
+    SpecimensParams,
     SplitParams,
     VersionsParams,
 )
@@ -277,6 +280,28 @@ COMMANDS = (
         (PROJECT, argument("ids", str, "IDS", "Ids, e.g. 12,15.")),
         DescribeParams,
         skip=frozenset({"ids"}),
+    ),
+    Command(
+        "review interpolate",
+        "review.through_z:interpolate",
+        "Interpolate fossils between slices that were annotated.",
+        params=InterpolateParams,
+    ),
+    Command(
+        "review copy",
+        "review.through_z:copy",
+        "Copy masks of a slice to the next one, the previous one or others.",
+        (PROJECT, argument("ids", str, "IDS", "Ids, e.g. 12,15.")),
+        CopyParams,
+        skip=frozenset({"ids"}),
+    ),
+    Command(
+        "review specimens",
+        "review.through_z:specimens",
+        "Merge specimens, split one, or describe or delete them in all their slices.",
+        (PROJECT, argument("specimens", str, "NUMBERS", "Numbers of specimens, e.g. 3,7.")),
+        SpecimensParams,
+        skip=frozenset({"specimens"}),
     ),
     Command(
         "review undo",

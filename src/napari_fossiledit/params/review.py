@@ -148,3 +148,55 @@ class SwapParams(ShapeParams):
     """Two masks of a slice that exchange their specimens."""
 
     ids: str = Field("", description="Two ids, e.g. 12,15.")
+
+
+class InterpolateParams(Params):
+    """Between which slices fossils are interpolated."""
+
+    slices: str = Field(
+        "all",
+        description="Slices to interpolate between, e.g. 10,14; all: all that were annotated.",
+    )
+    class_name: str = Field("", description="Interpolate only this class; empty: all.")
+    specimens: str = Field(
+        "", description="Interpolate only the specimens of these numbers, e.g. 3,7; empty: all."
+    )
+    max_gap: int = Field(
+        10, ge=1, le=1000, description="Most slices between two; longer gaps are left alone."
+    )
+    least_area: int = Field(
+        20, ge=1, description="Smaller sections are left out, in pixels; also what is left of one."
+    )
+    preview: bool = Field(False, description="Write nothing.")
+
+
+class CopyParams(Params):
+    """Which fossils of a slice are copied, and where to."""
+
+    slice: int = Field(0, ge=0, description="Slice, counted from 0.")
+    ids: str = Field("", description="Ids of annotations, e.g. 12,15; their cavities follow.")
+    to: str = Field("next", description="Slices to copy to, e.g. 41-45; or next, or previous.")
+    least_area: int = Field(
+        20, ge=1, description="A copy is left out where less is left of it beside other fossils."
+    )
+    preview: bool = Field(False, description="Write nothing.")
+
+
+class SpecimensParams(Params):
+    """What becomes of whole specimens, in all their slices."""
+
+    specimens: str = Field("", description="Numbers of specimens, e.g. 3,7.")
+    class_name: str = Field(
+        "", description="Their class; empty: the only one with such a specimen."
+    )
+    merge: bool = Field(False, description="Make one specimen of them, with the first number.")
+    split_at: int | None = Field(
+        None, ge=0, description="Give what lies in this slice and later ones a new number."
+    )
+    delete: bool = Field(False, description="Delete all their masks.")
+    new_class: str = Field("", description="Class to give them; empty: as it is.")
+    texture: str | None = Field(None, description="Texture to give them; left out: as it is.")
+    unsure: bool | None = Field(None, description="Whether they count for nothing.")
+    reviewed_too: bool = Field(
+        False, description="Also delete and describe anew what a person has found right."
+    )

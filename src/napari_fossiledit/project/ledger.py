@@ -126,6 +126,17 @@ class TakenFrom(NamedTuple):
     score: float
 
 
+class Numbered(NamedTuple):
+    """An instance that belongs to a specimen, without its mask."""
+
+    id: int
+    slice: int
+    class_name: str
+    specimen: int
+    #: 1 where a person has found it right.
+    reviewed: int
+
+
 class Linked(NamedTuple):
     """What gave the instances of a class in a source their specimens.
 
@@ -406,6 +417,15 @@ class Ledger(RunBook):
         with self._writing(source, slices, action or Action("link"), columns) as db:
             query = "UPDATE instances SET specimen = ?, guessed = ? WHERE id = ? AND source = ?"
             db.executemany(query, rows)
+
+    def numbered(self, source: str) -> list[Numbered]:
+        """Return the instances of a source that belong to a specimen, in stack order."""
+        query = (
+            "SELECT id, z, class, specimen, review = ? FROM instances "
+            "WHERE source = ? AND specimen IS NOT NULL ORDER BY z, id"
+        )
+        rows = self._rows(query, REVIEWED, source)
+        return [Numbered(*row) for row in rows]
 
     def known_specimens(self, source: str, class_name: str) -> dict[int, int]:
         """Return the specimens of a class that a file told and linking must keep, by instance."""
@@ -719,6 +739,17 @@ class Ledger(RunBook):
     def unset_traced(self, z: int, action: Action | None = None) -> None:
         """Remove the traced area of slice `z`; its instances stay."""
         self.edit(z, clear_traced=True, what="untrace", action=action)
+
+    def drawn(self) -> list[int]:
+        """Return the slices that are traced, or hold a body of the user's set that tells something.
+
+        An interpolated one does not before a person has found it right.
+        """
+        query = (
+            "SELECT z FROM traced UNION SELECT z FROM instances WHERE source = ? "
+            "AND part = 'body' AND (origin <> 'interpolated' OR review = ?) ORDER BY z"
+        )
+        return [z for (z,) in self._rows(query, ANNOTATIONS, REVIEWED)]
 
     def annotated(self) -> list[int]:
         """Return the slices that are traced, wholly or in part, or hold imported instances."""
