@@ -16,7 +16,7 @@ from napari_fossiledit.params.annotations import FillParams
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.widgets.canvas import palette
+from napari_fossiledit.widgets.canvas import layers, palette
 from napari_fossiledit.widgets.canvas.colours import _DARK, _LIGHT, colours_of
 from napari_fossiledit.widgets.canvas.correcting import reload, show_labels
 from napari_fossiledit.widgets.canvas.layers import (
@@ -34,6 +34,7 @@ from napari_fossiledit.widgets.canvas.palette import (
     closeness,
     specimen_indices,
 )
+from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray, paint_slice
 from napari_fossiledit.workflows.annotate.corrections import fill
 from napari_fossiledit.workflows.reef import link
 from tests.widgets.conftest import SHAPE, SOURCE, disk, settled
@@ -202,6 +203,33 @@ def test_the_picked_instance_has_a_bright_outline(session):
     assert (drawn[~disk(15, 17, 8)] != _DARK).all()
     colours_of(session).pick(None)
     assert not np.isin(layer._slice.image.view, (_LIGHT, _DARK)).any()
+
+
+def test_a_slice_drawn_in_bands_is_the_slice_drawn_at_once(session, monkeypatch):
+    layer = show_predictions(session, SOURCE, 0.0)
+    session.go_to(1)
+    masks, colours = layer._slice.image.raw, colours_of(session)
+    colours.pick(layer, int(masks.max()))
+    for contour in (0, 2):
+        layer.contour = contour
+        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BAND", 10**6)
+        at_once = colours._drawn(layer, masks, None)
+        # Narrower than outlines: a band shows those of masks in the bands around it.
+        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BAND", 2)
+        np.testing.assert_array_equal(colours._drawn(layer, masks, None), at_once)
+        assert {0, _LIGHT, _DARK} <= set(np.unique(at_once))
+    colours.pick(None)
+
+
+def test_masks_are_painted_once_when_their_layer_is_added(session, monkeypatch):
+    session.go_to(1)
+    painted = []
+    monkeypatch.setattr(
+        PredictionArray, "painted", lambda array, z: painted.append(z) or paint_slice([], (1, 1))
+    )
+    layer = PredictionArray(lambda _: [], SHAPE)
+    layers.add(session.viewer, layers.mask_layer(session, layer, Role.PREDICTIONS, "Masks"))
+    assert painted == [1]
 
 
 def test_what_cannot_be_painted_stays_so_after_3d(session):

@@ -30,7 +30,7 @@ from napari_fossiledit.widgets.canvas.view3d import face_camera
 from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.session import session_of
-from tests.widgets.conftest import SHAPE, found
+from tests.widgets.conftest import SHAPE, found, settled
 
 SOURCE = "model:first:0123456789ab"
 
@@ -315,6 +315,7 @@ def test_3d_shows_a_reduced_copy_that_follows_the_slice(session, qtbot):
     session.go_to(1)
     with qtbot.waitSignal(session.view.reducing.stopped, timeout=20_000):
         session.viewer.dims.ndisplay = 3
+    settled(session)
     layer = find(session.viewer, Role.REDUCED)
     assert layer.visible
     assert layer.plane.position[0] == 1

@@ -65,6 +65,8 @@ class FlatArray:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, int | np.integer):
+            return _OneSlice(self.array, int(key))
         parts = key if isinstance(key, tuple) else (key,)
         is_volume = len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])
         if is_volume and self._in_3d():
@@ -87,3 +89,20 @@ class FlatArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.array, dtype=dtype, copy=copy)
+
+
+class _OneSlice:
+    """One slice of an array, which is only read where a value of it is asked for.
+
+    napari takes ``data[0].dtype`` for each control of a layer, and at each stamp of the brush.
+    """
+
+    def __init__(self, array: ArrayLike, z: int) -> None:
+        self._array, self._z = array, z
+        self.shape, self.dtype, self.ndim = array.shape[1:], array.dtype, len(array.shape) - 1
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self._array[self._z,], dtype=dtype, copy=copy)

@@ -194,8 +194,11 @@ class ProjectView:
 
     def _show_reduced(self, copy: Reduced) -> None:
         voxel_size = self.session.current.geometry.voxel_size
-        self.layers.add_solid(reduced_layer(copy, voxel_size, self.session.slice))
         self._reduced = True
+        # Not in one turn with the surfaces, which may be ready at the same time.
+        self.session.soon(
+            lambda: self.layers.add_solid(reduced_layer(copy, voxel_size, self.session.slice))
+        )
 
     def _on_slice(self, z: int) -> None:
         viewer = self.session.viewer

@@ -78,8 +78,6 @@ class SliceView:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, int | np.integer):
-            return _OneSlice(self, int(key))
         parts = key if isinstance(key, tuple) else (key,)
         first, rest = (parts[0], parts[1:]) if parts else (slice(None), ())
         if isinstance(first, slice):
@@ -308,26 +306,6 @@ class SliceView:
             part[...] = painted
             differing = (y0 + rows[0], x0 + columns[0], y0 + rows[-1] + 1, x0 + columns[-1] + 1)
             self._repainted = _around(self._repainted, differing)
-
-
-class _OneSlice:
-    """One slice of a view, which is only painted where a value of it is asked for.
-
-    napari takes ``data[0].dtype`` at each stamp of the brush.
-    """
-
-    dtype = SliceView.dtype
-    ndim = 2
-
-    def __init__(self, view: SliceView, z: int) -> None:
-        self._view, self._z = view, z
-        self.shape = view.shape[1:]
-
-    def __getitem__(self, key: Any) -> Any:
-        return np.asarray(self)[key]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self._view[self._z,], dtype=dtype, copy=copy)
 
 
 def _painted(instances: Sequence[Instance], shape: tuple[int, int]) -> Labels:

@@ -65,14 +65,12 @@ def _load() -> None:
     DashAtlas()
 
 
-def _read_units() -> None:
+def _read_units(shared: Any = pint.application_registry) -> None:
     """Read pint's definitions of units, 0.3 s, which napari would read with the first layer.
 
     Into a registry of its own, put in place once it is whole: a thread that asks the one that is
     being read finds it half read. Where one was asked already, units of two would not mix.
     """
-    # pint does not say which types these take.
-    shared: Any = pint.application_registry
     registry: Any = pint.UnitRegistry()
     if isinstance(shared.get(), LazyRegistry):
         shared.set(registry)
