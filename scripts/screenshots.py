@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import QEvent, QPoint
 from qtpy.QtWidgets import QApplication, QScrollArea
-from superqt import QCollapsible
 
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas.layers import Role, find, prediction_array
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.common.session import Session, session_of
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
 from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
@@ -250,9 +250,9 @@ class Tutorial:
         self.wait()
         wait_until(lambda: find(self.session.viewer, Role.REDUCED) is not None)
         self.shoot("reef")
-        for box in page.findChildren(QCollapsible):
-            if "Export" in box.text():
-                box.expand(animate=False)
+        for box in page.findChildren(Fold):
+            if "Export" in box.head.text():
+                box.open()
         settle()
         for area in page.findChildren(QScrollArea):
             area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())

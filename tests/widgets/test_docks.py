@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QFileDialog, QLineEdit, QPlainTextEdit, QTextBrowser
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
+from napari_fossiledit.log import start_logging
 from napari_fossiledit.masks import Instance, Origin
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.files.places import STATE
@@ -121,6 +122,10 @@ def test_a_training_that_was_stopped_is_no_model(session):
     assert session.current.models() == ["stopped", "whole"]
     (models,) = [s for s in way_of(session.current)[1] if s.title == "Own models"]
     assert models.state == "whole"
+    for z in range(5):
+        session.current.ledger.store("model:stopped:1234567", z, [])
+    (found,) = [s for s in way_of(session.current)[1] if s.title == "Found by a model"]
+    assert found.state == "4 of 5"
 
 
 @pytest.fixture
@@ -148,6 +153,7 @@ def test_a_message_is_shown_with_what_can_be_done_about_it(board, monkeypatch):
 
 
 def test_errors_stay_and_lead_to_the_log_and_all_messages_are_kept(board):
+    start_logging()
     notices.show_done("All is well.")
     notices.show_error(FossilError("slice 3 is broken"))
     assert "slice 3 is broken" in board.text.text()

@@ -18,9 +18,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.session import Session, session_of
@@ -152,16 +153,10 @@ def beside(*widgets: QWidget) -> QWidget:
 
 def fold(column: QVBoxLayout, title: str) -> QVBoxLayout:
     """Add a box that folds away to a column, folded, and return the column inside it."""
-    box = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
-    box.setDuration(0)
     inside = QWidget()
     made = QVBoxLayout(inside)
-    made.setContentsMargins(0, 0, 0, 0)
-    box.addWidget(inside)
-    # Tab would walk through what is folded away.
-    box.content().hide()
-    box.toggled.connect(box.content().setVisible)
-    column.addWidget(box)
+    made.setContentsMargins(4, 0, 0, 0)
+    column.addWidget(Fold(title, inside))
     return made
 
 

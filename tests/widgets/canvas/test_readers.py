@@ -246,3 +246,13 @@ def test_reading_needs_no_qt() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_that_may_not_be_read_says_so_when_it_is_opened(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    reader = get_reader(str(tmp_path))
+    with pytest.raises(FossilError, match=str(tmp_path)):
+        reader(str(tmp_path))

@@ -113,7 +113,7 @@ def test_what_is_wrong_is_told_at_the_field(qtbot):
         form.read()
     assert "at least 1 character" in form.rows["name"].error.text()
     assert "at least 1 item" in form.rows["words"].error.text()
-    assert form.advanced.isExpanded()
+    assert form.advanced.head.isChecked()
     assert form.rows["count"].error.text() == ""
     form.fill(name="ok")
     assert form.rows["name"].error.text() == ""

@@ -26,6 +26,7 @@ from napari_fossiledit.params.segment import Device
 from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
 from napari_fossiledit.project import EditRecord, EditState, Project
+from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.widgets.canvas import regions
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import ROLE, Role, find, show_predictions
@@ -34,6 +35,7 @@ from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.curves import COLOURS, Curve, CurvePlot
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.notices import VOICE
+from napari_fossiledit.widgets.probe_edit.history import _item
 from napari_fossiledit.widgets.probe_edit.judge import judged_rows, plain_figures
 from napari_fossiledit.widgets.probe_edit.mend import level_of
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
@@ -813,11 +815,16 @@ def chosen(dock, name):
 def test_the_history_is_a_tree_with_figures(session, dock):
     item = chosen(dock, "to-mud")
     assert item.parent().text(0).endswith("reef-lite")
-    told = [item.text(n) for n in (1, 2, 3, 5)]
-    assert told == ["proposed", "0.86 → 0.91", "0.75 → 0.70", "0.5"]
+    assert item.text(1) == "proposed"
     assert "Precision 0.860 → 0.910" in dock.history.about.text()
+    assert "Its strength is 0.5." in dock.history.about.text()
     assert item.child(0).text(0).endswith("second")
     assert "made from another" in item.toolTip(0)
+
+
+def test_the_history_tells_what_an_edit_gained_where_it_was_judged():
+    judged = HistoryEntry("e", figures={"iou": (0.6, 0.62)}, judged_at=1.0)
+    assert [_item(e, is_used=False).text(2) for e in (judged, HistoryEntry("m"))] == ["+0.020", ""]
 
 
 def test_an_edit_is_used_rolled_back_or_combined_from_the_history(
@@ -937,7 +944,7 @@ def test_a_mask_that_the_tracing_bears_out_is_not_repaired(session, dock, calls)
 @pytest.mark.usefixtures("_first")
 def test_a_click_beside_every_mask_says_what_to_do(session, dock):
     session.go_to(2)
-    with pytest.raises(FossilError, match="found nothing at x 2, y 38"):
+    with pytest.raises(FossilError, match="found nothing there on slice"):
         dock.repair.point(2, 2, 38)
     session.go_to(4)
     with pytest.raises(FossilError, match="Slice 4 has not been predicted by first"):

@@ -12,6 +12,7 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.job_runner import JobSpec
@@ -27,6 +28,10 @@ def slow(*, job):
     while True:
         job.check()
         time.sleep(0.01)
+
+
+def broken(*, job):
+    raise FossilError("The slice is broken")
 
 
 def test_the_manifest_opens_the_dock_and_its_pages():
@@ -104,7 +109,9 @@ def test_the_rail_tells_of_a_job_on_a_page_that_is_not_looked_at(session, rail, 
     assert "Waiting is running" in button.toolTip()
     page.jobs.runner.cancel()
     qtbot.waitUntil(lambda: not page.jobs.runner.is_running)
-    assert button.mark == "!"
+    assert button.mark == ""
+    page.jobs.start("Breaking", broken, in_process=False)
+    qtbot.waitUntil(lambda: button.mark == "!")
     show_dock(session, "Stack")
     assert button.mark == ""
     assert "running" not in button.toolTip()

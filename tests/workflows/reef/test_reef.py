@@ -194,7 +194,7 @@ def test_numbers_of_two_linkings_are_not_mixed(folder, tmp_path):
     predict(folder, [0, 1, 2, 3])
     for source in ("m", ANNOTATIONS):
         link.run(folder, LinkParams(source=source))
-    with pytest.raises(FossilError, match=r"no specimens in best-known.*--source best-known"):
+    with pytest.raises(FossilError, match=r"no specimens in best-known.*with best-known as"):
         mesh.run(folder, tmp_path, MeshParams(source="best-known"))
 
 
@@ -414,7 +414,7 @@ def test_a_damaged_list_of_files_removes_nothing(folder, tmp_path, content):
 
 
 def test_meshing_before_linking_tells_what_to_do(folder, tmp_path):
-    with pytest.raises(FossilError, match=r"no specimens in annotations.*fossiledit link"):
+    with pytest.raises(FossilError, match=r"no specimens in annotations.*Link them first"):
         mesh.run(folder, tmp_path / "out", MeshParams())
 
 

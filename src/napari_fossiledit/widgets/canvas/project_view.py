@@ -199,6 +199,7 @@ class ProjectView:
         self.session.soon(
             lambda: self.layers.add_solid(reduced_layer(copy, voxel_size, self.session.slice))
         )
+        show_done("The reduced copy of the photographs is shown in 3D.")
 
     def _on_slice(self, z: int) -> None:
         viewer = self.session.viewer

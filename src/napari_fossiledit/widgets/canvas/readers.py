@@ -58,7 +58,11 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     if file.is_dir():
         if (file / _PROJECT_FILE).is_file():
             return read_project
-        is_stack = is_zarr(file) or any(is_image_name(each.name) for each in file.iterdir())
+        try:
+            is_stack = is_zarr(file) or any(is_image_name(each.name) for each in file.iterdir())
+        except OSError:
+            # Without the right to look into it: reading it says so.
+            is_stack = True
         return read_stack if is_stack else None
     if file.suffix.lower() != ".json" or not file.is_file():
         return None

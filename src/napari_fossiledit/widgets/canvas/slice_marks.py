@@ -249,7 +249,9 @@ class SliceMarks(QWidget):
 
     def _show_menu(self, z: int) -> None:
         if self.session.project is not None:
-            self.menu(z).popup(self.cursor().pos())
+            menu = self.menu(z)
+            menu.aboutToHide.connect(menu.deleteLater)
+            menu.popup(self.cursor().pos())
 
     def trace(self, z: int) -> None:
         """Mark a slice as annotated completely."""

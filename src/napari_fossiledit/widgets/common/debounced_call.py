@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QCheckBox
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import WarmProcess
@@ -62,6 +63,18 @@ class DebouncedCall(QObject):
         self._pending = None
         self._runner.abandon()
         self.busy.emit(False)
+
+    def follow(self, switch: QCheckBox, ask: Callable[[], None], hide: Callable[[], None]) -> None:
+        """Call `ask` when a switch goes on; drop the newest call and `hide` when it goes off."""
+
+        def toggled(on: bool) -> None:
+            if on:
+                ask()
+            else:
+                self.drop()
+                hide()
+
+        switch.toggled.connect(toggled)
 
     def _start_pending(self) -> None:
         if self._pending is not None and not self._runner.is_running:

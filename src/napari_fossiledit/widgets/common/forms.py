@@ -24,16 +24,17 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.widgets.common.fold import Fold
 
 P = TypeVar("P", bound=BaseModel)
 Choices = Callable[[], Sequence[str]]
 Words = Mapping[Enum, str]
 
 _UNITS = ("um", "px", "deg", "s")
-_ERROR_COLOUR = "#ff6b6b"
+# As far from the light page as from the dark one.
+_ERROR_COLOUR = "#e0483e"
 # Qt's spin boxes for whole numbers hold 32 bits.
 _LARGEST = 2**31 - 1
 # That count: the resolution of a file must come back as it was.
@@ -157,13 +158,15 @@ class FieldRow(QWidget):
         column.addWidget(self.error)
         self.native.setToolTip(field.description or "")
         self.native.setAccessibleName(label)
-        self.native.setMinimumWidth(60)
+        # The words of an enumeration are as wide as they are: their row wraps instead.
+        if choices is not None or not isinstance(self.native, QComboBox):
+            self.native.setMinimumWidth(60)
         self._calm = _CalmWheel(self)
         if isinstance(self.native, QAbstractSpinBox | QComboBox):
             # Qt's default, WheelFocus, gives the focus to what the user only scrolls past.
             self.native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self.native.installEventFilter(self._calm)
-        if isinstance(self.native, QComboBox):
+        if isinstance(self.native, QComboBox) and choices is not None:
             # The longest name of a model would make the dock as wide.
             self.native.setSizeAdjustPolicy(
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -285,10 +288,7 @@ class ParamsForm(QWidget, Generic[P]):
         self._general.setWordWrap(True)
         self._general.setStyleSheet(f"color: {_ERROR_COLOUR};")
         self._general.hide()
-        self.advanced = QCollapsible("More settings", expandedIcon="▾", collapsedIcon="▸")
-        # Tab would walk through what is folded away.
-        self.advanced.content().hide()
-        self.advanced.toggled.connect(self.advanced.content().setVisible)
+        self.advanced = Fold("More settings", QWidget())
         plain, folded = _form_layout(), _form_layout()
         for name, field in model.model_fields.items():
             if name in ("version", *hidden):
@@ -304,11 +304,8 @@ class ParamsForm(QWidget, Generic[P]):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(plain)
         if folded.rowCount():
-            inside = QWidget()
-            inside.setLayout(folded)
-            self.advanced.addWidget(inside)
-            # The animation cannot know the height of error lines that appear later.
-            self.advanced.setDuration(0)
+            folded.setContentsMargins(4, 0, 0, 0)
+            self.advanced.content.setLayout(folded)
             column.addWidget(self.advanced)
         column.addWidget(self._general)
 
@@ -374,7 +371,7 @@ class ParamsForm(QWidget, Generic[P]):
         for name, row in self.rows.items():
             row.complain(messages.get(name, ""))
             if name in messages and self.advanced.isAncestorOf(row):
-                self.advanced.expand(animate=False)
+                self.advanced.open()
         rest = "\n".join(text for name, text in messages.items() if name not in self.rows)
         self._general.setText(rest)
         self._general.setVisible(bool(rest))
@@ -397,5 +394,5 @@ def _form_layout() -> QFormLayout:
     layout = QFormLayout()
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     return layout

@@ -44,6 +44,9 @@ class JobPanel(QWidget):
         self.button.setToolTip("Stop the job; what it finished before is kept.")
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
+        self._fading = QTimer(self)
+        self._fading.setSingleShot(True)
+        self._fading.setInterval(_SHOWN_MS)
         self._began = 0.0
         self._latest = ""
         row = QHBoxLayout()
@@ -63,6 +66,7 @@ class JobPanel(QWidget):
         self.runner.stopped.connect(self._on_stopped)
         self.button.clicked.connect(self._on_cancel)
         self._clock.timeout.connect(self._show_time)
+        self._fading.timeout.connect(self.forget)
 
     def start(
         self,
@@ -96,6 +100,7 @@ class JobPanel(QWidget):
 
     def say(self, text: str) -> None:
         """Show a line below the bar; nothing where it is empty."""
+        self._fading.stop()
         self.text.setText(text)
         self.text.setVisible(bool(text))
 
@@ -135,7 +140,7 @@ class JobPanel(QWidget):
 
     def _on_done(self, _: object) -> None:
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
-        QTimer.singleShot(_SHOWN_MS, self.forget)
+        self._fading.start()
 
     def _on_failed(self, error: FossilError) -> None:
         if isinstance(error, CancelledError):

@@ -33,8 +33,13 @@ class Choice(str):
     @classmethod
     def of(cls, name: str, mark: str) -> Choice:
         """Return a choice that is shown with a mark, where there is one."""
+        return cls.named(name, f"{name} ({mark})" if mark else name)
+
+    @classmethod
+    def named(cls, name: str, label: str) -> Choice:
+        """Return a choice that is shown as `label`."""
         made = cls(name)
-        made.label = f"{name} ({mark})" if mark else name
+        made.label = label
         return made
 
 

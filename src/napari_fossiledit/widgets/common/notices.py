@@ -64,9 +64,11 @@ def show_done(text: str, action: tuple[str, Callable[[], object]] | None = None)
     VOICE.say(Message(text, action=action))
 
 
-def show_result(text: str, result: object) -> None:
+def show_result(
+    text: str, result: object, action: tuple[str, Callable[[], object]] | None = None
+) -> None:
     """Show that something is done, and below it the notes that its result holds, if any."""
-    show_done("\n".join((text, *getattr(result, "notes", ()))))
+    show_done("\n".join((text, *getattr(result, "notes", ()))), action)
 
 
 @contextmanager
@@ -87,14 +89,3 @@ def counted(number: int, word: str) -> str:
     ('1 fossil', '23 slices')
     """
     return f"{number} {word}{'s' if number != 1 else ''}"
-
-
-def summary_text(done: str, result: object) -> str:
-    """Return one line about a result: `done` and the plain values of its summary."""
-    summary = result.summary() if hasattr(result, "summary") else {}
-    values = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in summary.items()
-        if isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
-    ]
-    return f"{done}: {', '.join(values)}." if values else f"{done}."

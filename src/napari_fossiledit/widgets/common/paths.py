@@ -117,4 +117,9 @@ class ReportButton(QPushButton):
     def open(self) -> None:
         """Open the report in the browser."""
         if self.report is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.report)))
+            open_report(self.report)
+
+
+def open_report(file: Path) -> None:
+    """Open an HTML file in the browser."""
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(file)))

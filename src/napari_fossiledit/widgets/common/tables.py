@@ -27,6 +27,8 @@ def cell_text(value: Any) -> str:
 class RowsModel(QAbstractTableModel):
     """Rows of equal keys; sorting uses the values, the view shows them as text.
 
+    The tooltip of a row holds all its values, for a view may hide columns.
+
     Parameters
     ----------
     colour_of
@@ -61,7 +63,11 @@ class RowsModel(QAbstractTableModel):
             if self._colour_of is None or index.column():
                 return None
             return QColor.fromRgbF(*self._colour_of(self.rows[index.row()]))
-        value = self.rows[index.row()].get(self.keys[index.column()])
+        row = self.rows[index.row()]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            told = zip(self.headings, map(cell_text, map(row.get, self.keys)), strict=True)
+            return "\n".join(f"{heading}: {text}" for heading, text in told if text)
+        value = row.get(self.keys[index.column()])
         if role == Qt.ItemDataRole.DisplayRole:
             return cell_text(value)
         if role == Qt.ItemDataRole.UserRole:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project.history import HistoryEntry
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
@@ -33,7 +33,7 @@ HELP = (
     "Every edit is stored beside its model, which it never changes. Choose one to use it, to roll "
     "it back, or to make another edit from it."
 )
-_HEADINGS = ("Model or edit", "State", "Precision", "Recall", "IoU", "Strength")
+_HEADINGS = ("Model or edit", "State", "IoU gain")
 _FIGURES = ("precision", "recall", "iou")
 _NAME = int(Qt.ItemDataRole.UserRole)
 _RECORD_SIZE = (620, 640)
@@ -67,7 +67,9 @@ class History(QWidget):
         head = self.tree.header()
         if head is not None:
             head.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
             head.setStretchLastSection(False)
+        self.tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
         column.addWidget(self.tree)
@@ -151,7 +153,7 @@ class History(QWidget):
         """Use the chosen edit, or a model without any."""
         names = self.names
         if not names or names[0] in self.session.current.edits.names():
-            self._run("Keeping", edits.apply, self.one())
+            self._run("Keeping", f"{self.one()} is kept and in use.", edits.apply, self.one())
             return
         set_in_use(self.session.writable, names[0])
         self.session.models_changed.emit()
@@ -159,28 +161,32 @@ class History(QWidget):
 
     def roll_back(self) -> None:
         """Use what the chosen edit was made from again."""
-        self._run("Rolling back", edits.rollback, self.one())
+        self._run("Rolling back", f"{self.one()} is rolled back.", edits.rollback, self.one())
 
     def export(self) -> None:
         """Write the model with the chosen edit to a folder."""
         name = self.one()
         chosen = ask_path(self, Pick.FOLDER, f"Folder to put the model {name} into")
         if chosen:
-            self._run("Exporting", edits.export, name, Path(chosen) / name)
+            folder = Path(chosen) / name
+            done = f"{name} is written as a model into {folder}."
+            self._run("Exporting", done, edits.export, name, folder)
 
     def invert(self) -> None:
         """Make an edit that cancels the chosen one."""
         name = self.one()
         new = self._ask_name(f"{name}-inverse")
         if new:
-            self._run("Inverting", edits.invert, name, new)
+            done = f"The edit {new} is made: it cancels {name}."
+            self._run("Inverting", done, edits.invert, name, new)
 
     def compose(self) -> None:
         """Make one edit of the chosen ones, their sum."""
         names = self.names or [self.one()]
         new = self._ask_name("+".join(names)[:_LONGEST_PROPOSAL])
         if new:
-            self._run("Adding up edits", edits.compose, names, new)
+            done = f"The edit {new} is made: the sum of {' and '.join(names)}."
+            self._run("Adding up edits", done, edits.compose, names, new)
 
     def show_record(self) -> None:
         """Show the record of the chosen edit in a window."""
@@ -201,15 +207,14 @@ class History(QWidget):
         )
         return text.strip() if accepted else ""
 
-    def _run(self, title: str, function: Callable[..., object], *args: object) -> None:
-        path = self.session.current.path
-        then = self.session.while_open(self._on_done)
-        self.jobs.start(title, function, path, *args, then=then)
+    def _run(self, title: str, done: str, function: Callable[..., object], *args: object) -> None:
+        def told(_: object) -> None:
+            show_done(done)
+            self.session.models_changed.emit()
+            self.session.edits_changed.emit()
 
-    def _on_done(self, result: object) -> None:
-        show_done(summary_text("Done", result))
-        self.session.models_changed.emit()
-        self.session.edits_changed.emit()
+        path = self.session.current.path
+        self.jobs.start(title, function, path, *args, then=self.session.while_open(told))
 
     def _look(self) -> None:
         self.chosen.emit(self.one())
@@ -221,17 +226,19 @@ class History(QWidget):
 
 def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:
     """Return a row of the tree; its tooltip holds what the columns have no room for."""
-    strength = "" if entry.strength is None else f"{entry.strength:g}"
     state = "" if entry.state is None else str(entry.state).replace("_", " ")
-    figures = [_pair_text(entry, name, 2) for name in _FIGURES]
+    before, after = entry.figures.get("iou", (None, None))
+    gain = "" if before is None or after is None else f"{after - before:+.3f}"
     title = f"{'● ' if is_used else ''}{'⚠ ' if entry.problem else ''}{entry.name}"
-    row = [title, state or ("in use" if is_used else ""), *figures, strength]
+    row = [title, state or ("in use" if is_used else ""), gain]
     item = QTreeWidgetItem(row)
     item.setData(0, _NAME, entry.name)
     about = ["In use."] if is_used else []
     if entry.figures:
-        pairs = (f"{MEASURES[name]} {_pair_text(entry, name, 3)}" for name in _FIGURES)
+        pairs = (f"{MEASURES[name]} {_pair_text(entry, name)}" for name in _FIGURES)
         about.append(f"On the pinned slices, at strength {entry.judged_at:g}: {', '.join(pairs)}.")
+    if entry.strength is not None:
+        about.append(f"Its strength is {entry.strength:g}.")
     created = entry.created[:16].replace("T", " ")
     about += filter(None, (entry.problem, entry.note, created))
     for column in range(len(_HEADINGS)):
@@ -239,9 +246,9 @@ def _item(entry: HistoryEntry, *, is_used: bool) -> QTreeWidgetItem:
     return item
 
 
-def _pair_text(entry: HistoryEntry, name: str, digits: int) -> str:
+def _pair_text(entry: HistoryEntry, name: str) -> str:
     """Return a figure before and after the edit, empty where it was not judged."""
     pair = entry.figures.get(name)
     if pair is None:
         return ""
-    return " → ".join("-" if value is None else f"{value:.{digits}f}" for value in pair)
+    return " → ".join("-" if value is None else f"{value:.3f}" for value in pair)

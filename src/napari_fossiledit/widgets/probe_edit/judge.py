@@ -55,7 +55,8 @@ _ARROWS = (
     "▲ clearly more, ▼ clearly less, ≈ no clear change: below stands the range in which the "
     "change lies with 95 % certainty."
 )
-_BETTER, _WORSE = "#5fd38d", "#ff8a80"
+# As far from the light page as from the dark one, and told apart by the colour-blind.
+_BETTER, _WORSE = "#008a64", "#d55e00"
 _STATES = {
     EditState.PROPOSED: "not decided yet",
     EditState.KEPT: "kept",
@@ -102,6 +103,8 @@ class Judge(QWidget):
         self.table.setSortingEnabled(False)
         self.table.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         self.table.setToolTip(_TABLE_TOOLTIP)
+        # The page is narrow: the range stands in the tooltip of a row.
+        self.table.hideColumn(list(_HEADINGS).index("interval"))
         self.table.setAccessibleName("Figures before and after")
         self.warnings = note("")
         column = QVBoxLayout(self)

@@ -36,7 +36,7 @@ from napari_fossiledit.widgets.common.compat import is_drawing
 from napari_fossiledit.widgets.common.debounced_call import DebouncedCall
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
-from napari_fossiledit.widgets.common.notices import errors_shown, show_done, summary_text
+from napari_fossiledit.widgets.common.notices import errors_shown, show_done
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note, section, slider
 from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
@@ -46,6 +46,7 @@ from napari_fossiledit.widgets.probe_edit.preview import (
     show_perturbed,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import (
+    PickResult,
     Preview,
     mud_picked_on,
     pick_mud,
@@ -144,6 +145,7 @@ class Perturbation(QWidget):
         self.opacity = slider(1, "Opacity of the changed slice; at 0 only the photograph is seen.")
         self.state = note("")
         column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(note(HELP))
         column.addWidget(self.form)
         column.addWidget(self.steps)
@@ -161,7 +163,7 @@ class Perturbation(QWidget):
         session.slice_changed.connect(self._ask)
         session.mud_changed.connect(self._on_changed)
         session.annotations_changed.connect(self._ask)
-        self.live.toggled.connect(self._on_live)
+        self.debounced.follow(self.live, self._ask, self._hide)
         self.where.currentIndexChanged.connect(self._on_where)
         self.opacity.valueChanged.connect(self._on_opacity)
         self.debounced.answered.connect(self._show)
@@ -228,11 +230,7 @@ class Perturbation(QWidget):
         self.changed.emit()
         self._ask()
 
-    def _on_live(self, checked: bool) -> None:
-        if checked:
-            self._ask()
-            return
-        self.debounced.drop()
+    def _hide(self) -> None:
         self.state.setText("")
         if self.session.project is not None:
             hide_perturbed(self.session)
@@ -360,11 +358,11 @@ class MudRow(QWidget):
                 "Picking the mud colour", pick_mud, path, z, x, y, in_process=False, then=then
             )
 
-    def _on_picked(self, result: Any) -> None:
+    def _on_picked(self, picked: PickResult) -> None:
         # The colour was written through another opened project: read it from the file.
         self.session.writable.update()
         self.refresh()
-        show_done(summary_text("Picked", result))
+        show_done(f"The mud colour is picked on slice {picked.slice}.")
         self.session.mud_changed.emit()
 
 
@@ -409,6 +407,8 @@ class StepsTable(QWidget):
         self.names.setToolTip(
             "Add a region that need not be drawn, such as all fossils of a class or the rock."
         )
+        self.menu = QMenu(self.names)
+        self.names.setMenu(self.menu)
         self.names.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.names.setSizePolicy(
             self.table.sizePolicy().Policy.Expanding, self.names.sizePolicy().verticalPolicy()
@@ -488,12 +488,11 @@ class StepsTable(QWidget):
         for widget in (self.empty, self.example):
             widget.setVisible(not rows)
         self.table.setVisible(bool(rows))
-        menu = QMenu(self.names)
+        self.menu.clear()
         for region in self._region_names():
-            action = menu.addAction(region)
+            action = self.menu.addAction(region)
             if action is not None:
                 action.triggered.connect(lambda _=False, r=region: self.add(r))
-        self.names.setMenu(menu)
 
     def _show_row(self, row: int, region: str, fill: str) -> None:
         item = QTableWidgetItem(region)

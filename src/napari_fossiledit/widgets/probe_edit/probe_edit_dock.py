@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFormLayout
 
 from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.widgets.canvas.layers import Role, find, remove
+from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.dock import Dock
 from napari_fossiledit.widgets.probe_edit.history import History
@@ -21,7 +22,6 @@ from napari_fossiledit.widgets.probe_edit.mend import Mend
 from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
 from napari_fossiledit.widgets.probe_edit.perturbation import Perturbation
 from napari_fossiledit.widgets.probe_edit.repair import Repair
-from napari_fossiledit.widgets.probe_edit.step import Step
 from napari_fossiledit.widgets.probe_edit.what_is_wrong import WhatIsWrong
 from napari_fossiledit.workflows.probe.result import ProbeResult
 
@@ -49,7 +49,7 @@ class ProbeEditDock(Dock):
         # Regions that were drawn, while the page is left.
         self._drawn: Layer | None = None
         self.steps = {
-            content: Step(title, tip, content)
+            content: Fold(title, content, tip=tip, bold=True)
             for title, tip, content in (
                 ("1  What is wrong?", "Find out what misleads the model most.", self.wrong),
                 ("2  Mend it", "Teach the model with a few slices.", self.mend),
@@ -115,10 +115,10 @@ class ProbeEditDock(Dock):
         (step if name else self.steps[self.wrong]).open()
         self.judge.show_edit(name, report)
 
-    def _on_opened(self, opened: Step) -> None:
+    def _on_opened(self, opened: Fold) -> None:
         for step in self.steps.values():
             if step is not opened:
-                step.close_step()
+                step.shut()
 
     def _on_used(self, result: ProbeResult) -> None:
         self.mend.use(result)

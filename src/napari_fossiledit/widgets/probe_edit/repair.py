@@ -181,7 +181,7 @@ class Repair(QWidget):
         hit = instance_at(instances, x, y)
         if hit is None:
             raise FossilError(
-                f"{self.model} found nothing at x {x}, y {y} of slice {z}",
+                f"{self.model} found nothing there on slice {z}",
                 expected="a click on a mask",
                 advice="Outline the fossil instead, if it was missed.",
             )

@@ -83,7 +83,7 @@ class StrengthPanel(QWidget):
         self.score.valueChanged.connect(self._ask)
         self.cut.valueChanged.connect(self._ask)
         session.slice_changed.connect(self._ask)
-        self.live.toggled.connect(self._on_live)
+        self.debounced.follow(self.live, self._ask, self._hide)
         self.debounced.answered.connect(self._show)
         self.debounced.failed.connect(self._on_failed)
 
@@ -146,11 +146,7 @@ class StrengthPanel(QWidget):
 
     # ------------------------------------------------------------------- events
 
-    def _on_live(self, checked: bool) -> None:
-        if checked:
-            self._ask()
-            return
-        self.debounced.drop()
+    def _hide(self) -> None:
         self.state.setText("")
         if self.session.project is not None:
             self.layers.hide()

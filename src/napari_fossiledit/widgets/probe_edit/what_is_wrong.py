@@ -15,12 +15,13 @@ from napari_fossiledit.widgets.canvas.pointing import look_at
 from napari_fossiledit.widgets.canvas.regions import show_outline
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
+from napari_fossiledit.widgets.common.model_choices import Choice
 from napari_fossiledit.widgets.common.notices import errors_shown
 from napari_fossiledit.widgets.common.paths import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import button, fold, note
 from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
-from napari_fossiledit.widgets.probe_edit.perturbation import Perturbation
+from napari_fossiledit.widgets.probe_edit.perturbation import CHOICES, Perturbation
 from napari_fossiledit.workflows.probe import run as probe
 from napari_fossiledit.workflows.probe.places import WrongPlace
 from napari_fossiledit.workflows.probe.result import ProbeResult
@@ -43,6 +44,13 @@ _LABELS = {
 _COLUMNS, _PICTURE, _RIM = 3, 76, 10
 
 
+_WIDE = 250
+_PRESETS = (
+    Choice.named(ALL, "The four that tell most"),
+    *(Choice.named(preset.value, CHOICES[preset]) for preset in Preset),
+)
+
+
 class WhatIsWrong(QWidget):
     """Probe a model, read what misleads it most, look at the places.
 
@@ -63,9 +71,11 @@ class WhatIsWrong(QWidget):
         self.form = ParamsForm(
             ProbeParams,
             hidden=("model", *PerturbParams.model_fields),
-            choices={"presets": lambda: [ALL, *Preset]},
+            choices={"presets": lambda: list(_PRESETS)},
             labels=_LABELS,
         )
+        # Its words are long: it gets a line of its own.
+        self.form.rows["presets"].native.setMinimumWidth(_WIDE)
         self.start = button(
             "Find what is wrong",
             "Show the model some traced slices as they are and changed, in the background.",

@@ -42,6 +42,9 @@ _COLUMNS = {
     "last_slice": "To",
     "texture": "Texture",
 }
+_BEST = "yours, else predictions"
+#: Only in the tooltip of a row: the page is narrow.
+_HIDDEN = ("surface_mm2", "last_slice", "texture")
 
 
 class ReefDock(Dock):
@@ -81,7 +84,8 @@ class ReefDock(Dock):
         colours = colours_of(self.session)
         self.table = Table(_COLUMNS, colour_of=lambda row: colours.specimen(int(row["specimen"])))
         colours.changed.connect(self.table.repaint_rows)
-        self.table.setToolTip("Click a specimen to go to its first slice and to see it alone.")
+        for key in _HIDDEN:
+            self.table.hideColumn(list(_COLUMNS).index(key))
         self.table.chosen.connect(self._on_chosen)
         inside.addWidget(
             beside(
@@ -94,7 +98,9 @@ class ReefDock(Dock):
         inside.addWidget(self.table)
 
     def _build_export(self, inside: QVBoxLayout) -> None:
-        self.meshing = ParamsForm(MeshParams, hidden=("source",))
+        self.meshing = ParamsForm(
+            MeshParams, hidden=("source",), labels={"mask_cut": "Mask cut (0: as linked)"}
+        )
         self.folder = PathRow("mesh folder", Pick.FOLDER, "Folder for one file per specimen.")
         inside.addWidget(self.meshing)
         inside.addWidget(note("Folder for the meshes"))
@@ -114,7 +120,7 @@ class ReefDock(Dock):
             Choice.of(name, marked(project, name) if project is not None else "")
             for name in [*sources, ANNOTATIONS]
         ]
-        return list(dict.fromkeys([Choice.of(BEST_KNOWN, ""), *named]))
+        return list(dict.fromkeys([Choice.named(BEST_KNOWN, _BEST), *named]))
 
     def refresh(self) -> None:
         """Clear the table of the previous project."""

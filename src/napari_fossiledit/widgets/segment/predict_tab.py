@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -17,6 +18,7 @@ from napari_fossiledit.widgets.common.model_choices import (
     only_installed_backends,
 )
 from napari_fossiledit.widgets.common.notices import counted, show_result
+from napari_fossiledit.widgets.common.paths import open_report
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import calibrate, predict, refine
@@ -122,9 +124,8 @@ class PredictTab(QWidget):
         self.jobs.start("Refining", refine.run, self.session.writable.path, params, then=then)
 
     def _on_fitted(self, result: Any) -> None:
-        off = "; ".join(f"{name}: off, {why}" for name, why in result.off.items())
-        text = "; ".join(filter(None, [f"Fitted a refiner of {result.model}", off]))
-        show_result(f"{text}.", result)
+        off = "".join(f" It is off for {name}: {why}." for name, why in result.off.items())
+        show_result(f"A refiner of {result.model} is fitted.{off}", result)
         self.form.fill(refine=bool(result.gains))
 
     def calibrate(self) -> None:
@@ -135,8 +136,8 @@ class PredictTab(QWidget):
         self.jobs.start("Calibrating", calibrate.run, project, params, then=then)
 
     def _on_calibrated(self, result: Any) -> None:
-        text = f"Compared the scores of {result.model}; the diagram is in {result.report}"
-        show_result(text, result)
+        text = f"The scores of {result.model} are compared with what is traced."
+        show_result(text, result, ("Open report", partial(open_report, result.report)))
         self.form.fill(calibrated=bool(result.calibration.classes))
 
     def _on_done(self, result: Any) -> None:

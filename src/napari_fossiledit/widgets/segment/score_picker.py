@@ -27,11 +27,11 @@ from napari_fossiledit.workflows.shared.sources import default_source, marked, s
 
 _CUT_TIP = (
     "Probability from which on a pixel belongs to a mask: higher makes masks tighter, lower wider."
-    " Exports, meshes and figures have it as --mask-cut."
+    " Exports, meshes and figures have a mask cut of their own."
 )
 _NO_CUT_TIP = (
     f"Fixed at {MASK_CUT:g}: this slice was predicted by an earlier version, which kept no"
-    " probabilities. Predict it anew (Predict, Advanced) to move it."
+    " probabilities. To move it, predict the slice again with Predict anew of More settings."
 )
 _DRAWN_TIP = "Only predictions have probabilities: what was drawn or imported has the masks it has."
 _NOTHING = "nothing"
@@ -218,7 +218,7 @@ class ScorePicker(QGroupBox):
         """Write how many instances of the slice are shown, or why there are none."""
         project, layer, z = self.session.project, self.layer, self.session.slice
         if project is None or layer is None:
-            text = "No predictions are shown. Make some in the tab Predict."
+            text = "No predictions are shown. Make some on the page Segment."
         elif z not in project.ledger.done(self.source):
             text = f"Slice {z} has not been predicted yet."
         else:

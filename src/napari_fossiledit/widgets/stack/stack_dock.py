@@ -7,8 +7,7 @@ from pathlib import Path
 
 import napari
 from qtpy.QtCore import QFileSystemWatcher, QTimer
-from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox
-from superqt import QCollapsible
+from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.params.annotations import (
@@ -24,6 +23,7 @@ from napari_fossiledit.stacks.listing import enumerated
 from napari_fossiledit.widgets.canvas import navigation
 from napari_fossiledit.widgets.canvas.correcting import show_labels
 from napari_fossiledit.widgets.canvas.regions import draw_area, drawn_area
+from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import (
@@ -47,7 +47,7 @@ from napari_fossiledit.workflows.stack.append import new_photographs
 TITLE = "Stack"
 EMPTY = (
     "<b>No project is open.</b><br>A project holds the photographs of one rock, what you traced, "
-    'the models and the fossils in 3D. Make one below, or open one on the page "Start".'
+    'the models and the fossils in 3D. Make one below, or open one on the page "Start here".'
 )
 PART = (
     "A slice that is completely annotated is marked below the slices: right-click its cell there. "
@@ -189,11 +189,11 @@ class StackDock(Dock):
         )
 
     def _build_exchange(self) -> None:
-        inside = fold(self.column, "Import and export annotations")
-        box = inside.parentWidget()
-        while not isinstance(box, QCollapsible):
-            box = box.parentWidget() if box is not None else None
-        self.exchange = box
+        content = QWidget()
+        inside = QVBoxLayout(content)
+        inside.setContentsMargins(4, 0, 0, 0)
+        self.exchange = Fold("Import and export annotations", content)
+        self.column.addWidget(self.exchange)
         self.file = PathRow(
             "annotation file", Pick.OPEN_FILE, "COCO, label image or outlines.", _FILES
         )
@@ -286,7 +286,7 @@ class StackDock(Dock):
         if self.next_box is not None:
             self.next_box.setVisible(project.read_only or not models)
         if not annotated and not project.read_only:
-            self.exchange.expand(animate=False)
+            self.exchange.open()
 
     # ---------------------------------------------------------------- actions
 

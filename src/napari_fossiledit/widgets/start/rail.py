@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.message_board import MessageBoard
@@ -114,7 +115,6 @@ class RailButton(QToolButton):
         _icon(self.page.icon, ink.name()).render(painter, place)
         font = painter.font()
         font.setPixelSize(11)
-        font.setBold(self.isChecked())
         painter.setFont(font)
         painter.setPen(ink)
         below = QRectF(0, 33, _WIDTH, _HEIGHT - 33)
@@ -124,7 +124,7 @@ class RailButton(QToolButton):
             painter.setPen(Qt.PenStyle.NoPen)
             corner = QRectF(_WIDTH - 22, 4, 16, 16)
             painter.drawEllipse(corner)
-            painter.setPen(QColor("white"))
+            painter.setPen(ink)
             painter.drawText(corner, Qt.AlignmentFlag.AlignCenter, self.mark)
 
 
@@ -200,13 +200,17 @@ class Rail(QWidget):
             runner, button = page.jobs.runner, self.buttons[title]
             runner.started.connect(lambda job: button.tell("…", f"{job.title} is running."))
             runner.done.connect(lambda _: self._on_ended(title, "✓", "A job is done."))
-            runner.failed.connect(lambda error: self._on_ended(title, "!", f"{error}"))
+            runner.failed.connect(lambda error: self._on_failed(title, error))
         return page
 
     def _on_ended(self, title: str, mark: str, what: str) -> None:
         """Keep a mark for a job that ended on a page that is not looked at."""
         looked_at = self.stack.currentWidget() is self.pages[title]
         self.buttons[title].tell(*("", "") if looked_at else (mark, what))
+
+    def _on_failed(self, title: str, error: FossilError) -> None:
+        # Who cancelled a job knows that it ended.
+        self._on_ended(title, *("", "") if isinstance(error, CancelledError) else ("!", f"{error}"))
 
     def _on_trace_key(self) -> None:
         self._hear(REVIEW, self.session.trace_requested)

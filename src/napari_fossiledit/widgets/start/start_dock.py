@@ -73,12 +73,14 @@ class Advice:
 def way_of(project: Project) -> tuple[Advice, list[Step]]:
     """Return what to do next in a project, and how far each step is.
 
-    Trainings that were stopped are no models, edits that were rolled back no edits.
+    Trainings that were stopped are no models, edits that were rolled back no edits, and what
+    either of them found does not count.
     """
     slices, ledger = project.shape[0], project.ledger
     traced, specimens = len(ledger.traced()), count_linked(project)
     models = [name for name in project.models() if not standing(project, name)]
-    predicted = max((source.slices for source in ledger.predictions()), default=0)
+    trusted = (s.slices for s in ledger.predictions() if not standing(project, s.source.model))
+    predicted = max(trusted, default=0)
     states = [record.state for record in project.edits.sound()]
     kept, proposed = states.count(EditState.KEPT), states.count(EditState.PROPOSED)
     edits = [f"{kept} kept"] * (kept > 0) + [f"{proposed} to be judged"] * (proposed > 0)

@@ -24,18 +24,16 @@ from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.exchange.pages.charts import line_chart
 from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.files import write_json
-from napari_fossiledit.geometry import Region, format_slices
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.segment import CalibrateParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.shared.folds import folds_of, slices_to_fit, trained_on
+from napari_fossiledit.workflows.shared.folds import folds_of, trained_on, what_to_fit
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
-    read_ground_truth,
 )
-from napari_fossiledit.workflows.shared.model_refs import find_model, require_kept
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 LEAST = 8
@@ -96,15 +94,8 @@ def run(project_path: Path, params: CalibrateParams, *, job: Job = QUIET) -> Cal
         Where no slice is traced, one that was named is not, or there is no such model.
     """
     with Project.open(project_path) as project:
-        project.require_writable()
-        ref = find_model(project, params.model)
-        require_kept(ref)
-        learned = trained_on(project, ref)
-        slices = slices_to_fit(project, params.slices)
-        if not params.slices:
-            slices = [z for z in slices if z not in learned] or slices
-        region = Region.parse(params.region) if params.region else None
-        truths = [read_ground_truth(project, z, region) for z in slices]
+        ref, truths = what_to_fit(project, params, unseen=True)
+        slices, learned = [t.slice for t in truths], trained_on(project, ref)
         full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
         with project.ledger.recorded("calibrate", full.model_dump(mode="json")) as summary:
             job.report(0, 0, "Loading the model")

@@ -12,20 +12,19 @@ import numpy as np
 
 from napari_fossiledit.evaluation.frontier import EqualRecall, at_equal_recall
 from napari_fossiledit.evaluation.protocol import ProtocolResult, pooled, protocol
-from napari_fossiledit.geometry import Region, format_slices
+from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, cut_at
 from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.segment import RefineParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.shared.folds import folds_of, slices_to_fit, trained_on
+from napari_fossiledit.workflows.shared.folds import folds_of, trained_on, what_to_fit
 from napari_fossiledit.workflows.shared.ground_truth import (
     GroundTruth,
     find_instances,
     judged_slice,
-    read_ground_truth,
 )
-from napari_fossiledit.workflows.shared.model_refs import ModelRef, find_model, require_kept
+from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 if TYPE_CHECKING:
@@ -99,12 +98,8 @@ def run(project_path: Path, params: RefineParams, *, job: Job = QUIET) -> Refine
         Where no slice is traced, one that was named is not, or there is no such model.
     """
     with Project.open(project_path) as project:
-        project.require_writable()
-        ref = find_model(project, params.model)
-        require_kept(ref)
-        slices = slices_to_fit(project, params.slices)
-        region = Region.parse(params.region) if params.region else None
-        truths = [read_ground_truth(project, z, region) for z in slices]
+        ref, truths = what_to_fit(project, params)
+        slices = [t.slice for t in truths]
         full = params.model_copy(update={"model": ref.name, "slices": format_slices(slices)})
         with project.ledger.recorded("refine", full.model_dump(mode="json")) as summary:
             job.report(0, 0, "Loading the model")

@@ -10,17 +10,49 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import read_json
-from napari_fossiledit.geometry import parse_slices
+from napari_fossiledit.geometry import Region, parse_slices
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.files.places import RECORD
+from napari_fossiledit.params.segment import CalibrateParams, RefineParams
 from napari_fossiledit.project import EditRecord, Project
-from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef
+from napari_fossiledit.workflows.shared.ground_truth import GroundTruth, read_ground_truth
+from napari_fossiledit.workflows.shared.model_refs import (
+    EditRef,
+    ModelRef,
+    find_model,
+    require_kept,
+)
 
 FOLDS = 4
 """Most folds: what is traced in one is judged by a fit that never saw it."""
 
 CHOSEN = "chosen_slices"
 """Key of the slices in the parameters of an edit's record."""
+
+
+def what_to_fit(
+    project: Project, params: CalibrateParams | RefineParams, *, unseen: bool = False
+) -> tuple[ModelRef, list[GroundTruth]]:
+    """Read the model that something is fitted to, and what is traced on the slices to fit it on.
+
+    Parameters
+    ----------
+    unseen
+        Where no slices are named: leave out those that the model was made with, if others remain.
+
+    Raises
+    ------
+    FossilError
+        Where the project cannot be written, there is no such model in it, or nothing is traced.
+    """
+    project.require_writable()
+    ref = find_model(project, params.model)
+    require_kept(ref)
+    slices = slices_to_fit(project, params.slices)
+    if unseen and not params.slices:
+        slices = [z for z in slices if z not in trained_on(project, ref)] or slices
+    region = Region.parse(params.region) if params.region else None
+    return ref, [read_ground_truth(project, z, region) for z in slices]
 
 
 def slices_to_fit(project: Project, text: str) -> list[int]:

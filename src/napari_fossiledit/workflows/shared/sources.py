@@ -180,7 +180,7 @@ def predictions_in_use(project: Project) -> str:
     raise FossilError(
         f"Several models have predicted in {project.path}, and none of them is in use",
         expected=f"the name of one: {', '.join(models)}",
-        advice="Name it with --source.",
+        advice="Choose one of them as the source.",
     )
 
 

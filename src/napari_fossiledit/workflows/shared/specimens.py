@@ -227,7 +227,7 @@ def read_specimens(
         raise FossilError(
             f"{project.path} has no specimens in {choice.name}",
             expected=f"linked instances of {', '.join(sorted(project.settings.classes))}",
-            advice=f"Link them first: fossiledit link {project.path} --source {choice.name}.",
+            advice=f"Link them first, with {choice.name} as the source.",
         )
     return found
 

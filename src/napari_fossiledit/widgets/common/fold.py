@@ -1,4 +1,4 @@
-"""A part of the page with a title that opens and closes it."""
+"""A part of a page with a title that opens and closes it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
-class Step(QWidget):
-    """A step of the story: its title, and below it what belongs to it while it is open.
+class Fold(QWidget):
+    """A title, and below it what belongs to it while it is open; closed at first.
 
     Signals
     -------
@@ -19,12 +19,12 @@ class Step(QWidget):
     head
         The title, a button.
     content
-        What belongs to the step.
+        What belongs to it.
     """
 
     opened = Signal(object)
 
-    def __init__(self, title: str, tip: str, content: QWidget) -> None:
+    def __init__(self, title: str, content: QWidget, *, tip: str = "", bold: bool = False) -> None:
         super().__init__()
         self.content = content
         self.head = QToolButton()
@@ -33,7 +33,8 @@ class Step(QWidget):
         self.head.setCheckable(True)
         self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.head.setStyleSheet("text-align: left; font-weight: bold;")
+        weight = "bold" if bold else "normal"
+        self.head.setStyleSheet(f"text-align: left; font-weight: {weight};")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -43,11 +44,11 @@ class Step(QWidget):
         self._show(False)
 
     def open(self) -> None:
-        """Open the step."""
+        """Open it."""
         self.head.setChecked(True)
 
-    def close_step(self) -> None:
-        """Close the step."""
+    def shut(self) -> None:
+        """Close it."""
         self.head.setChecked(False)
 
     def _show(self, is_open: bool) -> None:
