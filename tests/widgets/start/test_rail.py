@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QMessageBox,
+    QScrollArea,
+)
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -200,3 +209,25 @@ def test_a_dock_that_was_closed_by_its_x_opens_again(session, rail):
     assert dock_frame(rail) is None
     assert show_dock(session, "Stack") is page
     assert dock_frame(rail) is not None
+
+
+def test_tab_walks_through_all_that_is_seen_of_a_page_and_nothing_else(session, rail, qtbot):
+    page, window = show_dock(session, "Segment"), rail.window()
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit)
+    seen = {w for kind in kinds for w in page.findChildren(kind) if w.isVisible() and w.isEnabled()}
+    wanted = {w for w in seen if w.focusPolicy() & Qt.FocusPolicy.TabFocus and not w.focusProxy()}
+    rail.buttons["Segment"].setFocus()
+    walked = []
+    while (here := QApplication.focusWidget()) not in walked and rail.isAncestorOf(here):
+        walked.append(here)
+        QTest.keyClick(here, Qt.Key.Key_Tab)
+    assert len(wanted) > 10
+    assert wanted <= set(walked)
+    assert all(w.isVisible() for w in walked)
+    inside = page.content
+    heights = [w.mapTo(inside, w.rect().center()).y() for w in walked if inside.isAncestorOf(w)]
+    assert all(below >= above - 8 for above, below in pairwise(heights))
+    window.hide()

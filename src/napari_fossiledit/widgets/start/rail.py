@@ -14,6 +14,7 @@ from qtpy.QtCore import QByteArray, QEvent, QObject, QRectF, QSize, Qt, QTimer, 
 from qtpy.QtGui import QColor, QKeySequence, QPainter, QPaintEvent, QShowEvent
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtWidgets import (
+    QApplication,
     QButtonGroup,
     QHBoxLayout,
     QMessageBox,
@@ -46,6 +47,14 @@ from napari_fossiledit.widgets.start.start_dock import StartHere
 
 #: In pixels.
 _WIDTH, _HEIGHT, _ICON = 64, 62, 24
+#: In pixels: so little do the middles of widgets of one row differ.
+_SAME_ROW = 8
+#: napari shows the focus nowhere. A grey that is seen on the light page and on the dark one.
+_FOCUS = """
+QPushButton:focus, QToolButton:focus, QComboBox:focus, QLineEdit:focus, QSpinBox:focus,
+QTabBar::tab:selected:focus, QAbstractItemView:focus, QCheckBox::indicator:focus, QSlider:focus
+{ border: 1px solid #8f8f8f; }
+"""
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,7 @@ class Rail(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self.session = session = session_of(viewer)
+        self.setStyleSheet(_FOCUS)
         attach(session)
         # It shows what was found, also while no page with it was looked at.
         picker = picker_of(session)
@@ -224,6 +234,33 @@ class Rail(QWidget):
             self._page(title)
             signal.emit()
 
+    def focusNextPrevChild(self, forward: bool) -> bool:  # noqa: N802
+        """Walk with Tab from the icons through what is seen of the page, then on in the window.
+
+        Qt's order is that in which widgets were made: a page comes behind widgets of napari that
+        hand the focus on past it.
+        """
+        page = self.stack.currentWidget()
+
+        def place(widget: QWidget) -> tuple[bool, bool, int, int]:
+            middle = widget.mapTo(self, widget.rect().center())
+            # Also while it is scrolled so that the rest of the page lies further down.
+            is_below = self.board.isAncestorOf(widget) or (
+                isinstance(page, Dock) and page.jobs.isAncestorOf(widget)
+            )
+            is_icon = isinstance(widget, RailButton)
+            return not is_icon, is_below, middle.y() // _SAME_ROW, middle.x()
+
+        order = sorted(filter(_takes_focus, self.findChildren(QWidget)), key=place)
+        here = QApplication.focusWidget()
+        at = order.index(here) + (1 if forward else -1) if here in order else -1
+        if not 0 <= at < len(order):
+            return bool(super().focusNextPrevChild(forward))
+        order[at].setFocus(
+            Qt.FocusReason.TabFocusReason if forward else Qt.FocusReason.BacktabFocusReason
+        )
+        return True
+
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the least width: the canvas gets the rest."""
         return QSize(_WIDTH + WIDTH, super().sizeHint().height())
@@ -277,6 +314,17 @@ class Rail(QWidget):
         for runner in running:
             runner.abandon()
         return True
+
+
+def _takes_focus(widget: QWidget) -> bool:
+    """Return whether Tab stops at a widget; of the icons it does at the one on show."""
+    return (
+        bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus)
+        and widget.focusProxy() is None
+        and widget.isVisible()
+        and widget.isEnabled()
+        and not (isinstance(widget, RailButton) and not widget.isChecked())
+    )
 
 
 def rail_of(viewer: napari.Viewer) -> Rail:
