@@ -196,7 +196,7 @@ class SpecimensParams(Params):
     delete: bool = Field(False, description="Delete all their masks.")
     new_class: str = Field("", description="Class to give them; empty: as it is.")
     texture: str | None = Field(None, description="Texture to give them; left out: as it is.")
-    unsure: bool | None = Field(None, description="Whether they count for nothing.")
+    unsure: YesNo = Field(YesNo.KEEP, description="Whether they count for nothing, yes or no.")
     reviewed_too: bool = Field(
         False, description="Also delete and describe anew what a person has found right."
     )

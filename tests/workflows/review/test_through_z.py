@@ -228,7 +228,7 @@ def test_all_of_a_specimen_is_described_or_deleted_but_what_is_reviewed(path: Pa
     ids = reef(path)
     with Project.open(path) as project:
         project.ledger.set_reviewed(ids["1"][:1])
-    done = specimens(path, SpecimensParams(specimens="1", texture="pitted", unsure=True))
+    done = specimens(path, SpecimensParams(specimens="1", texture="pitted", unsure="yes"))
     assert (done.instances, done.reviewed) == (3, 1)
     found = {i.id: i for i in stored(path)}
     assert [(found[i].texture, found[i].unsure) for i in ids["1"]] == [("", False)] + [
@@ -249,7 +249,7 @@ def test_all_of_a_specimen_is_described_or_deleted_but_what_is_reviewed(path: Pa
         ({"specimens": "1,3", "merge": True}, "not of one class"),
         ({"specimens": "1", "merge": True}, "not clear what to do"),
         ({"specimens": "1"}, "not clear what to do"),
-        ({"specimens": "1", "delete": True, "unsure": True}, "not clear what to do"),
+        ({"specimens": "1", "delete": True, "unsure": "no"}, "not clear what to do"),
         ({"specimens": "", "delete": True}, "not clear what to do"),
         ({"specimens": "1", "split_at": 0}, "leaves nothing of one part"),
         ({"specimens": "1", "split_at": 4}, "leaves nothing of one part"),
@@ -262,3 +262,16 @@ def test_what_cannot_be_done_to_specimens_is_told(path: Path, values: dict, mess
     with pytest.raises(FossilError, match=message):
         specimens(path, SpecimensParams(**values))
     assert stored(path) == before
+
+
+def test_the_next_of_the_named_slices_tell_how_a_size_goes_on(path: Path) -> None:
+    # A ball about slice 3, and another fossil in every slice.
+    for z in (0, 2, 4, 6):
+        put(path, z, disc(30, 30, (400 - 36 * (z - 3) ** 2) ** 0.5), specimen=1)
+    for z in range(7):
+        put(path, z, disc(8, 80, 5), MICROBE)
+    (middle,) = interpolate(path, InterpolateParams(slices="2,4", class_name=CUP)).sections
+    undo(path)
+    named = interpolate(path, InterpolateParams(slices="0,2,4,6", class_name=CUP)).sections
+    assert named[1].slice == 3
+    assert named[1].mask.area > middle.mask.area

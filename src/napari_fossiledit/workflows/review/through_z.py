@@ -19,7 +19,7 @@ from napari_fossiledit.geometry import check_slice, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.interpolate import interpolate as interpolated
 from napari_fossiledit.masks.rle import intersections, overlap, union
-from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams
+from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams, YesNo
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Numbered, Project
 from napari_fossiledit.reef.link import link
@@ -138,17 +138,17 @@ def interpolate(
         gaps = [gap for gap in gaps if gap not in long]
         done = {z for z, (reviewed, bodies) in ledger.reviewed().items() if reviewed == bodies}
         places = _Places(project, params.least_area, params.preview, {*ledger.traced()} | done)
-        alone = 0
+        # The next ones on either side tell how place and size go on.
+        ends = [z for z in drawn if z < given[0]][-1:], [z for z in drawn if z > given[-1]][:1]
+        line, alone = [*ends[0], *given, *ends[1]], 0
         for a, b in job.tracked(gaps, len(gaps), "Interpolating"):
-            # The next ones on either side tell how place and size go on.
-            before, after = drawn.index(a), drawn.index(b)
-            near = [*drawn[max(before - 1, 0) : before + 1], *drawn[after : after + 2]]
+            near = line[max(line.index(a) - 1, 0) : line.index(b) + 2]
             found = ledger.instances(ANNOTATIONS, slices=near, class_name=name or None)
             for group in _groups([i for i in found if i.mask.area and not _guessed(i)], near, a, b):
-                ends = {a, b} & {i.slice for i in group if i.part is Part.BODY}
+                there = {a, b} & {i.slice for i in group if i.part is Part.BODY}
                 if not chosen or chosen & {i.specimen for i in group}:
-                    alone += len(ends) == 1
-                    if len(ends) == 2:
+                    alone += len(there) == 1
+                    if len(there) == 2:
                         places.wanted += _between(group, a, b)
         return places.fill(f"interpolate {format_slices(given)}", alone=alone, long_gaps=long)
 
@@ -197,7 +197,8 @@ def specimens(project_path: Path, params: SpecimensParams, *, job: Job = QUIET) 
         Where there are no such specimens, it is not clear what to do, or a split leaves nothing.
     """
     numbers, split = parse_ids(params.specimens), params.split_at
-    described = bool(params.new_class) or params.texture is not None or params.unsure is not None
+    unsure = {YesNo.YES: True, YesNo.NO: False}.get(params.unsure)
+    described = bool(params.new_class) or params.texture is not None or unsure is not None
     tasks = {"merge": params.merge, "split": split is not None, "delete": params.delete}
     asked = [task for task, wanted in (tasks | {"describe": described}).items() if wanted]
     if len(asked) != 1 or len(numbers) < 1 + params.merge:
@@ -235,7 +236,7 @@ def specimens(project_path: Path, params: SpecimensParams, *, job: Job = QUIET) 
                     ledger.edit(z, remove=[i.id for i in changed if i.slice == z], action=action)
             ledger.describe(
                 ids,
-                unsure=params.unsure,
+                unsure=unsure,
                 texture=params.texture,
                 class_name=new_class or None,
                 action=action,
