@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from scipy import ndimage
 
 from napari_fossiledit.geometry import Box, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.masks.propose import propose
+from napari_fossiledit.masks.propose import propose, propose_at
 from napari_fossiledit.masks.rle import intersections, iou_matrix, overlap, union
 from napari_fossiledit.masks.split import by_clicks
 from napari_fossiledit.params.segment import PredictParams
@@ -42,11 +43,11 @@ LEAST_AREA = 20
 FOUND = 0.5
 """IoU from which on the model has found a fossil."""
 
-Slice = tuple[NDArray[Any], list[Instance], list[Instance]]
+Slice = tuple[NDArray[Any], list[Instance], list[Instance], list[Mask]]
 
 
 def slices(project: Project, model: str, chosen: str) -> Iterator[Slice]:
-    """Yield the photograph, the true and the predicted bodies of each slice."""
+    """Yield photograph, true and predicted bodies, and true masks of all classes, of each slice."""
     name = project.settings.classes[0]
     asked = format_slices(parse_slices(chosen, project.shape[0]))
     source = predict.run(project.path, PredictParams(model=model, slices=asked)).source
@@ -55,8 +56,14 @@ def slices(project: Project, model: str, chosen: str) -> Iterator[Slice]:
             project.ledger.instances(s, slices=[z], class_name=name, **options)
             for s, options in ((ANNOTATIONS, {}), (source, {"with_probability": True}))
         )
+        every = [
+            i.mask
+            for i in project.ledger.instances(ANNOTATIONS, slices=[z], part=Part.BODY)
+            if not i.unsure
+        ]
         bodies = [i for i in truths if i.part is Part.BODY and not i.unsure]
-        yield project.contents.read(z), [i for i in bodies if i.mask.area >= LEAST_AREA], found
+        bodies = [i for i in bodies if i.mask.area >= LEAST_AREA]
+        yield project.contents.read(z), bodies, found, every
 
 
 def deepest(mask: Mask, random: np.random.Generator | None = None) -> tuple[int, int]:
@@ -93,7 +100,7 @@ def boxes(cases: list[Slice], every: int) -> dict[str, list[float]]:
     """Return the IoU of each truth, by how it was drawn, and the seconds it took."""
     random = np.random.default_rng(0)
     rows: dict[str, list[float]] = {}
-    for image, truths, found in cases:
+    for image, truths, found, _ in cases:
         shape = (image.shape[0], image.shape[1])
         sides = [max(t.mask.box[2] - t.mask.box[0], t.mask.box[3] - t.mask.box[1]) for t in truths]
         for truth in truths[::every]:
@@ -102,22 +109,22 @@ def boxes(cases: list[Slice], every: int) -> dict[str, list[float]]:
             rows.setdefault("the model's own mask", []).append(float(own))
             rows.setdefault("ellipse in the box", []).append(iou(ellipse(true.box, shape), true))
             y, x = deepest(true)
-            half = int(np.median(sides) / 2)
-            square = (max(y - half, 0), max(x - half, 0), y + half + 1, x + half + 1)
-            around = (*square[:2], min(square[2], shape[0]), min(square[3], shape[1]))
             below = [i for i in found if i.mask.crop((y, x, y + 1, x + 1)).any()]
-            clicked = min(below, key=lambda i: i.mask.area) if below else None
+            clicked = max(below, key=lambda i: i.score) if below else None
             hand = moved(true.box, shape, random)
-            for name, box, hit in (
-                ("box", true.box, None),
-                ("box and model", true.box, best(true.box, found)),
-                ("box drawn by hand", hand, None),
-                ("box drawn by hand and model", hand, best(hand, found)),
-                ("click", around, None),
-                ("click and model", clicked.mask.box if clicked else around, clicked),
+            for name, draw in (
+                ("box", partial(propose, image, true.box)),
+                ("box and model", partial(propose, image, true.box, best(true.box, found))),
+                ("box drawn by hand", partial(propose, image, hand)),
+                ("box drawn by hand and model", partial(propose, image, hand, best(hand, found))),
+                ("click", alone := partial(propose_at, image, (y, x), float(np.median(sides)))),
+                (
+                    "click and model",
+                    partial(propose, image, clicked.mask.box, clicked) if clicked else alone,
+                ),
             ):
                 began = time.perf_counter()
-                drawn = propose(image, box, hit)
+                drawn = draw()
                 rows.setdefault("seconds", []).append(time.perf_counter() - began)
                 rows.setdefault(name, []).append(iou(drawn, true))
     return rows
@@ -134,10 +141,10 @@ def pairs(cases: list[Slice], every: int) -> dict[str, list[float]]:
     random = np.random.default_rng(0)
     rows: dict[str, list[float]] = {"halves": [], "seconds": []}
     touching = [
-        (image, one.mask, other.mask)
-        for image, truths, _ in cases
+        (image, one, other)
+        for image, *_, truths in cases
         for one, other in combinations(truths, 2)
-        if _touch(one.mask, other.mask)
+        if _touch(one, other)
     ]
     for image, one, other in touching[::every]:
         whole, clicks = union([one, other], one.shape), [deepest(m, random) for m in (one, other)]

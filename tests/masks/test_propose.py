@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.masks.propose import propose
+from napari_fossiledit.masks.propose import propose, propose_at
 from napari_fossiledit.masks.rle import iou_matrix
 
 SHAPE = (120, 160)
@@ -65,3 +65,13 @@ def test_what_a_model_drew_decides_where_the_image_does_not() -> None:
     believed = Instance(0, "cup", Mask.from_array(half))
     alone, told = propose(image, box), propose(image, box, believed)
     assert overlap(told, half) > overlap(alone, half) + 0.1
+
+
+def test_a_click_finds_the_size() -> None:
+    # The box of a fossil two thirds as large, and of one half as large again.
+    for side in (35, 75):
+        assert overlap(propose_at(photograph(), (60, 72), side)) > 0.85
+
+
+def test_a_click_into_nothing_gives_nothing() -> None:
+    assert propose_at(np.full(SHAPE, 100, dtype=np.uint8), (60, 70), 30).area == 0

@@ -1,4 +1,4 @@
-"""Propose the outline of a fossil from a box around it.
+"""Propose the outline of a fossil from a box around it, or a click on it.
 
 A minimum cut on the image inside the box, as GrabCut's: each pixel leans to the inside by where it
 lies in the box, by what a model drew there, and by its colours and those around it (Fisher's linear
@@ -20,6 +20,7 @@ from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks.instance import Instance
 from napari_fossiledit.masks.probability import values
 from napari_fossiledit.masks.rle import BoolArray, Mask
+from napari_fossiledit.masks.split import gradient
 
 FloatArray = NDArray[np.float32]
 
@@ -43,6 +44,8 @@ _RIDGE = 0.01
 _OUTSIDE = -6.0
 _NEIGHBOURS = 4.0
 """Weight of neighbours beside the logits. 7 misses more, 2 is rougher."""
+_SIZES = (0.5, 0.7, 1.0, 1.4)
+"""Boxes around a click, of the side of a middling fossil."""
 _WHOLE = 100
 """Capacities are whole numbers of these."""
 
@@ -99,6 +102,34 @@ def propose(image: NDArray[np.generic], box: Box, believed: Instance | None = No
         top, left, foot, right = (v - o for v, o in zip(box, (y0, x0) * 2, strict=True))
         cut[:top], cut[foot:], cut[:, :left], cut[:, right:] = False, False, False, False
     return Mask.from_crop(_one_piece(cut), (y0, x0), shape)
+
+
+def propose_at(image: NDArray[np.generic], point: tuple[int, int], side: float) -> Mask:
+    """Draw the fossil that a pixel lies in, where only the size of others is known.
+
+    Of the outlines in boxes of several sizes around it, the one along which the image changes most.
+
+    Parameters
+    ----------
+    point
+        y, x of the pixel.
+    side
+        Of the box of a middling fossil, in pixels.
+    """
+    y, x = point
+    best, steepest = Mask.empty((image.shape[0], image.shape[1])), 0.0
+    for size in _SIZES:
+        half = max(round(side * size / 2), 1)
+        mask = propose(image, (y - half, x - half, y + half + 1, x + half + 1))
+        if not mask.crop((y, x, y + 1, x + 1)).any():
+            continue
+        y0, x0, y1, x1 = mask.box
+        inside = np.pad(mask.crop(), 1)
+        outline = (inside ^ ndimage.binary_erosion(inside))[1:-1, 1:-1]
+        steep = float(gradient(image[y0:y1, x0:x1], 1.0)[outline].mean())
+        if steep > steepest:
+            best, steepest = mask, steep
+    return best
 
 
 def _shrunk(crop: NDArray[np.generic], step: int) -> FloatArray:

@@ -5,17 +5,20 @@ Masks of others keep their pixels, and reviewed masks stay as they are, unless a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box, Region, check_slice
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.propose import propose as proposed
+from napari_fossiledit.masks.propose import propose_at
 from napari_fossiledit.masks.split import Point, by_clicks, by_line
 from napari_fossiledit.masks.tidy import fill_holes, grow, settled, smooth, without_islands
 from napari_fossiledit.params.review import (
@@ -105,10 +108,21 @@ class ProposeResult(Summary):
         return {k: v for k, v in super().summary().items() if k != "mask"} | shown
 
 
-def split(project_path: Path, params: SplitParams, *, job: Job = QUIET) -> ShapeResult:
+def split(
+    project_path: Path,
+    params: SplitParams,
+    *,
+    image: NDArray[np.generic] | None = None,
+    job: Job = QUIET,
+) -> ShapeResult:
     """Split a mask along a line or between two clicks; cavities are split with their fossil.
 
     The largest part, or that of the first click, keeps the id and the specimen.
+
+    Parameters
+    ----------
+    image
+        The slice (y, x) or (y, x, 3), where it was read already: that takes longer than the rest.
 
     Raises
     ------
@@ -127,7 +141,9 @@ def split(project_path: Path, params: SplitParams, *, job: Job = QUIET) -> Shape
     def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
         nonlocal result
         item = _unlocked(now, params, [params.id], alone=True)[0]
-        parts = by_line(item.mask, line) if line else by_clicks(item.mask, image, *clicks)
+        parts = (
+            by_line(item.mask, line) if line else by_clicks(item.mask, np.asarray(seen), *clicks)
+        )
         put, fresh = [replace(item, mask=parts[0], origin=Origin.HUMAN)], -1
         for mask in parts[1:]:
             put.append(replace(item, mask=mask, origin=Origin.HUMAN, id=fresh, specimen=None))
@@ -153,8 +169,8 @@ def split(project_path: Path, params: SplitParams, *, job: Job = QUIET) -> Shape
     with Project.open(project_path) as project:
         project.require_writable()
         z = check_slice(params.slice, project.shape[0])
-        # Before the transaction: reading a slice takes longer than all the rest.
-        image = project.contents.read(z) if clicks else np.empty((0, 0))
+        # Before the transaction: nothing else can be written meanwhile.
+        seen = None if line else project.contents.read(z) if image is None else image
         ids = project.ledger.revise(z, change, what="split a mask")
     return replace(result, new=tuple(id_ for id_ in ids if id_ not in result.changed))
 
@@ -225,11 +241,22 @@ def reshape(project_path: Path, params: ReshapeParams, *, job: Job = QUIET) -> S
     return result
 
 
-def propose(project_path: Path, params: ProposeParams, *, job: Job = QUIET) -> ProposeResult:
+def propose(
+    project_path: Path,
+    params: ProposeParams,
+    *,
+    image: NDArray[np.generic] | None = None,
+    job: Job = QUIET,
+) -> ProposeResult:
     """Propose the outline of the fossil in a box or below a click, and write it where asked.
 
     It begins with the prediction in the box, where there is one. A click takes the box of the
     prediction below it, or else one of the size that masks of the slice have.
+
+    Parameters
+    ----------
+    image
+        The slice (y, x) or (y, x, 3), where it was read already: that takes longer than the rest.
 
     Raises
     ------
@@ -248,7 +275,12 @@ def propose(project_path: Path, params: ProposeParams, *, job: Job = QUIET) -> P
         if believed is not None and believed.id is not None and source:
             (believed,) = project.ledger.instances(source, ids=[believed.id], with_probability=True)
         name = known_class(project, params.class_name)
-        whole = proposed(project.contents.read(z), box, believed or old)
+        seen = project.contents.read(z) if image is None else image
+        if params.click and believed is None:
+            middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
+            whole = propose_at(seen, middle, box[2] - box[0])
+        else:
+            whole = proposed(seen, box, believed or old)
         name = name or (believed.class_name if believed else project.settings.classes[0])
         item = old or Instance(z, name, whole)
         mask = _free(item, whole, own, box)
@@ -387,20 +419,13 @@ def _box(
 ) -> tuple[Box, Instance | None]:
     """Return the box that is looked at, and the prediction in it."""
     height, width = project.slice_shape
-    points = _points(params.click)
     if params.click and params.box:
-        raise FossilError(
-            "It is not clear where to look", expected="a box or a click", found="both"
-        )
-    if points:
-        (y, x), *_ = points
-        row, column = int(y // 1), int(x // 1)
-        if not (0 <= row < height and 0 <= column < width):
-            raise _outside("click", params.click, width, height)
-        spot = (row, column, row + 1, column + 1)
-        below = [i for i in predicted if _overlap(i.mask.box, spot) and i.mask.crop(spot).any()]
+        raise FossilError("It is not clear where to look", expected="a box or a click, not both")
+    if params.click:
+        y, x = _pixel(params.click, (height, width))
+        below = [i for i in predicted if i.mask.crop((y, x, y + 1, x + 1)).any()]
         if below:
-            believed = min(below, key=lambda i: i.mask.area)
+            believed = max(below, key=lambda i: i.score)
             return believed.mask.box, believed
         sizes = [i.mask.box for i in every if i.part is Part.BODY]
         if not sizes:
@@ -409,9 +434,8 @@ def _box(
                 expected="a prediction below the click, or other masks in the slice",
                 advice="Draw a box around the fossil.",
             )
-        side = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in sizes])) / 2
-        sides = (max(int(y - side), 0), max(int(x - side), 0))
-        return (*sides, min(int(y + side) + 1, height), min(int(x + side) + 1, width)), None
+        half = max(round(float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in sizes])) / 2), 1)
+        return (y - half, x - half, y + half, x + half), None
     if params.box:
         rows, columns = Region.parse(params.box).slices((height, width))
         box = (rows.start, columns.start, rows.stop, columns.stop)
@@ -425,6 +449,17 @@ def _box(
     return box, best if best is not None and box_iou(best.mask.box, box) >= SAME_BOX else None
 
 
+def _pixel(text: str, shape: tuple[int, int]) -> tuple[int, int]:
+    """Read a click as the pixel (y, x) of a slice."""
+    points = _points(text)
+    if len(points) != 1:
+        raise FossilError("The click cannot be read", expected="one place x,y", found=text)
+    row, column = (math.floor(v) for v in points[0])
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        raise _outside("click", text, shape[1], shape[0])
+    return row, column
+
+
 def _outside(what: str, text: str, width: int, height: int) -> FossilError:
     return FossilError(
         f"The {what} lies outside the slice",
@@ -433,16 +468,11 @@ def _outside(what: str, text: str, width: int, height: int) -> FossilError:
     )
 
 
-def _overlap(a: Box, b: Box) -> int:
-    """Return how many pixels two boxes share."""
-    rows, columns = (max(min(a[k + 2], b[k + 2]) - max(a[k], b[k]), 0) for k in (0, 1))
-    return rows * columns
-
-
 def box_iou(a: Box, b: Box) -> float:
     """Return the IoU of two boxes."""
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return (shared := _overlap(a, b)) / max(sum(areas) - shared, 1)
+    rows, columns = (max(min(a[k + 2], b[k + 2]) - max(a[k], b[k]), 0) for k in (0, 1))
+    total = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return rows * columns / max(total - rows * columns, 1)
 
 
 def _free(item: Instance, whole: Mask, now: Sequence[Instance], box: Box) -> Mask:
