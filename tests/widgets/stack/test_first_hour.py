@@ -65,6 +65,22 @@ def test_a_dropped_folder_leads_to_a_project(viewer, dock, photographs, qtbot):
     assert "Show the program some fossils" in dock.next.text()
 
 
+def test_a_folder_of_the_menu_is_taken_before_napari_asks_for_a_reader(
+    viewer, dock, photographs, qtbot, monkeypatch, tmp_path
+):
+    area, left = drop_area_of(viewer), []
+    # What napari goes on with, in place of its question.
+    monkeypatch.setattr(type(viewer), "open", lambda *_, **__: left.append("napari"))
+    area._qt_open([str(photographs)], stack=False, choose_plugin=False)
+    assert looked(qtbot, dock).photographs.text == str(photographs)
+    assert left == []
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    area._qt_open([str(empty)], stack=False, choose_plugin=False)
+    area._qt_open([str(photographs / "slice_00.png")], stack=False)
+    assert left == ["napari"] * 2
+
+
 @pytest.mark.parametrize("what", ["folder", "file", "files"])
 def test_a_drop_is_taken_before_napari_asks_for_a_reader(viewer, dock, photographs, qtbot, what):
     files = sorted(photographs.iterdir())

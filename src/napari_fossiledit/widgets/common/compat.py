@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -48,6 +49,29 @@ def drop_area_of(viewer: napari.Viewer) -> QWidget | None:
     """
     area = getattr(viewer.window, "_qt_viewer", None)
     return area if isinstance(area, QWidget) else None
+
+
+def take_folders(viewer: napari.Viewer, take: Callable[[Path], bool]) -> None:
+    """Let `take` have a folder that napari's menu opens before napari asks for a reader.
+
+    Parameters
+    ----------
+    take
+        Returns False for what is left to napari.
+    """
+    area = drop_area_of(viewer)
+    left = getattr(area, "_qt_open", None)
+    if left is None:
+        return
+
+    def opening(names: list[str], *args: Any, **options: Any) -> Any:
+        paths = [Path(name) for name in names]
+        asked = options.get("choose_plugin") or options.get("plugin")
+        if asked or len(paths) != 1 or not paths[0].is_dir() or not take(paths[0]):
+            return left(names, *args, **options)
+        return None
+
+    vars(area)["_qt_open"] = opening
 
 
 def is_drawing(layer: Layer | None) -> bool:

@@ -21,6 +21,7 @@ from napari_fossiledit.widgets.canvas.shortcuts import (
     help_text,
 )
 from napari_fossiledit.widgets.common.message_board import show_in_window
+from napari_fossiledit.widgets.common.notices import counted
 from napari_fossiledit.widgets.common.paths import Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, button, fold, note, section
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
@@ -86,7 +87,7 @@ def way_of(project: Project) -> tuple[Advice, list[Step]]:
     edits = [f"{kept} kept"] * (kept > 0) + [f"{proposed} to be judged"] * (proposed > 0)
 
     steps = [
-        Step("Photographs", f"{slices} slices", True, STACK),
+        Step("Photographs", counted(slices, "slice"), True, STACK),
         Step("Found by a model", f"{predicted} of {slices}", predicted == slices, SEGMENT),
         Step("Traced by hand", f"{traced} of {slices}", traced > 0, REVIEW),
         Step("Own models", ", ".join(models) or "none yet", bool(models), SEGMENT),

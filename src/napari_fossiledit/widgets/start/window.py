@@ -6,9 +6,13 @@ import time
 from pathlib import Path
 
 import napari
+from napari.qt import get_qapp
+from OpenGL.platform import GetCurrentContext
 from qtpy.QtCore import QTimer
+from qtpy.QtGui import QOffscreenSurface, QOpenGLContext
 from qtpy.QtWidgets import QApplication
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.widgets.canvas.layers import show_predictions
 from napari_fossiledit.widgets.canvas.project_view import open_project
 from napari_fossiledit.widgets.common.session import session_of
@@ -25,8 +29,9 @@ def open_window(path: Path | None = None) -> napari.Viewer:
     Raises
     ------
     FossilError
-        Where `path` is no project.
+        Where `path` is no project, or nothing can be drawn.
     """
+    require_opengl()
     viewer = napari.Viewer()
     start = show_dock(session_of(viewer), TITLE)
     if path is not None:
@@ -34,6 +39,35 @@ def open_window(path: Path | None = None) -> napari.Viewer:
         # The docks take their room from the canvas once the window is laid out.
         QTimer.singleShot(0, viewer.reset_view)
     return viewer
+
+
+def require_opengl() -> None:
+    """Raise where napari could draw nothing; it would end in a traceback, or abort.
+
+    Raises
+    ------
+    FossilError
+        Where there is no OpenGL.
+    """
+    get_qapp()
+    context, surface = QOpenGLContext(), QOffscreenSurface()
+    surface.create()
+    if context.create() and context.makeCurrent(surface):
+        try:
+            # A context that Qt makes is of no use where PyOpenGL looks for one of another kind.
+            if GetCurrentContext():
+                return
+        finally:
+            context.doneCurrent()
+    raise FossilError(
+        "The window cannot be drawn",
+        expected="OpenGL 2.1 or newer",
+        found="none that works",
+        advice=(
+            "Install the driver of the graphics card. On Linux, LIBGL_ALWAYS_SOFTWARE=1 lets the"
+            " processor draw. All commands of fossiledit but this one work without a window."
+        ),
+    )
 
 
 def show(project: Path) -> None:
