@@ -242,6 +242,17 @@ ATTACKS = (
         " --crop 128 --batch 1 --init reef-lite",
         TRACED,
     ),
+    Attack(
+        "teach",
+        "review teach P --model reef-lite --slices 0 --pin 1 --max-steps 2 --crop 128 --batch 1",
+        (
+            NEW,
+            IMPORT + " --slices 0,1",
+            "annotations untrace P --slices 0",
+            "review accept P all --slice 0",
+            PREDICT,
+        ),
+    ),
     Attack("evaluate", "evaluate P --model reef-lite --slices 1", TRACED),
     Attack("refine", "refine P --model reef-lite --slices 0,1", TRACED),
     Attack("calibrate", "calibrate P --model reef-lite --slices 0,1", TRACED),

@@ -39,6 +39,7 @@ from napari_fossiledit.params.review import (
     ReshapeParams,
     SpecimensParams,
     SplitParams,
+    TeachParams,
     VersionsParams,
 )
 from napari_fossiledit.params.sample import DemoParams, ReefParams
@@ -324,6 +325,13 @@ COMMANDS = (
         "review.journal:versions",
         "List the named versions of the annotations; name one, or bring one back.",
         params=VersionsParams,
+    ),
+    Command(
+        "review teach",
+        "review.teach:run",
+        "Train the model further on corrected slices and judge it on the pinned ones; keep it or"
+        " roll it back.",
+        params=TeachParams,
     ),
     Command(
         "train",

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from napari_fossiledit.params.base import MaskCut, Params
+from napari_fossiledit.params.segment import Device
 
 
 class QueueParams(Params):
@@ -199,4 +200,36 @@ class SpecimensParams(Params):
     unsure: YesNo = Field(YesNo.KEEP, description="Whether they count for nothing, yes or no.")
     reviewed_too: bool = Field(
         False, description="Also delete and describe anew what a person has found right."
+    )
+
+
+class TeachParams(Params):
+    """How corrected slices teach the model, or what is decided about a model that was taught."""
+
+    model: str = Field("", description="Model or edit to go on from; empty: the one in use.")
+    slices: str = Field(
+        "",
+        description="Corrected slices to learn from; empty: those that are new to the model, with"
+        " every mask reviewed or marked as traced.",
+    )
+    pin: str = Field(
+        "", description="Corrected slices that only judge from now on: they are pinned."
+    )
+    others: bool = Field(
+        True, description="Learn from all other traced slices as well, or the model forgets them."
+    )
+    name: str = Field("", max_length=64, description="Name of the new model; empty: made up.")
+    class_name: str = Field("", description="Class to judge; empty: the project's first.")
+    max_minutes: float = Field(15.0, gt=0, description="Longest training time in minutes.")
+    max_steps: int = Field(
+        300, ge=1, description="Most steps; what is used up first, time or steps, ends it."
+    )
+    learning_rate: float = Field(6e-4, gt=0, le=1, description="Peak learning rate.")
+    crop: int = Field(512, ge=64, le=2048, description="Edge of a training crop, network pixels.")
+    batch: int = Field(2, ge=1, le=64, description="Crops in one step.")
+    seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    device: Device = Field(Device.AUTO, description="Where to compute.")
+    keep: str = Field("", description="Use this taught model from now on; nothing is trained.")
+    roll_back: str = Field(
+        "", description="Do without this taught model: the one before is in use; trains nothing."
     )

@@ -22,6 +22,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     find_model,
     require_kept,
 )
+from napari_fossiledit.workflows.shared.taught import read_teaching
 
 FOLDS = 4
 """Most folds: what is traced in one is judged by a fit that never saw it."""
@@ -88,6 +89,9 @@ def trained_on(project: Project, ref: ModelRef) -> set[int]:
         # Not by the registry of models, which loads torch: the window asks for this too.
         record = read_json(folder / RECORD, "the record of a model")
         seen |= _slices_in(record.get("training") or {}, ("slices", "validation"), count)
+        # A model that was taught knows what the one before it had seen.
+        if (taught := read_teaching(project, ref.root.name)) is not None:
+            seen |= _slices_in(taught.made_with, ("seen",), count)
     while isinstance(ref, EditRef):
         seen |= edited_with(ref.record, count)
         ref = ref.parent

@@ -29,6 +29,7 @@ from napari_fossiledit.workflows.shared.foreign_models import (
     read_foreign,
 )
 from napari_fossiledit.workflows.shared.stack_values import StackValues
+from napari_fossiledit.workflows.shared.taught import TeachingState, read_teaching
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
@@ -474,8 +475,13 @@ def standing(project: Project, name: str) -> str:
         if not isinstance(record, EditRecord):
             return "damaged"
         return "rolled back" if record.state is EditState.ROLLED_BACK else ""
-    unfinished = name in project.models() and (project.model_folder(name) / STATE).exists()
-    return "unfinished" if unfinished else ""
+    try:
+        taught = read_teaching(project, name) if name in project.models() else None
+    except FossilError:
+        return "damaged"
+    if name in project.models() and (project.model_folder(name) / STATE).exists():
+        return "unfinished"
+    return "" if taught is None or taught.state is TeachingState.KEPT else str(taught.state)
 
 
 def set_in_use(project: Project, name: str) -> None:

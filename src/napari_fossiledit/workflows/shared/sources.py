@@ -12,6 +12,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, PictureParams
+from napari_fossiledit.params.review import TeachParams
 from napari_fossiledit.params.segment import EvaluateParams
 from napari_fossiledit.project import ANNOTATIONS, Project, Source
 from napari_fossiledit.project.ledger import SourceInfo
@@ -248,7 +249,7 @@ def predictions_on(project: Project, model: str, z: int, shown: str = "") -> str
     return next((name for name in (shown, ledger.latest(model)) if name in names), names[-1])
 
 
-P = TypeVar("P", LinkParams, EvaluateParams, PictureParams)
+P = TypeVar("P", LinkParams, EvaluateParams, PictureParams, TeachParams)
 
 
 def with_class(project: Project, params: P) -> P:
