@@ -192,7 +192,7 @@ def run(project_path: Path, params: TeachParams, *, job: Job = QUIET) -> TeachRe
         ref = find_model(project, params.model)
         require_kept(ref)
         params = with_class(project, params)
-        result = _chosen(project, params, ref)
+        result = choose(project, params, ref)
         _mark(project, result)
         if not result.slices:
             return result
@@ -247,8 +247,19 @@ def decide(project_path: Path, name: str, *, keep: bool, job: Job = QUIET) -> Ta
     return result
 
 
-def _chosen(project: Project, params: TeachParams, ref: ModelRef) -> TeachResult:
-    """Choose which slices teach and which are pinned; the result holds what was chosen."""
+def choose(project: Project, params: TeachParams, ref: ModelRef) -> TeachResult:
+    """Choose which slices would teach and which be pinned, and change nothing.
+
+    Returns
+    -------
+    TeachResult
+        What `run` begins with: it has no model, no steps and no judgement.
+
+    Raises
+    ------
+    FossilError
+        As `run`.
+    """
     parse = partial(parse_slices, count=project.shape[0])
     reviewed, traced = project.ledger.reviewed(), project.ledger.traced()
     corrected = {z for z, (done, every) in reviewed.items() if done == every} | traced.keys()
