@@ -27,7 +27,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.project import ANNOTATIONS
-from napari_fossiledit.widgets.canvas.layers import Role, find, prediction_array
+from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.common.session import Session, session_of
@@ -213,13 +213,15 @@ class Tutorial:
         segment.predict.predict()
         self.wait()
         self.shoot("predicting")
-        self.page(REVIEW)
-        selection = attach(self.session).selection
-        layer = find(self.session.viewer, Role.PREDICTIONS)
-        surest = max(prediction_array(layer).painted(6).instances, key=lambda i: i.score)
-        selection.pick(layer, surest.id)
+        review = self.page(REVIEW)
+        review.correct.fill("all")
+        self.wait()
+        review.queue.build()
+        self.wait()
+        queue = attach(self.session).queue
+        wait_until(lambda: queue.shown is not None)
         self.shoot("review")
-        selection.clear()
+        queue.leave()
 
     def mend(self) -> None:
         """Picture what misleads the model, and the verdict on an edit."""

@@ -443,7 +443,7 @@ def test_tracing_a_slice_keeps_what_was_imported(session, made, qtbot, tmp_path)
     assert [i for i in after if i.id != value] == before
     assert len(after) == 5
     # The import has marked the slice already, so that marking it again changed nothing.
-    press(dock.correct, "Undo")
+    press(dock.history, "Undo")
     assert session.current.instances(ANNOTATIONS, 2) == before
 
 

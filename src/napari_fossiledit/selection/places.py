@@ -77,9 +77,9 @@ class Place:
     box
         Corners (y0, x0, y1, x1) in pixels, half open.
     ids
-        Instances of the slice that are in doubt.
+        Instances of the slice that are in doubt, the most doubtful first.
     predictions
-        Predictions that may have been left out.
+        Predictions that may have been left out, the likeliest first.
     missing
         Instances of the slice below whose specimen may be missing here.
     """
@@ -136,13 +136,13 @@ def find_places(
     predictions
         What the model found and was not taken over.
     denied
-        Ids of `predictions` that are wrong, and of instances below that end there.
+        Ids of `predictions` that are wrong, and of instances below that do not go on.
     """
     bodies = [i for i in own if i.part is Part.BODY]
     found = [
         *_own(bodies, near, scores),
         *_gaps(bodies, near, denied),
-        *_left_out(bodies, near, [p for p in predictions if p.id not in denied]),
+        *_left_out(bodies, near, predictions, denied),
     ]
     masks = [c.mask for c in found]
     groups = DisjointSet(range(len(found)))
@@ -156,9 +156,13 @@ def _place(z: int, group: Sequence[_Candidate]) -> Place:
     total: dict[Doubt, float] = {}
     for each in group:
         for doubt, pixels in each.against.items():
-            total[doubt] = total.get(doubt, 0.0) + pixels
+            if each.field == "ids":
+                total[doubt] = total.get(doubt, 0.0) + pixels
+            else:
+                # They overlap: one fossil is missing, not all of them.
+                total[doubt] = max(total.get(doubt, 0.0), pixels)
     ids: dict[str, list[int]] = {"ids": [], "predictions": [], "missing": []}
-    for each in group:
+    for each in sorted(group, key=lambda each: -sum(each.against.values())):
         ids[each.field].append(each.id)
     boxes = np.array([each.mask.box for each in group])
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
@@ -167,7 +171,7 @@ def _place(z: int, group: Sequence[_Candidate]) -> Place:
         max(total, key=lambda doubt: total[doubt]),
         tuple(total.items()),
         (int(low[0]), int(low[1]), int(high[0]), int(high[1])),
-        **{name: tuple(sorted(listed)) for name, listed in ids.items()},
+        **{name: tuple(listed) for name, listed in ids.items()},
     )
 
 
@@ -226,9 +230,15 @@ def _gaps(
 
 
 def _left_out(
-    bodies: Sequence[Instance], near: Neighbours, predictions: Sequence[Instance]
+    bodies: Sequence[Instance],
+    near: Neighbours,
+    predictions: Sequence[Instance],
+    denied: Collection[int],
 ) -> list[_Candidate]:
-    """Find predictions beside the masks that are there; of similar ones the most certain."""
+    """Find predictions beside the masks that are there; of similar ones the most certain.
+
+    What is like one that is denied is denied with it.
+    """
     likely = [
         p
         for p in sorted(predictions, key=lambda p: -p.score)
@@ -242,7 +252,7 @@ def _left_out(
     for side in (near.below, near.above):
         supported = np.maximum(supported, _best(masks, side or ()))
     found: list[_Candidate] = []
-    kept: list[int] = []
+    kept = [n for n, p in enumerate(likely) if p.id in denied]
     for n, prediction in enumerate(likely):
         if covered[n] or alike[n, kept].any():
             continue

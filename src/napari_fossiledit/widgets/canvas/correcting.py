@@ -240,6 +240,9 @@ def _move(session: Session, move: Callable[[Ledger], Undone | None], word: str) 
     reload(session)
     session.annotations_changed.emit()
     where = f", slice {moved.slices[0]}" if len(moved.slices) == 1 else ""
-    # The name of a source means nothing to the user.
-    what = "take over predictions" if moved.what.startswith("take over ") else moved.what
-    show_done(f"{word.capitalize()}: {what}{where}.")
+    show_done(f"{word.capitalize()}: {said(moved.what)}{where}.")
+
+
+def said(what: str) -> str:
+    """Return the name of an action for the user, to whom that of a source means nothing."""
+    return "take over predictions" if what.startswith("take over ") else what

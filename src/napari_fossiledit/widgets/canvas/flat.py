@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.widgets.common.notices import show_error
 
 
 class ArrayLike(Protocol):
@@ -66,7 +65,7 @@ class FlatArray:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, int | np.integer):
-            return _OneSlice(self.array, int(key))
+            return _OneSlice(self, int(key))
         parts = key if isinstance(key, tuple) else (key,)
         is_volume = len(parts) >= 3 and all(isinstance(part, slice) for part in parts[:3])
         if is_volume and self._in_3d():
@@ -78,6 +77,9 @@ class FlatArray:
             # another. A slice is read for its thumbnail, too: it is told once.
             if str(error) != self._failed:
                 self._failed = str(error)
+                # It loads Qt, which readers of files do without.
+                from napari_fossiledit.widgets.common.notices import show_error
+
                 show_error(error)
             return np.broadcast_to(np.zeros((), self.dtype), self.shape)[key]
         self._failed = ""

@@ -9,8 +9,12 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_fossiledit.widgets.canvas.layers import Role, find
-from napari_fossiledit.widgets.common.compat import camera_of
+from napari_fossiledit.widgets.common.compat import camera_of, canvas_size
 from napari_fossiledit.widgets.common.session import Session
+
+# Shares of the canvas: of what is looked at, the smallest and largest that need no zoom, and the
+# one that zooming gives it.
+_SMALLEST, _LARGEST, _FITTING = 0.1, 0.5, 0.25
 
 
 class Pointer(QObject):
@@ -81,10 +85,23 @@ class Pointer(QObject):
             self.clicked.emit(self.session.slice, x, y)
 
 
-def look_at(session: Session, z: int, box: tuple[int, int, int, int]) -> None:
-    """Show slice `z` with the middle of a box (y0, x0, y1, x1) in the middle of the canvas."""
+def look_at(
+    session: Session, z: int, box: tuple[int, int, int, int], *, fitting: bool = False
+) -> None:
+    """Show slice `z` with the middle of a box (y0, x0, y1, x1) in the middle of the canvas.
+
+    Parameters
+    ----------
+    fitting
+        Zoom where the box would take less than a tenth or more than half of the canvas.
+    """
     session.go_to(z)
     _, y_um, x_um = session.current.geometry.voxel_size.zyx
     camera = camera_of(session.viewer)
     middle = ((box[0] + box[2] - 1) / 2 * y_um, (box[1] + box[3] - 1) / 2 * x_um)
     camera.center = (*camera.center[:-2], *middle)
+    if fitting:
+        size = max((box[2] - box[0]) * y_um, (box[3] - box[1]) * x_um)
+        share = size * camera.zoom / min(canvas_size(session.viewer))
+        if not _SMALLEST < share < _LARGEST:
+            camera.zoom *= _FITTING / share

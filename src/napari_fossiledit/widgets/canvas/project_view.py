@@ -24,8 +24,11 @@ from napari_fossiledit.widgets.canvas.layers import (
     show_image,
 )
 from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS, PROJECT
+from napari_fossiledit.widgets.canvas.review_queue import ReviewQueue
 from napari_fossiledit.widgets.canvas.selection import Selection
 from napari_fossiledit.widgets.canvas.shortcuts import (
+    EDITING,
+    HELPING,
     NAVIGATING,
     NEW_LABEL,
     PAINTING,
@@ -55,6 +58,7 @@ class ProjectView:
         self.session = session
         self.layers = ViewLayers(session.viewer, session.soon)
         self.selection = Selection(session)
+        self.queue = ReviewQueue(session, self.selection)
         # Before `show` follows the session: layers take the colours of the project that is open.
         colours = colours_of(session)
         colours.changed.connect(self._colour_again)
@@ -63,7 +67,8 @@ class ProjectView:
         self.drops = Drops(session)
         self._reduced, self._latest = False, 0
         self._offered = ""
-        bind(session.viewer, session, NAVIGATING + PAINTING + PICKING + UNDOING + PROBING)
+        every = NAVIGATING + PAINTING + PICKING + EDITING + UNDOING + PROBING + HELPING
+        bind(session.viewer, session, every)
         session.viewer.layers.events.inserted.connect(self._on_layer)
         session.viewer.layers.events.removing.connect(self._on_removing)
         session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
@@ -166,10 +171,10 @@ class ProjectView:
         if layer is not None:
             self._adopt(layer)
         if isinstance(layer, Labels) and layer.metadata.get(ROLE) == Role.LABELS:
-            bind(layer, self.session, PAINTING + NEW_LABEL + UNDOING)
+            bind(layer, self.session, PAINTING + NEW_LABEL + EDITING + UNDOING)
         elif isinstance(layer, Labels) and ROLE in layer.metadata:
             # napari's own undo knows only what was painted into this layer.
-            bind(layer, self.session, UNDOING)
+            bind(layer, self.session, PAINTING + EDITING + UNDOING)
 
     def _on_removing(self, event: Any) -> None:
         """Save strokes before their layer goes."""

@@ -97,6 +97,11 @@ def _layer(session: Session, role: Role, name: str, colour: str) -> Shapes:
 
 def show_outline(session: Session, z: int, mask: Mask) -> None:
     """Outline a mask on slice `z`, in place of what was outlined before, and all others as well."""
+    show_outlines(session, [(z, mask)])
+
+
+def show_outlines(session: Session, masks: Sequence[tuple[int, Mask]]) -> None:
+    """Outline masks (slice, mask), in place of what was outlined before, and all others as well."""
     from skimage.measure import approximate_polygon, find_contours
 
     viewer, colours = session.viewer, colours_of(session)
@@ -105,13 +110,15 @@ def show_outline(session: Session, z: int, mask: Mask) -> None:
         colours.toggle()
     remove(viewer, Role.OUTLINE)
     layer = _layer(session, Role.OUTLINE, "Picked", "cyan")
-    y0, x0, _, _ = mask.box
-    for contour in find_contours(np.pad(mask.crop(), 1).astype(np.float32), 0.5):
-        # Thousands of corners would take seconds to draw.
-        corners = approximate_polygon(contour, 0.7) + np.array([y0 - 1, x0 - 1])
-        path = np.column_stack([np.full(len(corners), z), corners])
-        # A path encloses no region: it is never taken for a drawn one.
-        layer.add(path, shape_type="path", edge_color="cyan", edge_width=2)
+    paths = []
+    for z, mask in masks:
+        y0, x0, _, _ = mask.box
+        for contour in find_contours(np.pad(mask.crop(), 1).astype(np.float32), 0.5):
+            # Thousands of corners would take seconds to draw.
+            corners = approximate_polygon(contour, 0.7) + np.array([y0 - 1, x0 - 1])
+            paths.append(np.column_stack([np.full(len(corners), z), corners]))
+    # A path encloses no region: it is never taken for a drawn one.
+    layer.add(paths, shape_type="path", edge_color="cyan", edge_width=2)
     layer.editable = False
     image = find(viewer, Role.IMAGE)
     if image is not None:

@@ -1,4 +1,4 @@
-"""Two clicks on a photograph that measure the scale bar in it."""
+"""Two clicks on a photograph: a scale bar that is measured, a line, a box."""
 
 from __future__ import annotations
 
@@ -22,17 +22,29 @@ _CROSS = 14
 class TwoPoints(QObject):
     """Waits for two clicks on the photograph; dragging moves the view and the wheel zooms as ever.
 
+    Parameters
+    ----------
+    name
+        What is marked, for the list of layers.
+
     Signals
     -------
     marked(int, float)
         How many ends are marked, and their distance in pixels of the photograph.
+
+    Attributes
+    ----------
+    ends
+        The marked places (y, x) in pixels of the photograph.
     """
 
     marked = Signal(int, float)
 
-    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+    def __init__(
+        self, session: Session, parent: QObject | None = None, *, name: str = "Scale bar"
+    ) -> None:
         super().__init__(parent)
-        self.session = session
+        self.session, self._name = session, name
         self.ends: list[tuple[float, float]] = []
         self._photograph: Image | None = None
         self._crosses: Points | None = None
@@ -58,6 +70,11 @@ class TwoPoints(QObject):
         viewer.mouse_drag_callbacks.append(self._on_press)
         viewer.cursor.style = "cross"
         self.marked.emit(0, 0.0)
+
+    @property
+    def is_active(self) -> bool:
+        """True while it waits for a click."""
+        return self._photograph is not None
 
     def stop(self) -> None:
         """Stop waiting, and take the marks away."""
@@ -94,7 +111,7 @@ class TwoPoints(QObject):
         if self._crosses is None or self._crosses not in viewer.layers:
             options = {"scale": image.scale[-2:], "units": image.units[-2:]}
             self._crosses = Points(
-                ndim=2, name="Scale bar", symbol="cross", face_color="#f0e442", **options
+                ndim=2, name=self._name, symbol="cross", face_color="#f0e442", **options
             )
             viewer.add_layer(self._crosses)
         self._crosses.data = np.array(self.ends)

@@ -34,12 +34,14 @@ from napari_fossiledit.workflows.annotate.corrections import trace, untrace
 _HEIGHT, _PARTED, _WORDS = 22, 5, 270
 # Okabe and Ito's colours, which the colour-blind tell apart; place and height differ as well.
 _TRACED, _BEGUN, _PREDICTED = QColor("#009e73"), QColor("#7f7f7f"), QColor("#56b4e9")
+_REVIEWED = QColor("#cc79a7")
 _STALE, _PINNED = QColor("#d55e00"), QColor("#f0e442")
 _LEGEND = "<br>".join(
     f'<span style="color: {colour.name()};">&#9632;</span> {text}'
     for colour, text in (
         (_TRACED, "above: traced, every fossil is annotated (half as high: in a part of it)"),
-        (_BEGUN, "above, low: begun; has annotations, and is not marked as traced"),
+        (_BEGUN, "above, low: begun; has masks of yours, and is not marked as traced"),
+        (_REVIEWED, "above, low: all masks of yours are found right"),
         (_PREDICTED, "below: the predictions on show are there"),
         (_PINNED, "dot: pinned, only tests models"),
         (_STALE, "line at the top: the photograph was replaced since"),
@@ -54,6 +56,7 @@ class Marks:
     traced: frozenset[int] = field(default_factory=frozenset)
     part: frozenset[int] = field(default_factory=frozenset)
     begun: frozenset[int] = field(default_factory=frozenset)
+    reviewed: frozenset[int] = field(default_factory=frozenset)
     predicted: frozenset[int] = field(default_factory=frozenset)
     pinned: frozenset[int] = field(default_factory=frozenset)
     stale: frozenset[int] = field(default_factory=frozenset)
@@ -63,7 +66,8 @@ class Marks:
         states = {
             "traced": self.traced,
             "traced in a part": self.part,
-            "begun, not traced": self.begun,
+            "begun, not traced": self.begun - self.reviewed,
+            "all found right": self.reviewed,
             "predicted": self.predicted,
             "pinned": self.pinned,
             "photograph replaced since": self.stale,
@@ -79,6 +83,9 @@ def read_marks(project: Project, source: str) -> Marks:
         frozenset(z for z, part in traced.items() if part is None),
         frozenset(z for z, part in traced.items() if part is not None),
         frozenset(project.ledger.done(ANNOTATIONS) - traced.keys()),
+        frozenset(
+            z for z, (right, every) in project.ledger.reviewed().items() if right == every > 0
+        ),
         frozenset(project.ledger.done(source) if source else ()),
         frozenset(project.settings.pinned_slices),
         frozenset(stale),
@@ -138,7 +145,8 @@ class Strip(QWidget):
 
         fill(marks.traced, _TRACED, 3, 11)
         fill(marks.part, _TRACED, 9, 5)
-        fill(marks.begun, _BEGUN, 11, 3)
+        fill(marks.begun - marks.reviewed, _BEGUN, 11, 3)
+        fill(marks.reviewed - marks.traced, _REVIEWED, 8, 6)
         fill(marks.predicted, _PREDICTED, 16, 4)
         fill(marks.stale, _STALE, 0, 3)
         painter.setPen(QColor("black"))

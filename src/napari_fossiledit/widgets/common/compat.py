@@ -28,6 +28,19 @@ def scale_bar_of(viewer: napari.Viewer) -> Any:
     return viewer.scale_bar if canvas is None else canvas.overlays.scale_bar
 
 
+def text_overlay_of(viewer: napari.Viewer) -> Any:
+    """Return the text that the viewer can show over its canvas."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.text_overlay if canvas is None else canvas.overlays.text
+
+
+def canvas_size(viewer: napari.Viewer) -> tuple[int, int]:
+    """Return height and width of the canvas in pixels of the screen."""
+    canvas = getattr(viewer, "canvas", None)
+    height, width = viewer._canvas_size if canvas is None else canvas.size
+    return int(height), int(width)
+
+
 def draw_with(
     layer: Labels, draw: Callable[[NDArray[Any], tuple[slice, ...] | None], NDArray[Any]]
 ) -> None:

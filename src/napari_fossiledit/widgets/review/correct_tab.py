@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.shortcuts import HELPING, PAINTING, TOOLS
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import counted, errors_shown, show_done
 from napari_fossiledit.widgets.common.session import Session
-from napari_fossiledit.widgets.dock import beside, button, note
+from napari_fossiledit.widgets.dock import beside, button
+from napari_fossiledit.widgets.review.queue_panel import keyed
 from napari_fossiledit.widgets.segment.score_picker import ScorePicker
 from napari_fossiledit.workflows.annotate.corrections import FillResult, TraceResult, fill, trace
 
-HELP = (
-    "Take over the predictions that are right, and paint what is missing. Each stroke is saved at "
-    "once and can be undone, also tomorrow. Then mark the slice as traced, so that models can be "
-    "trained and judged on it."
-)
+_TOOLS_A_ROW = 3
 
 
 class CorrectTab(QWidget):
@@ -39,13 +37,13 @@ class CorrectTab(QWidget):
         form = QFormLayout()
         form.addRow("Class", self.classes)
         column = QVBoxLayout(self)
-        column.addWidget(note(HELP))
+        column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(
             beside(
                 button(
                     "Take over this slice",
-                    "Copy the instances that are shown on this slice, to be corrected. They take "
-                    "the place of what is there.",
+                    "Copy the predictions that are shown on this slice, to be corrected. They take "
+                    "the place of what is there, but for masks that you found right.",
                     lambda: self.fill(str(self.session.slice)),
                 ),
                 button(
@@ -57,43 +55,17 @@ class CorrectTab(QWidget):
             )
         )
         column.addLayout(form)
-        column.addWidget(
-            beside(
-                button("New instance", "Paint a fossil.", self.new_instance, shortcut="N"),
-                button(
-                    "Edit instances",
-                    "Select the layer of the instances, to paint into it.",
-                    lambda: correcting.edit(self.session),
-                ),
-            )
-        )
-        column.addWidget(
-            beside(
-                button(
-                    "Delete instance",
-                    "Delete the selected instance from this slice; the key deletes the one under "
-                    "the mouse.",
-                    self._delete_selected,
-                    shortcut="Shift-D",
-                ),
-                button(
-                    "Undo",
-                    "Undo the last change of the instances, whatever it was and whenever.",
-                    lambda: correcting.undo(self.session),
-                    shortcut="Ctrl-Z",
-                ),
-                button(
-                    "Redo",
-                    "Redo what was undone last.",
-                    lambda: correcting.redo(self.session),
-                    shortcut="Ctrl-Shift-Z",
-                ),
-            )
-        )
+        tools = QWidget()
+        grid = QGridLayout(tools)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        for number, shortcut in enumerate(s for s in (*PAINTING, *TOOLS, *HELPING) if s.text):
+            grid.addWidget(keyed(session, shortcut), *divmod(number, _TOOLS_A_ROW))
+        column.addWidget(tools)
         column.addWidget(
             button(
                 "Slice is traced",
-                "Mark that every fossil of this slice is there; no instance changes by that.",
+                "Mark that every fossil of this slice is there; no mask changes by that.",
                 self.trace,
                 shortcut="Shift-T",
             )
@@ -115,10 +87,6 @@ class CorrectTab(QWidget):
             self.trace()
 
     # ---------------------------------------------------------------- actions
-
-    def new_instance(self) -> None:
-        """Select the brush for a fossil that is not painted yet."""
-        correcting.new_instance(self.session)
 
     def fill(self, slices: str) -> None:
         """Take over the instances that are shown on `slices`."""
@@ -173,6 +141,3 @@ class CorrectTab(QWidget):
         else:
             show_done("This slice was marked as traced before.")
         self.session.annotations_changed.emit()
-
-    def _delete_selected(self) -> None:
-        correcting.delete(self.session, int(correcting.edit(self.session).selected_label))

@@ -1,12 +1,17 @@
-"""The page *Review*: what the model found, corrected by hand."""
+"""The page *Review*: doubtful places, tools to correct masks, and what was done."""
 
 from __future__ import annotations
 
 import napari
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 
-from napari_fossiledit.widgets.dock import Dock
+from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.dock import Dock, fold, section
 from napari_fossiledit.widgets.review.correct_tab import CorrectTab
+from napari_fossiledit.widgets.review.history_panel import HistoryPanel
+from napari_fossiledit.widgets.review.queue_panel import QueuePanel
+from napari_fossiledit.widgets.review.through_panel import ThroughPanel
+from napari_fossiledit.widgets.segment.picked_panel import PickedPanel
 from napari_fossiledit.widgets.segment.score_picker import picker_of
 
 TITLE = "Review"
@@ -17,22 +22,37 @@ EMPTY = (
 
 
 class ReviewDock(Dock):
-    """Take predictions over, correct them, mark slices as traced."""
+    """Look at doubtful places, correct masks, mark slices as traced."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, TITLE, EMPTY)
         self.picker = picker_of(self.session)
+        self.queue = QueuePanel(self.session, self.jobs)
         self.correct = CorrectTab(self.session, self.jobs, self.picker)
-        self.column.addWidget(self.picker)
-        self.column.addWidget(self.correct)
+        self.through = ThroughPanel(self.session, self.jobs)
+        self.history = HistoryPanel(self.session, self.jobs)
+        section(self.column, "What to look at").addWidget(self.queue)
+        correct = section(self.column, "Correct")
+        correct.addWidget(PickedPanel(self.session))
+        correct.addWidget(self.correct)
+        fold(self.column, "Through the slices").addWidget(self.through)
+        fold(self.column, "What was done, and versions").addWidget(self.history)
+        self._predictions = fold(self.column, "Predictions on show")
         self._on_project()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
         """Have the picker on this page."""
-        self.column.insertWidget(0, self.picker)
+        self._predictions.addWidget(self.picker)
         self.picker.show()
         super().showEvent(event)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802
+        """Outline no place any more once the page is left."""
+        super().hideEvent(event)
+        attach(self.session).queue.leave()
 
     def refresh(self) -> None:
         """Show the project that is open now."""
         self.correct.refresh()
+        self.through.refresh()
+        self.history.refresh()
