@@ -12,9 +12,11 @@ from napari.layers import Shapes
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import Role, find, placed, remove
+from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.session import Session
 
 TOOLS = {"Box": "add_rectangle", "Polygon": "add_polygon", "Ellipse": "add_ellipse"}
@@ -29,6 +31,8 @@ _LOOKS = {
 }
 # napari can also draw lines and paths, which cover nothing.
 _CLOSED = ("rectangle", "polygon", "ellipse")
+# In pixels of the screen: how wide a frame is, and how far from what it is around.
+_FRAME, _CLEAR = 3.0, 8.0
 # Corners of the polygon that stands for a turned ellipse.
 _CORNERS = 32
 
@@ -100,8 +104,16 @@ def show_outline(session: Session, z: int, mask: Mask) -> None:
     show_outlines(session, [(z, mask)])
 
 
-def show_outlines(session: Session, masks: Sequence[tuple[int, Mask]]) -> None:
-    """Outline masks (slice, mask), in place of what was outlined before, and all others as well."""
+def show_outlines(
+    session: Session, masks: Sequence[tuple[int, Mask]], frame: Box | None = None
+) -> None:
+    """Outline masks (slice, mask), in place of what was outlined before, and all others as well.
+
+    Parameters
+    ----------
+    frame
+        Box (y0, x0, y1, x1) around which a frame is drawn on the first of these slices.
+    """
     from skimage.measure import approximate_polygon, find_contours
 
     viewer, colours = session.viewer, colours_of(session)
@@ -119,6 +131,16 @@ def show_outlines(session: Session, masks: Sequence[tuple[int, Mask]]) -> None:
             paths.append(np.column_stack([np.full(len(corners), z), corners]))
     # A path encloses no region: it is never taken for a drawn one.
     layer.add(paths, shape_type="path", edge_color="cyan", edge_width=2)
+    if frame is not None:
+        # As wide on the screen whatever the zoom, and clear of the masks.
+        pixel = 1 / (camera_of(viewer).zoom * layer.scale[-1])
+        y0, x0, y1, x1 = (
+            e + side * _CLEAR * pixel for e, side in zip(frame, (-1, -1, 1, 1), strict=True)
+        )
+        corners = [
+            (masks[0][0], y, x) for y, x in ((y0, x0), (y0, x1), (y1, x1), (y1, x0), (y0, x0))
+        ]
+        layer.add([corners], shape_type="path", edge_color="white", edge_width=_FRAME * pixel)
     layer.editable = False
     image = find(viewer, Role.IMAGE)
     if image is not None:

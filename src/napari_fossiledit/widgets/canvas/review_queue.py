@@ -16,7 +16,7 @@ from napari_fossiledit.selection import Doubt
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import Role, remove
 from napari_fossiledit.widgets.canvas.pointing import look_at
-from napari_fossiledit.widgets.canvas.regions import show_outline
+from napari_fossiledit.widgets.canvas.regions import show_outlines
 from napari_fossiledit.widgets.canvas.selection import Selection
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import counted, show_done, show_error
@@ -205,7 +205,7 @@ class ReviewQueue(QObject):
             place = self.shown.place
             self.selection.clear()
             look_at(self.session, place.slice, place.box, fitting=True)
-            show_outline(self.session, place.slice, self._outline(self.shown))
+            show_outlines(self.session, [(place.slice, self._outline(self.shown))], place.box)
         self.changed.emit()
 
     def _outline(self, shown: PlaceToSee) -> Mask:
