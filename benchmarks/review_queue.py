@@ -1,6 +1,7 @@
 """How much of the error of predicted masks goes with the first places of the review queue.
 
     python benchmarks/review_queue.py [--work FOLDER] [--seeds 37,38,41,42,43,44] [--fit 31,...,36]
+    python benchmarks/review_queue.py --project chloro.fossil --slices 1,3,5,7,9
 
 The shipped `reef-lite` is asked on sample reefs that it was not trained on (32 slices of 640 x
 480); predictions of score 0.5 or more are taken over. The places of the queue are then corrected
@@ -11,6 +12,9 @@ the sections (the differences of area, of all masks and missed fossils), and of 
 that match none are specimens of their own). Beside it: random order, the order of the scores (masks
 with the lowest and left-out predictions with the highest first), and an oracle that knows what each
 place mends.
+
+With --project, the traced slices of a project are the truth and the predictions of its model are
+asked, on slices that it did not learn.
 
 With --fit the weights of `selection.places` are fitted to other reefs and printed.
 """
@@ -26,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment, nnls
 
+from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.masks.rle import intersections, iou_matrix
 from napari_fossiledit.params.sample import DemoParams
@@ -36,7 +41,7 @@ from napari_fossiledit.selection import Neighbours, Place, find_places, places
 from napari_fossiledit.workflows.sample import demo
 from napari_fossiledit.workflows.segment import predict
 
-MODEL, CLASS, SCORE = "reef-lite", "archaeocyathid", 0.5
+MODEL, SCORE = "reef-lite", 0.5
 SHARES = (0.05, 0.1, 0.2, 0.4)
 
 Error = tuple[int, str, int]
@@ -97,16 +102,22 @@ def read(work: Path, seed: int) -> Reef:
     demo._sample(folder / "sample", project, params, QUIET)
     demo._project(project, folder / "sample", QUIET)
     predict.run(project, PredictParams(model=MODEL))
+    return of_project(project)
+
+
+def of_project(project: Path, judged: str = "all") -> Reef:
+    """Return the places of a project that is traced and predicted throughout."""
     reef = Reef([], {}, {}, [], [])
     with Project.open(project, read_only=True) as opened:
         (source,) = (s.name for s in opened.ledger.predictions())
+        name = opened.settings.classes[0]
 
         def bodies(source: str, z: int) -> list[Instance]:
-            return opened.ledger.instances(source, slices=[z], part=Part.BODY, class_name=CLASS)
+            return opened.ledger.instances(source, slices=[z], part=Part.BODY, class_name=name)
 
         slices = range(opened.shape[0])
         taken = {z: [i for i in bodies(source, z) if i.score >= SCORE] for z in slices}
-        for z in slices:
+        for z in parse_slices(judged, opened.shape[0]):
             found = [i for i in bodies(source, z) if i.score < SCORE]
             near = Neighbours(taken.get(z - 1), taken.get(z + 1))
             scores = {i.id or 0: i.score for i in taken[z]}
@@ -171,10 +182,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("review-queue"))
     parser.add_argument("--seeds", default="37,38,41,42,43,44")
     parser.add_argument("--fit", default="")
+    parser.add_argument("--project", type=Path)
+    parser.add_argument("--slices", default="all")
     args = parser.parse_args()
     if args.fit:
         fit([read(args.work, int(s)) for s in args.fit.split(",")])
-    reefs = [read(args.work, int(s)) for s in args.seeds.split(",")]
+    if args.project:
+        reefs = [of_project(args.project, args.slices)]
+    else:
+        reefs = [read(args.work, int(s)) for s in args.seeds.split(",")]
     print("places a reef:", ", ".join(str(len(r.places)) for r in reefs))
     print(
         "| order | share of places | error of sections gone | 95 % | error of volumes gone | 95 % |"

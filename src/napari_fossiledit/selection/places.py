@@ -156,11 +156,7 @@ def _place(z: int, group: Sequence[_Candidate]) -> Place:
     total: dict[Doubt, float] = {}
     for each in group:
         for doubt, pixels in each.against.items():
-            if each.field == "ids":
-                total[doubt] = total.get(doubt, 0.0) + pixels
-            else:
-                # They overlap: one fossil is missing, not all of them.
-                total[doubt] = max(total.get(doubt, 0.0), pixels)
+            total[doubt] = total.get(doubt, 0.0) + pixels
     ids: dict[str, list[int]] = {"ids": [], "predictions": [], "missing": []}
     for each in sorted(group, key=lambda each: -sum(each.against.values())):
         ids[each.field].append(each.id)
