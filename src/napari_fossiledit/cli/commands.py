@@ -28,6 +28,7 @@ from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
 from napari_fossiledit.params.review import (
+    AgreementParams,
     CopyParams,
     CorrectParams,
     DescribeParams,
@@ -39,6 +40,7 @@ from napari_fossiledit.params.review import (
     ReshapeParams,
     SpecimensParams,
     SplitParams,
+    SwapParams,
     TeachParams,
     VersionsParams,
 )
@@ -303,6 +305,20 @@ COMMANDS = (
         (PROJECT, argument("specimens", str, "NUMBERS", "Numbers of specimens, e.g. 3,7.")),
         SpecimensParams,
         skip=frozenset({"specimens"}),
+    ),
+    Command(
+        "review swap",
+        "review.shapes:swap",
+        "Give each of two masks of a slice the specimen of the other one.",
+        (PROJECT, argument("ids", str, "IDS", "Two ids, e.g. 12,15.")),
+        SwapParams,
+        skip=frozenset({"ids"}),
+    ),
+    Command(
+        "review agreement",
+        "review.agreement:run",
+        "Compare predictions with the masks that were found right, by class.",
+        params=AgreementParams,
     ),
     Command(
         "review undo",

@@ -53,6 +53,17 @@ class CorrectParams(Params):
     mask_cut: MaskCut = 0.5
 
 
+class AgreementParams(Params):
+    """Which predictions are compared with the masks that a person has found right."""
+
+    source: str = Field(
+        "", description="Source, or name of a model; empty: predictions of the model in use."
+    )
+    slices: str = Field("all", description="Slices to compare, where they are reviewed or traced.")
+    score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
+    mask_cut: MaskCut = 0.5
+
+
 class HistoryParams(Params):
     """How much of the history of the annotations is listed."""
 

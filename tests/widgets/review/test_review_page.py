@@ -14,6 +14,7 @@ from napari_fossiledit.selection import Doubt
 from napari_fossiledit.widgets.canvas import shortcuts
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common import notices
 from napari_fossiledit.widgets.common.compat import text_overlay_of
 from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
@@ -190,3 +191,39 @@ def test_versions_and_what_was_done(page, qtbot):
     assert history.done.item(0).text() == "restore version early, slice 0"
     newest = page.session.current.ledger.history(1)[0]
     assert newest.what == "restore version early"
+
+
+def test_a_mask_gets_a_class_and_predictions_are_compared(page, qtbot):
+    pick(page, 0, 15, 15)
+    page.correct.textures.setCurrentText("pitted")
+    attach(page.session).selection.describe(texture=page.correct.textures.currentText())
+    waited(qtbot, page)
+    (mask,) = own(page, 0).values()
+    assert mask.texture == "pitted"
+    page.compare()
+    waited(qtbot, page)
+    said = notices.VOICE.messages[-1].text
+    # Slices 1 and 3 are traced; at a score of 0.5 one of two fossils is found on each.
+    assert said.startswith("On 2 slices that you found right:")
+    assert (
+        "archaeocyathid: 2 kept, 0 with another outline (mean IoU 1.00), 0 wrong, 2 missed" in said
+    )
+
+
+def test_a_specimen_is_joined_and_split(page, qtbot):
+    ledger = page.session.current.ledger
+    ids = [next(iter(own(page, z))) for z in (0, 1, 2)]
+    ledger.set_specimens(ANNOTATIONS, dict(zip(ids, (4, 4, 7), strict=True)))
+    page.session.annotations_changed.emit()
+    pick(page, 0, 15, 15)
+    with pytest.raises(FossilError, match="which specimen to join with"):
+        page.through.join()
+    page.through.other.setText("7")
+    page.through.join()
+    waited(qtbot, page)
+    assert {own(page, z)[i].specimen for z, i in zip((0, 1, 2), ids, strict=True)} == {4}
+    pick(page, 1, 15, 16)
+    press(page, "Split from here")
+    waited(qtbot, page)
+    first, *later = (own(page, z)[i].specimen for z, i in zip((0, 1, 2), ids, strict=True))
+    assert (first, len(set(later)), first in later) == (4, 1, False)

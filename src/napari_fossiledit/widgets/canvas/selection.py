@@ -17,6 +17,7 @@ from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.review import (
     CopyParams,
     CorrectParams,
+    DescribeParams,
     ProposeParams,
     ReshapeParams,
     SplitParams,
@@ -39,6 +40,7 @@ from napari_fossiledit.workflows.review.shapes import (
     ProposeResult,
     ShapeResult,
     box_iou,
+    describe,
     propose,
     reshape,
     split,
@@ -404,6 +406,13 @@ class Selection(QObject):
             )
             overlay.color, overlay.box_color = "black", "#f0e442"
         self.changed.emit()
+
+    def describe(self, **what: Any) -> None:
+        """Give the picked mask a class or a texture."""
+        picked = self._own()
+        item = picked.instance
+        params = DescribeParams(slice=item.slice, ids=str(item.id), **what)
+        self.act("Describing a mask", describe, params)
 
     def copy(self, to: str) -> None:
         """Copy the picked mask to the next or the previous slice, and go there."""

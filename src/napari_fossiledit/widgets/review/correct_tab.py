@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.canvas.shortcuts import HELPING, PAINTING, TOOLS
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import counted, errors_shown, show_done
@@ -21,6 +22,7 @@ from napari_fossiledit.widgets.segment.score_picker import ScorePicker
 from napari_fossiledit.workflows.annotate.corrections import FillResult, TraceResult, fill, trace
 
 _TOOLS_A_ROW = 3
+_TEXTURES = ("pitted", "mud_filled")
 
 
 class CorrectTab(QWidget):
@@ -35,7 +37,34 @@ class CorrectTab(QWidget):
         self.classes.currentTextChanged.connect(self._on_class)
         session.trace_requested.connect(self._on_trace_key)
         form = QFormLayout()
-        form.addRow("Class", self.classes)
+        selection = attach(session).selection
+        form.addRow(
+            "Class",
+            _row(
+                self.classes,
+                button(
+                    "Give",
+                    "Give the clicked mask this class.",
+                    lambda: selection.describe(class_name=self.classes.currentText()),
+                ),
+            ),
+        )
+        self.textures = QComboBox()
+        self.textures.setEditable(True)
+        self.textures.addItems(["", *_TEXTURES])
+        self.textures.setToolTip("How a fossil is preserved; empty: unknown.")
+        self.textures.setAccessibleName("Texture")
+        form.addRow(
+            "Texture",
+            _row(
+                self.textures,
+                button(
+                    "Give",
+                    "Give the clicked mask this texture.",
+                    lambda: selection.describe(texture=self.textures.currentText().strip()),
+                ),
+            ),
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(
@@ -141,3 +170,13 @@ class CorrectTab(QWidget):
         else:
             show_done("This slice was marked as traced before.")
         self.session.annotations_changed.emit()
+
+
+def _row(field: QWidget, action: QWidget) -> QWidget:
+    """Return a field with a small button behind it."""
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addWidget(field, 1)
+    row.addWidget(action)
+    return made

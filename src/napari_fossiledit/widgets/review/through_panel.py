@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
@@ -62,6 +62,19 @@ class ThroughPanel(QWidget):
                 ),
             )
         )
+        self.other = QLineEdit()
+        self.other.setPlaceholderText("number of another specimen")
+        self.other.setAccessibleName("Number of another specimen")
+        column.addWidget(
+            beside(
+                self.other,
+                button(
+                    "Join with it",
+                    "Make the clicked specimen and that of this number one, in all slices.",
+                    self.join,
+                ),
+            )
+        )
         column.addWidget(
             beside(
                 button(
@@ -87,6 +100,16 @@ class ThroughPanel(QWidget):
         title = "Previewing" if preview else "Interpolating"
         self._run(title, interpolate, params, self._on_interpolated)
 
+    def join(self) -> None:
+        """Make one specimen of the clicked one and that of the number."""
+        if not self.other.text().strip().isdecimal():
+            raise FossilError(
+                "It is not told which specimen to join with",
+                expected="the number of a specimen, as a click on one of its masks tells it",
+                found=self.other.text() or "nothing",
+            )
+        self._specimen(merge=True)
+
     def _specimen(self, **what: Any) -> None:
         picked = attach(self.session).selection.picked
         if picked is None or not picked.is_own or picked.instance.specimen is None:
@@ -96,7 +119,10 @@ class ThroughPanel(QWidget):
                 advice="Click one; masks get their specimens by linking, on the page *Reef*.",
             )
         item = picked.instance
-        params = SpecimensParams(specimens=str(item.specimen), class_name=item.class_name, **what)
+        numbers = (
+            f"{item.specimen},{self.other.text().strip()}" if "merge" in what else item.specimen
+        )
+        params = SpecimensParams(specimens=str(numbers), class_name=item.class_name, **what)
         self._run("Changing the specimen", specimens, params, self._on_specimen)
 
     def _run(
