@@ -14,6 +14,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
+from napari_fossiledit.stacks import reduce
 from napari_fossiledit.widgets.canvas import correcting, navigation
 from napari_fossiledit.widgets.canvas.correcting import show_labels
 from napari_fossiledit.widgets.canvas.layers import (
@@ -294,6 +295,19 @@ def test_a_drawn_area_becomes_a_mask(session):
     assert 15 * 20 * 0.9 < mask.area < 16.5 * 21.5
     with pytest.raises(FossilError, match="No area is drawn on slice 3"):
         drawn_area(session, 3)
+
+
+def test_of_large_photographs_only_the_slice_on_show_is_read(viewer, project_path, monkeypatch):
+    # So that napari gets a coarse copy beside them, as of photographs of many megapixels.
+    monkeypatch.setattr(reduce, "_SMALL_BYTES", 0)
+    session = session_of(viewer)
+    open_project(session, project_path)
+    assert len(find(viewer, Role.IMAGE).data) == 2
+    stack, asked = session.current.stack, []
+    whole = type(stack).read
+    monkeypatch.setattr(type(stack), "read", lambda self, z: asked.append(z) or whole(self, z))
+    session.go_to(1)
+    assert {*asked} == {1}
 
 
 def test_3d_reads_no_slice_at_full_resolution(session, monkeypatch):

@@ -71,7 +71,12 @@ class FlatArray:
         if is_volume and self._in_3d():
             return np.zeros((1, 1, 1, *self.shape[3:]), dtype=self.dtype)
         try:
-            found = np.asarray(self.array[key])
+            part: Any = self.array[key]
+            if is_volume and parts[0] == slice(None) and hasattr(part, "compute"):
+                # Of layers of several resolutions napari takes a part of all slices, then one of
+                # them: reading it here would read the whole stack for each slice that is shown.
+                return FlatArray(part, self._in_3d)
+            found = np.asarray(part)
         except FossilError as error:
             # Out of here it would end in napari's slider, which then shows one slice and names
             # another. A slice is read for its thumbnail, too: it is told once.
