@@ -24,7 +24,7 @@ def test_the_states_of_slices_are_told(session):
     session.current.update(pinned_slices=(3,))
     marks = read_marks(session.current, SOURCE)
     assert [marks.words(z) for z in range(5)] == [
-        "begun, not traced, predicted",
+        "begun, not traced, predicted, 0 of 2 masks right",
         "traced, predicted",
         "predicted",
         "traced in a part, predicted, pinned",

@@ -101,7 +101,10 @@ def test_the_queue_is_built_and_decided_by_keys(page, qtbot):
     key(page.session, "Shift-A")
     waited(qtbot, page)
     assert all(i.reviewed for i in own(page, 0).values())
-    assert "all found right" in attach(page.session).marks.strip.marks.words(0)
+    marks = attach(page.session).marks.strip.marks
+    assert "masks right" in marks.words(0)
+    assert 0 in marks.reviewed
+    assert 1 not in marks.reviewed
 
 
 def test_a_mask_is_split_grown_merged_and_copied(page, qtbot):
@@ -109,6 +112,9 @@ def test_a_mask_is_split_grown_merged_and_copied(page, qtbot):
     pick(page, 0, 15, 15)
     (id_,) = own(page, 0)
     assert selection.picked.instance.id == id_
+    assert "taken over from a prediction, found by first (0123456) with a score of 0.90" in (
+        selection.text
+    )
     key(session, "S")
     assert selection.waiting.startswith("SPLIT")
     overlay = text_overlay_of(session.viewer)

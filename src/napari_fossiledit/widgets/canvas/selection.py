@@ -191,7 +191,15 @@ class Selection(QObject):
         if self.picked is None or self.session.project is None:
             return ""
         _, y_um, x_um = self.session.project.geometry.voxel_size.zyx
-        return self.picked.text((y_um, x_um))
+        text, item = self.picked.text((y_um, x_um)), self.picked.instance
+        if not self.picked.is_own:
+            return text
+        taken = self.session.project.ledger.taken_from([item.id or 0]).get(item.id or 0)
+        if taken is not None:
+            text += (
+                f", found by {Source.parse(taken.source).title} with a score of {taken.score:.2f}"
+            )
+        return f"{text}, found right" if item.reviewed else text
 
     def clear(self) -> None:
         """Pick nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -56,7 +56,8 @@ class Marks:
     traced: frozenset[int] = field(default_factory=frozenset)
     part: frozenset[int] = field(default_factory=frozenset)
     begun: frozenset[int] = field(default_factory=frozenset)
-    reviewed: frozenset[int] = field(default_factory=frozenset)
+    #: Masks of the user's that are found right, and all, of slices that are not traced.
+    review: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     predicted: frozenset[int] = field(default_factory=frozenset)
     pinned: frozenset[int] = field(default_factory=frozenset)
     stale: frozenset[int] = field(default_factory=frozenset)
@@ -66,13 +67,21 @@ class Marks:
         states = {
             "traced": self.traced,
             "traced in a part": self.part,
-            "begun, not traced": self.begun - self.reviewed,
-            "all found right": self.reviewed,
+            "begun, not traced": self.begun,
             "predicted": self.predicted,
             "pinned": self.pinned,
             "photograph replaced since": self.stale,
         }
-        return ", ".join(word for word, slices in states.items() if z in slices) or "untouched"
+        words = [word for word, slices in states.items() if z in slices]
+        if z in self.review:
+            right, every = self.review[z]
+            words.append(f"{right} of {every} masks right")
+        return ", ".join(words) or "untouched"
+
+    @property
+    def reviewed(self) -> frozenset[int]:
+        """Slices in which all masks are found right."""
+        return frozenset(z for z, (right, every) in self.review.items() if right == every)
 
 
 def read_marks(project: Project, source: str) -> Marks:
@@ -83,9 +92,7 @@ def read_marks(project: Project, source: str) -> Marks:
         frozenset(z for z, part in traced.items() if part is None),
         frozenset(z for z, part in traced.items() if part is not None),
         frozenset(project.ledger.done(ANNOTATIONS) - traced.keys()),
-        frozenset(
-            z for z, (right, every) in project.ledger.reviewed().items() if right == every > 0
-        ),
+        {z: state for z, state in project.ledger.reviewed().items() if z not in traced},
         frozenset(project.ledger.done(source) if source else ()),
         frozenset(project.settings.pinned_slices),
         frozenset(stale),
@@ -146,7 +153,7 @@ class Strip(QWidget):
         fill(marks.traced, _TRACED, 3, 11)
         fill(marks.part, _TRACED, 9, 5)
         fill(marks.begun - marks.reviewed, _BEGUN, 11, 3)
-        fill(marks.reviewed - marks.traced, _REVIEWED, 8, 6)
+        fill(marks.reviewed, _REVIEWED, 8, 6)
         fill(marks.predicted, _PREDICTED, 16, 4)
         fill(marks.stale, _STALE, 0, 3)
         painter.setPen(QColor("black"))
