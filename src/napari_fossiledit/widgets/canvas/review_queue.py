@@ -99,8 +99,9 @@ class ReviewQueue(QObject):
 
     def step(self, steps: int = 1) -> None:
         """Go to the next place, or to the one before."""
-        self._passed = max(self._passed + (steps if self.result is not None else 0), 0)
-        self.go()
+        if not self._runner.is_running:
+            self._passed = max(self._passed + (steps if self.result is not None else 0), 0)
+            self.go()
 
     def choose(self, doubt: str) -> None:
         """Go to the best place of one kind of doubt; empty: of any."""
@@ -177,6 +178,9 @@ class ReviewQueue(QObject):
     def _run(
         self, title: str, function: Callable[..., Any], params: object, then: Callable[[Any], None]
     ) -> None:
+        if self._runner.is_running:
+            # A key that is held down, or pressed before the last one was answered.
+            return
         project = self.session.writable
         job = JobSpec(title, function, (project.path, params), in_process=False)
         self._runner.start(job, self.session.while_open(then))
