@@ -187,15 +187,15 @@ COMMANDS = (
     Command(
         "annotations import",
         "annotate.files:import_annotations",
-        "Import traced slices: COCO, label images, or clicked outlines.",
-        (PROJECT, argument("file", Path, "FILE", "COCO, label images or outlines.")),
+        "Import traced slices: COCO, Label Studio, label images, or clicked outlines.",
+        (PROJECT, argument("file", Path, "FILE", "COCO, Label Studio, label images or outlines.")),
         ImportParams,
         skip=frozenset({"file"}),
     ),
     Command(
         "annotations export",
         "annotate.files:export_annotations",
-        "Write instances as COCO with holes kept, or as a label volume.",
+        "Write instances as COCO, for Label Studio or as a label volume, and read them back.",
         (PROJECT, argument("file", Path, "FILE", "File to write: .json, .tif or .zarr.")),
         ExportParams,
         skip=frozenset({"file"}),

@@ -43,11 +43,20 @@ class SplitParts(StrEnum):
     NO = "no"
 
 
+class Layout(StrEnum):
+    """What a ``.json`` file is written for."""
+
+    COCO = "coco"
+    POLYGONS = "coco-polygons"
+    LABEL_STUDIO = "label-studio"
+
+
 class ImportParams(Params):
     """How a file with traced slices is read."""
 
     file: Path = Field(
-        description="COCO (.json), label images (folder, .tif, .png, OME-Zarr), outlines (.mat)."
+        description="COCO or Label Studio (.json), label images (folder, .tif, .png, OME-Zarr), "
+        "outlines (.mat)."
     )
     class_name: str = Field(
         "",
@@ -117,6 +126,14 @@ class ExportParams(Params):
     class_name: str = Field("", description="Export only this class; empty: all.")
     score: float = Field(0.0, ge=0, le=1, description="Score threshold of predictions.")
     mask_cut: MaskCut = 0.5
+    layout: Layout = Field(
+        Layout.COCO,
+        description="What a .json file is for: coco has run lengths, for CVAT and most programs; "
+        "coco-polygons has outlines, for COCO Annotator; label-studio has tasks for Label Studio.",
+    )
+    check: bool = Field(
+        True, description="Read the file back, and tell what of each instance it does not hold."
+    )
 
 
 class FillParams(Params):

@@ -352,7 +352,8 @@ def test_export_and_import_change_nothing(path: Path, tmp_path: Path) -> None:
         "instances": 3,
         "sources": {ANNOTATIONS: "0,2-3"},
         "mask_cut": 0.5,
-        "notes": [],
+        "notes": ["Read back: all 3 masks and what is known of them are the same."],
+        "identical": 3,
     }
     with Project.open(path) as project:
         project.ledger.forget(ANNOTATIONS)
@@ -410,6 +411,7 @@ def test_a_label_volume_goes_out_and_comes_back(path: Path, tmp_path: Path, name
     assert result.notes == (
         "Values are specimens.",
         "Slices without instances and slices that nobody looked at are both empty.",
+        "Read back: all 6 masks and what is known of them are the same.",
     )
     with Project.open(path) as project:
         project.ledger.forget(ANNOTATIONS)

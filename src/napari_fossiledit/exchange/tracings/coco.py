@@ -1,4 +1,4 @@
-"""Traced slices read from COCO files: polygons and run lengths, several slices in a file."""
+"""Traced slices read from COCO files, and from Label Studio's tasks as if they were one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from napari_fossiledit.exchange.tracings.coco_images import (
     whole,
 )
 from napari_fossiledit.exchange.tracings.coco_masks import Box, place_of, read_segmentation
+from napari_fossiledit.exchange.tracings.coco_writer import ACCEPTED
+from napari_fossiledit.exchange.tracings.label_studio import are_tasks, as_coco
 from napari_fossiledit.exchange.tracings.tracing_file import (
     LARGEST_SPECIMEN,
     ProblemList,
@@ -32,6 +34,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
 from napari_fossiledit.files import made_plain, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
+from napari_fossiledit.masks.rle import overlap
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class CocoFile(ProblemList):
     def __init__(self, path: Path, target: Target, reading: CocoReading = CocoReading()) -> None:
         super().__init__(path)
         self._shape, self._reading = target.shape, reading
-        content = read_json(path, "a COCO annotation file")
+        content = read_json(path, "a COCO annotation file, or tasks of Label Studio")
+        if are_tasks(content):
+            content = as_coco(self, content)
         images, annotations = (entries(path, content, key) for key in ("images", "annotations"))
         categories = entries(path, content, "categories", needed=False)
         self._classes = _Classes(self, categories, annotations, reading)
@@ -91,6 +96,7 @@ class CocoFile(ProblemList):
         self._crowds = self._holes = self._cut = 0
         # Slices that are not traced, or less than the file says, because something is missing.
         self._untraced: list[int] = []
+        self._untold: list[int] = []
         self._reduced: list[int] = []
 
     @property
@@ -127,8 +133,9 @@ class CocoFile(ProblemList):
     def _traced(
         self, image: SliceEntries, instances: list[Instance], missing: list[Box | None]
     ) -> TracedSlice:
-        told = (entry["traced"] for entry in image.images if "traced" in entry)
-        traced = next(told, bool(image.annotations))
+        told = [entry["traced"] for entry in image.images if "traced" in entry]
+        traced = told[0] if told else bool(image.annotations)
+        self._untold += [] if told else [image.z]
         area = None
         if isinstance(traced, dict):
             try:
@@ -161,6 +168,10 @@ class CocoFile(ProblemList):
             )
         if self._cut:
             self.assume(f"annotations that reach out of the slice, cut off: {self._cut}")
+        if untold := sorted({*self._untold} - {*self._reduced, *self._untraced}):
+            self.assume(
+                f"completely traced, which the file does not say: slices {format_slices(untold)}"
+            )
         if self._reduced:
             self.assume(
                 "completely traced but for the boxes of annotations that were left out: slices "
@@ -185,7 +196,8 @@ class CocoFile(ProblemList):
             name = self._classes.of(entry)
             if name is None:
                 return None
-            if not code and entry.get("bbox"):
+            # COCO Annotator writes a box as a polygon of four corners.
+            if (not code and entry.get("bbox")) or entry.get("isbbox") is True:
                 raise FossilError(
                     "It has a box only, which is no outline", expected="polygons or run lengths"
                 )
@@ -225,7 +237,8 @@ class CocoFile(ProblemList):
             unsure=(crowd and self._reading.crowds_unsure)
             or attributes.get("confidence") == "unsure"
             or attributes.get("unsure") is True,
-            origin=Origin.IMPORTED,
+            origin=next((o for o in Origin if o == attributes.get("origin")), Origin.IMPORTED),
+            reviewed=attributes.get("review") == ACCEPTED,
             specimen=next((n for n in numbers if 0 <= n <= LARGEST_SPECIMEN), None),
             id=-1 - index,
         )
@@ -255,9 +268,9 @@ def entries(path: Path, content: Any, key: str, *, needed: bool = True) -> list[
 
 
 def _attributes(entry: Entry) -> dict[str, Any]:
-    """Return the free attributes of an annotation, none where there are none."""
-    attributes = entry.get("attributes")
-    return attributes if isinstance(attributes, dict) else {}
+    """Return the free attributes of an annotation; COCO Annotator calls them metadata."""
+    holders = (entry.get("metadata"), entry.get("attributes"))
+    return {k: v for holder in holders if isinstance(holder, dict) for k, v in holder.items()}
 
 
 def _with_parents(read: Sequence[tuple[Entry, Instance]]) -> list[Instance]:
@@ -265,14 +278,16 @@ def _with_parents(read: Sequence[tuple[Entry, Instance]]) -> list[Instance]:
     ids: dict[int | str | None, dict[tuple[str, Mask], int | None]] = {}
     for entry, item in read:
         if item.part is Part.BODY:
-            own = ids.setdefault(number_of(entry.get("id")), {})
+            own = ids.setdefault(number_of(_attributes(entry).get("number", entry.get("id"))), {})
             own.setdefault((item.class_name, item.mask), item.id)
     instances = []
     for entry, item in read:
         told = ids.get(number_of(_attributes(entry).get("parent")), {})
-        # An id that several bodies have tells nothing: the place decides.
+        # An id that several bodies have tells nothing, nor does one of a body elsewhere: CVAT
+        # gives annotations new ids. The place decides.
         known = item.part is Part.CAVITY and len(told) == 1
-        instances.append(replace(item, parent=next(iter(told.values()))) if known else item)
+        there = known and overlap(item.mask.box, next(iter(told))[1].box)
+        instances.append(replace(item, parent=next(iter(told.values()))) if there else item)
     return nested(instances, [item for item in instances if item.part is Part.BODY])
 
 

@@ -1,4 +1,4 @@
-"""Masks of COCO annotations: compressed and uncompressed run lengths, and polygons."""
+"""Masks of COCO annotations: run lengths of several kinds, and polygons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.tracings.label_studio import decode_brush
 from napari_fossiledit.exchange.tracings.tracing_file import size_text
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import intersections, run_lengths, union
@@ -88,6 +89,8 @@ def _from_runs(code: dict[str, Any], shape: tuple[int, int]) -> Mask:
             if isinstance(size, list) and len(size) == 2
             else repr(size)[:60],
         )
+    if "rle" in code:
+        return decode_brush(code["rle"], shape)
     if isinstance(counts, str):
         return Mask.from_counts(run_lengths(counts.encode(errors="surrogatepass")).tolist(), shape)
     if isinstance(counts, list) and all(type(c) is int for c in counts):

@@ -37,6 +37,7 @@ from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, sec
 from napari_fossiledit.widgets.stack.new_project import NewProject
 from napari_fossiledit.widgets.stack.scale_bar_panel import ScaleBarCheck
 from napari_fossiledit.workflows.annotate.files import (
+    ExportResult,
     ImportResult,
     export_annotations,
     import_annotations,
@@ -354,7 +355,9 @@ class StackDock(Dock):
             project.path,
             ExportParams(file=Path(chosen)),
             in_process=False,
-            then=lambda result: show_done(
-                f"{counted(result.instances, 'fossil')} written to {result.file}."
-            ),
+            then=self._exported,
         )
+
+    def _exported(self, result: ExportResult) -> None:
+        first = f"{counted(result.instances, 'fossil')} written to {result.file}."
+        show_done("\n".join((first, *result.notes)))

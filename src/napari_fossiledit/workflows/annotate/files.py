@@ -12,12 +12,13 @@ from operator import and_
 from pathlib import Path
 from typing import Any
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.exchange.label_volume import SUFFIXES as VOLUMES
 from napari_fossiledit.exchange.label_volume import Labels, painted, write_label_volume
 from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.label_images import SUFFIXES, LabelImages
+from napari_fossiledit.exchange.tracings.label_studio import write_label_studio
 from napari_fossiledit.exchange.tracings.outlines import OutlineFile
 from napari_fossiledit.exchange.tracings.tracing_file import (
     Problem,
@@ -36,6 +37,7 @@ from napari_fossiledit.params.annotations import (
     ExportParams,
     Holes,
     ImportParams,
+    Layout,
     OutlinePart,
     SplitParts,
 )
@@ -43,6 +45,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, DamagedError, Ledger, Project
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.annotate.round_trip import RoundTrip
 from napari_fossiledit.workflows.shared.sources import choose, known_class, without_orphans
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
 
@@ -121,7 +124,9 @@ class ExportResult(Summary):
     """The file that an export wrote, its slices, and how many instances are in it.
 
     Where several sources were asked, `sources` are the slices of each; masks of predictions end at
-    the probability `mask_cut`; `notes` tell what the file cannot hold.
+    the probability `mask_cut`; `notes` tell what the file cannot hold. `identical` is how many
+    instances an import reads as they were written, with all that is known of them; None where that
+    was not looked at.
     """
 
     file: Path
@@ -131,6 +136,7 @@ class ExportResult(Summary):
     sources: dict[str, str]
     mask_cut: float
     notes: tuple[str, ...] = ()
+    identical: int | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -425,10 +431,10 @@ def export_annotations(
     *,
     job: Job = QUIET,
 ) -> ExportResult:
-    """Write instances as COCO or as a label volume, one slice in memory at a time.
+    """Write instances to a file, one slice in memory at a time, and read them back.
 
-    COCO (``.json``) holds all: compressed run lengths, cavities, overlaps, what was traced. A label
-    volume (``.tif``, ``.zarr``) holds one value a voxel; what it loses is told.
+    COCO and Label Studio (``.json``) hold all: holes, cavities, overlaps, what was traced. A label
+    volume (``.tif``, ``.zarr``) holds one value a voxel. What does not come back is told.
 
     Raises
     ------
@@ -474,16 +480,31 @@ def export_annotations(
             params.file, choice.name, tuple(slices), 0, choice.record(), params.mask_cut, notes
         )
         if suffix in VOLUMES:
-            return _export_volume(project, result, read, job)
-        classes = (name for source in choice.parts for name in ledger.classes(source))
-        written = write_coco(
-            params.file,
-            job.tracked(map(read, slices), len(slices), "Exporting"),
-            project.names,
-            project.slice_shape,
-            list(dict.fromkeys([*project.settings.classes, *classes])),
-        )
-    return replace(result, instances=written)
+            result = _export_volume(project, result, read, job)
+        else:
+            classes = (name for source in choice.parts for name in ledger.classes(source))
+            known = list(dict.fromkeys([*project.settings.classes, *classes]))
+            items = job.tracked(map(read, slices), len(slices), "Exporting")
+            stack = project.names, project.slice_shape
+            if params.layout is Layout.LABEL_STUDIO:
+                written = write_label_studio(params.file, items, *stack)
+            else:
+                polygons = params.layout is Layout.POLYGONS
+                written = write_coco(params.file, items, *stack, known, polygons=polygons)
+            result = replace(result, instances=written)
+        if not params.check:
+            return result
+        try:
+            file = _opened(project, ImportParams(file=params.file, class_name=params.class_name))
+            items = job.tracked(map(read, slices), len(slices), "Reading back")
+            trip = RoundTrip.of(items, file)
+        except CancelledError:
+            raise
+        except FossilError as error:
+            # It is written: what cannot be read here may still be what another program wants.
+            return replace(result, identical=0, notes=(*result.notes, f"Not read back: {error}"))
+    told = (*trip.sentences(), *reasons(file.problems))
+    return replace(result, identical=trip.identical, notes=(*result.notes, *told))
 
 
 def _export_volume(
