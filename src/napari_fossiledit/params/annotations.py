@@ -82,6 +82,11 @@ class ImportParams(Params):
         "them.",
     )
 
+    scale: bool = Field(
+        False,
+        description="Scale what was drawn on smaller or larger copies of the photographs, of the "
+        "same proportions; else they are left out.",
+    )
     replace_reviewed: bool = Field(
         False, description="Also replace masks that a person has found right."
     )

@@ -21,6 +21,7 @@ from skimage.draw import polygon2mask
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
+from napari_fossiledit.exchange.tracings.coco_masks import scaled_code
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.tracing_file import Target, TracedSlice
 from napari_fossiledit.masks import Instance, Mask, Part
@@ -337,6 +338,43 @@ def test_an_image_of_another_size_is_left_out(tmp_path: Path) -> None:
         image |= {"height": SHAPE[1], "width": SHAPE[0]}
     with pytest.raises(FossilError, match=r"found 40 x 50 pixels\. .*turned.*EXIF.*upright"):
         read(tmp_path, value)
+
+
+def test_what_was_drawn_on_copies_is_scaled_where_asked(tmp_path: Path) -> None:
+    """A copy of half the size: each of its pixels becomes four."""
+    half = ring()[::2, ::2]
+    parts = {"segmentation": [[v / 2 for v in SQUARE]], "image_id": 2}
+    value = content({"segmentation": compressed(half)}, parts)
+    # Rounded: 25 x 20 would be half, and this copy is cut at a whole pixel.
+    for image, size in zip(value["images"], [(20, 25), (20, 25), (20, 24)], strict=True):
+        image |= {"height": size[0], "width": size[1]}
+    value["images"][0]["traced"] = compressed(np.ones_like(half))
+    with pytest.raises(FossilError, match=r"found 25 x 20 pixels\. .*--scale"):
+        read(tmp_path, value)
+    slices, file = read(tmp_path, value, replace(TARGET, scale=True))
+    doubled = half.repeat(2, axis=0).repeat(2, axis=1)
+    assert slices[0].instances[0].mask == Mask.from_array(doubled)
+    assert slices[0].area == Mask.from_array(np.ones(SHAPE, dtype=bool))
+    square = np.zeros(SHAPE, dtype=bool)
+    square[5:15, 10:20] = True
+    assert slices[1].instances[0].mask == Mask.from_array(square)
+    assert file.problems == []
+    assert any("scaled to 50 x 40 pixels: slices 0-2" in a for a in file.assumptions)
+    for image in value["images"]:
+        image["height"] = 30
+    with pytest.raises(FossilError, match=r"found 25 x 30 pixels"):
+        read(tmp_path, value, replace(TARGET, scale=True))
+
+
+@settings(max_examples=50, deadline=None)
+@given(*[st.tuples(st.integers(1, 40), st.integers(1, 40))] * 2, st.integers(0, 10**6))
+def test_a_scaled_mask_has_the_nearest_pixels(
+    size: tuple[int, int], shape: tuple[int, int], seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).random(size) < 0.3
+    code = scaled_code(compressed(pixels), size, shape)
+    y, x = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, size, strict=True))
+    assert code == compressed(pixels[np.ix_(y, x)])
 
 
 @pytest.mark.parametrize(

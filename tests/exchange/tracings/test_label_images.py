@@ -358,3 +358,14 @@ def test_the_chloroplast_labels(shared_data: Path) -> None:
         assert len(slices) == 10
         assert file.identified
         assert len({i.specimen for s in slices for i in s.instances}) == 34
+
+
+def test_labels_of_copies_are_scaled_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "labels.tif"
+    small = volume()[:, ::2, ::2]
+    tifffile.imwrite(path, small, photometric="minisblack")
+    _, left_out = read(path)
+    assert "expected 30 x 24 pixels; found 15 x 12 pixels" in str(left_out.problems[0])
+    slices, file = read(path, Target(NAMES, SHAPE, scale=True))
+    check(slices, small.repeat(2, axis=1).repeat(2, axis=2))
+    assert any("15 x 12 pixels, and scaled to 30 x 24" in a for a in file.assumptions)

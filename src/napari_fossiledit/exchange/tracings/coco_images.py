@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.exchange.tracings.coco_masks import polygons
+from napari_fossiledit.exchange.tracings.coco_masks import polygons, scaled, scaled_code
 from napari_fossiledit.exchange.tracings.tracing_file import (
     ProblemList,
     Target,
@@ -213,7 +213,7 @@ def _right_sized(
     target: Target,
 ) -> dict[int, int]:
     """Leave out images of another size than the slices, unless their annotations prove it wrong."""
-    wrong, corrected, unknown = {}, [], []
+    wrong, corrected, unknown, other = {}, [], [], []
     for n, z in slices.items():
         size = (whole(images[n].get("height")), whole(images[n].get("width")))
         if size == target.shape:
@@ -222,6 +222,12 @@ def _right_sized(
             unknown.append(z)
         elif _fits_the_slice([e for _, e in grouped.get(n, [])], size, target.shape):
             corrected.append(z)
+        elif target.scales(size):
+            other.append(z)
+            pairs = grouped.get(n, [])
+            grouped[n] = [(index, scaled(e, size, target.shape)) for index, e in pairs]
+            if isinstance(area := images[n].get("traced"), dict):
+                images[n]["traced"] = scaled_code(area, size, target.shape)
         else:
             wrong[n] = size_text(size)
             turned = size == target.shape[::-1]
@@ -237,7 +243,13 @@ def _right_sized(
             advice="They were traced turned by a quarter: some programs follow the EXIF "
             "orientation of photographs, others do not. Save the photographs upright, trace those."
             if turned
-            else "Trace the photographs in the size that the stack has.",
+            else "Trace the photographs in the size that the stack has. What was traced on smaller"
+            " copies of them can be scaled with --scale.",
+        )
+    if other:
+        file.assume(
+            f"drawn on copies of the photographs of another size, and scaled to {target.size}: "
+            f"slices {format_slices(other)}"
         )
     if unknown:
         file.assume(

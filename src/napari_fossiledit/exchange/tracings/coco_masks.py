@@ -9,8 +9,9 @@ import numpy as np
 from pycocotools import mask as coco
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.tracings.coco_writer import code_of
 from napari_fossiledit.exchange.tracings.label_studio import decode_brush
-from napari_fossiledit.exchange.tracings.tracing_file import size_text
+from napari_fossiledit.exchange.tracings.tracing_file import nearest, size_text
 from napari_fossiledit.masks import Mask
 from napari_fossiledit.masks.rle import intersections, run_lengths, union
 
@@ -118,6 +119,43 @@ def _from_polygons(code: list[Any], shape: tuple[int, int], fill_holes: bool) ->
         for x0, y0, x1, y1 in reach
     )
     return Decoded(mask, notes, holes, cut, not any(area for _, area in faults))
+
+
+def scaled(entry: dict[str, Any], size: tuple[int, int], shape: tuple[int, int]) -> dict[str, Any]:
+    """Return an annotation of an image of `size` (y, x) for slices of `shape`.
+
+    Polygons are scaled before they become pixels; run lengths get the nearest pixel. What is
+    broken stays as it is, for the reader to tell.
+    """
+
+    def points(values: Any) -> Any:
+        if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
+            return values
+        return [v * shape[1 - n % 2] / size[1 - n % 2] for n, v in enumerate(values)]
+
+    code = entry.get("segmentation")
+    if isinstance(code, list):
+        code = [points(part) for part in polygons(code)]
+    elif isinstance(code, dict):
+        code = scaled_code(code, size, shape)
+    return entry | {"segmentation": code, "bbox": points(entry.get("bbox"))}
+
+
+def scaled_code(
+    code: dict[str, Any], size: tuple[int, int], shape: tuple[int, int]
+) -> dict[str, Any]:
+    """Return run lengths of an image of `size` (y, x) for slices of `shape`."""
+    try:
+        mask = _from_runs(code, size)
+    except FossilError:
+        return code
+    y0, x0, y1, x1 = mask.box
+    rows, columns = (nearest(n, of) for n, of in zip(shape, size, strict=True))
+    (rows, top), (columns, left) = (
+        (at[(at >= low) & (at < high)] - low, int(np.searchsorted(at, low)))
+        for at, low, high in ((rows, y0, y1), (columns, x0, x1))
+    )
+    return code_of(Mask.from_crop(mask.crop()[np.ix_(rows, columns)], (top, left), shape))
 
 
 def polygons(code: list[Any]) -> list[Any]:

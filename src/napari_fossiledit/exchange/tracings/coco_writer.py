@@ -113,7 +113,7 @@ def attributes_of(item: Instance, neighbours: Sequence[Instance]) -> dict[str, A
 
 def traced_of(item: TracedSlice) -> bool | dict[str, Any]:
     """Return whether a slice is traced completely, or where."""
-    return item.traced if item.area is None else _code(item.area)
+    return item.traced if item.area is None else code_of(item.area)
 
 
 def outlines(mask: Mask) -> list[list[float]]:
@@ -146,10 +146,11 @@ def _annotation(
         "area": item.mask.area,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "score": item.score,
-        "segmentation": _code(item.mask),
+        "segmentation": code_of(item.mask),
         "attributes": attributes_of(item, neighbours),
     }
 
 
-def _code(mask: Mask) -> dict[str, Any]:
+def code_of(mask: Mask) -> dict[str, Any]:
+    """Return a mask as compressed run lengths."""
     return {"size": list(mask.shape), "counts": mask.counts.decode("ascii")}

@@ -21,6 +21,7 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     Target,
     TracedSlice,
     by_order,
+    nearest,
     size_text,
 )
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
@@ -191,6 +192,13 @@ class LabelImages(ProblemList):
     def _labels(self, page: _LabelPage) -> LabelArray:
         """Read labels (y, x), and raise where they are none or of another size."""
         labels = self._whole_numbers(page.read(), page.name)
+        if labels.shape != self._target.shape and self._target.scales(labels.shape):
+            self.assume(
+                f"drawn on copies of the photographs of {size_text(labels.shape)}, and scaled to "
+                f"{self._target.size}"
+            )
+            sides = zip(self._target.shape, labels.shape, strict=True)
+            return labels[np.ix_(*(nearest(n, of) for n, of in sides))]
         if labels.shape != self._target.shape:
             raise FossilError(
                 "It is of another size",

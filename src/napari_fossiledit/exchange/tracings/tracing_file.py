@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Part
@@ -37,11 +40,23 @@ class Target:
     slices
         Chosen slices in the order that the user gave, None for all; images that no name matches
         are laid on them in that order.
+    scale
+        Whether annotations of images of another size but the same proportions are scaled.
     """
 
     names: tuple[str, ...]
     shape: tuple[int, int]
     slices: tuple[int, ...] | None = None
+    scale: bool = False
+
+    def scales(self, size: tuple[int, ...]) -> bool:
+        """Return whether what was drawn on an image of `size` (y, x) is to be scaled.
+
+        Sides of a copy of the photographs are rounded to whole pixels.
+        """
+        if not self.scale or len(size) != 2 or min(size) <= 0:
+            return False
+        return abs(size[0] * self.shape[1] - size[1] * self.shape[0]) <= max(self.shape)
 
     @property
     def size(self) -> str:
@@ -69,6 +84,11 @@ class Target:
                 found=",".join(map(str, given)),
                 advice=f"Give --slices {format_slices(given)}.",
             )
+
+
+def nearest(count: int, of: int) -> NDArray[np.int64]:
+    """Return for each of `count` pixels along a side the one of `of` that its centre lies in."""
+    return (2 * np.arange(count, dtype=np.int64) + 1) * of // (2 * count)
 
 
 def size_text(shape: tuple[int, ...]) -> str:

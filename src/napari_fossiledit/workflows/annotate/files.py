@@ -180,7 +180,7 @@ def _opened(project: Project, params: ImportParams) -> TracingFile:
         raise FossilError(f"There is no file {path}", advice="Check the name.")
     count = project.shape[0]
     chosen = tuple(parse_slices(params.slices, count, as_given=True)) if params.slices else None
-    target = Target(project.names, project.slice_shape, chosen)
+    target = Target(project.names, project.slice_shape, chosen, params.scale)
     part = None if params.part is OutlinePart.AUTO else Part(params.part.value)
     name = params.new_class or project.settings.classes[0]
     if suffix == ".json":
