@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.project import ANNOTATIONS, Ledger, TakenFrom, actions
+from napari_fossiledit.project.ledger import LARGEST_ID
 
 SHAPE = (20, 30)
 MODEL = "model:reef:0123456789ab"
@@ -315,6 +316,75 @@ def test_a_damaged_action_is_named_and_changes_nothing(ledger: Ledger) -> None:
         with pytest.raises(FossilError, match=r"ledger\.sqlite.*damaged action: draw, slice 3"):
             ledger.undo()
         assert state(ledger) == before
+
+
+def test_an_action_of_which_a_part_is_missing_is_not_undone(ledger: Ledger) -> None:
+    action = ledger.begin("interpolate")
+    for z in range(3):
+        ledger.edit(z, put=[body(z)], action=action)
+    before = state(ledger)
+    with ledger._database.writing() as db:
+        db.execute("DELETE FROM action_slices WHERE z = 1")
+    with pytest.raises(FossilError, match=r"damaged action: interpolate.*repair-project"):
+        ledger.undo()
+    assert state(ledger) == before
+    assert not ledger.history(1)[0].undone
+
+
+def test_a_full_disk_amid_an_action_leaves_what_can_be_undone(ledger: Ledger) -> None:
+    before = state(ledger)
+    noise = Mask.from_array(np.random.default_rng(0).random((400, 400)) < 0.5)
+    action, done = ledger.begin("interpolate"), 0
+    with ledger._database.reading() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 120}")
+
+    def interpolated() -> None:
+        nonlocal done
+        for z in range(9):
+            ledger.edit(z, put=[Instance(z, "a", noise)], action=action)
+            done += 1
+
+    with pytest.raises(FossilError, match=r"ledger\.sqlite.*free some space"):
+        interpolated()
+    assert 0 < done < 9
+    assert ledger.history(2)[0].slices == tuple(range(done))
+    with ledger._database.reading() as db:
+        db.execute("PRAGMA max_page_count = 100000")
+    # Space again: it goes on, and is still one action.
+    ledger.edit(done, put=[Instance(done, "a", noise)], action=action)
+    assert ledger.undo().slices == tuple(range(done + 1))
+    assert {**state(ledger), "facts": ()} == {**before, "facts": ()}
+
+
+def test_what_was_imported_since_is_undone_first(ledger: Ledger) -> None:
+    (id_,) = ledger.edit(1, put=[body(1)], what="paint")
+    drawn = ledger.instances(ANNOTATIONS)
+    ledger.edit(1, put=[replace(drawn[0], mask=box(9, 9))], what="paint more")
+    painted = ledger.instances(ANNOTATIONS)
+    # The slice is imported anew: what was painted is gone.
+    ledger.store(ANNOTATIONS, 1, [body(1, class_name="a")], action=ledger.begin("import"))
+    assert id_ not in {i.id for i in ledger.instances(ANNOTATIONS)}
+    assert (ledger.undo().what, ledger.instances(ANNOTATIONS)) == ("import", painted)
+    assert (ledger.undo().what, ledger.instances(ANNOTATIONS)) == ("paint more", drawn)
+    ledger.redo()
+    ledger.redo()
+    assert [i.class_name for i in ledger.instances(ANNOTATIONS)] == ["a"]
+
+
+def test_without_ids_left_masks_can_still_be_changed_and_undone(ledger: Ledger) -> None:
+    (id_,) = ledger.edit(0, put=[body()])
+    (drawn,) = ledger.instances(ANNOTATIONS)
+    with ledger._database.writing() as db:
+        db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'", (LARGEST_ID - 1,))
+    before = state(ledger)
+    for change in (ledger.reserve_id, lambda: ledger.edit(0, put=[drawn, body()])):
+        with pytest.raises(FossilError, match=f"no instance ids left.*up to {LARGEST_ID}"):
+            change()
+        assert state(ledger) == before
+    assert ledger.edit(0, put=[replace(drawn, mask=box(9, 9))]) == [id_]
+    ledger.undo()
+    assert state(ledger) == before
 
 
 def test_a_ledger_of_the_first_version_gets_a_journal(tmp_path: Path) -> None:

@@ -168,6 +168,19 @@ def test_damaged_actions_facts_and_runs(ledger: Ledger) -> None:
     assert len(ledger.instances(ANNOTATIONS)) == 3
 
 
+def test_an_action_of_which_a_part_is_missing_is_cleared(ledger: Ledger) -> None:
+    action = ledger.begin("interpolate")
+    for z in range(2):
+        ledger.edit(z, put=[body(z)], action=action)
+    ledger.edit(2, put=[body(2)], what="paint")
+    damage(ledger, "DELETE FROM action_slices WHERE z = 1")
+    assert outcomes(ledger) == [("action", None, LEFT)]
+    assert outcomes(ledger, clear=True) == [("action", None, CLEARED)]
+    assert ledger.undo().what == "paint"
+    assert ledger.undo() is None
+    assert len(ledger.instances(ANNOTATIONS)) == 2
+
+
 def test_an_index_that_lost_rows_is_made_anew(ledger: Ledger) -> None:
     with ledger._database.reading() as db:
         db.execute("PRAGMA writable_schema = ON")

@@ -18,6 +18,7 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project.contents import restore_made
 from napari_fossiledit.project.database import Database, now
+from napari_fossiledit.project.runs import REPAIR
 from napari_fossiledit.project.source import ANNOTATIONS
 
 #: Bytes of inverses that are kept, and actions that are kept however large they are.
@@ -198,7 +199,8 @@ class Actions:
 
     def _played(self, db: sqlite3.Connection, number: int, *, back: bool) -> tuple[str, set[int]]:
         """Bring the slices of an action to what they were before it, or after it."""
-        (what,) = db.execute("SELECT what FROM actions WHERE id = ?", (number,)).fetchone()
+        query = "SELECT what, size FROM actions WHERE id = ?"
+        what, size = db.execute(query, (number,)).fetchone()
         order = "DESC" if back else "ASC"
         query = f"SELECT z, before, after FROM action_slices WHERE action = ? ORDER BY id {order}"
         slices = set()
@@ -206,13 +208,20 @@ class Actions:
             try:
                 here, there = (after, before) if back else (before, after)
                 _apply(db, z, unpacked(here), unpacked(there))
+                size -= len(before) + len(after)
             except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
                 raise FossilError(
                     f"{self._database.path} holds a damaged action: {what}, slice {z}",
                     found=str(error),
-                    advice="Nothing was changed.",
+                    advice=f"Nothing was changed. {REPAIR}",
                 ) from error
             slices |= set() if z is None else {z}
+        if size:
+            raise FossilError(
+                f"{self._database.path} holds a damaged action: {what}",
+                found=f"{size} bytes less than were written",
+                advice=f"Nothing was changed. {REPAIR}",
+            )
         return what, slices
 
     def history(self, limit: int) -> list[PastAction]:

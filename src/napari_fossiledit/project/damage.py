@@ -168,17 +168,26 @@ def _actions(db: sqlite3.Connection, clear: bool) -> Iterator[Damage]:
     query = (
         "SELECT a.id, what, z, before, after FROM action_slices s JOIN actions a ON a.id = s.action"
     )
-    last = 0
+    found = set[int]()
     for number, what, z, *blobs in db.execute(query).fetchall():
         try:
             for blob in blobs:
                 unpacked(blob)
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-            last = max(last, number)
+            found.add(number)
             outcome = CLEARED if clear else LEFT
             yield Damage("action", f"{what}, number {number}", z, str(error), outcome)
+    query = (
+        "SELECT id, what FROM actions WHERE size <> (SELECT ifnull(sum(length(before) + "
+        "length(after)), 0) FROM action_slices WHERE action = actions.id)"
+    )
+    for number, what in db.execute(query).fetchall():
+        if number not in found:
+            found.add(number)
+            outcome = CLEARED if clear else LEFT
+            yield Damage("action", f"{what}, number {number}", None, "a part is missing", outcome)
     if clear:
-        db.execute("DELETE FROM actions WHERE id <= ?", (last,))
+        db.execute("DELETE FROM actions WHERE id <= ?", (max(found, default=0),))
 
 
 def _texts(

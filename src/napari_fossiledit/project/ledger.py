@@ -490,11 +490,14 @@ class Ledger(RunBook):
 
     def reviewed(self) -> dict[int, tuple[int, int]]:
         """Count the reviewed bodies and all bodies of the user's set, by slice."""
-        # As the index has it, which is all that is read.
         query = (
-            "SELECT z, sum(review = ?), count(*) FROM instances "
+            "SELECT z, sum(review = ?), count(*) FROM instances {} "
             "WHERE source = 'annotations' AND part = 'body' GROUP BY z"
         )
+        with self._database.reading() as db:
+            # SQLite would choose the index of all sources and read each row: four times as long.
+            index = "instances_by_review"
+            query = query.format(f"INDEXED BY {index}" if has(db, index) else "")
         rows = self._rows(query, REVIEWED)
         return {z: (done, every) for z, done, every in rows if isinstance(z, int)}
 
@@ -840,11 +843,12 @@ def _ids_of(db: sqlite3.Connection, given: Sequence[int | None], stored: set[int
     listed = json.dumps([id_ for id_ in given if id_ is not None])
     query = "SELECT id FROM instances WHERE id IN (SELECT value FROM json_each(?))"
     taken = {id_ for (id_,) in db.execute(query, (listed,))} - stored
-    last, fresh = _last_id(db), iter(_new_ids(db, len(given)))
-    return [
-        id_ if id_ is not None and 0 < id_ <= last and id_ not in taken else next(fresh)
-        for id_ in given
+    last = _last_id(db)
+    kept = [
+        id_ if id_ is not None and 0 < id_ <= last and id_ not in taken else None for id_ in given
     ]
+    fresh = iter(_new_ids(db, kept.count(None)))
+    return [next(fresh) if id_ is None else id_ for id_ in kept]
 
 
 def _put(

@@ -134,3 +134,28 @@ def test_of_several_strokes_those_that_cannot_be_saved_stay_to_be_seen(view, led
     (new,) = ledger.instances(ANNOTATIONS, class_name="painted")
     assert new.mask.area == 18
     assert (shown(view, 1) == new.id).sum() == 18
+
+
+def test_two_windows_on_one_project_lose_no_stroke(view, ledger):
+    with Ledger(ledger.path) as other_ledger:
+        other = SliceView(other_ledger, SHAPE, lambda: "painted")
+        old, more, fresh = shown(view, 1)[3, 3], shown(other, 1)[29, 29], other.reserve()
+        # Both paint before either has saved; the second one over a part of what the first erased.
+        view[1, 2:6, 2:6] = 0
+        view[1, 30:34, 20:30] = more
+        other[1, 4:8, 4:8] = fresh
+        view.save()
+        other.save()
+        for each in (view, other):
+            each.compare()
+        assert np.array_equal(shown(view, 1), shown(other, 1))
+        now = shown(view, 1)
+        assert (now[2:4, 2:6] == 0).all()
+        assert (now[4:8, 4:8] == fresh).all()
+        assert (now[30:34, 20:30] == more).all()
+        assert now[10, 3] == old
+        # Undone strictly backwards, in whichever window.
+        ledger.undo()
+        other.compare()
+        assert (shown(other, 1)[4:6, 4:6] == 0).all()
+        assert shown(other, 1)[7, 7] == old
