@@ -254,7 +254,12 @@ class _Sliceable:
         return self._source.read(int(z))[rest]
 
 
-def require_memory(need: float, what: str) -> None:
+def require_memory(
+    need: float,
+    what: str,
+    advice: str = "Close other programs, or make the images smaller: slices are read whole, and "
+    "half the edge takes a quarter of the memory.",
+) -> None:
     """Raise where something takes more memory than the computer has left.
 
     Parameters
@@ -263,6 +268,8 @@ def require_memory(need: float, what: str) -> None:
         Bytes.
     what
         What takes them, for the message.
+    advice
+        What to do where they are not there.
 
     Raises
     ------
@@ -275,8 +282,7 @@ def require_memory(need: float, what: str) -> None:
             f"The memory does not suffice for {what}",
             expected=f"about {need / 1e9:.1f} GB free",
             found=f"{free / 1e9:.1f} GB",
-            advice="Close other programs, or make the images smaller: slices are read whole, and "
-            "half the edge takes a quarter of the memory.",
+            advice=advice,
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -676,6 +677,15 @@ def test_a_box_alone_is_no_outline(tmp_path: Path) -> None:
     assert reasons(file) == (
         "annotation 2: It has a box only, which is no outline; expected polygons or run lengths."
     )
+
+
+def test_a_file_that_memory_does_not_suffice_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = psutil.virtual_memory()._replace(available=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    with pytest.raises(FossilError, match=r"for reading .*traced\.json; .*a file for each few"):
+        read(tmp_path, content({}))
 
 
 def test_a_list_of_results_is_refused(tmp_path: Path) -> None:

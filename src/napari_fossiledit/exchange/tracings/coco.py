@@ -31,10 +31,15 @@ from napari_fossiledit.exchange.tracings.tracing_file import (
     TracedSlice,
     nested,
 )
-from napari_fossiledit.files import made_plain, read_json
+from napari_fossiledit.files import explained, made_plain, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.rle import overlap
+from napari_fossiledit.stacks.section import require_memory
+
+#: Bytes of memory for a byte of the file while it is read: 4 for Label Studio's masks, 5 for run
+#: lengths, 6 for polygons, measured.
+_READING = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ class CocoFile(ProblemList):
     def __init__(self, path: Path, target: Target, reading: CocoReading = CocoReading()) -> None:
         super().__init__(path)
         self._shape, self._reading = target.shape, reading
+        with explained(path, "Reading"):
+            need = _READING * path.stat().st_size
+        require_memory(
+            need, f"reading {path}", "Close other programs, or write a file for each few slices."
+        )
         content = read_json(path, "a COCO annotation file, or tasks of Label Studio")
         if are_tasks(content):
             content = as_coco(self, content)
