@@ -53,10 +53,10 @@ from napari_fossiledit.models.network.spec import default_spec
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
-    HistoryParams,
     ImportParams,
 )
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams
+from napari_fossiledit.params.review import HistoryParams, QueueParams
 from napari_fossiledit.params.segment import Device, ImportModelParams
 from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.project import Project
@@ -64,6 +64,7 @@ from napari_fossiledit.stacks import find_warnings, open_stack
 from napari_fossiledit.workflows.annotate import corrections, files
 from napari_fossiledit.workflows.edit import decide
 from napari_fossiledit.workflows.reef import link, measure
+from napari_fossiledit.workflows.review import journal, queue
 from napari_fossiledit.workflows.segment import model_files
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.stack import convert, info, new
@@ -117,8 +118,9 @@ def project(path: Path) -> None:
         partial(link.run, folder, LinkParams(relink=True)),
         partial(measure.run, folder, path / "out.csv", MeshParams()),
         partial(corrections.fill, folder, FillParams(source=_PREDICTED, mask_cut=0.7)),
-        partial(corrections.history, folder, HistoryParams()),
-        partial(corrections.undo, folder),
+        partial(journal.history, folder, HistoryParams()),
+        partial(queue.build, folder, QueueParams()),
+        partial(journal.undo, folder),
         partial(model_files.list_models, folder),
         partial(decide.listing, folder),
         partial(decide.show, folder, "e"),
