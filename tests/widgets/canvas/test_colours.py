@@ -197,7 +197,7 @@ def test_the_picked_instance_has_a_bright_outline(session):
     layer = show_predictions(session, SOURCE, 0.0)
     session.go_to(2)
     sure = session.current.instances(SOURCE, 2)[0]
-    colours_of(session).pick(layer, sure.id)
+    colours_of(session).pick(layer, sure)
     drawn = layer._slice.image.view
     assert (drawn == _LIGHT).any()
     assert (drawn[~disk(15, 17, 8)] != _DARK).all()
@@ -209,7 +209,7 @@ def test_a_slice_drawn_in_bands_is_the_slice_drawn_at_once(session, monkeypatch)
     layer = show_predictions(session, SOURCE, 0.0)
     session.go_to(1)
     masks, colours = layer._slice.image.raw, colours_of(session)
-    colours.pick(layer, int(masks.max()))
+    colours.pick(layer, session.current.instances(SOURCE, 1)[0])
     for contour in (0, 2):
         layer.contour = contour
         monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BAND", 10**6)

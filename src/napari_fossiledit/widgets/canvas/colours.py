@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_fossiledit.masks import Instance
+from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.widgets.canvas.palette import (
     COUNT,
@@ -29,7 +29,7 @@ from napari_fossiledit.widgets.canvas.palette import (
     rock_colours,
     specimen_indices,
 )
-from napari_fossiledit.widgets.common.compat import RIM, camera_of, draw_with
+from napari_fossiledit.widgets.common.compat import RIM, camera_of, draw_with, refresh_box
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.session import Session
 
@@ -234,7 +234,8 @@ class Colours(QObject):
             self._drawn_band(layer, raw, (slice(y, min(y + _BAND, rows.stop)), columns))
             for y in bands
         ]
-        return np.concatenate(drawn) if drawn else np.zeros((0, 0), np.uint8)
+        shape = (0, columns.stop - columns.start)
+        return np.concatenate(drawn) if drawn else np.zeros(shape, np.uint8)
 
     def _drawn_band(self, layer: Labels, raw: NDArray[Any], part: tuple[slice, slice]) -> Texture:
         """Return the texture of a part of a slice that is small enough for the CPU's cache."""
@@ -255,7 +256,13 @@ class Colours(QObject):
         if rim:
             texture[_border(ids, rim) & (texture > 0)] = _DARK
         if is_picked and picked is not None:
-            _mark(texture, ids == picked[1], thick)
+            marked = _mark(texture, ids == picked[1], thick)
+            if marked is not None:
+                y, x = wide[0].start, wide[1].start
+                there = (y + marked[0], x + marked[1], y + marked[2], x + marked[3])
+                old = layer.metadata.get(_MARKED, there)
+                ends = zip(old, there, (min, min, max, max), strict=True)
+                layer.metadata[_MARKED] = tuple(which(one, other) for one, other, which in ends)
         return texture[inner]
 
     # ----------------------------------------------------------------- colours
@@ -330,12 +337,28 @@ class Colours(QObject):
         red, green, blue = self.rgb[self.specimens.get(number, number % COUNT)].tolist()
         return red, green, blue
 
-    def pick(self, layer: Labels | None, id_: int = 0) -> None:
+    def pick(self, layer: Labels | None, instance: Instance | None = None) -> None:
         """Draw a bright outline around an instance of a layer; None: around nothing."""
-        self._picked = (layer.metadata[_TINTS], id_) if layer is not None else None
+        self._picked = None
+        if layer is not None and instance is not None:
+            self._picked = layer.metadata[_TINTS], instance.id or 0
+        session = self._session()
+        # Not whole slices: each takes 0.2 s to be drawn.
         for each in self._layers:
-            if each.visible:
-                each.refresh(extent=False)
+            marked = each.metadata.pop(_MARKED, None)
+            if session is None or each not in session.viewer.layers or not each.visible:
+                continue
+            if marked is not None:
+                refresh_box(each, marked)
+            if instance is not None:
+                refresh_box(each, self._around(each, instance.mask))
+
+    def _around(self, layer: Labels, mask: Mask) -> Box:
+        """Return the box of a picked mask with its outline, in pixels of a layer."""
+        margin = 2 * self._thickness(layer, _PICKED_WIDTH)
+        # Predictions on large slices are shown coarser.
+        y0, x0, y1, x1 = np.divide(mask.box, mask.shape * 2) * (layer.data.shape[1:] * 2)
+        return (int(y0) - margin, int(x0) - margin, int(y1) + margin + 1, int(x1) + margin + 1)
 
     # ------------------------------------------------------------------- jobs
 
@@ -388,6 +411,8 @@ class Colours(QObject):
 
 
 _LOOK, _TINTS = "fossiledit_look", "fossiledit_tints"
+#: Part of the slice in which the picked instance may have been drawn since it was picked.
+_MARKED = "fossiledit_marked"
 
 
 def colours_of(session: Session) -> Colours:
@@ -413,14 +438,15 @@ def _border(ids: NDArray[Any], width: int) -> NDArray[np.bool_]:
     return border
 
 
-def _mark(texture: Texture, mask: NDArray[np.bool_], width: int) -> None:
-    """Draw a light line with a dark one inside along the border of a mask."""
+def _mark(texture: Texture, mask: NDArray[np.bool_], width: int) -> Box | None:
+    """Draw a light line with a dark one inside along the border of a mask; return where."""
     rows, columns = (np.flatnonzero(mask.any(axis=n)) for n in (1, 0))
     if not rows.size:
-        return
+        return None
     margin = 2 * width
     box = tuple(slice(max(r[0] - margin, 0), r[-1] + margin + 1) for r in (rows, columns))
     near = mask[box]
     part = texture[box]
     part[_border(near, 2 * width) & near] = _DARK
     part[_border(near, width)] = _LIGHT
+    return (int(box[0].start), int(box[1].start), int(box[0].stop), int(box[1].stop))

@@ -9,7 +9,6 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.masks.rle import union
 from napari_fossiledit.params.review import CorrectParams, NextParams
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.selection import Doubt
@@ -209,19 +208,18 @@ class ReviewQueue(QObject):
             place = self.shown.place
             self.selection.clear()
             look_at(self.session, place.slice, place.box, fitting=True)
-            show_outlines(self.session, [(place.slice, self._outline(self.shown))], place.box)
+            show_outlines(self.session, self._doubtful(self.shown), place.box)
         self.changed.emit()
 
-    def _outline(self, shown: PlaceToSee) -> Mask:
-        """Return what is in doubt at a place as one mask."""
+    def _doubtful(self, shown: PlaceToSee) -> list[tuple[int, Mask]]:
+        """Return what is in doubt at a place, each mask with the slice that it is outlined on."""
         place, ledger = shown.place, self.session.current.ledger
         ids = {Doubt.LEFT_OUT: place.predictions[:1], Doubt.GAP: place.missing}.get(
             place.doubt, place.ids
         )
-        masks = [
-            instance.mask
+        return [
+            (place.slice, instance.mask)
             for source in (ANNOTATIONS, shown.source)
             if source
             for instance in ledger.instances(source, ids=ids)
         ]
-        return union(masks, self.session.current.slice_shape)

@@ -293,7 +293,7 @@ class Selection(QObject):
 
     def _take(self, picked: Picked | None, layer: Labels | None) -> None:
         self.picked, self.merging = picked, False
-        colours_of(self.session).pick(layer, (picked.instance.id or 0) if picked else 0)
+        colours_of(self.session).pick(layer, picked.instance if picked else None)
         if picked is not None:
             self.session.viewer.status = self.text
         self._tell()
@@ -472,6 +472,8 @@ class Selection(QObject):
             self.session.go_to(result.slices[0])
             correcting.reload(self.session)
         if left:
-            layer.visible = True
+            # napari draws the whole slice anew whenever this is set.
+            if not layer.visible:
+                layer.visible = True
             self.pick(layer, left[0])
         self.session.annotations_changed.emit()

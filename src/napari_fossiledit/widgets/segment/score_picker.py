@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox
 from superqt.utils import signals_blocked
 
 from napari_fossiledit.masks.probability import MASK_CUT
-from napari_fossiledit.project import Source
+from napari_fossiledit.project import ANNOTATIONS, Source
 from napari_fossiledit.widgets.canvas.layers import (
     Role,
     describe,
@@ -83,7 +83,7 @@ class ScorePicker(QGroupBox):
         session.slice_changed.connect(self._on_slice)
         session.project_changed.connect(self._on_project)
         session.predictions_changed.connect(self.refresh)
-        session.annotations_changed.connect(self.refresh)
+        session.annotations_changed.connect(self._on_annotations)
         session.edits_changed.connect(self.refresh)
 
     @property
@@ -147,6 +147,12 @@ class ScorePicker(QGroupBox):
         prediction_array(layer).forget()
         layer.refresh(extent=False)
         self._on_slice(self.session.slice)
+
+    def _on_annotations(self) -> None:
+        """Read again what annotations change: predictions stay as they are."""
+        offered = self.sources.findData(ANNOTATIONS) >= 0
+        if not (self.layer is not None and offered and Source.parse(self.source).is_prediction):
+            self.refresh()
 
     def pick(self, source: str) -> None:
         """Show a source; its slices are read again."""
