@@ -91,7 +91,7 @@ def test_what_uses_stale_annotations_says_so(reef_project, tiny_reef, blank_mode
     assert ANNOTATIONS_STALE in link.run(reef_project, LinkParams(source="annotations")).warnings
     assert ANNOTATIONS_STALE in mesh.run(reef_project, tmp_path / "out", MeshParams()).warnings
     out = ExportParams(file=tmp_path / "out.json", slices="0-1", source="annotations")
-    assert export_annotations(reef_project, out).notes == (ANNOTATIONS_STALE,)
+    assert export_annotations(reef_project, out).notes[0] == ANNOTATIONS_STALE
     corrections.trace(reef_project, TraceParams(slices="1"))
     assert ANNOTATIONS_STALE not in stale(reef_project)
 
