@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -84,3 +85,15 @@ def test_only_slices_between_are_interpolated(z: int) -> None:
 def test_an_empty_section_is_refused() -> None:
     with pytest.raises(FossilError, match="none in 4"):
         interpolate({0: ellipse(80, 60, 9, 9), 4: Mask.empty(SHAPE)}, [2])
+
+
+def test_long_sections_across_each_other_are_looked_at_within_the_slice() -> None:
+    shape = (1500, 1500)
+    lying = Mask.from_crop(np.ones((4, 1400), dtype=np.bool_), (750, 50), shape)
+    standing = Mask.from_crop(np.ones((1400, 4), dtype=np.bool_), (50, 750), shape)
+    tracemalloc.start()
+    between = interpolate({0: lying, 2: standing}, [1])[1]
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * lying.area <= between.area <= 1.5 * lying.area
+    assert used < 300e6

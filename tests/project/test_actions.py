@@ -506,3 +506,12 @@ def test_a_change_sees_what_another_program_has_just_written(ledger: Ledger) -> 
     with pytest.raises(ZeroDivisionError):
         ledger.revise(0, lambda now: ([], [1 // 0]))
     assert len(ledger.history()) == 3
+
+
+def test_a_version_holds_no_more_than_there_was_when_it_was_named(ledger: Ledger) -> None:
+    action = ledger.begin("take over")
+    ledger.edit(0, put=[body(0)], action=action)
+    ledger.name_version("half")
+    ledger.edit(1, put=[body(1)], action=action)
+    ledger.restore("half")
+    assert [i.slice for i in ledger.instances(ANNOTATIONS)] == [0]

@@ -73,6 +73,11 @@ class Instance:
     reviewed: bool = False
     probability: ProbabilityMask | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def family(self) -> int | None:
+        """``id`` of the body that it is or lies in; its own of a cavity without a body."""
+        return self.id if self.parent is None else self.parent
+
 
 def cut_at(instances: Iterable[Instance], at: float, whose: str) -> list[Instance]:
     """Return predicted instances with masks cut at another probability.
@@ -112,11 +117,13 @@ def beside_reviewed(new: Sequence[Instance], own: Sequence[Instance]) -> list[In
 
     A body lies on another one where they share more than half of the smaller one; its cavities
     are left out with it. A cavity without its body is left out where its place has a reviewed one.
+    A body and its cavities stay together: what is said of one holds for all.
     """
+    families = {i.family for i in own if i.reviewed}
     out: set[int] = set()
     lost: set[int | None] = set()
     for part in (Part.BODY, Part.CAVITY):
-        locked = [i.mask for i in own if i.reviewed and i.part is part]
+        locked = [i.mask for i in own if i.family in families and i.part is part]
         areas = np.array([mask.area for mask in locked])
         for n, item in enumerate(new):
             if item.part is not part:

@@ -163,8 +163,13 @@ def _blend(
         for s, way in ((one, from_one), (other, from_other))
     ]
     half = np.ceil(np.max(reach, axis=0)).astype(int) + 2
-    origin = np.floor(place[:2]).astype(int) - half
-    centre, crop = place[:2] - origin, (int(2 * half[0] + 1), int(2 * half[1] + 1))
+    # Within the slice: two long sections that lie across each other would take gigabytes.
+    middle = np.floor(place[:2]).astype(int)
+    origin = np.clip(middle - half, 0, shape)
+    y1, x1 = np.clip(middle + half + 1, 0, shape)
+    centre, crop = place[:2] - origin, (int(y1 - origin[0]), int(x1 - origin[1]))
+    if 0 in crop:
+        return Mask.empty(shape)
     field = (1 - part) * one.mapped(from_one, centre, crop)
     field += part * other.mapped(from_other, centre, crop)
     area = min(max(round(place[2]), 1), field.size)

@@ -9,6 +9,9 @@ from pydantic import Field
 from napari_fossiledit.params.base import MaskCut, Params
 from napari_fossiledit.params.segment import Device
 
+MOST_PIXELS = 1000
+"""By which an outline is smoothed or moved: farther takes minutes, and is no tidying."""
+
 
 class QueueParams(Params):
     """Where masks are looked for that are worth a look."""
@@ -124,7 +127,7 @@ class ReshapeParams(ShapeParams):
         " (remove them).",
     )
     pixels: float = Field(
-        2.0, gt=0, le=1000, description="Smooth, grow and shrink: by so many pixels."
+        2.0, gt=0, le=MOST_PIXELS, description="Smooth, grow and shrink: by so many pixels."
     )
     um: float = Field(
         0.0, ge=0, description="Smooth, grow and shrink: by so many micrometres; 0: in pixels."

@@ -1,6 +1,7 @@
 """The project folder: crash-safe writes, one truth for each fact."""
 
 from napari_fossiledit.project.actions import Action, PastAction, Undone, Version
+from napari_fossiledit.project.database import QUEUED
 from napari_fossiledit.project.edits import EditRecord, EditState, EditStore
 from napari_fossiledit.project.ledger import (
     UNCHANGED,
@@ -20,6 +21,7 @@ __all__ = [
     "ANNOTATIONS",
     "LABELS",
     "PASS",
+    "QUEUED",
     "UNCHANGED",
     "Action",
     "DamagedError",

@@ -351,12 +351,17 @@ def _begun(db: sqlite3.Connection, action: Action) -> int:
     """Return the number of an action that changes something now; what was undone is left behind.
 
     Where another program has acted in between, the rest is an action of its own: undoing goes
-    strictly backwards.
+    strictly backwards. So it is where somebody has named a version in between, as that is meant.
     """
     newest, undone = db.execute(
         "SELECT id, undone FROM actions ORDER BY id DESC LIMIT 1"
     ).fetchone() or (None, _DONE)
-    if action.id is not None and (action.id, _DONE) == (newest, undone):
+    named = "SELECT 1 FROM versions WHERE action = ?"
+    if (
+        action.id is not None
+        and (action.id, _DONE) == (newest, undone)
+        and db.execute(named, (action.id,)).fetchone() is None
+    ):
         return action.id
     db.execute(f"UPDATE actions SET undone = {_LEFT_BEHIND} WHERE undone = {_UNDONE}")
     cursor = db.execute(

@@ -17,6 +17,8 @@ from napari_fossiledit.files import require_writable
 
 LEDGER_VERSION = 4
 PROBABILITIES_SINCE = 3
+QUEUED = "queue"
+"""Fact of the ledger: the predictions among which the queue looks for missing fossils."""
 
 # `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
 # `probability` is last, so that what reads the others never reads its pages.
@@ -131,38 +133,50 @@ CREATE INDEX IF NOT EXISTS action_slices_by_action ON action_slices (action);
 PRAGMA user_version = {LEDGER_VERSION};
 """
 
-# Whatever changes the user's set, a stroke or an undo of another program, a slice whose places are
-# not those of its masks any more is noted with it.
+
+def _there(row: str) -> tuple[str, ...]:
+    return (f"SELECT {row}.z AS near",)
+
+
+def _near(row: str) -> tuple[str, ...]:
+    return (*_there(row), f"SELECT {row}.z - 1", f"SELECT {row}.z + 1")
+
+
+_QUEUED = (
+    "(SELECT iif(json_valid(value), json_extract(value, '$'), '') "
+    f"FROM meta WHERE key = '{QUEUED}')"
+)
+
+# Whatever changes the user's set or the predictions that it is compared with, a stroke or an undo
+# of another program, a slice whose places are not those of its masks any more is noted with it.
 TRIGGERS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} {when} "
     # Not OR IGNORE: the statement that fires a trigger decides about conflicts inside it.
     f"BEGIN INSERT INTO changed SELECT near FROM ({' UNION '.join(slices)}) "
     "WHERE near NOT IN (SELECT z FROM changed); END"
     for name, event, when, slices in (
-        *(
-            (
-                f"set_{event.lower()}",
-                f"{event} ON instances",
-                f"WHEN {row}.source = 'annotations'",
-                (f"SELECT {row}.z - 1 AS near", f"SELECT {row}.z", f"SELECT {row}.z + 1"),
-            )
-            for event, row in (("INSERT", "NEW"), ("DELETE", "OLD"))
-        ),
         (
             "set_update",
             "UPDATE OF counts, class, part ON instances",
-            "WHEN NEW.source = 'annotations' AND NEW.counts <> OLD.counts",
-            ("SELECT NEW.z - 1 AS near", "SELECT NEW.z", "SELECT NEW.z + 1"),
+            "WHEN NEW.source = 'annotations' AND (NEW.counts, NEW.class, NEW.part) "
+            "<> (OLD.counts, OLD.class, OLD.part)",
+            _near("NEW"),
         ),
         (
             "set_review",
-            "UPDATE OF review, class, part ON instances",
+            "UPDATE OF review ON instances",
             "WHEN NEW.source = 'annotations'",
-            ("SELECT NEW.z AS near",),
+            _there("NEW"),
         ),
         *(
-            (f"{table}_{event.lower()}", f"{event} ON {table}", "", (f"SELECT {row}.z AS near",))
-            for table in ("rejected", "traced")
+            (f"{name}_{event.lower()}", f"{event} ON {table}", when.format(row), slices(row))
+            for name, table, when, slices in (
+                ("set", "instances", "WHEN {}.source = 'annotations'", _near),
+                ("predicted", "instances", f"WHEN {{}}.source = {_QUEUED}", _there),
+                ("rejected", "rejected", "", _there),
+                # Whether a neighbour goes on is known where it is traced.
+                ("traced", "traced", "", _near),
+            )
             for event, row in (("INSERT", "NEW"), ("DELETE", "OLD"))
         ),
     )

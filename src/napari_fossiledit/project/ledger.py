@@ -133,7 +133,7 @@ class Numbered(NamedTuple):
     slice: int
     class_name: str
     specimen: int
-    #: 1 where a person has found it right.
+    #: 1 where a person has found it, its body or one of its cavities right.
     reviewed: int
 
 
@@ -421,10 +421,11 @@ class Ledger(RunBook):
     def numbered(self, source: str) -> list[Numbered]:
         """Return the instances of a source that belong to a specimen, in stack order."""
         query = (
-            "SELECT id, z, class, specimen, review = ? FROM instances "
-            "WHERE source = ? AND specimen IS NOT NULL ORDER BY z, id"
+            "SELECT id, z, class, specimen, ifnull(parent, id) IN "
+            "(SELECT ifnull(parent, id) FROM instances WHERE source = ? AND review = ?) "
+            "FROM instances WHERE source = ? AND specimen IS NOT NULL ORDER BY z, id"
         )
-        rows = self._rows(query, REVIEWED, source)
+        rows = self._rows(query, source, REVIEWED, source)
         return [Numbered(*row) for row in rows]
 
     def known_specimens(self, source: str, class_name: str) -> dict[int, int]:
@@ -446,9 +447,16 @@ class Ledger(RunBook):
         class_name: str | None = None,
         action: Action | None = None,
     ) -> None:
-        """Change properties of instances; None leaves a property as it is."""
+        """Change properties of instances; None leaves a property as it is.
+
+        Cavities get the class of their body.
+        """
         changes = {"unsure": unsure, "texture": texture, "class": class_name}
         changed = {k: v for k, v in changes.items() if v is not None}
+        ids = {int(id_) for id_ in ids}
+        if class_name is not None:
+            query = "SELECT id FROM instances WHERE parent IN (SELECT value FROM json_each(?))"
+            ids |= {id_ for (id_,) in self._rows(query, json.dumps(list(ids)))}
         self._update(ids, changed, action or Action("describe"))
 
     def set_reviewed(
@@ -878,11 +886,13 @@ def _remove(
     reviewed_too: bool,
 ) -> int:
     """Remove instances of a source in a slice, of every part and class where None; count them."""
+    # A body and its cavities stay together.
     where = (
         "WHERE source = ? AND z = ? AND part = ifnull(?, part) AND class = ifnull(?, class) "
-        "AND (? OR review <> ?)"
+        "AND (? OR ifnull(parent, id) NOT IN "
+        "(SELECT ifnull(parent, id) FROM instances WHERE source = ? AND z = ? AND review = ?))"
     )
-    values = (source, z, part and str(part), class_name, reviewed_too, REVIEWED)
+    values = (source, z, part and str(part), class_name, reviewed_too, source, z, REVIEWED)
     # Cavities that go with their body are not in the number of deleted rows.
     (count,) = db.execute(f"SELECT count(*) FROM instances {where}", values).fetchone()
     db.execute(f"DELETE FROM instances {where}", values)

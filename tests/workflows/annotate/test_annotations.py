@@ -563,7 +563,8 @@ def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(pat
         ({"reject": "seven"}, "whole numbers"),
         ({"reject": "999"}, "no masks 999"),
         ({"accept": "999", "source": MODEL}, "no masks 999"),
-        ({"accept": "1", "reject": "1"}, "1 are to be kept and rejected"),
+        ({"accept": "1", "reject": "1"}, "1 are to be accepted and rejected"),
+        ({"accept": "1", "merge": "1,2"}, "1 are to be accepted and merged"),
         ({"merge": "1,2"}, r"unlike kinds.*archaeocyathid \(body\), shell \(body\)"),
         ({"merge": "1,3"}, r"unlike kinds.*archaeocyathid \(body\), archaeocyathid \(cavity\)"),
     ],
@@ -838,3 +839,28 @@ def test_files_that_count_their_own_specimens_are_told(path: Path, tmp_path: Pat
         )
         for _ in range(2):
             undo(path)
+
+
+def test_interpolated_masks_that_a_person_merges_are_a_persons(path: Path) -> None:
+    body = Instance(0, "archaeocyathid", disc(20, 20, 9), origin=Origin.INTERPOLATED)
+    ids = store(path, ANNOTATIONS, 0, body, replace(body, mask=disc(20, 30, 9)))
+    correct(path, CorrectParams(merge=",".join(map(str, ids))))
+    assert [i.origin for i in stored(path)] == [Origin.HUMAN]
+
+
+@pytest.mark.parametrize("cavity_reviewed", [True, False])
+def test_a_body_and_its_cavity_stay_where_one_is_reviewed(
+    path: Path, cavity_reviewed: bool
+) -> None:
+    whole = Instance(0, "archaeocyathid", disc(20, 20, 12), id=-1, reviewed=not cavity_reviewed)
+    hollow = replace(
+        whole, mask=disc(20, 20, 5), part=Part.CAVITY, id=-2, parent=-1, reviewed=cavity_reviewed
+    )
+    store(path, ANNOTATIONS, 0, whole, hollow)
+    found = Instance(0, "archaeocyathid", disc(20, 20, 11), 0.9, origin=Origin.MODEL)
+    (prediction,) = store(path, MODEL, 0, found)
+    before = stored(path)
+    result = fill(path, FillParams(source=MODEL, overwrite=True))
+    assert (result.replaced, result.left_out) == (0, 1)
+    assert stored(path) == before
+    assert correct(path, CorrectParams(source=MODEL, accept=str(prediction))).replaced == ()

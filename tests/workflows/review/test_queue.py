@@ -126,3 +126,29 @@ def test_a_queue_that_is_not_there_or_cannot_be(path: Path, tmp_path: Path) -> N
     new.run(empty, tmp_path / "images", NewParams(pixel_size=10, slice_spacing=20))
     with pytest.raises(FossilError, match="no masks that could be looked through"):
         queue.build(empty, QueueParams())
+
+
+def test_what_the_places_are_compared_with_makes_them_be_found_anew(path: Path) -> None:
+    queue.build(path, QueueParams())
+    with Project.open(path) as project:
+        ledger = project.ledger
+        ledger.forget(MODEL, [1])
+        (found,) = ledger.store(MODEL, 1, [predicted(1, square(40, 50), 0.9)])
+        ledger.store("model:other:0123456789ab", 3, [predicted(3, square(40, 50), 0.9)])
+        assert ledger.places.changed() == [1]
+    assert best(path, slice=1, doubt="left out").place.predictions == (found,)
+    # Neighbours see whether the slice is traced, and which masks are rock.
+    trace(path, TraceParams(slices="2"))
+    with Project.open(path) as project:
+        assert project.ledger.places.changed() == [1, 2, 3]
+        project.ledger.places.mark([])
+        (first, *_) = project.ledger.instances(ANNOTATIONS, slices=[2])
+        project.ledger.describe([first.id or 0], class_name="rock")
+        assert project.ledger.places.changed() == [1, 2, 3]
+
+
+def test_the_rest_of_a_slice_that_is_traced_in_part_is_looked_through(path: Path) -> None:
+    trace(path, TraceParams(slices="1", region="0:5,0:5"))
+    result = queue.build(path, QueueParams())
+    assert result.reviewed == 0
+    assert best(path, slice=1).place.slice == 1

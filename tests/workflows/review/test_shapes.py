@@ -16,6 +16,7 @@ from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.rle import iou_matrix
+from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.params.review import (
     DescribeParams,
     ProposeParams,
@@ -28,6 +29,7 @@ from napari_fossiledit.params.review import (
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks import open_stack
+from napari_fossiledit.workflows.reef import link
 from napari_fossiledit.workflows.review import journal
 from napari_fossiledit.workflows.review.shapes import describe, propose, reshape, split, swap
 
@@ -286,3 +288,63 @@ def test_the_commands_call_them(path: Path) -> None:
     shown = run("propose", str(path), "--box", "46:75,16:45")
     assert shown["id"] is None
     assert shown["box"] == "46:75,16:45"
+
+
+def hollow(path: Path, **cavity: Any) -> tuple[int, int]:
+    (body,) = put(path, LEFT, specimen=3)
+    (inside,) = put(path, disc(30, 25, 6), part=Part.CAVITY, parent=body, **cavity)
+    return body, inside
+
+
+def test_a_body_and_its_cavity_are_of_one_class(path: Path) -> None:
+    body, cavity = hollow(path)
+    with pytest.raises(FossilError, match=rf"class of their fossil: {cavity}; expected the fossil"):
+        describe(path, DescribeParams(ids=str(cavity), class_name="stick"))
+    result = describe(path, DescribeParams(ids=f"{body},{cavity}", class_name="stick"))
+    assert result.changed == (body, cavity)
+    # Number 3 may be another one among sticks.
+    assert {(i.class_name, i.specimen) for i in stored(path).values()} == {("stick", None)}
+    journal.undo(path)
+    with Project.open(path) as project:
+        project.ledger.set_reviewed([cavity])
+    with pytest.raises(FossilError, match="Reviewed masks stay as they are"):
+        describe(path, DescribeParams(ids=str(body), class_name="stick"))
+
+
+def test_specimens_are_swapped_within_a_class_and_linking_keeps_it(path: Path) -> None:
+    for z in range(2):
+        with Project.open(path) as project:
+            masks = [Mask.from_array(a) for a in (LEFT, RIGHT)]
+            project.ledger.edit(z, put=[Instance(z, "cup", mask) for mask in masks])
+    link.run(path, LinkParams(source=ANNOTATIONS, class_name="cup"))
+    one, other = (i.id for i in stored(path).values() if i.slice == 1)
+    swap(path, SwapParams(slice=1, ids=f"{one},{other}"))
+    swapped = {i.id: i.specimen for i in stored(path).values()}
+    link.run(path, LinkParams(source=ANNOTATIONS, class_name="cup"))
+    assert {i.id: i.specimen for i in stored(path).values()} == swapped
+    describe(path, DescribeParams(slice=1, ids=str(one), class_name="stick"))
+    with pytest.raises(FossilError, match=r"two masks of one class.*\(stick\)"):
+        swap(path, SwapParams(slice=1, ids=f"{one},{other}"))
+
+
+def test_cavities_stay_in_a_body_that_is_drawn_again(path: Path) -> None:
+    (body,) = put(path, disc(30, 32, 20))
+    (gone,) = put(path, disc(30, 46, 3), part=Part.CAVITY, parent=body)
+    (cavity,) = put(path, disc(30, 38, 5), part=Part.CAVITY, parent=body)
+    result = propose(path, ProposeParams(id=body, box="9:41,14:46", write=True))
+    assert (result.id, result.cut) == (body, (gone, cavity))
+    assert stored(path).keys() == {body, cavity}
+    assert not (stored(path)[cavity].mask - stored(path)[body].mask).area
+
+
+def test_what_lies_too_far_is_refused(path: Path) -> None:
+    (body,) = put(path, LEFT)
+    for tool in (Tool.GROW, Tool.SHRINK, Tool.SMOOTH):
+        with pytest.raises(FossilError, match="at most 50000 um, which are 1000 pixels"):
+            reshape(path, ReshapeParams(ids=str(body), tool=tool, um=1e12))
+    for points in ("nan,2;3,4", "inf,1;2,2", "1e300,2;3,4"):
+        for params in ({"line": points}, {"clicks": points}):
+            with pytest.raises(FossilError, match="Points cannot be read"):
+                split(path, SplitParams(id=body, **params))
+    with pytest.raises(FossilError, match="No mask is named; expected ids among"):
+        reshape(path, ReshapeParams(ids=""))

@@ -275,3 +275,25 @@ def test_the_next_of_the_named_slices_tell_how_a_size_goes_on(path: Path) -> Non
     named = interpolate(path, InterpolateParams(slices="0,2,4,6", class_name=CUP)).sections
     assert named[1].slice == 3
     assert named[1].mask.area > middle.mask.area
+
+
+def test_a_cavity_that_a_person_drew_into_an_interpolated_fossil_stays(path: Path) -> None:
+    for z in (0, 2):
+        put(path, z, disc(30, 30, 14), specimen=1)
+    interpolate(path, InterpolateParams())
+    (body,) = bodies(path, 1)
+    put(path, 1, disc(30, 30, 6), part=Part.CAVITY, parent=body.id)
+    before = stored(path)
+    assert interpolate(path, InterpolateParams()).there == 1
+    assert stored(path) == before
+
+
+def test_cavities_without_a_number_go_with_their_specimen(path: Path) -> None:
+    body = put(path, 0, disc(30, 30, 14), specimen=3)
+    cavity = put(path, 0, disc(30, 30, 6), part=Part.CAVITY, parent=body)
+    specimens(path, SpecimensParams(specimens="3", new_class=MICROBE))
+    assert {i.class_name for i in stored(path)} == {MICROBE}
+    with Project.open(path) as project:
+        project.ledger.set_reviewed([cavity])
+    result = specimens(path, SpecimensParams(specimens="1", delete=True))
+    assert (result.instances, result.reviewed, len(stored(path))) == (0, 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Region, check_slice, format_slices, parse_slices
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.rle import iou_matrix, union
 from napari_fossiledit.params.annotations import (
     FillParams,
@@ -319,7 +320,8 @@ class _Correction:
     def _replace(self, now: list[Instance]) -> None:
         """Find the annotations in whose place predictions come."""
         bodies = [self.predicted[id_] for id_ in self.accept if id_ in self.taken]
-        there = [i for i in now if i.part is Part.BODY and not i.reviewed]
+        families = {i.family for i in now if i.reviewed}
+        there = [i for i in now if i.part is Part.BODY and i.id not in families]
         if not bodies or not there:
             return
         overlaps = iou_matrix([i.mask for i in bodies], [i.mask for i in there])
@@ -335,7 +337,8 @@ class _Correction:
         kept = every[self.merged]
         if self.merged not in own:
             kept = replace(kept, score=1.0, specimen=None)
-        self.put[self.merged] = replace(kept, mask=union(masks, masks[0].shape))
+        mask = union(masks, masks[0].shape)
+        self.put[self.merged] = replace(kept, mask=mask, origin=Origin.HUMAN)
         for id_ in self._with_cavities(self.merge, every).keys() - {*self.merge}:
             self.put[id_] = replace(every[id_], parent=self.merged)
 
@@ -350,11 +353,13 @@ class _Correction:
                 f"Slice {self.z} has no masks {', '.join(missing)}",
                 expected=f"ids among {', '.join(map(str, sorted(every))) or 'none'}",
             )
-        if both := {*self.reject} & {*self.accept, *self.merge}:
-            raise FossilError(
-                f"Masks {', '.join(map(str, sorted(both)))} are to be kept and rejected",
-                expected="either",
-            )
+        words = {"accepted": self.accept, "rejected": self.reject, "merged": self.merge}
+        for (one, ids), (other, others) in combinations(words.items(), 2):
+            if both := {*ids} & {*others}:
+                raise FossilError(
+                    f"Masks {', '.join(map(str, sorted(both)))} are to be {one} and {other}",
+                    expected="either",
+                )
         kinds = {(every[id_].class_name, every[id_].part) for id_ in self.merge}
         if len(kinds) > 1:
             raise FossilError(

@@ -13,7 +13,7 @@ from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.review import NextParams, QueueParams
 from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
+from napari_fossiledit.project import ANNOTATIONS, QUEUED, DamagedError, Project
 from napari_fossiledit.selection import Doubt, Neighbours, Place, find_places
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
@@ -21,9 +21,6 @@ from napari_fossiledit.workflows.shared.sources import (
     looked_at,
     predictions_in_use,
 )
-
-_SOURCE = "queue"
-"""Fact of the ledger: the predictions among which the queue looks for missing fossils."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class QueueResult(Summary):
     volume_um3
         Volume that is expected to be wrong at all of them, in cubic um.
     reviewed, masks
-        How many bodies are reviewed, or in slices that are traced, and how many there are.
+        How many bodies are reviewed, or in slices that are traced wholly, and how many there are.
     notes
         What the queue leaves out.
     """
@@ -99,7 +96,7 @@ def build(project_path: Path, params: QueueParams, *, job: Job = QUIET) -> Queue
                 advice="Predict, or import annotations.",
             )
         with ledger.transaction():
-            ledger.set_meta(_SOURCE, source)
+            ledger.set_meta(QUEUED, source)
             ledger.places.mark(slices)
         problems = _refresh(project, job)
         return _result(project, problems, limit=params.limit)
@@ -119,7 +116,7 @@ def next_place(project_path: Path, params: NextParams, *, job: Job = QUIET) -> Q
         )
     with Project.open(project_path) as project:
         project.require_writable()
-        if project.ledger.get_meta(_SOURCE, None) is None:
+        if project.ledger.get_meta(QUEUED, None) is None:
             raise FossilError(
                 f"{project.path} has no queue yet",
                 advice="Make it: 'fossiledit review queue', or *Look through all masks* on the "
@@ -140,18 +137,25 @@ def _source(project: Project, text: str) -> str:
 def _refresh(project: Project, job: Job) -> list[str]:
     """Find the places of changed slices anew; return which could not be read."""
     ledger = project.ledger
-    traced = ledger.traced()
+    traced = _traced(project)
     changed = [z for z in ledger.places.changed() if z in range(project.shape[0])]
-    source = str(ledger.get_meta(_SOURCE, ""))
+    source = str(ledger.get_meta(QUEUED, ""))
     problems = []
     for z in job.tracked(changed, len(changed), "Looking through masks"):
-        try:
-            places = [] if z in traced else _places(project, z, source, traced)
-        except DamagedError as error:
-            problems.append(str(error))
-            places = []
-        ledger.places.store(z, places)
+        # What changes between looking and writing would be taken for looked at.
+        with ledger.transaction():
+            try:
+                places = [] if z in traced else _places(project, z, source, traced)
+            except DamagedError as error:
+                problems.append(str(error))
+                places = []
+            ledger.places.store(z, places)
     return problems
+
+
+def _traced(project: Project) -> set[int]:
+    """Return the slices that are traced wholly: nothing has to be looked for there."""
+    return {z for z, area in project.ledger.traced().items() if area is None}
 
 
 def _places(project: Project, z: int, source: str, traced: Container[int]) -> list[Place]:
@@ -187,14 +191,14 @@ def _result(
     doubt: str = "",
     z: int | None = None,
 ) -> QueueResult:
-    ledger, source = project.ledger, str(project.ledger.get_meta(_SOURCE, ""))
+    ledger, source = project.ledger, str(project.ledger.get_meta(QUEUED, ""))
     z_um, y_um, x_um = project.geometry.voxel_size.zyx
     voxel = z_um * y_um * x_um
     places = ledger.places.best(limit, skip=skip, doubt=doubt, z=z)
     counts = ledger.places.counts()
-    traced, reviewed = ledger.traced(), ledger.reviewed()
+    traced, reviewed = _traced(project), ledger.reviewed()
     own, notes = {y for y, (_, every) in reviewed.items() if every}, list(problems)
-    if source and (bare := sorted(ledger.done(source) - own - traced.keys())):
+    if source and (bare := sorted(ledger.done(source) - own - traced)):
         notes.append(
             f"Slices {format_slices(bare)} have predictions only: take them over, so that what may "
             "be wrong with them is looked for."

@@ -22,6 +22,7 @@ from napari_fossiledit.masks.propose import propose_at
 from napari_fossiledit.masks.split import Point, by_clicks, by_line
 from napari_fossiledit.masks.tidy import fill_holes, grow, settled, smooth, without_islands
 from napari_fossiledit.params.review import (
+    MOST_PIXELS,
     DescribeParams,
     ProposeParams,
     ReshapeParams,
@@ -43,6 +44,8 @@ from napari_fossiledit.workflows.shared.sources import (
 
 SAME_BOX = 0.5
 """IoU of boxes from which on a prediction is taken for what a box was drawn around."""
+_FARTHEST = 1_000_000
+"""Pixels; no slice is so large."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class ProposeResult(Summary):
         Id of the prediction that it began with; None where there was none.
     left_to_others
         Pixels that another mask keeps.
+    cut
+        Ids of cavities that lost what lies outside the mask that was drawn again, or are gone.
     """
 
     slice: int
@@ -100,6 +105,7 @@ class ProposeResult(Summary):
     id: int | None
     prediction: int | None
     left_to_others: int
+    cut: tuple[int, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -207,12 +213,9 @@ def reshape(project_path: Path, params: ReshapeParams, *, job: Job = QUIET) -> S
             lost += (wanted - mask).area
             after += mask.area
             own[item.id] = put[item.id] = replace(item, mask=mask, origin=Origin.HUMAN)
-            for cavity in _cavities(list(own.values()), item):
-                rest = cavity.mask & mask
-                if rest.area == cavity.mask.area:
-                    continue
-                put[cavity.id] = own[cavity.id] = replace(cavity, mask=rest, origin=Origin.HUMAN)
-                if not rest.area:
+            for cavity in _cut(own.values(), own[item.id]):
+                put[cavity.id] = own[cavity.id] = cavity
+                if not cavity.mask.area:
                     removed.append(cavity.id or 0)
         result = replace(
             result,
@@ -229,6 +232,13 @@ def reshape(project_path: Path, params: ReshapeParams, *, job: Job = QUIET) -> S
         project.require_writable()
         z = check_slice(params.slice, project.shape[0])
         pixels = params.um / project.geometry.pixel_size_um if params.um else params.pixels
+        if not pixels <= MOST_PIXELS:
+            raise FossilError(
+                "No mask can be changed so far",
+                expected=f"at most {MOST_PIXELS * project.geometry.pixel_size_um:g} um, which are"
+                f" {MOST_PIXELS} pixels",
+                found=f"{params.um:g} um",
+            )
         tools: dict[Tool, Callable[[Mask], Mask]] = {
             Tool.FILL: fill_holes,
             Tool.SMOOTH: lambda mask: smooth(mask, pixels),
@@ -284,29 +294,35 @@ def propose(
         name = name or (believed.class_name if believed else project.settings.classes[0])
         item = old or Instance(z, name, whole)
         mask = _free(item, whole, own, box)
-        id_ = None
+        id_, cut = None, list[Instance]()
         if params.write:
 
             def change(now: list[Instance]) -> tuple[list[Instance], list[int]]:
-                nonlocal mask
-                if old is not None:
-                    _unlocked(now, params, [params.id], alone=True)
-                mask = _free(item, whole, now, box)
-                return [replace(item, mask=mask, origin=Origin.HUMAN)], []
+                nonlocal mask, cut
+                kept = _unlocked(now, params, [params.id], alone=True)[0] if old else item
+                mask = _free(kept, whole, now, box)
+                drawn = replace(kept, mask=mask, origin=Origin.HUMAN)
+                cut = _cut(now, drawn)
+                rest = [cavity for cavity in cut if cavity.mask.area]
+                return [drawn, *rest], [c.id or 0 for c in cut if c not in rest]
 
             words = "draw a mask again" if old else "draw a mask by its box"
-            (id_,) = project.ledger.revise(z, change, what=words)
+            id_ = project.ledger.revise(z, change, what=words)[0]
     lost = (whole - mask).area
-    return ProposeResult(z, mask, id_, believed.id if believed else None, lost)
+    prediction, gone = believed.id if believed else None, tuple(cavity.id or 0 for cavity in cut)
+    return ProposeResult(z, mask, id_, prediction, lost, gone)
 
 
 def describe(project_path: Path, params: DescribeParams, *, job: Job = QUIET) -> ShapeResult:
     """Write class, texture, and whether masks are unsure; cavities have the class of their fossil.
 
+    A mask that gets another class is of no specimen any more: numbers begin anew in each class.
+
     Raises
     ------
     FossilError
-        Where there is nothing to write, no such class, or all masks are reviewed.
+        Where there is nothing to write, no such class, a cavity is to get another class than its
+        fossil, or all masks are reviewed.
     """
     unsure = {YesNo.YES: True, YesNo.NO: False}.get(params.unsure)
     if not params.class_name and params.texture is None and unsure is None:
@@ -318,25 +334,34 @@ def describe(project_path: Path, params: DescribeParams, *, job: Job = QUIET) ->
         asked = parse_ids(params.ids)
         with ledger.transaction():
             now = ledger.instances(ANNOTATIONS, slices=[z])
-            items = _unlocked(now, params, asked)
+            items = _unlocked(now, params, asked, whole=bool(name))
             ids = [i.id or 0 for i in items]
+            other = [i for i in items if name and i.class_name != name]
+            inside = [str(i.id) for i in other if i.family not in ids]
+            if inside:
+                raise FossilError(
+                    f"Cavities have the class of their fossil: {', '.join(inside)}",
+                    expected=f"the fossil around it, to become {name} with it",
+                )
+            moved = [m.id or 0 for i in other for m in (i, *_cavities(now, i))]
             action = ledger.begin(f"describe {counted(ids)}")
             ledger.describe(ids, unsure=unsure, texture=params.texture, action=action)
-            inner = [c.id or 0 for i in items for c in _cavities(now, i) if name]
-            ledger.describe([*ids, *inner], class_name=name, action=action)
+            ledger.describe(moved, class_name=name, action=action)
+            ledger.set_specimens(ANNOTATIONS, dict.fromkeys(moved), action=action)
     left = tuple(sorted({*asked} - {*ids}))
-    return ShapeResult(z, tuple(dict.fromkeys([*ids, *inner])), reviewed=left)
+    return ShapeResult(z, tuple(dict.fromkeys([*ids, *moved])), reviewed=left)
 
 
 def swap(project_path: Path, params: SwapParams, *, job: Job = QUIET) -> ShapeResult:
     """Give each of two masks of a slice the specimen of the other one; ids stay.
 
     An id says where a mask came from and what was done to it, the specimen what it is a section of.
+    Linking keeps the specimens from then on.
 
     Raises
     ------
     FossilError
-        Where there are not two, they are of one specimen, or one is reviewed.
+        Where there are not two of one class, they are of one specimen, or one is reviewed.
     """
     ids = parse_ids(params.ids)
     with Project.open(project_path) as project:
@@ -345,47 +370,60 @@ def swap(project_path: Path, params: SwapParams, *, job: Job = QUIET) -> ShapeRe
         with ledger.transaction():
             now = ledger.instances(ANNOTATIONS, slices=[z])
             items = _unlocked(now, params, ids, alone=True)
-            if len(items) != 2 or items[0].specimen == items[1].specimen:
+            numbers, kinds = {i.specimen for i in items}, {i.class_name for i in items}
+            if len(items) != 2 or len(numbers) != 2 or len(kinds) != 1:
                 raise FossilError(
                     "Specimens cannot be swapped",
-                    expected="two masks of different specimens",
-                    found=", ".join(f"{i.id} of specimen {i.specimen or 'none'}" for i in items),
+                    expected="two masks of one class and of different specimens",
+                    found=", ".join(
+                        f"{i.id} of specimen {i.specimen or 'none'} ({i.class_name})" for i in items
+                    ),
                 )
+            # Who decides about a section of a specimen has seen the rest of it.
+            told = {
+                i.id: i.specimen
+                for i in ledger.numbered(ANNOTATIONS)
+                if i.class_name in kinds and i.specimen in numbers
+            }
             specimens = {
                 member.id or 0: other.specimen
                 for item, other in (items, items[::-1])
                 for member in (item, *_cavities(now, item))
             }
-            ledger.set_specimens(
-                ANNOTATIONS, specimens, action=ledger.begin("swap the specimens of 2 masks")
-            )
+            action = ledger.begin("swap the specimens of 2 masks")
+            ledger.set_specimens(ANNOTATIONS, told | specimens, action=action)
+            ledger.set_identified(ANNOTATIONS, True, action)
     return ShapeResult(z, tuple(specimens))
 
 
 def _unlocked(
-    now: Sequence[Instance], params: ShapeParams, ids: Sequence[int], *, alone: bool = False
+    now: Sequence[Instance],
+    params: ShapeParams,
+    ids: Sequence[int],
+    *,
+    alone: bool = False,
+    whole: bool = False,
 ) -> list[Instance]:
     """Return the instances of ids that may be changed.
 
     Parameters
     ----------
     alone
-        Whether all of them must be.
+        Whether all of them must be, with their cavities.
+    whole
+        Whether their cavities change with them.
     """
     there = {i.id: i for i in now}
     missing = [id_ for id_ in ids if id_ not in there]
     if missing or not ids:
+        listed = f" {', '.join(map(str, missing))}" if missing else ""
         raise FossilError(
-            f"Slice {params.slice} has no mask {', '.join(map(str, missing)) or 'without an id'}",
+            f"Slice {params.slice} has no mask{listed}" if ids else "No mask is named",
             expected=f"ids among {', '.join(map(str, sorted(filter(None, there)))) or 'none'}",
         )
     items = [there[id_] for id_ in ids]
-    free = [
-        i
-        for i in items
-        if params.reviewed_too
-        or not (i.reviewed or (alone and any(c.reviewed for c in _cavities(now, i))))
-    ]
+    families = {i.family for i in now if i.reviewed} if alone or whole else set()
+    free = [i for i in items if params.reviewed_too or not (i.reviewed or i.id in families)]
     if not free or (alone and len(free) < len(items)):
         locked = [str(i.id) for i in items if i not in free]
         raise FossilError(
@@ -398,6 +436,12 @@ def _unlocked(
 
 def _cavities(now: Iterable[Instance], item: Instance) -> list[Instance]:
     return [i for i in now if i.parent == item.id and item.id is not None]
+
+
+def _cut(now: Iterable[Instance], body: Instance) -> list[Instance]:
+    """Return the cavities that reach out of a body, without what lies outside it."""
+    inside = [(c, c.mask & body.mask) for c in _cavities(now, body)]
+    return [replace(c, mask=m, origin=Origin.HUMAN) for c, m in inside if m.area < c.mask.area]
 
 
 def _predicted(project: Project, source: str, z: int) -> tuple[list[Instance], str]:
@@ -497,6 +541,8 @@ def _points(text: str) -> list[Point]:
     """Read ``"x,y;x,y"`` as points (y, x)."""
     try:
         pairs = [tuple(map(float, part.split(","))) for part in text.split(";") if part.strip()]
+        if not all(abs(value) <= _FARTHEST for pair in pairs for value in pair):
+            raise ValueError(text)
         return [(y, x) for x, y in pairs]
     except ValueError as error:
         raise FossilError(

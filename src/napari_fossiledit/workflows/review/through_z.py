@@ -443,10 +443,12 @@ class _Places:
                 if (i.specimen is not None and i.specimen == body.specimen)
                 or pixels > _SAME * min(i.mask.area, body.mask.area)
             ]
-            if any(not _guessed(i) for i in twins):
+            same = {i.id for i in twins}
+            # Also where a person has drawn a cavity into an interpolated fossil.
+            if any(not _guessed(i) for i in now if i.family in same):
                 self.there += 1
                 continue
-            old = gone | {i.id for i in twins}
+            old = gone | same
             beside = [i.mask for i in [*now, *put] if i.id not in old and i.parent not in old]
             near = [m for m in beside if m.area and overlap(m.box, body.mask.box)]
             mask = body.mask - union(near, body.mask.shape)
