@@ -19,6 +19,7 @@ from napari_fossiledit.widgets.common.compat import text_overlay_of
 from napari_fossiledit.widgets.common.fold import Fold
 from napari_fossiledit.widgets.review.review_dock import ReviewDock
 from napari_fossiledit.workflows.annotate.corrections import fill
+from napari_fossiledit.workflows.review.teach import TaughtResult, TeachResult
 from tests.widgets.conftest import disk, settled
 
 
@@ -233,3 +234,23 @@ def test_a_specimen_is_joined_and_split(page, qtbot):
     waited(qtbot, page)
     first, *later = (own(page, z)[i].specimen for z, i in zip((0, 1, 2), ids, strict=True))
     assert (first, len(set(later)), first in later) == (4, 1, False)
+
+
+def test_teaching_is_started_and_decided(page, calls):
+    panel = page.teach
+    assert panel.decide.isHidden()
+    calls.result = TeachResult(
+        "first-2", "first", (1,), (1,), (), (), notes=("Nothing is pinned.",)
+    )
+    panel.form.fill(slices="1")
+    press(page, "Teach the model")
+    name, (_, params) = calls.made[-1]
+    assert (name, params.slices, calls.in_process[-1]) == ("review.teach.run", "1", True)
+    assert panel.verdict.text().startswith("Nothing judges the new model")
+    assert panel.verdict.text().endswith("Nothing is pinned.")
+    assert not panel.decide.isHidden()
+    calls.result = TaughtResult("first-2", "kept", "first-2")
+    press(page, "Keep")
+    assert calls.made[-1][1][1].keep == "first-2"
+    assert notices.VOICE.messages[-1].text == "first-2 is in use now."
+    assert panel.decide.isHidden()

@@ -12,6 +12,7 @@ from napari_fossiledit.widgets.dock import Dock, button, fold, section
 from napari_fossiledit.widgets.review.correct_tab import CorrectTab
 from napari_fossiledit.widgets.review.history_panel import HistoryPanel
 from napari_fossiledit.widgets.review.queue_panel import QueuePanel
+from napari_fossiledit.widgets.review.teach_panel import TeachPanel
 from napari_fossiledit.widgets.review.through_panel import ThroughPanel
 from napari_fossiledit.widgets.segment.picked_panel import PickedPanel
 from napari_fossiledit.widgets.segment.score_picker import picker_of
@@ -33,12 +34,14 @@ class ReviewDock(Dock):
         self.queue = QueuePanel(self.session, self.jobs)
         self.correct = CorrectTab(self.session, self.jobs, self.picker)
         self.through = ThroughPanel(self.session, self.jobs)
+        self.teach = TeachPanel(self.session, self.jobs)
         self.history = HistoryPanel(self.session, self.jobs)
         section(self.column, "What to look at").addWidget(self.queue)
         correct = section(self.column, "Correct")
         correct.addWidget(PickedPanel(self.session))
         correct.addWidget(self.correct)
         fold(self.column, "Through the slices").addWidget(self.through)
+        fold(self.column, "Teach the model").addWidget(self.teach)
         fold(self.column, "What was done, and versions").addWidget(self.history)
         self._predictions = fold(self.column, "Predictions on show")
         self._predictions.addWidget(
@@ -84,4 +87,5 @@ class ReviewDock(Dock):
         """Show the project that is open now."""
         self.correct.refresh()
         self.through.refresh()
+        self.teach.refresh()
         self.history.refresh()
