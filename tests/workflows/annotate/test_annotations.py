@@ -546,7 +546,9 @@ def test_single_instances_are_accepted_deleted_and_merged_as_one_change_each(pat
     assert (now[Part.BODY].id, now[Part.CAVITY].parent) == (kept, kept)
     assert now[Part.BODY].mask.area == (body.mask | aside.mask).area
     assert len(stored(path, MODEL)) == 3
-    assert correct(path, CorrectParams(reject=str(kept))).deleted == (kept,)
+    # Its cavity goes with it.
+    gone = correct(path, CorrectParams(reject=str(kept))).deleted
+    assert gone == (kept, now[Part.CAVITY].id)
     assert stored(path) == []
     for count in (2, 2, 1):
         undo(path)
@@ -864,3 +866,9 @@ def test_a_body_and_its_cavity_stay_where_one_is_reviewed(
     assert (result.replaced, result.left_out) == (0, 1)
     assert stored(path) == before
     assert correct(path, CorrectParams(source=MODEL, accept=str(prediction))).replaced == ()
+
+
+def test_an_unknown_id_is_told_where_nothing_was_predicted(path: Path) -> None:
+    store(path, ANNOTATIONS, 0, Instance(0, "archaeocyathid", disc(20, 20, 12)))
+    with pytest.raises(FossilError, match="Slice 0 has no masks 99; expected ids among"):
+        correct(path, CorrectParams(reject="99"))

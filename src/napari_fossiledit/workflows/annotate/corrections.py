@@ -99,7 +99,7 @@ class CorrectResult(Summary):
     replaced
         Ids of annotations that accepted predictions replaced: they overlapped by more than half.
     deleted
-        Ids of annotations that are gone.
+        Ids of annotations that were thrown away, and of their cavities.
     rejected
         Ids of predictions that are noted as wrong, and of annotations of the slice below that are
         noted not to go on.
@@ -233,8 +233,8 @@ def correct(
         below = ledger.instances(ANNOTATIONS, slices=[z - 1], ids=reject)
         ending = {i.id or 0 for i in below}
         asked_for = {*accept, *reject, *merge} - ending
-        if not asked_for <= own.keys():
-            asked = params.source
+        asked = params.source
+        if not asked_for <= own.keys() and (asked or ledger.predictions()):
             source = find_source(project, asked) if asked else predictions_in_use(project)
             if source == ANNOTATIONS:
                 raise FossilError(
@@ -263,7 +263,7 @@ def correct(
         tuple(new[id_] for id_ in correction.accepted),
         params.reviewed and bool(correction.accepted),
         tuple(sorted(correction.replaced)),
-        tuple(id_ for id_ in reject if id_ in own),
+        tuple(correction.deleted),
         tuple(wrong),
         new[correction.merged] if merge else None,
     )
@@ -289,6 +289,7 @@ class _Correction:
     taken: set[int] = field(default_factory=set)
     accepted: list[int] = field(default_factory=list)
     replaced: set[int] = field(default_factory=set)
+    deleted: list[int] = field(default_factory=list)
     merged: int = 0
 
     def change(self, now: list[Instance]) -> tuple[list[Instance], list[int]]:
@@ -306,6 +307,8 @@ class _Correction:
         self._replace(now)
         if self.merge:
             self._merge(own)
+        thrown = self._with_cavities([id_ for id_ in self.reject if id_ in own], own)
+        self.deleted = [id_ for id_ in thrown if id_ not in self.put]
         gone = {*self.reject, *self.merge} & own.keys() - {self.merged}
         for id_, item in self.put.items():
             # It would go with its body when the predictions are replaced.

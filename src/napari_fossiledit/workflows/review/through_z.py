@@ -24,7 +24,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Numbered, Project
 from napari_fossiledit.reef.link import link
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.annotate.corrections import parse_ids
+from napari_fossiledit.workflows.annotate.corrections import counted, parse_ids
 from napari_fossiledit.workflows.shared.sources import known_class
 
 #: Share of the smaller of two sections of a slice from which on they are taken for one.
@@ -150,7 +150,8 @@ def interpolate(
                     alone += len(there) == 1
                     if len(there) == 2:
                         places.wanted += _between(group, a, b)
-        return places.fill(f"interpolate {format_slices(given)}", alone=alone, long_gaps=long)
+        what = f"interpolate between slices {given[0]} and {given[-1]}"
+        return places.fill(what, alone=alone, long_gaps=long)
 
 
 def copy(project_path: Path, params: CopyParams, *, job: Job = QUIET) -> ThroughResult:
@@ -182,7 +183,7 @@ def copy(project_path: Path, params: CopyParams, *, job: Job = QUIET) -> Through
             for id_ in sorted(ids):
                 family = [bodies[id_], *(i for i in own if i.parent == id_)]
                 places.wanted.append([_unseen(i, target) for i in family])
-        return places.fill(f"copy {params.ids} from slice {z}")
+        return places.fill(f"copy {counted([*ids])} from slice {z}")
 
 
 def specimens(project_path: Path, params: SpecimensParams, *, job: Job = QUIET) -> SpecimensResult:
