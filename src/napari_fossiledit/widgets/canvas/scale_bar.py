@@ -57,7 +57,7 @@ class TwoPoints(QObject):
         FossilError
             Where no photograph is on show.
         """
-        self.stop()
+        self.stop(hidden=True)
         viewer = self.session.viewer
         viewer.dims.ndisplay = 2
         layer = find(viewer, Role.IMAGE)
@@ -76,15 +76,25 @@ class TwoPoints(QObject):
         """True while it waits for a click."""
         return self._photograph is not None
 
-    def stop(self) -> None:
-        """Stop waiting, and take the marks away."""
+    def stop(self, *, hidden: bool = False) -> None:
+        """Stop waiting, and take the marks away.
+
+        Parameters
+        ----------
+        hidden
+            Keep their layer: as one comes or goes, napari reads the slices of all layers again.
+        """
         viewer, self.ends = self.session.viewer, []
         if self._on_press in viewer.mouse_drag_callbacks:
             viewer.mouse_drag_callbacks.remove(self._on_press)
             viewer.cursor.style = "standard"
+        self._photograph = None
         if self._crosses is not None and self._crosses in viewer.layers:
+            if hidden:
+                self._crosses.visible = False
+                return
             viewer.layers.remove(self._crosses)
-        self._photograph = self._crosses = None
+        self._crosses = None
 
     def _on_press(self, _: Any, event: Any) -> Iterator[None]:
         place, dragged = tuple(event.position), False
@@ -114,6 +124,7 @@ class TwoPoints(QObject):
                 ndim=2, name=self._name, symbol="cross", face_color="#f0e442", **options
             )
             viewer.add_layer(self._crosses)
+        self._crosses.visible = True
         self._crosses.data = np.array(self.ends)
         self._crosses.size = _CROSS / (camera_of(viewer).zoom * image.scale[-1])
         viewer.layers.selection = {image}

@@ -176,6 +176,7 @@ class Selection(QObject):
         session.viewer.mouse_drag_callbacks.append(self._on_press)
         session.slice_changed.connect(self._on_slice)
         session.project_changed.connect(self.clear)
+        session.project_changed.connect(self.leave)
         session.annotations_changed.connect(self._look_again)
 
     def _on_slice(self, z: int) -> None:
@@ -398,8 +399,13 @@ class Selection(QObject):
         """Wait for no click any more."""
         self.waiting, self._then = "", None
         if self._points.is_active:
-            self._points.stop()
+            self._points.stop(hidden=True)
         self._tell()
+
+    def leave(self) -> None:
+        """Take everything that tools have put over the slice away."""
+        self.stop()
+        self._points.stop()
 
     def _tell(self) -> None:
         """Say over the canvas what the next click does, as long as it does something."""

@@ -63,6 +63,7 @@ class ReviewDock(Dock):
         """Outline no place any more once the page is left."""
         super().hideEvent(event)
         attach(self.session).queue.leave()
+        attach(self.session).selection.leave()
 
     def compare(self) -> None:
         """Compare the predictions on show with the review."""
