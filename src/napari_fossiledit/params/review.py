@@ -97,6 +97,11 @@ class YesNo(StrEnum):
     YES = "yes"
     NO = "no"
 
+    @property
+    def answer(self) -> bool | None:
+        """True, False, or None where nothing changes."""
+        return None if self is YesNo.KEEP else self is YesNo.YES
+
 
 class ShapeParams(Params):
     """Which slice a tool works in, and whether it may change what a person has found right."""

@@ -30,7 +30,6 @@ from napari_fossiledit.params.review import (
     SplitParams,
     SwapParams,
     Tool,
-    YesNo,
 )
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -324,7 +323,7 @@ def describe(project_path: Path, params: DescribeParams, *, job: Job = QUIET) ->
         Where there is nothing to write, no such class, a cavity is to get another class than its
         fossil, or all masks are reviewed.
     """
-    unsure = {YesNo.YES: True, YesNo.NO: False}.get(params.unsure)
+    unsure = params.unsure.answer
     if not params.class_name and params.texture is None and unsure is None:
         raise FossilError("There is nothing to write", expected="a class, a texture, or unsure")
     with Project.open(project_path) as project:

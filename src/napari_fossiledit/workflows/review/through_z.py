@@ -19,7 +19,7 @@ from napari_fossiledit.geometry import check_slice, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.interpolate import interpolate as interpolated
 from napari_fossiledit.masks.rle import intersections, overlap, union
-from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams, YesNo
+from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Numbered, Project
 from napari_fossiledit.reef.link import link
@@ -198,7 +198,7 @@ def specimens(project_path: Path, params: SpecimensParams, *, job: Job = QUIET) 
         Where there are no such specimens, it is not clear what to do, or a split leaves nothing.
     """
     numbers, split = parse_ids(params.specimens), params.split_at
-    unsure = {YesNo.YES: True, YesNo.NO: False}.get(params.unsure)
+    unsure = params.unsure.answer
     described = bool(params.new_class) or params.texture is not None or unsure is not None
     tasks = {"merge": params.merge, "split": split is not None, "delete": params.delete}
     asked = [task for task, wanted in (tasks | {"describe": described}).items() if wanted]
