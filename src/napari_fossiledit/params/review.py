@@ -27,7 +27,7 @@ class QueueParams(Params):
 class NextParams(Params):
     """Which place of the queue is asked for."""
 
-    skip: int = Field(0, ge=0, description="How many of the best places are passed over.")
+    skip: int = Field(0, ge=0, le=10**9, description="How many of the best places are passed over.")
     doubt: str = Field("", description="Only this kind of doubt, e.g. gap; empty: any.")
     slice: int | None = Field(None, ge=0, description="Only this slice; without: all.")
 

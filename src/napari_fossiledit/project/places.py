@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from napari_fossiledit.project.actions import has
 from napari_fossiledit.project.database import Database
@@ -74,6 +75,8 @@ class PlaceTable:
         return {Doubt(doubt): (count, pixels) for doubt, count, pixels in rows}
 
 
-def _place(values: dict[str, object]) -> Place:
+def _place(values: dict[str, Any]) -> Place:
+    """Return a place as `PlaceTable.store` wrote it: JSON has lists alone, and no enumerations."""
     lists = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-    return Place(**(lists | {"doubt": Doubt(str(values["doubt"]))}))  # type: ignore[arg-type]  # as `store` wrote it
+    against = tuple((Doubt(doubt), pixels) for doubt, pixels in values["against"])
+    return Place(**(lists | {"doubt": Doubt(values["doubt"]), "against": against}))

@@ -15,7 +15,7 @@ from napari_fossiledit.params.annotations import FillParams, TraceParams
 from napari_fossiledit.params.review import CorrectParams, NextParams, QueueParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.selection import Doubt
+from napari_fossiledit.selection import Doubt, Place
 from napari_fossiledit.workflows.annotate.corrections import correct, fill, trace
 from napari_fossiledit.workflows.review import queue
 from napari_fossiledit.workflows.review.journal import undo
@@ -120,6 +120,8 @@ def test_a_queue_that_is_not_there_or_cannot_be(path: Path, tmp_path: Path) -> N
     queue.build(path, QueueParams())
     with pytest.raises(FossilError, match="no kind of doubt 'ugly'; expected low score, unlike"):
         queue.next_place(path, NextParams(doubt="ugly"))
+    with pytest.raises(FossilError, match="annotations cannot be compared with themselves"):
+        queue.build(path, QueueParams(source=ANNOTATIONS))
     with pytest.raises(FossilError, match="Slice 4 is not in the stack"):
         queue.next_place(path, NextParams(slice=4))
     empty = tmp_path / "empty.fossil"
@@ -152,3 +154,11 @@ def test_the_rest_of_a_slice_that_is_traced_in_part_is_looked_through(path: Path
     result = queue.build(path, QueueParams())
     assert result.reviewed == 0
     assert best(path, slice=1).place.slice == 1
+
+
+def test_a_place_comes_back_as_it_was_found(path: Path) -> None:
+    against = ((Doubt.SCORE, 3.5), (Doubt.GAP, 1.0))
+    place = Place(1, Doubt.SCORE, against, (0, 1, 5, 6), ids=(4, 7), missing=(2,))
+    with Project.open(path) as project:
+        project.ledger.places.store(1, [place])
+        assert {*project.ledger.places.best(5)} == {place}

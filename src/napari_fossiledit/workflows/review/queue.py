@@ -130,7 +130,14 @@ def next_place(project_path: Path, params: NextParams, *, job: Job = QUIET) -> Q
 def _source(project: Project, text: str) -> str:
     """Return the predictions that may hold missing fossils; empty where there are none."""
     if text:
-        return find_source(project, text)
+        source = find_source(project, text)
+        if source == ANNOTATIONS:
+            raise FossilError(
+                "The annotations cannot be compared with themselves",
+                expected="predictions",
+                found=ANNOTATIONS,
+            )
+        return source
     return predictions_in_use(project) if project.ledger.predictions() else ""
 
 

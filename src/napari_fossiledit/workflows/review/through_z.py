@@ -131,7 +131,8 @@ def interpolate(
             raise FossilError(
                 "There is nothing to interpolate between",
                 expected="two slices at least with annotations that are not interpolated",
-                found=f"{format_slices(given) or 'none'}, of {format_slices(drawn) or 'none'}",
+                found=f"slices {format_slices(given) or 'none'} asked for, and annotations in "
+                f"{format_slices(drawn) or 'none'}",
             )
         gaps = [(a, b) for a, b in pairwise(given) if b > a + 1]
         long = tuple((a, b) for a, b in gaps if b - a - 1 > params.max_gap)
@@ -170,6 +171,10 @@ def copy(project_path: Path, params: CopyParams, *, job: Job = QUIET) -> Through
         z, ids = check_slice(params.slice, depth), {*parse_ids(params.ids)}
         step = {"next": 1, "previous": -1}.get(params.to.strip().lower(), 0)
         to = [check_slice(z + step, depth)] if step else parse_slices(params.to, depth)
+        if to == [z]:
+            raise FossilError(
+                f"Masks of slice {z} cannot be copied onto themselves", expected="another slice"
+            )
         own = project.ledger.instances(ANNOTATIONS, slices=[z])
         bodies = {i.id: i for i in own if i.part is Part.BODY}
         if not ids or not ids <= bodies.keys():
