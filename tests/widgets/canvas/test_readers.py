@@ -195,6 +195,7 @@ def test_coco_with_everything_twice_is_shown_once(
         "t.json: annotation at position 4: The segmentation cannot be read; expected polygons or "
         "run lengths; found nothing.",
         "t.json: images listed several times taken for one: 3, e.g. image s0.png",
+        "t.json: completely traced, which the file does not say: slices 1",
         "t.json: there twice, shown once: 2",
     ]
 
