@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
+from napari_fossiledit.params.agenda import DistanceParams, SuggestParams
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
@@ -378,6 +379,18 @@ COMMANDS = (
         "segment.evaluate:run",
         "Judge a model on traced slices.",
         params=EvaluateParams,
+    ),
+    Command(
+        "distance",
+        "agenda.distance:run",
+        "Measure how far slices are from those a model knows, and whether it does worse there.",
+        params=DistanceParams,
+    ),
+    Command(
+        "suggest",
+        "agenda.suggest:run",
+        "Suggest which slices to trace next, and say why.",
+        params=SuggestParams,
     ),
     Command(
         "link",

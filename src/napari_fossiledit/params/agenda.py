@@ -1,0 +1,67 @@
+"""Parameters of distances between slices, and of suggestions which slices to trace next."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.segment import Device
+
+
+class Rule(StrEnum):
+    """How slices to trace are chosen."""
+
+    DISTANCE = "distance"
+    FARTHEST = "farthest"
+    EVEN = "even"
+    FOREGROUND = "foreground"
+    RANDOM = "random"
+
+
+class FeatureParams(Params):
+    """Whose features of slices are compared."""
+
+    model: str = Field(
+        "",
+        description="Model or edit whose features are compared, or imagenet; empty: the model in"
+        " use, or imagenet where none is.",
+    )
+    components: int = Field(25, ge=1, le=1000, description="Principal components at most.")
+    device: Device = Field(Device.AUTO, description="Where features are computed.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+
+class DistanceParams(FeatureParams):
+    """From which slices distances are measured, and of which."""
+
+    known: str = Field(
+        "",
+        description="Slices to measure from, e.g. 0,2,4-9; empty: those that the model learned"
+        " from, or else the traced ones.",
+    )
+    slices: str = Field("", description="Slices to measure; empty: all others.")
+    other: Path | None = Field(
+        None, description="Project whose slices are measured, in place of those of the same one."
+    )
+    quality: bool = Field(
+        True,
+        description="Relate distance and F-score on the measured slices that are traced; those"
+        " without a prediction are predicted.",
+    )
+    class_name: str = Field("", description="Class whose F-score is meant; empty: the first one.")
+
+
+class SuggestParams(FeatureParams):
+    """Which slices to trace next, and by which rule."""
+
+    count: int = Field(3, ge=1, le=100, description="Number of suggestions; the paper: 1, 3, 7.")
+    rule: Rule = Field(
+        Rule.EVEN,
+        description="distance (drawn from those unlike the traced slices, as in the paper),"
+        " farthest (unlike the traced slices and each other), even (evenly spaced), foreground"
+        " (at random, more often where more fossils are predicted), or random.",
+    )
+    slices: str = Field("", description="Slices to choose from; empty: all that are not traced.")

@@ -1,0 +1,201 @@
+"""How far slices are from those that a model knows, and whether it does worse on far ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.evaluation.relation import PixelCounts, Quality, Relation, relation
+from napari_fossiledit.files import write_json
+from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.params.agenda import DistanceParams
+from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import Project
+from napari_fossiledit.selection import Distances, distances
+from napari_fossiledit.workflows.agenda.features import Eye, look_at
+from napari_fossiledit.workflows.segment.predict import predict_missing
+from napari_fossiledit.workflows.shared.folds import trained_on
+from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
+from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef
+from napari_fossiledit.workflows.shared.sources import known_class
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class DistanceResult:
+    """Distances of slices S from slices P.
+
+    Attributes
+    ----------
+    model
+        Whose features were compared.
+    known, slices
+        Slices P, and slices S in the order of `distances`.
+    distances
+        Of S from P.
+    quality, relation
+        F-scores of the slices of S that are traced, and how they go with distance; None where
+        they were not asked for or cannot be had.
+    report
+        File with all figures; None in a read-only project.
+    notes
+        What was assumed or left out, in sentences.
+    """
+
+    model: str
+    known: tuple[int, ...]
+    slices: tuple[int, ...]
+    distances: Distances
+    quality: Quality | None
+    relation: Relation | None
+    report: Path | None
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values; of the slices the nearest and the farthest."""
+        rows = sorted(self.rows(), key=lambda row: float(row["scaled"]))
+        return {
+            **self._figures(),
+            "nearest": rows[:_SHOWN],
+            "farthest": rows[: -_SHOWN - 1 : -1],
+            "report": None if self.report is None else str(self.report),
+            **({"notes": list(self.notes)} if self.notes else {}),
+        }
+
+    def full(self) -> dict[str, Any]:
+        """Return the result as JSON-able values with every slice."""
+        return {**self._figures(), "notes": list(self.notes), "distances": self.rows()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return distances, and the F-score where it is known, of each slice."""
+        quality = self.quality
+        scores = dict(zip(quality.slices, quality.f_scores, strict=True)) if quality else {}
+        columns = (self.distances.sums, self.distances.means, self.distances.scaled)
+        return [
+            {"slice": z, "sum": total, "mean": mean, "scaled": scaled}
+            | ({"f_score": scores[z]} if z in scores else {})
+            for z, total, mean, scaled in zip(
+                self.slices, *(column.tolist() for column in columns), strict=True
+            )
+        ]
+
+    def _figures(self) -> dict[str, Any]:
+        quality = self.quality
+        return {
+            "model": self.model,
+            "known": format_slices(self.known),
+            "slices": format_slices(self.slices),
+            "components": self.distances.components,
+            "o_dist": self.distances.overall,
+            "mean_distance": float(self.distances.means.mean()),
+            "threshold": quality and quality.threshold,
+            "f_score": quality and quality.overall,
+            "relation": self.relation and self.relation.summary(),
+        }
+
+
+def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> DistanceResult:
+    """Measure how far slices are from those that a model knows.
+
+    Features are kept in the project, so that only new photographs are looked at the next time.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such model or slice, no slice to measure from or none to measure, or all
+        look the same.
+    """
+    with ExitStack() as opened:
+        home = opened.enter_context(Project.open(project_path))
+        other = home
+        if params.other is not None:
+            other = opened.enter_context(Project.open(params.other))
+            if other.path.resolve() == home.path.resolve():
+                other = home
+        eye = Eye.of(home, home, params)
+        known, notes = _known(home, eye.ref, params.known)
+        count = other.shape[0]
+        excluded = set(known) if other is home else set()
+        measured = (
+            parse_slices(params.slices, count)
+            if params.slices.strip()
+            else [z for z in range(count) if z not in excluded]
+        )
+        if both := sorted(excluded & set(measured)):
+            raise FossilError(
+                "Slices cannot be measured from themselves",
+                expected="slices to measure that are not among those measured from",
+                found=format_slices(both),
+            )
+        p = look_at(home, eye, known, job)
+        s = look_at(other, Eye.of(home, other, params), measured, job)
+        found = distances(p.features, s.features, params.components)
+        notes += (*eye.notes, *p.notes, *s.notes, *found.notes)
+        quality = related = None
+        if params.quality and eye.ref is not None:
+            quality, more = _quality(home, other, eye.ref, s.slices, params, job)
+            notes += more
+        if quality is not None:
+            places = {z: n for n, z in enumerate(s.slices)}
+            scaled = found.scaled[[places[z] for z in quality.slices]]
+            related = relation(scaled, np.array(quality.f_scores), params.seed)
+        report = None if home.read_only else home.reports / f"distance-{eye.name}.json"
+        result = DistanceResult(
+            eye.name, p.slices, s.slices, found, quality, related, report, tuple(notes)
+        )
+        if report is not None:
+            write_json(report, result.full())
+            with home.ledger.recorded("distance", params.model_dump(mode="json")) as summary:
+                summary.update(result.summary())
+        return result
+
+
+def _known(project: Project, ref: ModelRef | None, text: str) -> tuple[list[int], tuple[str, ...]]:
+    """Return the slices to measure from, and a note on which they are."""
+    if text.strip():
+        return parse_slices(text, project.shape[0]), ()
+    if ref is not None and (learned := sorted(trained_on(project, ref))):
+        return learned, (f"Measured from the slices that {ref.name} was made with.",)
+    if traced := sorted(project.ledger.traced()):
+        return traced, ("Measured from all traced slices.",)
+    raise FossilError(
+        f"{project.path} has no slices to measure from",
+        expected="traced slices, or a model that was trained on some of them",
+        found="no traced slice",
+        advice="Name slices to measure from, or trace some.",
+    )
+
+
+def _quality(
+    home: Project,
+    project: Project,
+    ref: ModelRef,
+    slices: Sequence[int],
+    params: DistanceParams,
+    job: Job,
+) -> tuple[Quality | None, tuple[str, ...]]:
+    """Return F-scores of the traced ones among some slices, or why there are none."""
+    traced = sorted(set(slices) & project.ledger.traced().keys())
+    if not traced:
+        return None, ("None of the measured slices is traced: F-scores are not known.",)
+    address = ref.address
+    if project is not home and isinstance(ref, EditRef):
+        return None, ("An edit predicts in its own project only: F-scores are not known.",)
+    if project is not home and address in home.models():
+        address = str(ref.folder.resolve())
+    class_name = known_class(project, params.class_name) or project.settings.classes[0]
+    predicting = PredictParams(model=address, device=params.device)
+    done = predict_missing(project, predicting, traced, job=job)
+    counts = PixelCounts()
+    for z in job.tracked(traced, len(traced), "Judging slice"):
+        truth = read_ground_truth(project, z)
+        counts.add(judged_slice(project, truth, project.instances(done.source, z), class_name))
+    return counts.quality(), done.notes

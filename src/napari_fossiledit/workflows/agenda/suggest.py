@@ -1,0 +1,141 @@
+"""Suggest which slices to trace next, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.params.agenda import Rule, SuggestParams
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import Project
+from napari_fossiledit.selection.agenda import (
+    Pick,
+    by_chance,
+    by_distance,
+    evenly_spaced,
+    farthest_first,
+    typical,
+)
+from napari_fossiledit.selection.distances import distances
+from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.agenda.features import Eye, look_at
+from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.shared.sources import predictions_in_use
+
+
+@dataclass(frozen=True)
+class SuggestResult(Summary):
+    """Slices to trace next.
+
+    Attributes
+    ----------
+    rule
+        By which they were chosen.
+    picks
+        The slices with the reason of each, the first one first.
+    candidates, traced
+        How many they were chosen from, and how many slices are traced.
+    notes
+        What was assumed or left out, in sentences.
+    """
+
+    rule: Rule
+    picks: tuple[Pick, ...]
+    candidates: int
+    traced: int
+    notes: tuple[str, ...] = ()
+
+
+def run(project_path: Path, params: SuggestParams, *, job: Job = QUIET) -> SuggestResult:
+    """Choose slices to trace next by a rule.
+
+    Raises
+    ------
+    FossilError
+        Where every slice is traced, there is no such model or slice, or the rule needs predictions
+        and there are none.
+    """
+    with Project.open(project_path) as project:
+        depth, traced = project.shape[0], sorted(project.ledger.traced())
+        chosen = parse_slices(params.slices, depth) if params.slices.strip() else range(depth)
+        slices = [z for z in chosen if z not in traced]
+        if not slices:
+            raise FossilError(
+                "There is no slice left to suggest",
+                expected="slices that are not traced",
+                found=f"{format_slices(list(chosen))}, all traced",
+            )
+        picks, notes = _picks(project, slices, traced, params, job)
+        if len(picks) < params.count:
+            notes += (f"{len(picks)} in place of {params.count}: there are no more slices.",)
+        return SuggestResult(params.rule, tuple(picks), len(slices), len(traced), notes)
+
+
+def _picks(
+    project: Project, slices: list[int], traced: list[int], params: SuggestParams, job: Job
+) -> tuple[list[Pick], tuple[str, ...]]:
+    rng, count, depth = np.random.default_rng(params.seed), params.count, project.shape[0]
+    if params.rule is Rule.EVEN:
+        return evenly_spaced(slices, count, depth), ()
+    if params.rule is Rule.RANDOM:
+        return by_chance(slices, count, rng), ()
+    if params.rule is Rule.FOREGROUND:
+        weights, notes = _foreground(project, slices, params.model, job)
+        return by_chance(slices, count, rng, weights), notes
+    eye = Eye.of(project, project, params)
+    seen = look_at(project, eye, slices, job)
+    if not seen.slices:
+        raise FossilError("All photographs to choose from are blank", found=format_slices(slices))
+    known = look_at(project, eye, traced, job)
+    notes = (*eye.notes, *seen.notes)
+    if not known.slices:
+        notes += ("Nothing is traced yet: typical slices are suggested.",)
+        # Distances from themselves: the same principal components without a set P.
+        places = distances(seen.features, seen.features, params.components).secondary
+        return typical(seen.slices, places, count), notes
+    found = distances(known.features, seen.features, params.components)
+    notes += found.notes
+    if params.rule is Rule.DISTANCE:
+        return by_distance(seen.slices, found.scaled, count, rng), notes
+    picks = farthest_first(
+        seen.slices,
+        found.scaled,
+        found.secondary,
+        found.primary,
+        count,
+        known_slices=known.slices,
+        depth=depth,
+    )
+    return picks, notes
+
+
+def _foreground(
+    project: Project, slices: Sequence[int], model: str, job: Job
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return the predicted fossil area of each slice; the mean where nothing was predicted yet."""
+    ledger = project.ledger
+    source = (
+        ledger.latest(find_model(project, model).name) if model else predictions_in_use(project)
+    )
+    done = ledger.done(source) & set(slices) if source else set()
+    if not done:
+        raise FossilError(
+            "None of the slices to choose from has a prediction",
+            expected="predictions that tell where fossils are",
+            advice="Predict them first, or choose another rule.",
+        )
+    areas = {}
+    for z in job.tracked(sorted(done), len(done), "Looking at predictions of slice"):
+        # A mask counts by its score: at score 0 models predict as much as they may.
+        areas[z] = float(sum(i.score * i.mask.area for i in ledger.instances(source, slices=[z])))
+    mean = float(np.mean([*areas.values()]))
+    notes = [f"Fossil areas are those of {source}."]
+    if missing := sorted(set(slices) - done):
+        notes.append(f"Slices {format_slices(missing)} have no prediction and count as mean ones.")
+    return np.array([areas.get(z, mean) for z in slices]), tuple(notes)

@@ -1,0 +1,73 @@
+"""Which slices the rules choose, where that can be told by hand."""
+
+import numpy as np
+
+from napari_fossiledit.selection.agenda import (
+    by_chance,
+    by_distance,
+    evenly_spaced,
+    farthest_first,
+    typical,
+)
+
+
+def slices(picks):
+    return [pick.slice for pick in picks]
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_distance_draws_from_the_far_part_alone():
+    scaled = np.linspace(0, 1, 11)
+    drawn = {z for seed in range(40) for z in slices(
+        by_distance(range(100, 111), scaled, 2, np.random.default_rng(seed))
+    )}  # fmt: skip
+    assert drawn == {106, 107, 108, 109, 110}
+    last = by_distance(range(11), scaled, 11, rng())
+    assert sorted(slices(last)) == list(range(11))
+    assert {p.slice: p.reason for p in last}[10].endswith("the farthest of all.")
+
+
+def test_farthest_first_takes_no_two_that_look_alike():
+    # Two far groups in opposite directions, the farthest group having two that are nearly equal.
+    places = np.array([[0.1, 0], [10, 0], [10.1, 0], [-9, 0]])
+    scaled = np.array([0, 0.95, 1, 0.9])
+    picks = farthest_first([3, 4, 5, 6], scaled, places, np.zeros((1, 2)), 2, depth=10)
+    assert slices(picks) == [5, 6]
+    assert "farthest of all" in picks[0].reason
+
+
+def test_farthest_first_looks_at_depth_where_features_do_not_decide():
+    places, scaled = np.full((4, 1), 5.0), np.ones(4)
+    picks = farthest_first(
+        [1, 5, 8, 11], scaled, places, np.zeros((1, 1)), 2, known_slices=[0], depth=12
+    )
+    assert slices(picks) == [11, 5]
+
+
+def test_typical_slices_are_the_middles_of_groups():
+    places = np.array([[0.0], [1], [2], [50], [51], [52], [53]])
+    picks = typical(range(7), places, 2)
+    assert slices(picks) == [3, 1] or slices(picks) == [4, 1]
+    assert "3 slices look most like" in picks[1].reason
+
+
+def test_evenly_spaced_slices():
+    assert slices(evenly_spaced(range(30), 3, 30)) == [4, 14, 24]
+    # Traced slices are passed over.
+    assert slices(evenly_spaced([0, 1, 2, 29], 3, 30)) == [2, 1, 29]
+
+
+def test_chance_is_weighted_by_what_there_is_to_see():
+    weights = np.array([1.0, 0.0, 3.0])
+    first = [
+        slices(by_chance([5, 6, 7], 1, np.random.default_rng(seed), weights))[0]
+        for seed in range(400)
+    ]
+    assert 6 not in first
+    assert 0.68 < first.count(7) / 400 < 0.82
+    assert sorted(slices(by_chance([5, 6, 7], 3, rng(), weights))) == [5, 6, 7]
+    plain = by_chance([5, 6, 7], 2, rng())
+    assert {p.reason for p in plain} == {"It was drawn at random."}

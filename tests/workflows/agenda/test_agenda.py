@@ -1,0 +1,189 @@
+"""Distances between slices of projects, and suggestions, on the small sample reef."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.models.inference.features import PyramidFeatures
+from napari_fossiledit.params.agenda import DistanceParams, Rule, SuggestParams
+from napari_fossiledit.params.annotations import UntraceParams
+from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.progress import Job
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.agenda import distance, suggest
+from napari_fossiledit.workflows.agenda import features as agenda_features
+from napari_fossiledit.workflows.annotate import corrections
+from napari_fossiledit.workflows.segment import predict
+
+
+def measured(path, model, **values):
+    return distance.run(path, DistanceParams(model=model, device=Device.CPU, **values))
+
+
+def suggested(path, rule, **values):
+    return suggest.run(path, SuggestParams(rule=rule, device=Device.CPU, **values))
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """Count the slices that a model looks at."""
+    seen, features = [], PyramidFeatures.features
+
+    def count(self, image, *, pixel_size_um=None, cancel=lambda: False):
+        seen.append(image.shape)
+        return features(self, image, pixel_size_um=pixel_size_um, cancel=cancel)
+
+    monkeypatch.setattr(PyramidFeatures, "features", count)
+    return seen
+
+
+def photographs(path):
+    with Project.open(path) as project:
+        return sorted(project.stack_path.iterdir())
+
+
+def blacken(file):
+    with Image.open(file) as image:
+        Image.new(image.mode, image.size).save(file)
+
+
+def test_distances_between_slices_of_a_project(reef_project, blank_model, looked):
+    result = measured(reef_project, blank_model, known="0,1")
+    assert (result.known, result.slices, len(looked)) == ((0, 1), (2, 3, 4), 5)
+    with Project.open(reef_project) as project:
+        from napari_fossiledit.workflows.shared.model_refs import find_model
+
+        eye = PyramidFeatures(find_model(project, blank_model).load(Device.CPU))
+        vectors = [eye.features(project.stack.read(z), pixel_size_um=72.7) for z in range(5)]
+    # 5 images have 4 components: nothing is lost.
+    expected = [[np.linalg.norm(vectors[s] - vectors[p]) for p in (0, 1)] for s in (2, 3, 4)]
+    np.testing.assert_allclose(result.distances.pairs, expected, atol=1e-5)
+    report = json.loads(result.report.read_text())
+    assert [row["slice"] for row in report["distances"]] == [2, 3, 4]
+    assert report["o_dist"] == pytest.approx(np.sum(expected) / 3, abs=1e-5)
+    assert "3 slices are too few" in report["relation"]["verdict"]
+    assert "f_score" in report["distances"][0]
+
+
+def test_features_are_computed_once_for_each_photograph(reef_project, blank_model, looked):
+    first = measured(reef_project, blank_model, known="0,1", quality=False)
+    again = measured(reef_project, blank_model, known="0,1", quality=False)
+    assert len(looked) == 5
+    np.testing.assert_array_equal(first.distances.pairs, again.distances.pairs)
+    image = np.array(Image.open(photographs(reef_project)[3]))
+    Image.fromarray(255 - image).save(photographs(reef_project)[3])
+    changed = measured(reef_project, blank_model, known="0,1", quality=False)
+    assert len(looked) == 6
+    assert changed.distances.means[1] > first.distances.means[1]
+    # A damaged file is no obstacle.
+    (file,) = (reef_project / agenda_features.FOLDER).iterdir()
+    file.write_bytes(file.read_bytes()[:200])
+    measured(reef_project, blank_model, known="0,1", quality=False)
+    assert len(looked) == 11
+
+
+def test_what_was_seen_before_a_cancel_is_kept(reef_project, blank_model, looked):
+    stop = Job(cancelled=lambda: len(looked) >= 2)
+    params = DistanceParams(model=blank_model, known="0,1", quality=False, device=Device.CPU)
+    with pytest.raises(CancelledError):
+        distance.run(reef_project, params, job=stop)
+    assert len(looked) == 2
+    distance.run(reef_project, params)
+    # The slice that it was at is lost, the one before is not.
+    assert len(looked) == 2 + 4
+
+
+def test_another_project_is_measured_from_this_one(reef_project, blank_model, reef_home, tmp_path):
+    from shutil import copytree, ignore_patterns
+
+    (tmp_path / "far").mkdir()
+    copytree(reef_home / "reef", tmp_path / "far" / "reef")
+    other = copytree(
+        reef_home / "tiny.fossil", tmp_path / "far" / "tiny.fossil", ignore=ignore_patterns("blank")
+    )
+    result = measured(reef_project, blank_model, known="0,1,2,3,4", other=other)
+    assert result.slices == (0, 1, 2, 3, 4)
+    # The same photographs: each is 0 away from itself.
+    assert np.diag(result.distances.pairs) == pytest.approx(0, abs=1e-6)
+    assert result.quality is not None
+    assert (other / agenda_features.FOLDER).is_dir()
+
+
+def test_a_blank_photograph_is_left_out(reef_project, blank_model):
+    blacken(photographs(reef_project)[4])
+    result = measured(reef_project, blank_model, known="0,1", quality=False)
+    assert result.slices == (2, 3)
+    assert any("Slices 4 are blank" in note for note in result.notes)
+    for file in photographs(reef_project)[2:]:
+        blacken(file)
+    with pytest.raises(FossilError, match="no images that are measured"):
+        measured(reef_project, blank_model, known="0,1", quality=False)
+
+
+def test_bad_choices_of_slices_are_refused(reef_project, blank_model):
+    with pytest.raises(FossilError, match=r"measured from themselves[\s\S]*1-2"):
+        measured(reef_project, blank_model, known="0-2", slices="1-4")
+    with pytest.raises(FossilError, match="no images that are measured"):
+        measured(reef_project, blank_model)
+    corrections.untrace(reef_project, UntraceParams(slices="0-4"))
+    with pytest.raises(FossilError, match="no slices to measure from"):
+        measured(reef_project, blank_model)
+    with pytest.raises(FossilError, match="no model 'nothing'"):
+        measured(reef_project, "nothing")
+
+
+def test_suggestions_of_each_rule(reef_project, blank_model):
+    with pytest.raises(FossilError, match="no slice left"):
+        suggested(reef_project, Rule.EVEN)
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    even = suggested(reef_project, Rule.EVEN, count=2)
+    assert [p.slice for p in even.picks] == [1, 3]
+    assert (even.candidates, even.traced) == (4, 1)
+    for rule in (Rule.DISTANCE, Rule.FARTHEST, Rule.RANDOM):
+        found = suggested(reef_project, rule, count=7, model=blank_model)
+        assert sorted(p.slice for p in found.picks) == [1, 2, 3, 4]
+        assert all(p.reason for p in found.picks)
+        assert "4 in place of 7" in found.notes[-1]
+
+
+def test_far_slices_are_suggested(reef_project, blank_model):
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    file = photographs(reef_project)[2]
+    Image.fromarray(255 - np.array(Image.open(file))).save(file)
+    for rule in (Rule.DISTANCE, Rule.FARTHEST):
+        (pick,) = suggested(reef_project, rule, count=1, model=blank_model).picks
+        assert pick.slice == 2
+        assert "farthest of all" in pick.reason
+
+
+def test_without_a_model_and_a_tracing_typical_slices_are_suggested(reef_project):
+    corrections.untrace(reef_project, UntraceParams(slices="0-4"))
+    found = suggested(reef_project, Rule.FARTHEST, count=2)
+    assert len({p.slice for p in found.picks}) == 2
+    assert "ImageNet" in found.notes[0]
+    assert "typical" in found.notes[1]
+
+
+def test_foreground_is_what_was_predicted(reef_project, blank_model):
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    with pytest.raises(FossilError, match="None of the slices to choose from has a prediction"):
+        suggested(reef_project, Rule.FOREGROUND, model=blank_model)
+    done = predict.run(
+        reef_project,
+        PredictParams(model=blank_model, slices="2-3", device=Device.CPU, max_detections=5),
+    )
+    with Project.open(reef_project) as project:
+        (first, *_) = project.ledger.instances(done.source, slices=[3])
+        project.ledger.store(done.source, 2, [])
+        project.ledger.store(done.source, 3, [replace(first, score=1.0, id=None)])
+    picks = [
+        suggested(reef_project, Rule.FOREGROUND, model=blank_model, slices="2-3", count=1, seed=n)
+        for n in range(5)
+    ]
+    assert [p.picks[0].slice for p in picks] == [3] * 5
+    assert "2.0 times the fossil area" in picks[0].picks[0].reason
+    assert "Slices 1,4 have no" in suggested(reef_project, Rule.FOREGROUND).notes[1]
