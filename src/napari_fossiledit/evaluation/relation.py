@@ -22,6 +22,9 @@ from napari_fossiledit.summary import Summary
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(20))
 """Scores that are tried as the threshold."""
 
+FLAT = 0.3
+"""Size of a rank correlation up to which it is taken for none: a tenth of the variance of ranks."""
+
 FEWEST = 6
 """Slices below which a rank correlation says nothing: of 5, 1 order in 60 is as good as perfect."""
 
@@ -147,7 +150,7 @@ def relation(scaled: Floats, f_scores: Floats, seed: int = 0) -> Relation:
         for n, i in ranges.items()
     )
     rho = resampled(lambda draw: spearman(scaled[draw], f_scores[draw]), count, seed)
-    return Relation(count, rho, parts, _verdict(rho, parts))
+    return Relation(count, rho, parts, _verdict(rho, parts, count))
 
 
 def spearman(left: NDArray[Any], right: NDArray[Any]) -> Floats:
@@ -160,7 +163,7 @@ def spearman(left: NDArray[Any], right: NDArray[Any]) -> Floats:
     return found
 
 
-def _verdict(rho: Spread, parts: Sequence[Part]) -> str:
+def _verdict(rho: Spread, parts: Sequence[Part], count: int) -> str:
     near, far = (p.f_score for p in parts[:2])
     figures = f"mean F {near:.2f} in the nearer half of the slices, {far:.2f} in the farther one"
     if rho.mean is None or rho.interval is None:
@@ -173,7 +176,12 @@ def _verdict(rho: Spread, parts: Sequence[Part]) -> str:
             f"Quality rises with distance ({figures}): this distance does not tell where the model "
             "fails; choose evenly spaced slices."
         )
+    if max(-low, high) <= FLAT:
+        return (
+            f"Flat ({figures}): the model does as well on far slices as on near ones, so distance "
+            "is no reason to trace more."
+        )
     return (
-        f"No trend that these slices could show ({figures}): as far as they tell, the model does "
-        "as well on far slices as on near ones."
+        f"Not decided ({figures}): {count} slices allow a rank correlation of {low:+.2f} to {high:+.2f};"
+        " more have to be traced to tell."
     )

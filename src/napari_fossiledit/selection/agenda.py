@@ -89,8 +89,8 @@ def farthest_first(
         picks.append(
             Pick(
                 slices[best],
-                f"It looks unlike the traced slices ({_rank(order, best)}), and unlike the other "
-                f"suggestions; the nearest of all these is {int(depths[best])} slices away.",
+                f"It looks unlike the traced slices ({_rank(order, best)}) and unlike the other "
+                "suggestions.",
             )
         )
         far[best] = False
