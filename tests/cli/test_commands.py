@@ -34,6 +34,8 @@ FIXED = {
     ("calibrate",): ["--model", "--slices", "--region"],
     ("refine",): ["--model", "--slices", "--region", "--smallest"],
     ("evaluate",): ["--model", "--slices", "--score", "--region", "--mask-cut"],
+    ("distance",): ["--model", "--known", "--slices", "--other", "--no-quality", "--class"],
+    ("suggest",): ["--model", "--rule", "--count", "--slices", "--seed"],
     ("link",): ["--source", "--relink", "--mask-cut"],
     ("mesh",): ["--format", "--mask-cut"],
     ("measure",): ["--mask-cut"],

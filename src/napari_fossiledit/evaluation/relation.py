@@ -182,6 +182,6 @@ def _verdict(rho: Spread, parts: Sequence[Part], count: int) -> str:
             "is no reason to trace more."
         )
     return (
-        f"Not decided ({figures}): {count} slices allow a rank correlation of {low:+.2f} to {high:+.2f};"
-        " more have to be traced to tell."
+        f"Not decided ({figures}): the rank correlation of {count} slices may be anything from "
+        f"{low:+.2f} to {high:+.2f}; trace more slices to tell."
     )
