@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_fossiledit.models.inference.assembly import tile_boxes
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize
 from napari_fossiledit.models.inference.protocol import Segmenter
-from napari_fossiledit.models.network.backbones import LiteBody
+from napari_fossiledit.models.network.backbones import LEVELS, LiteBody
 from napari_fossiledit.progress import Cancel, check, never
 
 Features = NDArray[np.float32]
@@ -28,7 +28,10 @@ class Extractor(Protocol):
 
 
 class PyramidFeatures:
-    """Means of the channels of all four levels of a model's pyramid, one after the other.
+    """Standard deviations of the channels of all four levels of a model's pyramid.
+
+    How far the answers of a channel spread over the slice goes better with the quality of the model
+    than their mean, which is mostly the look of the ground: docs/benchmarks/agenda.md.
 
     A slice that is larger than a tile of the model is seen in parts, so that memory does not grow
     with it; every position of a map counts once, but for where parts overlap.
@@ -40,20 +43,23 @@ class PyramidFeatures:
     def features(
         self, image: Image, *, pixel_size_um: float | None = None, cancel: Cancel = never
     ) -> Features:
-        """Return the vector (q,) of a slice."""
-        sums: list[Features] = []
-        counts: list[int] = []
+        """Return the vector (q,) of a slice, the finest level first."""
+        # By level, over the parts: positions, and (2, C) sums of values and of their squares.
+        counts, sums = np.zeros(len(LEVELS)), [np.zeros((2, 1)) for _ in LEVELS]
         for part in self._parts(image, pixel_size_um):
             check(cancel, "The features of a slice")
             levels = self._segmenter.capture(part, pixel_size_um=pixel_size_um)
-            # Without the zeros that pad it.
-            inside = [c.value[0, :, : c.inside[0], : c.inside[1]] for c in levels]
-            pooled = [level.sum(dim=(1, 2)).cpu().numpy() for level in inside]
-            sizes = [level.shape[1] * level.shape[2] for level in inside]
-            sums = [a + b for a, b in zip(sums, pooled, strict=True)] if sums else pooled
-            counts = [a + b for a, b in zip(counts, sizes, strict=True)] if counts else sizes
-        means = [each / count for each, count in zip(sums, counts, strict=True)]
-        return np.concatenate(means).astype(np.float32)
+            for n, level in enumerate(levels):
+                # Without the zeros that pad it. In float32 the difference of squares has no digits.
+                inside = level.value[0, :, : level.inside[0], : level.inside[1]]
+                values = inside.cpu().flatten(1).double()
+                counts[n] += values.shape[1]
+                sums[n] = sums[n] + torch.stack([values.sum(1), (values**2).sum(1)]).numpy()
+        deviations = []
+        for count, (total, squares) in zip(counts, sums, strict=True):
+            variance = squares / count - (total / count) ** 2
+            deviations.append(np.sqrt(variance.clip(min=0)))
+        return np.concatenate(deviations).astype(np.float32)
 
     def _parts(self, image: Image, pixel_size_um: float | None) -> Iterator[Image]:
         settings, shape = self._segmenter.preprocessing, (image.shape[0], image.shape[1])
