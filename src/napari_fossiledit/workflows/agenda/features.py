@@ -30,7 +30,7 @@ Features = NDArray[np.float32]
 FOLDER = "features"
 """Folder of the project with a file for each extractor; it may be removed at any time."""
 
-_VERSION = 1
+_VERSION = 2
 """To be raised where the vectors of a model become others: those that were kept are not used."""
 
 _SAVE_S = 20.0
