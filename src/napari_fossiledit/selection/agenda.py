@@ -105,15 +105,17 @@ def typical(slices: Sequence[int], places: Floats, count: int) -> list[Pick]:
     The greedy first phase of PAM (Kaufman, Rousseeuw 1990); its exchanges are left out.
     """
     pairs, nearest = cdist(places, places), np.full(len(slices), np.inf)
-    picks: list[Pick] = []
-    while len(picks) < min(count, len(slices)):
-        best = int(np.minimum(nearest, pairs).sum(axis=1).argmin())
-        before, nearest = nearest, np.minimum(nearest, pairs[best])
-        stands_for = int((nearest < before).sum())
-        picks.append(
-            Pick(slices[best], f"It is typical: {stands_for} slices look most like this one.")
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(slices)):
+        chosen.append(int(np.minimum(nearest, pairs).sum(axis=1).argmin()))
+        nearest = np.minimum(nearest, pairs[chosen[-1]])
+    stands_for = np.bincount(pairs[chosen].argmin(axis=0), minlength=len(chosen))
+    return [
+        Pick(
+            slices[i], f"It is typical: it stands for {n} of {len(slices)} slices, itself included."
         )
-    return picks
+        for i, n in zip(chosen, stands_for.tolist(), strict=True)
+    ]
 
 
 def evenly_spaced(slices: Sequence[int], count: int, depth: int) -> list[Pick]:
