@@ -218,6 +218,13 @@ ATTACKS = (
     Attack("import-labels", LABELS, (NEW,)),
     Attack("merge", "review merge P 2,3 --slice 0", TRACED),
     Attack("accept", "review accept P all --slice 0", TRACED),
+    Attack("queue", "review queue P", (NEW, PREDICT, FILL)),
+    Attack("interpolate", "review interpolate P --slices 0,2", (NEW, IMPORT + " --slices 0,2")),
+    Attack(
+        "restore",
+        "review versions P --restore a",
+        (*TRACED, "review versions P --name a", "review reject P 1 --slice 0"),
+    ),
     Attack("export", EXPORT, TRACED),
     Attack("export-tif", "annotations export P out.tif", TRACED),
     Attack("export-zarr", "annotations export P out.zarr", TRACED),
