@@ -48,7 +48,9 @@ class CorrectParams(Params):
     )
     merge: str = Field("", description="Ids of annotations or predictions to make one of.")
     reviewed: bool = Field(
-        True, description="Mark what is accepted as reviewed, so that nothing overwrites it."
+        True,
+        description="Mark what is accepted as reviewed, so that nothing overwrites it; no takes the"
+        " mark away.",
     )
     source: str = Field(
         "", description="Source of the predictions, or name of a model; empty: the model in use."

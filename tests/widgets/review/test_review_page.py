@@ -98,6 +98,16 @@ def test_the_queue_is_built_and_decided_by_keys(page, qtbot):
     key(page.session, "K")
     waited(qtbot, page)
     assert queue.shown.place == before
+    pick(page, 0, 15, 15)
+    states = []
+    for _ in range(2):
+        key(page.session, "A")
+        waited(qtbot, page)
+        states.append([i.reviewed for i in own(page, 0).values()])
+        pick(page, 0, 15, 15)
+    assert states[0] != states[1]
+    assert "can be changed again" in " ".join(m.text for m in notices.VOICE.messages[-2:])
+    attach(page.session).selection.clear()
     page.session.go_to(0)
     key(page.session, "Shift-A")
     waited(qtbot, page)

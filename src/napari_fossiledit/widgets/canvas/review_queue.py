@@ -123,7 +123,11 @@ class ReviewQueue(QObject):
         """Say that the clicked mask, or what is outlined, is right."""
         picked, shown = self.selection.picked, self.shown
         if picked is not None:
-            self._decide(picked.instance.slice, picked.source, accept=[picked.instance.id or 0])
+            item = picked.instance
+            # Once more takes the mark away, so that the mask can be changed.
+            self._decide(
+                item.slice, picked.source, accept=[item.id or 0], reviewed=not item.reviewed
+            )
             return
         place = self._needed(shown).place
         if place.doubt is Doubt.LEFT_OUT:
@@ -164,13 +168,16 @@ class ReviewQueue(QObject):
             "Keeping the slice", correct, CorrectParams(slice=z, accept="all"), self._on_decided
         )
 
-    def _decide(self, z: int, source: str, *, accept: Any = (), reject: Any = ()) -> None:
+    def _decide(
+        self, z: int, source: str, *, accept: Any = (), reject: Any = (), reviewed: bool = True
+    ) -> None:
         self.session.saving.emit()
         params = CorrectParams(
             slice=z,
             accept=",".join(map(str, accept)),
             reject=",".join(map(str, reject)),
             source="" if source == ANNOTATIONS else source,
+            reviewed=reviewed,
         )
         self._run("Keeping the decision", correct, params, self._on_decided)
 
@@ -188,6 +195,8 @@ class ReviewQueue(QObject):
         correcting.reload(self.session)
         self.selection.clear()
         said = f"{counted(len(result.accepted), 'mask')} found right"
+        if result.accepted and not result.reviewed:
+            said = f"{counted(len(result.accepted), 'mask')} can be changed again"
         if gone := len(result.deleted) + len(result.rejected):
             said = f"{counted(gone, 'mask')} found wrong"
         show_done(f"{said} on slice {result.slice}.", correcting.undo_of_newest(self.session))

@@ -84,7 +84,10 @@ PICKING = (
 REVIEWING = (
     Shortcut("J", "go to the next doubtful place", lambda s: _queue(s).step(), "Next"),
     Shortcut("K", "go to the place before", lambda s: _queue(s).step(-1), "Previous"),
-    Shortcut("A", "the mask, or what is outlined, is right", lambda s: _queue(s).accept(), "Right"),
+    Shortcut(
+        "A", "the mask, or what is outlined, is right; once more: not yet",
+        lambda s: _queue(s).accept(), "Right",
+    ),
     Shortcut("R", "the mask, or what is outlined, is wrong", lambda s: _queue(s).reject(), "Wrong"),
     Shortcut(
         "Shift-A", "all masks of this slice are right", lambda s: _queue(s).accept_slice(),

@@ -247,7 +247,7 @@ class SliceView:
             if any(part.before in reviewed for part in stroke.parts):
                 self._problem = FossilError(
                     "A mask that you have found right was left as it is",
-                    advice="Take the mark from it to paint over it, or paint with its own number.",
+                    advice="Click it and press A to take the mark away, or paint its own number.",
                 )
             self._shown = self._changed(stroke, self._shown)
             self._repaint(box)

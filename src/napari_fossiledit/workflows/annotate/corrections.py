@@ -303,7 +303,7 @@ class _Correction:
             item = every[id_]
             if id_ in self.taken:
                 item = replace(item, score=1.0, specimen=None)
-            self.put[id_] = replace(item, reviewed=self.reviewed or item.reviewed)
+            self.put[id_] = replace(item, reviewed=self.reviewed)
         self._replace(now)
         if self.merge:
             self._merge(own)

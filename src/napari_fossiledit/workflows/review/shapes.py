@@ -428,7 +428,7 @@ def _unlocked(
         raise FossilError(
             f"Reviewed masks stay as they are: {', '.join(locked)}",
             expected="masks that nobody has found right yet",
-            advice="Ask for reviewed masks too (--reviewed-too).",
+            advice="Take the mark from them first: A in the window, --reviewed-too here.",
         )
     return free
 
