@@ -109,7 +109,6 @@ class ReviewQueue(QObject):
 
     def go(self) -> None:
         """Ask for the place anew, and show it."""
-        self.session.saving.emit()
         params = NextParams(skip=self._passed, doubt=self.doubt)
         self._run("Looking for the next place", next_place, params, self._show)
 
@@ -121,7 +120,7 @@ class ReviewQueue(QObject):
 
     def accept(self) -> None:
         """Say that the clicked mask, or what is outlined, is right."""
-        picked, shown = self.selection.picked, self.shown
+        picked = self.selection.picked
         if picked is not None:
             item = picked.instance
             # Once more takes the mark away, so that the mask can be changed.
@@ -129,37 +128,35 @@ class ReviewQueue(QObject):
                 item.slice, picked.source, accept=[item.id or 0], reviewed=not item.reviewed
             )
             return
-        place = self._needed(shown).place
+        shown = self._needed()
+        place = shown.place
         if place.doubt is Doubt.LEFT_OUT:
-            self._decide(place.slice, self._source, accept=place.predictions[:1])
+            self._decide(place.slice, shown.source, accept=place.predictions[:1])
         else:
             # Beside masks that are right, nothing is missing.
             wrong = [*place.missing, *place.predictions]
-            self._decide(place.slice, self._source, accept=place.ids, reject=wrong)
+            self._decide(place.slice, shown.source, accept=place.ids, reject=wrong)
 
     def reject(self) -> None:
         """Say that the clicked mask, or what is outlined, is wrong."""
-        picked, shown = self.selection.picked, self.shown
+        picked = self.selection.picked
         if picked is not None:
             self._decide(picked.instance.slice, picked.source, reject=[picked.instance.id or 0])
             return
-        place = self._needed(shown).place
+        shown = self._needed()
+        place = shown.place
         if place.doubt is Doubt.GAP:
             raise FossilError(
                 "There is no mask here that could be wrong",
                 advice="Draw the fossil that is missing, or say that nothing is missing (A).",
             )
         wrong = place.predictions if place.doubt is Doubt.LEFT_OUT else place.ids
-        self._decide(place.slice, self._source, reject=wrong)
+        self._decide(place.slice, shown.source, reject=wrong)
 
-    @property
-    def _source(self) -> str:
-        return self.shown.source if self.shown is not None else ""
-
-    def _needed(self, shown: PlaceToSee | None) -> PlaceToSee:
-        if shown is None:
+    def _needed(self) -> PlaceToSee:
+        if self.shown is None:
             raise FossilError("No mask is picked", advice="Click one, or go to the next place (J).")
-        return shown
+        return self.shown
 
     def accept_slice(self) -> None:
         """Say that all masks of the slice on show are right."""
@@ -171,7 +168,6 @@ class ReviewQueue(QObject):
     def _decide(
         self, z: int, source: str, *, accept: Any = (), reject: Any = (), reviewed: bool = True
     ) -> None:
-        self.session.saving.emit()
         params = CorrectParams(
             slice=z,
             accept=",".join(map(str, accept)),
@@ -188,6 +184,7 @@ class ReviewQueue(QObject):
             # A key that is held down, or pressed before the last one was answered.
             return
         project = self.session.writable
+        self.session.saving.emit()
         job = JobSpec(title, function, (project.path, params), in_process=False)
         self._runner.start(job, self.session.while_open(then))
 

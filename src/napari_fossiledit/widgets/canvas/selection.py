@@ -382,7 +382,7 @@ class Selection(QObject):
 
     def _two_places(self, said: str, then: Callable[[str], None]) -> None:
         """Wait for two clicks on the slice; `then` gets them as ``"x,y;x,y"`` in pixels."""
-        self.session.writable.require_writable()
+        self.session.current.require_writable()
         self.waiting, self._then = said, then
         self._points.start()
         self._tell()

@@ -44,7 +44,7 @@ def _tidy(tool: Tool) -> Action:
 
 def _paint(session: Session, mode: str) -> None:
     """Ready napari's brush for the clicked mask."""
-    session.writable.require_writable()
+    session.current.require_writable()
     picked = _selection(session).picked
     layer = correcting.edit(session)
     if picked is not None and picked.is_own:

@@ -30,9 +30,8 @@ from napari_fossiledit.project import (
 )
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
-    find_source,
     known_class,
-    predictions_in_use,
+    source_or_in_use,
     without_orphans,
 )
 from napari_fossiledit.workflows.shared.stale import look_at_photographs, stale_notes
@@ -147,15 +146,7 @@ def fill(
     with Project.open(project_path) as project:
         project.require_writable()
         ledger = project.ledger
-        source = (
-            find_source(project, params.source) if params.source else predictions_in_use(project)
-        )
-        if source == ANNOTATIONS:
-            raise FossilError(
-                "The annotations cannot be taken over into themselves",
-                expected="predictions",
-                found=ANNOTATIONS,
-            )
+        source = _foreign(project, params.source)
         known_class(project, params.class_name)
         chosen = set(parse_slices(params.slices, project.shape[0]))
         there = sorted(ledger.done(source) & chosen)
@@ -233,15 +224,8 @@ def correct(
         below = ledger.instances(ANNOTATIONS, slices=[z - 1], ids=reject)
         ending = {i.id or 0 for i in below}
         asked_for = {*accept, *reject, *merge} - ending
-        asked = params.source
-        if not asked_for <= own.keys() and (asked or ledger.predictions()):
-            source = find_source(project, asked) if asked else predictions_in_use(project)
-            if source == ANNOTATIONS:
-                raise FossilError(
-                    "The annotations cannot be taken over into themselves",
-                    expected="predictions",
-                    found=ANNOTATIONS,
-                )
+        if not asked_for <= own.keys() and (params.source or ledger.predictions()):
+            source = _foreign(project, params.source)
             found = project.instances(source, z, mask_cut=params.mask_cut)
             predicted = {i.id or 0: i for i in found}
         deleted = [id_ for id_ in reject if id_ not in ending]
@@ -267,6 +251,18 @@ def correct(
         tuple(wrong),
         new[correction.merged] if merge else None,
     )
+
+
+def _foreign(project: Project, text: str) -> str:
+    """Return the source to take over from, which the annotations cannot be."""
+    source = source_or_in_use(project, text)
+    if source == ANNOTATIONS:
+        raise FossilError(
+            "The annotations cannot be taken over into themselves",
+            expected="predictions",
+            found=ANNOTATIONS,
+        )
+    return source
 
 
 def counted(ids: Sequence[int]) -> str:

@@ -18,7 +18,7 @@ from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.shared.sources import find_source, predictions_in_use
+from napari_fossiledit.workflows.shared.sources import source_or_in_use
 
 _MATCHED = 0.5
 """IoU from which on a prediction and a reviewed mask are the same fossil."""
@@ -83,9 +83,7 @@ def run(project_path: Path, params: AgreementParams, *, job: Job = QUIET) -> Agr
     """
     with Project.open(project_path, read_only=True) as project:
         ledger = project.ledger
-        source = (
-            find_source(project, params.source) if params.source else predictions_in_use(project)
-        )
+        source = source_or_in_use(project, params.source)
         reviewed = {z for z, (done, every) in ledger.reviewed().items() if done == every > 0}
         whole = {z for z, area in ledger.traced().items() if area is None}
         chosen = {*parse_slices(params.slices, project.shape[0])} & ledger.done(source)

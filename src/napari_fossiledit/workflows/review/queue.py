@@ -17,9 +17,8 @@ from napari_fossiledit.project import ANNOTATIONS, QUEUED, DamagedError, Project
 from napari_fossiledit.selection import Doubt, Neighbours, Place, find_places
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.shared.sources import (
-    find_source,
     looked_at,
-    predictions_in_use,
+    source_or_in_use,
 )
 
 
@@ -119,8 +118,8 @@ def next_place(project_path: Path, params: NextParams, *, job: Job = QUIET) -> Q
         if project.ledger.get_meta(QUEUED, None) is None:
             raise FossilError(
                 f"{project.path} has no queue yet",
-                advice="Make it: 'fossiledit review queue', or *Look through all masks* on the "
-                "page *Review*.",
+                advice="Make it: 'fossiledit review queue', or *Look through all* on the page "
+                "*Review*.",
             )
         z = None if params.slice is None else check_slice(params.slice, project.shape[0])
         problems = _refresh(project, job)
@@ -129,16 +128,16 @@ def next_place(project_path: Path, params: NextParams, *, job: Job = QUIET) -> Q
 
 def _source(project: Project, text: str) -> str:
     """Return the predictions that may hold missing fossils; empty where there are none."""
-    if text:
-        source = find_source(project, text)
-        if source == ANNOTATIONS:
-            raise FossilError(
-                "The annotations cannot be compared with themselves",
-                expected="predictions",
-                found=ANNOTATIONS,
-            )
-        return source
-    return predictions_in_use(project) if project.ledger.predictions() else ""
+    if not text and not project.ledger.predictions():
+        return ""
+    source = source_or_in_use(project, text)
+    if source == ANNOTATIONS:
+        raise FossilError(
+            "The annotations cannot be compared with themselves",
+            expected="predictions",
+            found=ANNOTATIONS,
+        )
+    return source
 
 
 def _refresh(project: Project, job: Job) -> list[str]:

@@ -36,9 +36,8 @@ from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.annotate.corrections import counted, parse_ids
 from napari_fossiledit.workflows.shared.sources import (
-    find_source,
     known_class,
-    predictions_in_use,
+    source_or_in_use,
 )
 
 SAME_BOX = 0.5
@@ -445,10 +444,8 @@ def _cut(now: Iterable[Instance], body: Instance) -> list[Instance]:
 
 def _predicted(project: Project, source: str, z: int) -> tuple[list[Instance], str]:
     """Return the predicted bodies of a slice and their source; none where nobody has predicted."""
-    if source:
-        source = find_source(project, source)
-    elif project.ledger.predictions():
-        source = predictions_in_use(project)
+    if source or project.ledger.predictions():
+        source = source_or_in_use(project, source)
     found = project.instances(source, z) if source else []
     return [i for i in found if i.part is Part.BODY], source
 

@@ -51,6 +51,17 @@ def find_source(project: Project, text: str) -> str:
     )
 
 
+def source_or_in_use(project: Project, text: str) -> str:
+    """Return the source that a user means; empty: the predictions of the model in use.
+
+    Raises
+    ------
+    FossilError
+        Where no source, or more than one, fits.
+    """
+    return find_source(project, text) if text else predictions_in_use(project)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which source is asked in each slice.
