@@ -35,6 +35,7 @@ FIXED = {
     ("refine",): ["--model", "--slices", "--region", "--smallest"],
     ("evaluate",): ["--model", "--slices", "--score", "--region", "--mask-cut"],
     ("distance",): ["--model", "--known", "--slices", "--other", "--no-quality", "--class"],
+    ("expect",): ["--model", "--slices", "--other", "--candidates", "--class"],
     ("suggest",): ["--model", "--rule", "--count", "--slices", "--seed"],
     ("link",): ["--source", "--relink", "--mask-cut"],
     ("mesh",): ["--format", "--mask-cut"],

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
-from napari_fossiledit.params.agenda import DistanceParams, SuggestParams
+from napari_fossiledit.params.agenda import DistanceParams, ExpectParams, SuggestParams
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
@@ -385,6 +385,12 @@ COMMANDS = (
         "agenda.distance:run",
         "Measure how far slices are from those a model knows, and whether it does worse there.",
         params=DistanceParams,
+    ),
+    Command(
+        "expect",
+        "agenda.expected:run",
+        "Say which F-score to expect of slices that are not traced, and which model to take.",
+        params=ExpectParams,
     ),
     Command(
         "suggest",

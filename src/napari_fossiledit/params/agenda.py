@@ -65,3 +65,22 @@ class SuggestParams(FeatureParams):
         " (at random, more often where more fossils are predicted), or random.",
     )
     slices: str = Field("", description="Slices to choose from; empty: all that are not traced.")
+
+
+class ExpectParams(FeatureParams):
+    """Which model is to be judged without tracings, and on what."""
+
+    slices: str = Field(
+        "",
+        description="Slices whose F-score is expected; empty: all, and of several candidates up to"
+        " ten, evenly spaced.",
+    )
+    other: Path | None = Field(
+        None, description="Project of another rock, whose slices are meant in place of the own."
+    )
+    candidates: str = Field(
+        "",
+        description="Models and edits to choose from, e.g. mine,reef-lite; they are compared, and"
+        " slices are listed for the best.",
+    )
+    class_name: str = Field("", description="Class whose F-score is meant; empty: the first one.")

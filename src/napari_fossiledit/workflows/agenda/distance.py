@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.relation import PixelCounts, Quality, Relation, relation
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.params.agenda import DistanceParams
+from napari_fossiledit.masks import Instance
+from napari_fossiledit.params.agenda import DistanceParams, FeatureParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -114,12 +115,7 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
         look the same.
     """
     with ExitStack() as opened:
-        home = opened.enter_context(Project.open(project_path))
-        other = home
-        if params.other is not None:
-            other = opened.enter_context(Project.open(params.other))
-            if other.path.resolve() == home.path.resolve():
-                other = home
+        home, other = open_both(opened, project_path, params.other)
         eye = Eye.of(home, home, params)
         known, notes = _known(home, eye.ref, params.known)
         count = other.shape[0]
@@ -136,12 +132,13 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
                 found=format_slices(both),
             )
         p = look_at(home, eye, known, job)
-        s = look_at(other, Eye.of(home, other, params), measured, job)
+        there = Eye.of(home, other, params)
+        s = look_at(other, there, measured, job)
         found = distances(p.features, s.features, params.components)
         notes += (*eye.notes, *p.notes, *s.notes, *found.notes)
         quality = related = None
-        if params.quality and eye.ref is not None:
-            quality, more = _quality(home, other, eye.ref, s.slices, params, job)
+        if params.quality and there.ref is not None:
+            quality, more = _quality(home, other, there.ref, s.slices, params, job)
             notes += more
         if quality is not None:
             places = {z: n for n, z in enumerate(s.slices)}
@@ -156,6 +153,16 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
             with home.ledger.recorded("distance", params.model_dump(mode="json")) as summary:
                 summary.update(result.summary())
         return result
+
+
+def open_both(
+    opened: ExitStack, project_path: Path, other_path: Path | None
+) -> tuple[Project, Project]:
+    """Open a project, and the other one whose slices are meant; the same where there is none."""
+    home = opened.enter_context(Project.open(project_path))
+    if other_path is None or other_path.resolve() == home.path.resolve():
+        return home, home
+    return home, opened.enter_context(Project.open(other_path))
 
 
 def _known(project: Project, ref: ModelRef | None, text: str) -> tuple[list[int], tuple[str, ...]]:
@@ -186,16 +193,39 @@ def _quality(
     traced = sorted(set(slices) & project.ledger.traced().keys())
     if not traced:
         return None, ("None of the measured slices is traced: F-scores are not known.",)
-    address = ref.address
-    if project is not home and isinstance(ref, EditRef):
-        return None, ("An edit predicts in its own project only: F-scores are not known.",)
-    if project is not home and address in home.models():
-        address = str(ref.folder.resolve())
+    instances, notes = predicted(home, project, ref, traced, params, job)
     class_name = known_class(project, params.class_name) or project.settings.classes[0]
-    predicting = PredictParams(model=address, device=params.device)
-    done = predict_missing(project, predicting, traced, job=job)
     counts = PixelCounts()
     for z in job.tracked(traced, len(traced), "Judging slice"):
         truth = read_ground_truth(project, z)
-        counts.add(judged_slice(project, truth, project.instances(done.source, z), class_name))
-    return counts.quality(), done.notes
+        counts.add(judged_slice(project, truth, instances(z), class_name))
+    return counts.quality(), notes
+
+
+def predicted(
+    home: Project,
+    project: Project,
+    ref: ModelRef,
+    slices: Sequence[int],
+    params: FeatureParams,
+    job: Job,
+) -> tuple[Callable[[int], list[Instance]], tuple[str, ...]]:
+    """Return what reads the predictions of a model of `home` on slices of `project`, and notes.
+
+    What is not predicted yet is, and kept in `project`. An edit is known to its own project only:
+    what it predicts elsewhere is not kept.
+    """
+    if project is not home and isinstance(ref, EditRef):
+        segmenter, um = ref.load(params.device), project.geometry.pixel_size_um
+
+        def predict(z: int) -> list[Instance]:
+            image = project.contents.read(z)
+            return segmenter.predict(image, slice_index=z, pixel_size_um=um, cancel=job.cancelled)
+
+        return predict, (f"Predictions of the edit {ref.name} on another project are not kept.",)
+    address = ref.address
+    if project is not home and address in home.models():
+        address = str(ref.folder.resolve())
+    predicting = PredictParams(model=address, device=params.device)
+    done = predict_missing(project, predicting, slices, job=job)
+    return lambda z: list(project.instances(done.source, z)), done.notes

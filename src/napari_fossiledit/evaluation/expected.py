@@ -1,0 +1,226 @@
+"""The F-score that a slice can be expected to have before anybody traces it, with a 90 % interval.
+
+A linear model of logit F is fitted by ridge regression, and a conformal interval laid around it:
+
+- *traced slices* of the rock itself, nine or more: jackknife+ (Barber, Candes, Ramdas, Tibshirani
+  2021). Their slices stand for the others as far as they were not chosen for being special.
+- *sample reefs*, each under a change of its own, where there are fewer. A rock is then one more
+  reef: slices of one reef are alike, so that reefs count and not slices (hierarchical conformal
+  prediction, Lee, Barber, Willett 2023). Whether a real rock is like a sample reef nobody can know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.9
+"""Share of F-scores that should lie within their interval."""
+
+FEWEST = 9
+"""Traced slices from which on there is an interval of `LEVEL`: the 9th of 10 ranks is the last."""
+
+PREDICTORS = ("distance", "score", "doubtful")
+"""Columns: logarithm of the distance, in units of the norm of the model's training slices; mean
+score of the predictions; share of those whose score is low."""
+
+_TABLE = Path(__file__).parent / "expected.json"
+_PENALTY = 3.0
+"""Of the ridge, in slices: as much as so many slices speak for a coefficient that is known."""
+_SEEN, _SURE = 0.1, 0.7
+"""Scores from which on a prediction counts, and is not in doubt."""
+_LEAST = 0.02
+"""F is taken no nearer to 0 or 1, where its logit would be infinite."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Slices whose F-score is known.
+
+    Attributes
+    ----------
+    predictors
+        (n, k) values of `PREDICTORS`.
+    f_scores
+        (n,) F-scores of their pixels.
+    reefs
+        (n,) number of the reef that each is of.
+    """
+
+    predictors: Floats
+    f_scores: Floats
+    reefs: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Slices of sample reefs, and what else was found out once.
+
+    Attributes
+    ----------
+    known
+        The slices.
+    threshold
+        Score from which on predictions count, the best over them.
+    learned
+        Features (n, q) of the slices that a shipped model learned from, by its hash.
+    """
+
+    known: Known
+    threshold: float
+    learned: dict[str, Floats]
+
+
+@cache
+def reference() -> Reference:
+    """Read the slices of sample reefs that come with the package."""
+    read: dict[str, Any] = json.loads(_TABLE.read_text())
+    rows = read["slices"]
+    known = Known(
+        np.array([[row[name] for name in PREDICTORS] for row in rows]),
+        np.array([row["f_score"] for row in rows]),
+        np.array([row["reef"] for row in rows]),
+    )
+    learned = {model: np.array(features) for model, features in read["learned"].items()}
+    return Reference(known, read["threshold"], learned)
+
+
+def certainty(scores: Sequence[float]) -> tuple[float, float]:
+    """Return the last two of `PREDICTORS` of a slice from the scores of its predictions."""
+    found = np.array([score for score in scores if score >= _SEEN])
+    return (float(found.mean()), float((found < _SURE).mean())) if len(found) else (_SEEN, 1.0)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """F-scores to be expected.
+
+    Attributes
+    ----------
+    f_scores, lows, highs
+        (m,) of each slice, and the ends of its interval.
+    stack
+        Mean over the slices, and the ends of its interval.
+    """
+
+    f_scores: Floats
+    lows: Floats
+    highs: Floats
+    stack: tuple[float, float, float]
+
+
+def from_reefs(known: Known, predictors: Floats) -> Expected:
+    """Expect F-scores of slices of a new reef.
+
+    Parameters
+    ----------
+    known
+        Slices of other reefs.
+    predictors
+        (m, k) values of the new slices; a column that is not known is NaN and left out.
+    """
+    usable = ~np.isnan(predictors).any(axis=0)
+    x, new = known.predictors[:, usable], predictors[:, usable]
+    truth = _logit(known.f_scores)
+    left_out = np.empty_like(truth)
+    reefs = np.unique(known.reefs)
+    for reef in reefs:
+        inside = known.reefs == reef
+        left_out[inside] = _Ridge.fit(x[~inside], truth[~inside]).of(x[inside])
+    wrong = truth - left_out
+    middle = _Ridge.fit(x, truth).of(new)
+    # Every reef counts the same, and one more for the new one, whose error may be any.
+    weights = 1 / (len(reefs) + 1) / np.bincount(known.reefs)[known.reefs]
+    half = _quantile(np.abs(wrong), weights)
+    means = np.array([wrong[known.reefs == reef].mean() for reef in reefs])
+    stack = _quantile(np.abs(means), np.full(len(reefs), 1 / (len(reefs) + 1)))
+    mean = float(_logit(_share(middle).mean()))
+    return Expected(
+        _share(middle),
+        _share(middle - half),
+        _share(middle + half),
+        (float(_share(mean)), float(_share(mean - stack)), float(_share(mean + stack))),
+    )
+
+
+def from_traced(known: Known, predictors: Floats, traced: Floats, f_scores: Floats) -> Expected:
+    """Expect F-scores of slices of a rock of which some are traced.
+
+    Parameters
+    ----------
+    known
+        Slices of sample reefs: coefficients are near theirs as long as few slices are traced.
+    predictors, traced
+        (m, k) values of the new slices, (n, k) of the traced ones.
+    f_scores
+        (n,) F-scores of the traced ones.
+    """
+    usable = ~np.isnan(np.concatenate([predictors, traced])).any(axis=0)
+    new, x, truth = predictors[:, usable], traced[:, usable], _logit(f_scores)
+    before = _Ridge.fit(known.predictors[:, usable], _logit(known.f_scores))
+    count = len(truth)
+    fits = [before.refit(np.delete(x, n, 0), np.delete(truth, n)) for n in range(count)]
+    wrong = np.array([abs(truth[n] - fit.of(x[n : n + 1])[0]) for n, fit in enumerate(fits)])
+    each = np.stack([fit.of(new) for fit in fits])
+    rank = int(np.ceil(LEVEL * (count + 1)))
+    lows = np.sort(each - wrong[:, None], axis=0)[count - rank]
+    highs = np.sort(each + wrong[:, None], axis=0)[rank - 1]
+    means = _share(before.refit(x, truth).of(new))
+    error = 1.645 * float(np.std(f_scores, ddof=1)) / np.sqrt(count)
+    mean = float(means.mean())
+    ends = (max(mean - error, 0.0), min(mean + error, 1.0))
+    return Expected(means, _share(lows), _share(highs), (mean, *ends))
+
+
+@dataclass(frozen=True)
+class _Ridge:
+    """A linear model of standardised predictors."""
+
+    centre: Floats
+    scale: Floats
+    base: float
+    slopes: Floats
+
+    @classmethod
+    def fit(cls, x: Floats, y: Floats) -> _Ridge:
+        scale = x.std(axis=0)
+        start = cls(x.mean(axis=0), np.where(scale > 0, scale, 1), 0.0, np.zeros(x.shape[1]))
+        return start.refit(x, y)
+
+    def refit(self, x: Floats, y: Floats) -> _Ridge:
+        """Fit to other slices; the slopes stay near those there are, the base is free."""
+        z = (x - self.centre) / self.scale
+        rest = y - z @ self.slopes
+        centred = z - z.mean(axis=0)
+        gram = centred.T @ centred + _PENALTY * np.eye(z.shape[1])
+        change = np.linalg.solve(gram, centred.T @ (rest - rest.mean()))
+        base = float(rest.mean() - z.mean(axis=0) @ change)
+        return _Ridge(self.centre, self.scale, base, self.slopes + change)
+
+    def of(self, x: Floats) -> Floats:
+        return np.asarray((x - self.centre) / self.scale @ self.slopes + self.base)
+
+
+def _quantile(values: Floats, weights: Floats) -> float:
+    """Return the value up to which `LEVEL` of the weight lies; infinite where there is less."""
+    order = np.argsort(values)
+    reached = np.flatnonzero(np.cumsum(weights[order]) >= LEVEL - 1e-9)
+    return float(values[order[reached[0]]]) if len(reached) else np.inf
+
+
+def _logit(f_scores: Any) -> Any:
+    inside = np.clip(f_scores, _LEAST, 1 - _LEAST)
+    return np.log(inside / (1 - inside))
+
+
+def _share(logits: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(logits)))
