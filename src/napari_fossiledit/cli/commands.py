@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from napari_fossiledit import __version__
 from napari_fossiledit.cli.adapter import Summarised, fossil_command, usage_errors
-from napari_fossiledit.params.agenda import DistanceParams, ExpectParams, SuggestParams
+from napari_fossiledit.params.agenda import DistanceParams, ExpectParams, MarkParams, SuggestParams
 from napari_fossiledit.params.annotations import (
     ExportParams,
     FillParams,
@@ -397,6 +397,12 @@ COMMANDS = (
         "agenda.suggest:run",
         "Suggest which slices to trace next, and say why.",
         params=SuggestParams,
+    ),
+    Command(
+        "agenda",
+        "agenda.marks:run",
+        "List the slices that are marked to be traced; mark some, or take the mark from some.",
+        params=MarkParams,
     ),
     Command(
         "link",

@@ -84,3 +84,10 @@ class ExpectParams(FeatureParams):
         " slices are listed for the best.",
     )
     class_name: str = Field("", description="Class whose F-score is meant; empty: the first one.")
+
+
+class MarkParams(Params):
+    """Which slices are meant to be traced."""
+
+    mark: str = Field("", description="Slices to mark, e.g. 0,2,4-9.")
+    unmark: str = Field("", description="Slices to take the mark from.")

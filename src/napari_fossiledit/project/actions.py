@@ -45,8 +45,12 @@ STATE_COLUMNS = (
     "review",
     "guessed",
 )
-#: Facts that say whose the specimens of the user's set are; they change with an import.
-_FACTS = tuple(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked"))
+TO_TRACE = "to_trace"
+"""Fact of the ledger: slices that a person means to trace."""
+
+#: Facts that are undone: whose the specimens of the user's set are (an import changes them), and
+#: which slices are to be traced.
+_FACTS = (*(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked")), TO_TRACE)
 
 Rows = dict[int, dict[str, Any]]
 #: Values of the columns of a row, by id.
@@ -405,7 +409,7 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
 
 
 def _facts(db: sqlite3.Connection) -> _State:
-    query = "SELECT key, value FROM meta WHERE key IN (?, ?, ?)"
+    query = "SELECT key, value FROM meta WHERE key IN (?, ?, ?, ?)"
     found = dict(db.execute(query, _FACTS).fetchall())
     return _State(None, facts={key: found.get(key) for key in _FACTS})
 

@@ -21,6 +21,7 @@ from napari_fossiledit.masks import Instance, Mask, Origin, Part, beside_reviewe
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.project.actions import (
     STATE_COLUMNS,
+    TO_TRACE,
     Action,
     Actions,
     PastAction,
@@ -750,6 +751,16 @@ class Ledger(RunBook):
     def unset_traced(self, z: int, action: Action | None = None) -> None:
         """Remove the traced area of slice `z`; its instances stay."""
         self.edit(z, clear_traced=True, what="untrace", action=action)
+
+    def to_trace(self) -> list[int]:
+        """Return the slices that are marked to be traced, and are not yet."""
+        return sorted(set(self.get_meta(TO_TRACE, [])) - self.traced().keys())
+
+    def set_to_trace(self, slices: Iterable[int], action: Action | None = None) -> None:
+        """Mark slices to be traced in place of all that are marked; it can be undone."""
+        with self._actions.noting((), action or Action("mark to trace")) as db:
+            row = (TO_TRACE, json.dumps(sorted({*slices})))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
     def drawn(self) -> list[int]:
         """Return the slices that are traced, or hold a body of the user's set that tells something.

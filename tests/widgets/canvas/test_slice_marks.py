@@ -12,6 +12,7 @@ from napari_fossiledit.masks import Mask
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
+from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import show_predictions
 from napari_fossiledit.widgets.canvas.slice_marks import Strip, read_marks
 from tests.widgets.conftest import SHAPE, SOURCE, found
@@ -48,9 +49,28 @@ def test_marks_follow_what_is_shown_and_done(session, qtbot):
     assert sorted(session.current.ledger.traced()) == [1, 3]
     marks.menu(2).actions()[2].trigger()
     assert Project.open(session.current.path).settings.pinned_slices == (2,)
-    assert [a.isEnabled() for a in marks.menu(1).actions()] == [False, True, True]
+    assert [a.isEnabled() for a in marks.menu(1).actions()] == [False, True, True, False]
     session.close()
     assert marks._frame.isHidden()
+
+
+def test_a_slice_is_put_on_the_agenda_until_it_is_traced(session, qtbot):
+    marks = session.view.marks
+    session.go_to(2)
+    for expected in ("to be traced", "untouched", "to be traced"):
+        with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+            marks.menu(2).actions()[3].trigger()
+        qtbot.waitUntil(lambda: not marks.runner.is_running)
+        assert marks.words.text() == f"Slice 2 of 0-4: {expected}"
+    picture = marks.strip.grab().toImage()
+    assert picture.pixelColor(marks.strip.cell(2).center().x(), 5).name() == "#e69f00"
+    with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+        marks.menu(2).actions()[0].trigger()
+    assert marks.words.text() == "Slice 2 of 0-4: traced"
+    correcting.undo(session)
+    assert marks.words.text() == "Slice 2 of 0-4: to be traced"
+    correcting.undo(session)
+    assert marks.words.text() == "Slice 2 of 0-4: untouched"
 
 
 def test_a_read_only_project_is_shown_and_not_marked(session, monkeypatch):

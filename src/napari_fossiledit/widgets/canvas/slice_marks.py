@@ -1,4 +1,4 @@
-"""A strip below the slices: which of them are traced, pinned, predicted or stale."""
+"""A strip below the slices: which of them are traced, to be traced, pinned, predicted or stale."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_fossiledit.params.agenda import MarkParams
 from napari_fossiledit.params.annotations import TraceParams, UntraceParams
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.widgets.canvas.correcting import undo_of_newest
 from napari_fossiledit.widgets.canvas.layers import shown_source
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.workflows.agenda.marks import run as mark_slices
 from napari_fossiledit.workflows.annotate.corrections import trace, untrace
 
 # In pixels: the strip, its cells from which on a gap parts them, and the words beside it.
 _HEIGHT, _PARTED, _WORDS = 22, 5, 270
 # Okabe and Ito's colours, which the colour-blind tell apart; place and height differ as well.
 _TRACED, _BEGUN, _PREDICTED = QColor("#009e73"), QColor("#7f7f7f"), QColor("#56b4e9")
+_TO_TRACE = QColor("#e69f00")
 _REVIEWED = QColor("#cc79a7")
 _STALE, _PINNED = QColor("#d55e00"), QColor("#f0e442")
 _LEGEND = "<br>".join(
     f'<span style="color: {colour.name()};">&#9632;</span> {text}'
     for colour, text in (
         (_TRACED, "above: traced, every fossil is annotated (half as high: in a part of it)"),
+        (_TO_TRACE, "above, high: marked to be traced"),
         (_BEGUN, "above, low: begun; has masks of yours, and is not marked as traced"),
         (_REVIEWED, "above, low: all masks of yours are found right"),
         (_PREDICTED, "below: the predictions on show are there"),
@@ -55,6 +60,7 @@ class Marks:
 
     traced: frozenset[int] = field(default_factory=frozenset)
     part: frozenset[int] = field(default_factory=frozenset)
+    to_trace: frozenset[int] = field(default_factory=frozenset)
     begun: frozenset[int] = field(default_factory=frozenset)
     #: Masks of the user's that are found right, and all, of slices that are not traced.
     review: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -67,6 +73,7 @@ class Marks:
         states = {
             "traced": self.traced,
             "traced in a part": self.part,
+            "to be traced": self.to_trace,
             "begun, not traced": self.begun,
             "predicted": self.predicted,
             "pinned": self.pinned,
@@ -91,6 +98,7 @@ def read_marks(project: Project, source: str) -> Marks:
     return Marks(
         frozenset(z for z, part in traced.items() if part is None),
         frozenset(z for z, part in traced.items() if part is not None),
+        frozenset(project.ledger.to_trace()),
         frozenset(project.ledger.done(ANNOTATIONS) - traced.keys()),
         {z: state for z, state in project.ledger.reviewed().items() if z not in traced},
         frozenset(project.ledger.done(source) if source else ()),
@@ -152,6 +160,7 @@ class Strip(QWidget):
 
         fill(marks.traced, _TRACED, 3, 11)
         fill(marks.part, _TRACED, 9, 5)
+        fill(marks.to_trace, _TO_TRACE, 3, 6)
         fill(marks.begun - marks.reviewed, _BEGUN, 11, 3)
         fill(marks.reviewed, _REVIEWED, 8, 6)
         fill(marks.predicted, _PREDICTED, 16, 4)
@@ -203,7 +212,7 @@ class SliceMarks(QWidget):
         self._frame: QDockWidget | None = None
         self.words.setFixedWidth(_WORDS)
         self.mark.setText("Mark ...")
-        self.mark.setToolTip("Mark the slice on show: traced, not traced, pinned.")
+        self.mark.setToolTip("Mark the slice on show: traced, to be traced, pinned.")
         row = QHBoxLayout(self)
         row.setContentsMargins(4, 2, 4, 2)
         self.setFixedHeight(_HEIGHT + 4)
@@ -247,11 +256,16 @@ class SliceMarks(QWidget):
     def menu(self, z: int) -> QMenu:
         """Return what can be done with a slice."""
         made, marks = QMenu(self), self.strip.marks
-        traced = z in marks.traced
+        traced, planned = z in marks.traced, z in marks.to_trace
         for text, usable, action in (
             (f"Mark slice {z} as traced: every fossil is annotated", not traced, self.trace),
             ("Not traced", traced or z in marks.part, self.untrace),
             ("Not pinned" if z in marks.pinned else "Pin: only test models on it", True, self.pin),
+            (
+                "Not to be traced" if planned else "To be traced: put it on the agenda",
+                not traced and z not in marks.part,
+                self.plan,
+            ),
         ):
             item = QAction(text, made)
             item.setEnabled(usable and not self.session.current.read_only)
@@ -278,9 +292,19 @@ class SliceMarks(QWidget):
         said = f"Slice {z} is not traced any more; its annotations stay."
         self._run(untrace, UntraceParams(slices=str(z)), said)
 
+    def plan(self, z: int) -> None:
+        """Mark a slice to be traced, or take that mark from it."""
+        if z in self.strip.marks.to_trace:
+            self._run(
+                mark_slices, MarkParams(unmark=str(z)), f"Slice {z} is not to be traced any more."
+            )
+            return
+        said = f"Slice {z} is to be traced: outline every fossil on it, then mark it as traced."
+        self._run(mark_slices, MarkParams(mark=str(z)), said)
+
     def _run(self, change: Callable[..., object], params: object, said: str) -> None:
         def changed(_: object) -> None:
-            show_done(said)
+            show_done(said, undo_of_newest(self.session))
             self.session.annotations_changed.emit()
 
         with errors_shown():
