@@ -1,5 +1,7 @@
 """Which slices the rules choose, where that can be told by hand."""
 
+from itertools import combinations
+
 import numpy as np
 
 from napari_fossiledit.selection.agenda import (
@@ -55,10 +57,43 @@ def test_typical_slices_are_the_middles_of_groups():
     assert "3 of 7 slices" in picks[1].reason
 
 
-def test_evenly_spaced_slices():
+def test_typical_slices_are_those_that_no_traced_one_stands_for():
+    places = np.array([[0.0], [1], [2], [50], [51], [52], [53], [90]])
+    picks = typical(range(8), places, 2, np.array([[51.0]]))
+    assert slices(picks) == [1, 7]
+    assert "3 of 8 slices" in picks[0].reason
+    # Slices that are all like the traced one are told from each other by their depth, if at all.
+    same = np.zeros((4, 1))
+    assert slices(typical([1, 5, 8, 11], same, 2, same[:1], known_slices=[0], depth=12)) == [8, 5]
+    assert sorted(slices(typical([1, 5, 8, 11], same, 9, same[:1]))) == [1, 5, 8, 11]
+
+
+def test_evenly_spaced_slices_fill_the_widest_gaps():
     assert slices(evenly_spaced(range(30), 3, 30)) == [4, 14, 24]
-    # Traced slices are passed over.
+    # Slices that are not to be chosen are passed over.
     assert slices(evenly_spaced([0, 1, 2, 29], 3, 30)) == [2, 1, 29]
+    traced = [10, 40]
+    others = [z for z in range(60) if z not in traced]
+    # Ends: 10.5 and 19.5 slices from what is traced; the gap between: 15 at most.
+    assert slices(evenly_spaced(others, 1, 60, traced)) == [53]
+    assert slices(evenly_spaced(others, 2, 60, traced)) == [25, 53]
+    assert slices(evenly_spaced(others, 3, 60, traced)) == [3, 25, 53]
+    assert sorted(slices(evenly_spaced(others, 100, 60, traced))) == others
+    (pick,) = evenly_spaced(others, 1, 60, traced)
+    assert "nearest traced slice is 13 away" in pick.reason
+
+
+def test_evenly_spaced_slices_leave_no_wider_gap_than_any_others():
+    def widest(chosen):
+        return max(min(abs(z - k) for k in chosen) for z in range(14))
+
+    for traced in ([], [3], [0, 13], [5, 6]):
+        others = [z for z in range(14) if z not in traced]
+        for count in (1, 2, 3):
+            ours = widest([*traced, *slices(evenly_spaced(others, count, 14, traced))])
+            best = min(widest([*traced, *some]) for some in combinations(others, count))
+            # Rounding to whole slices may cost one.
+            assert ours <= best + 1
 
 
 def test_chance_is_weighted_by_what_there_is_to_see():

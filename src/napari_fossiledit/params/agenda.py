@@ -16,6 +16,7 @@ class Rule(StrEnum):
 
     DISTANCE = "distance"
     FARTHEST = "farthest"
+    TYPICAL = "typical"
     EVEN = "even"
     FOREGROUND = "foreground"
     RANDOM = "random"
@@ -61,8 +62,9 @@ class SuggestParams(FeatureParams):
     rule: Rule = Field(
         Rule.EVEN,
         description="distance (drawn from those unlike the traced slices, as in the paper),"
-        " farthest (unlike the traced slices and each other), even (evenly spaced), foreground"
-        " (at random, more often where more fossils are predicted), or random.",
+        " farthest (unlike the traced slices and each other), typical (those that stand for most"
+        " slices that none of the traced ones is like), even (the widest gaps between traced"
+        " slices), foreground (at random, more often where more fossils are predicted), or random.",
     )
     slices: str = Field("", description="Slices to choose from; empty: all that are not traced.")
 

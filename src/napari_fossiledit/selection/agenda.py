@@ -99,17 +99,50 @@ def farthest_first(
     return picks
 
 
-def typical(slices: Sequence[int], places: Floats, count: int) -> list[Pick]:
-    """Choose medoids: slices that all others together are nearest to, where nothing is traced yet.
+def typical(
+    slices: Sequence[int],
+    places: Floats,
+    count: int,
+    known: Floats | None = None,
+    *,
+    known_slices: Sequence[int] = (),
+    depth: int | None = None,
+) -> list[Pick]:
+    """Choose slices that stand for many others which no traced slice stands for yet: medoids.
 
-    The greedy first phase of PAM (Kaufman, Rousseeuw 1990); its exchanges are left out.
+    Each is the one that brings the others nearest to a traced or suggested slice, all taken
+    together: the greedy first phase of PAM (Kaufman, Rousseeuw 1990), its exchanges left out.
+
+    Parameters
+    ----------
+    slices
+        Slices (m) to choose from.
+    places, known
+        (m, z) and (n, z) coordinates of the slices and of the traced ones in the feature space.
+    known_slices, depth
+        Traced slices of the same stack, and its number of slices; with them the distance in z
+        counts as well.
     """
-    pairs, nearest = cdist(places, places), np.full(len(slices), np.inf)
+    pairs = cdist(places, places)
+    traced = _nearest(places, places[:0] if known is None else known)
+    if depth is not None:
+        z = np.asarray(slices, dtype=np.float64)[:, None]
+        # Both as shares of what there is: a unit of features and one of z have no common measure.
+        unit = max(float(pairs.max()), 1e-12)
+        pairs = pairs / unit + cdist(z, z) / depth
+        there = np.asarray(known_slices, dtype=np.float64)[:, None]
+        traced = traced / unit + _nearest(z, there, depth) / depth
     chosen: list[int] = []
+    nearest = traced
     while len(chosen) < min(count, len(slices)):
-        chosen.append(int(np.minimum(nearest, pairs).sum(axis=1).argmin()))
+        cost = np.minimum(nearest, pairs).sum(axis=1)
+        # Slices that are all alike bring each other no nearer: none is taken twice.
+        cost[chosen] = np.inf
+        chosen.append(int(cost.argmin()))
         nearest = np.minimum(nearest, pairs[chosen[-1]])
-    stands_for = np.bincount(pairs[chosen].argmin(axis=0), minlength=len(chosen))
+    owner = pairs[chosen].argmin(axis=0)
+    owner[chosen] = np.arange(len(chosen))
+    stands_for = np.bincount(owner[pairs[chosen].min(axis=0) <= traced], minlength=len(chosen))
     return [
         Pick(
             slices[i], f"It is typical: it stands for {n} of {len(slices)} slices, itself included."
@@ -118,15 +151,43 @@ def typical(slices: Sequence[int], places: Floats, count: int) -> list[Pick]:
     ]
 
 
-def evenly_spaced(slices: Sequence[int], count: int, depth: int) -> list[Pick]:
-    """Choose the slices nearest to the middles of `count` equal parts of the stack."""
+def evenly_spaced(
+    slices: Sequence[int], count: int, depth: int, known_slices: Sequence[int] = ()
+) -> list[Pick]:
+    """Choose slices so that each slice of the stack has a traced or suggested one near.
+
+    The widest gap between traced slices, or between one and an end of the stack, is divided first;
+    with no traced slice they are the middles of equal parts.
+    """
+    known = sorted(known_slices)
+    ends = [-0.5, *known, depth - 0.5]
+    # How far the farthest slice of a gap is from what is traced, in parts of its length: an end of
+    # the stack is no traced slice.
+    open_ends = [int(not g) + int(g == len(known)) for g in range(len(ends) - 1)]
+    parts = [0] * len(open_ends)
+
+    def farthest(gap: int) -> float:
+        sides = 2 * (parts[gap] + 1) - open_ends[gap]
+        return (ends[gap + 1] - ends[gap]) / sides if sides else np.inf
+
+    for _ in range(min(count, len(slices))):
+        parts[max(range(len(parts)), key=farthest)] += 1
     left, picks = list(slices), []
-    for part in range(min(count, len(slices))):
-        middle = (part + 0.5) * depth / count - 0.5
-        best = min(left, key=lambda z: abs(z - middle))
-        left.remove(best)
-        picks.append(Pick(best, f"It is in the middle of part {part + 1} of {count} of the stack."))
+    for gap, number in enumerate(parts):
+        reach = farthest(gap)
+        # The first lies two reaches from a traced slice, one from an end.
+        first = ends[gap] + (reach if gap == 0 else 2 * reach)
+        for n in range(number):
+            best = min(left, key=lambda z: abs(z - (first + 2 * reach * n)))
+            left.remove(best)
+            picks.append(Pick(best, _gap(best, known)))
     return picks
+
+
+def _gap(z: int, known: Sequence[int]) -> str:
+    if not known:
+        return "It stands for an equal part of the stack."
+    return f"It fills a gap: the nearest traced slice is {min(abs(z - k) for k in known)} away."
 
 
 def by_chance(

@@ -141,9 +141,9 @@ def test_suggestions_of_each_rule(reef_project, blank_model):
         suggested(reef_project, Rule.EVEN)
     corrections.untrace(reef_project, UntraceParams(slices="1-4"))
     even = suggested(reef_project, Rule.EVEN, count=2)
-    assert [p.slice for p in even.picks] == [1, 3]
+    assert [p.slice for p in even.picks] == [2, 4]
     assert (even.candidates, even.traced) == (4, 1)
-    for rule in (Rule.DISTANCE, Rule.FARTHEST, Rule.RANDOM):
+    for rule in (Rule.DISTANCE, Rule.FARTHEST, Rule.TYPICAL, Rule.RANDOM):
         found = suggested(reef_project, rule, count=7, model=blank_model)
         assert sorted(p.slice for p in found.picks) == [1, 2, 3, 4]
         assert all(p.reason for p in found.picks)

@@ -82,7 +82,7 @@ def _picks(
 ) -> tuple[list[Pick], tuple[str, ...]]:
     rng, count, depth = np.random.default_rng(params.seed), params.count, project.shape[0]
     if params.rule is Rule.EVEN:
-        return evenly_spaced(slices, count, depth), ()
+        return evenly_spaced(slices, count, depth, traced), ()
     if params.rule is Rule.RANDOM:
         return by_chance(slices, count, rng), ()
     if params.rule is Rule.FOREGROUND:
@@ -95,7 +95,8 @@ def _picks(
     known = look_at(project, eye, traced, job)
     notes = (*eye.notes, *seen.notes)
     if not known.slices:
-        notes += ("Nothing is traced yet: typical slices are suggested.",)
+        if params.rule is not Rule.TYPICAL:
+            notes += ("Nothing is traced yet: typical slices are suggested.",)
         # Distances from themselves: the same principal components without a set P.
         places = distances(seen.features, seen.features, params.components).secondary
         return typical(seen.slices, places, count), notes
@@ -103,6 +104,8 @@ def _picks(
     notes += found.notes
     if params.rule is Rule.DISTANCE:
         return by_distance(seen.slices, found.scaled, count, rng), notes
+    if params.rule is Rule.TYPICAL:
+        return typical(seen.slices, found.secondary, count, found.primary), notes
     picks = farthest_first(
         seen.slices,
         found.scaled,
