@@ -34,6 +34,17 @@ def test_distances_are_those_of_the_equations():
     assert found.notes == ()
 
 
+def test_distances_are_those_of_scikit_learn():
+    from sklearn.decomposition import PCA
+    from sklearn.metrics import pairwise_distances
+
+    primary, secondary = images(0, 14), images(1, 31, 1.5)
+    projected = PCA(25, svd_solver="full").fit_transform(np.concatenate([primary, secondary]))
+    found = distances(primary, secondary)
+    expected = pairwise_distances(projected[14:], projected[:14])
+    np.testing.assert_allclose(found.pairs, expected, rtol=0, atol=1e-5)
+
+
 def test_with_all_components_distances_are_those_of_the_features():
     primary, secondary = images(0, 3), images(1, 5)
     found = distances(primary.astype(np.float32), secondary.astype(np.float32))

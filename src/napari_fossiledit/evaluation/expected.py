@@ -21,25 +21,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.evaluation.numbers import Floats
+
 LEVEL = 0.9
 """Share of F-scores that should lie within their interval."""
 
 FEWEST = 9
 """Traced slices from which on there is an interval of `LEVEL`: the 9th of 10 ranks is the last."""
 
-PREDICTORS = ("distance", "score", "doubtful")
-"""Columns: logarithm of the distance, in units of the norm of the model's training slices; mean
-score of the predictions; share of those whose score is low."""
+PREDICTORS = ("distance", "score")
+"""Columns: logarithm of the relative distance, and mean score of the predictions. What was tried
+beside them gained next to nothing: docs/benchmarks/agenda.md."""
 
-_TABLE = Path(__file__).parent / "expected.json"
+TABLE = Path(__file__).parent / "expected.json"
 _PENALTY = 3.0
 """Of the ridge, in slices: as much as so many slices speak for a coefficient that is known."""
-_SEEN, _SURE = 0.1, 0.7
-"""Scores from which on a prediction counts, and is not in doubt."""
+_SEEN = 0.1
+"""Score from which on a prediction counts; below it there are as many as the network may give."""
 _LEAST = 0.02
 """F is taken no nearer to 0 or 1, where its logit would be infinite."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,18 @@ class Reference:
     ----------
     known
         The slices.
-    threshold
-        Score from which on predictions count, the best over them.
     learned
         Features (n, q) of the slices that a shipped model learned from, by its hash.
     """
 
     known: Known
-    threshold: float
     learned: dict[str, Floats]
 
 
 @cache
 def reference() -> Reference:
     """Read the slices of sample reefs that come with the package."""
-    read: dict[str, Any] = json.loads(_TABLE.read_text())
+    read: dict[str, Any] = json.loads(TABLE.read_text())
     rows = read["slices"]
     known = Known(
         np.array([[row[name] for name in PREDICTORS] for row in rows]),
@@ -91,13 +88,31 @@ def reference() -> Reference:
         np.array([row["reef"] for row in rows]),
     )
     learned = {model: np.array(features) for model, features in read["learned"].items()}
-    return Reference(known, read["threshold"], learned)
+    return Reference(known, learned)
 
 
-def certainty(scores: Sequence[float]) -> tuple[float, float]:
-    """Return the last two of `PREDICTORS` of a slice from the scores of its predictions."""
-    found = np.array([score for score in scores if score >= _SEEN])
-    return (float(found.mean()), float((found < _SURE).mean())) if len(found) else (_SEEN, 1.0)
+def relative(distances: Floats, learned: Floats) -> Floats:
+    """Return mean distances from training slices (n, q) as shares of the length of their mean.
+
+    Feature spaces of different models have different units; this has none, and exists where a model
+    learned from one slice, of which the spread among training slices would tell nothing.
+    """
+    return np.asarray(distances / np.linalg.norm(learned.mean(axis=0)))
+
+
+def predictors_of(distance: float, scores: Sequence[float]) -> tuple[float, float]:
+    """Return `PREDICTORS` of a slice.
+
+    Parameters
+    ----------
+    distance
+        Its relative distance; NaN: not known.
+    scores
+        Of all its predictions.
+    """
+    seen = [score for score in scores if score >= _SEEN]
+    # The same slice may be measured from itself.
+    return float(np.log(max(distance, 1e-3))), float(np.mean(seen)) if seen else _SEEN
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ class ExpectParams(FeatureParams):
     )
     candidates: str = Field(
         "",
-        description="Models and edits to choose from, e.g. mine,reef-lite; they are compared, and"
-        " slices are listed for the best.",
+        description="Models and edits to choose from, e.g. mine,reef-lite, those of other projects"
+        " by their folders (OLD.fossil/models/NAME); slices are listed for the best.",
     )
     class_name: str = Field("", description="Class whose F-score is meant; empty: the first one.")
 

@@ -135,7 +135,7 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
         there = Eye.of(home, other, params)
         s = look_at(other, there, measured, job)
         found = distances(p.features, s.features, params.components)
-        notes += (*eye.notes, *p.notes, *s.notes, *found.notes)
+        notes += (*unlike(home, other), *eye.notes, *p.notes, *s.notes, *found.notes)
         quality = related = None
         if params.quality and there.ref is not None:
             quality, more = _quality(home, other, there.ref, s.slices, params, job)
@@ -163,6 +163,18 @@ def open_both(
     if other_path is None or other_path.resolve() == home.path.resolve():
         return home, home
     return home, opened.enter_context(Project.open(other_path))
+
+
+def unlike(home: Project, other: Project) -> tuple[str, ...]:
+    """Return how the photographs of another project differ in kind, in sentences."""
+    mine, yours = home.settings, other.settings
+    if mine.stack.rgb != yours.stack.rgb:
+        colours = ("grey", "in colour")
+        return (
+            f"The photographs of {home.path.name} are {colours[mine.stack.rgb]}, those of "
+            f"{other.path.name} {colours[yours.stack.rgb]}: this is part of their distance.",
+        )
+    return ()
 
 
 def _known(project: Project, ref: ModelRef | None, text: str) -> tuple[list[int], tuple[str, ...]]:

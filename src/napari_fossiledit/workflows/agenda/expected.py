@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,27 @@ import numpy as np
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.expected import (
     FEWEST,
+    PREDICTORS,
     Expected,
-    Floats,
-    certainty,
     from_reefs,
     from_traced,
+    predictors_of,
     reference,
+    relative,
 )
+from napari_fossiledit.evaluation.numbers import Floats
 from napari_fossiledit.evaluation.relation import PixelCounts
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
+from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.agenda import ExpectParams
 from napari_fossiledit.params.segment import IMAGENET
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.selection import distances
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.agenda.distance import open_both, predicted
+from napari_fossiledit.workflows.agenda.distance import open_both, predicted, unlike
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
@@ -48,7 +52,7 @@ class Candidate(Summary):
     Attributes
     ----------
     model
-        Name of the model or edit.
+        Name of the model or edit, and of its project where that is a third one.
     o_dist, mean_distance
         O_dist and mean distance of the slices from those that it learned from; None: not known.
     relative_distance
@@ -60,6 +64,8 @@ class Candidate(Summary):
         Mean F-score of the slices that are traced and that it did not learn from; None: no slice.
     slices, distances
         The slices, and the relative distance of each.
+    predictors
+        (m, k) what was expected by, see `evaluation.expected.PREDICTORS`.
     rows
         For each slice as `ExpectResult.rows`.
     calibrated_on
@@ -78,14 +84,15 @@ class Candidate(Summary):
     f_score: float | None
     slices: tuple[int, ...]
     distances: tuple[float, ...]
+    predictors: Floats
     rows: tuple[dict[str, Any], ...]
     calibrated_on: str
     notes: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole stack as JSON-able values."""
-        left_out = ("rows", "notes", "distances", "slices")
-        return {k: v for k, v in super().summary().items() if k not in left_out}
+        shown = ("model", "o_dist", "mean_distance", "relative_distance", "expected", "low", "high")
+        return {k: getattr(self, k) for k in (*shown, "f_score", "calibrated_on")}
 
 
 @dataclass(frozen=True)
@@ -167,17 +174,33 @@ def run(project_path: Path, params: ExpectParams, *, job: Job = QUIET) -> Expect
             slices = list(range(depth))
         found = []
         for name in names or [params.model]:
-            chosen = params.model_copy(update={"model": name})
-            found.append(_candidate(home, other, chosen, slices, job))
+            place, model = _home(opened, (home, other), name)
+            chosen = params.model_copy(update={"model": model})
+            one = _candidate(place, other, chosen, slices, job)
+            third = place is not home and place is not other
+            found.append(replace(one, model=f"{one.model} of {place.path.name}") if third else one)
         found.sort(key=_merit, reverse=True)
         notes = tuple(dict.fromkeys(note for c in found for note in c.notes))
-        report = None if home.read_only else home.reports / f"expected-{found[0].model}.json"
+        report = None if home.read_only else home.reports / "expected.json"
         result = ExpectResult(tuple(found), _choice(found), report, notes)
         if report is not None:
             write_json(report, result.full())
             with home.ledger.recorded("expect", params.model_dump(mode="json")) as summary:
                 summary.update(result.summary())
         return result
+
+
+def _home(opened: ExitStack, known: Sequence[Project], text: str) -> tuple[Project, str]:
+    """Return the project of a model, of which `known` are open, and the name of the model there.
+
+    What a model learned from is in its own project; one of another project is named by its folder.
+    """
+    folder = Path(text)
+    place = folder.parent.parent
+    if folder.parent.name not in ("models", "edits") or not (place / SETTINGS_FILE).is_file():
+        return known[0], text
+    same = [project for project in known if project.path.resolve() == place.resolve()]
+    return same[0] if same else opened.enter_context(Project.open(place)), folder.name
 
 
 def _candidate(
@@ -191,49 +214,47 @@ def _candidate(
             found=IMAGENET,
             advice="Name one, e.g. reef-lite.",
         )
-    notes = [*eye.notes]
+    notes = [*eye.notes, *unlike(home, other)]
     learned = sorted(trained_on(home, eye.ref))
     if other is home and (own := sorted(set(slices) & set(learned))):
         notes.append(f"{eye.name} learned from slices {format_slices(own)}: they are left out.")
-    seen = look_at(other, eye, [z for z in slices if other is not home or z not in learned], job)
+        slices = [z for z in slices if z not in learned]
+    seen = look_at(other, eye, slices, job)
     if not seen.slices:
         raise FossilError(
             f"No slice is left whose quality could be expected of {eye.name}",
             expected="slices that are not blank and that the model did not learn from",
-            found=f"{format_slices(slices)}, all blank or learned from",
+            found=f"{format_slices(slices)}, all blank" if slices else "none",
         )
     notes += seen.notes
-    count = len(seen.slices)
     known = reference().learned.get(eye.ref.root.model_hash)
     if learned:
         known = look_at(home, Eye.of(home, home, params), learned, job).features.astype(np.float64)
-    o_dist = relative = scaled = None
+    measured, far = None, np.full(len(seen.slices), np.nan)
     if known is None:
         notes.append(
-            f"It is not known what {eye.name} learned from: distance has no part in what is"
-            " expected of it."
+            f"It is not known what {eye.name} learned from: what is expected of it goes by its "
+            "scores alone."
         )
     else:
         measured = distances(known, seen.features, params.components)
         notes += measured.notes
-        o_dist, scaled = measured.overall, measured.scaled
-        relative = measured.means / np.linalg.norm(known.mean(axis=0))
-    source, more = predicted(home, other, eye.ref, seen.slices, params, job)
-    notes += more
+        far = relative(measured.means, known)
+    read, more = predicted(home, other, eye.ref, seen.slices, params, job)
     class_name = known_class(other, params.class_name) or other.settings.classes[0]
-    predictors = np.full((count, 3), np.nan)
-    if relative is not None:
-        predictors[:, 0] = np.log(relative.clip(1e-3))
+    as_class, assumed = _classes(read(seen.slices[0]), class_name, eye.name)
+    notes += [*more, *assumed]
+    columns = np.empty((len(seen.slices), len(PREDICTORS)))
     traced, counts = other.ledger.traced(), PixelCounts()
-    for n, z in enumerate(job.tracked(seen.slices, count, "Looking at predictions of slice")):
-        instances = source(z)
-        predictors[n, 1:] = certainty([i.score for i in instances if i.class_name == class_name])
+    for n, z in enumerate(job.tracked(seen.slices, len(seen.slices), "Looking at predictions of")):
+        found = [replace(i, class_name=class_name) for i in read(z) if i.class_name == as_class]
+        columns[n] = predictors_of(float(far[n]), [i.score for i in found])
         if z in traced:
-            counts.add(judged_slice(other, read_ground_truth(other, z), instances, class_name))
+            counts.add(judged_slice(other, read_ground_truth(other, z), found, class_name))
     quality = counts.quality()
-    places = [seen.slices.index(z) for z in quality.slices]
-    expected, calibrated_on = _expected(predictors, places, np.array(quality.f_scores))
     f_scores = dict(zip(quality.slices, quality.f_scores, strict=True))
+    places = [n for n, z in enumerate(seen.slices) if z in f_scores]
+    expected, calibrated_on = _expected(columns, places, np.array(quality.f_scores))
     rows = tuple(
         {
             "slice": z,
@@ -241,33 +262,44 @@ def _candidate(
             "expected": float(expected.f_scores[n]),
             "low": float(expected.lows[n]),
             "high": float(expected.highs[n]),
-            "distance": None if scaled is None else float(scaled[n]),
+            "distance": None if measured is None else float(measured.scaled[n]),
         }
         for n, z in enumerate(seen.slices)
     )
     return Candidate(
         eye.name,
-        o_dist,
-        None if known is None else float(measured.means.mean()),
-        None if relative is None else float(relative.mean()),
+        None if measured is None else measured.overall,
+        None if measured is None else float(measured.means.mean()),
+        None if measured is None else float(far.mean()),
         *expected.stack,
         float(np.mean(quality.f_scores)) if quality.f_scores else None,
         seen.slices,
-        () if relative is None else tuple(relative.tolist()),
+        () if measured is None else tuple(far.tolist()),
+        columns,
         rows,
         calibrated_on,
         tuple(notes),
     )
 
 
-def _expected(predictors: Floats, traced: list[int], f_scores: Floats) -> tuple[Expected, str]:
+def _classes(
+    instances: Sequence[Instance], class_name: str, model: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return the class of a model's predictions that is meant, and a note where it is another."""
+    names = [i.class_name for i in sorted(instances, key=lambda i: -i.score)]
+    if not names or class_name in names:
+        return class_name, ()
+    return names[0], (f"{model} knows no {class_name}: its {names[0]} is taken for it.",)
+
+
+def _expected(columns: Floats, traced: list[int], f_scores: Floats) -> tuple[Expected, str]:
     """Expect F-scores by what is known best, and say by what."""
     known = reference().known
     count = len(traced)
     if count < FEWEST:
         said = _FROM_REEFS + (f" ({count} of {FEWEST} traced slices)" if count else "")
-        return from_reefs(known, predictors), said
-    found = from_traced(known, predictors, predictors[traced], f_scores)
+        return from_reefs(known, columns), said
+    found = from_traced(known, columns, columns[traced], f_scores)
     return found, f"{count} traced slices of this rock"
 
 
