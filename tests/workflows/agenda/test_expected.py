@@ -87,9 +87,18 @@ def test_models_are_compared_on_another_rock(reef_project, blank_model, other):
     assert best.f_score is None
     assert result.choice.startswith(f"Take {best.model}")
     assert len(last.distances) == len(last.slices) == 2
-    # Of the traced slices of a rock the F-score decides.
-    decided = told(reef_project, candidates=f"reef-lite,{blank_model}", slices="1", other=None)
-    assert "on the traced slices its F-score" in decided.choice
+
+
+def test_traced_slices_decide_between_models(reef_project, blank_model):
+    learned_from(reef_project, blank_model, [0])
+    result = told(reef_project, candidates=f"{blank_model},reef-lite", slices="0,1")
+    best, last = result.candidates
+    # Slice 0 is none that both can be judged on.
+    scores = [{row["slice"]: row["f_score"] for row in c.rows} for c in (best, last)]
+    assert best.model == "reef-lite"
+    assert (set(scores[0]), set(scores[1])) == ({0, 1}, {1})
+    assert f"on 1 traced slice it has F {scores[0][1]:.2f}" in result.choice
+    assert "so few slices may mislead" in result.choice
 
 
 def test_a_model_of_which_nothing_is_known_goes_by_its_scores(reef_project, blank_model, other):

@@ -13,6 +13,7 @@ import numpy as np
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.expected import (
     FEWEST,
+    LEVEL,
     PREDICTORS,
     Expected,
     from_reefs,
@@ -21,7 +22,7 @@ from napari_fossiledit.evaluation.expected import (
     reference,
     relative,
 )
-from napari_fossiledit.evaluation.numbers import Floats
+from napari_fossiledit.evaluation.numbers import Floats, bootstrap
 from napari_fossiledit.evaluation.relation import PixelCounts
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
@@ -41,6 +42,9 @@ from napari_fossiledit.workflows.shared.sources import known_class
 
 SAMPLE = 10
 """Slices on which several candidates are compared: each of them predicts each."""
+
+FEWEST_PAIRS = 4
+"""Slices from which on the difference of two models gets an interval; of fewer it is too narrow."""
 
 _FROM_REEFS = "sample reefs, not this rock"
 
@@ -179,10 +183,10 @@ def run(project_path: Path, params: ExpectParams, *, job: Job = QUIET) -> Expect
             one = _candidate(place, other, chosen, slices, job)
             third = place is not home and place is not other
             found.append(replace(one, model=f"{one.model} of {place.path.name}") if third else one)
-        found.sort(key=_merit, reverse=True)
-        notes = tuple(dict.fromkeys(note for c in found for note in c.notes))
+        ranked, choice = _ranked(found)
+        notes = tuple(dict.fromkeys(note for c in ranked for note in c.notes))
         report = None if home.read_only else home.reports / "expected.json"
-        result = ExpectResult(tuple(found), _choice(found), report, notes)
+        result = ExpectResult(tuple(ranked), choice, report, notes)
         if report is not None:
             write_json(report, result.full())
             with home.ledger.recorded("expect", params.model_dump(mode="json")) as summary:
@@ -303,23 +307,40 @@ def _expected(columns: Floats, traced: list[int], f_scores: Floats) -> tuple[Exp
     return found, f"{count} traced slices of this rock"
 
 
-def _merit(candidate: Candidate) -> float:
-    return candidate.expected if candidate.f_score is None else candidate.f_score
-
-
-def _choice(ranked: Sequence[Candidate]) -> str | None:
-    if len(ranked) < 2:
-        return None
-    first, second = ranked[:2]
-    if first.f_score is not None and second.f_score is not None:
-        return (
-            f"Take {first.model}: on the traced slices its F-score is {first.f_score:.2f}, that of "
-            f"{second.model} {second.f_score:.2f}."
+def _ranked(found: Sequence[Candidate]) -> tuple[list[Candidate], str | None]:
+    """Return the models, the one to take first, and which that is and how sure, in words."""
+    f_scores = [
+        {row["slice"]: row["f_score"] for row in c.rows if row["f_score"] is not None}
+        for c in found
+    ]
+    # Slices that one of them learned from would speak for it.
+    common = sorted(set.intersection(*(set(each) for each in f_scores)))
+    merits = [
+        float(np.mean([each[z] for z in common])) if common else c.expected
+        for c, each in zip(found, f_scores, strict=True)
+    ]
+    order = sorted(range(len(found)), key=lambda n: -merits[n])
+    ranked = [found[n] for n in order]
+    if len(order) < 2:
+        return ranked, None
+    best, second = order[:2]
+    first, last = found[best], found[second]
+    figures = f"F {merits[best]:.2f}, of {last.model} {merits[second]:.2f}"
+    if not common:
+        said = f"{figures} can be expected"
+        if first.low > last.high:
+            return ranked, f"Take {first.model}: {said}, and the intervals do not touch."
+        return ranked, (
+            f"Take {first.model}, but that is not sure: {said}, and the intervals overlap. Trace "
+            "one slice to decide."
         )
-    said = f"F {first.expected:.2f} can be expected, of {second.model} {second.expected:.2f}"
-    if first.low > second.high:
-        return f"Take {first.model}: {said}, and the intervals do not touch."
-    return (
-        f"Take {first.model}, but that is not sure: {said}, and the intervals overlap. Trace one "
-        "slice to decide."
-    )
+    many = "1 traced slice" if len(common) == 1 else f"{len(common)} traced slices"
+    gain = [f_scores[best][z] - f_scores[second][z] for z in common]
+    ends = bootstrap(gain, seed=0, level=LEVEL) if len(gain) >= FEWEST_PAIRS else None
+    if ends is None:
+        sure = "so few slices may mislead"
+    elif ends[0] > 0:
+        sure = f"the difference is {ends[0]:.2f} to {ends[1]:.2f} (90 % interval)"
+    else:
+        sure = f"the difference may be chance ({ends[0]:+.2f} to {ends[1]:+.2f}, 90 % interval)"
+    return ranked, f"Take {first.model}: on {many} it has {figures}; {sure}."
