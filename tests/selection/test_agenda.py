@@ -51,7 +51,8 @@ def test_farthest_first_looks_at_depth_where_features_do_not_decide():
 
 def test_typical_slices_are_the_middles_of_groups():
     places = np.array([[0.0], [1], [2], [50], [51], [52], [53]])
-    picks = typical(range(7), places, 2)
+    # So deep a stack that depth hardly counts.
+    picks = typical(range(7), places, 2, 10**6)
     assert slices(picks) == [3, 1] or slices(picks) == [4, 1]
     assert "4 of 7 slices" in picks[0].reason
     assert "3 of 7 slices" in picks[1].reason
@@ -59,13 +60,13 @@ def test_typical_slices_are_the_middles_of_groups():
 
 def test_typical_slices_are_those_that_no_traced_one_stands_for():
     places = np.array([[0.0], [1], [2], [50], [51], [52], [53], [90]])
-    picks = typical(range(8), places, 2, np.array([[51.0]]))
+    picks = typical(range(8), places, 2, 10**6, np.array([[51.0]]), [4])
     assert slices(picks) == [1, 7]
     assert "3 of 8 slices" in picks[0].reason
-    # Slices that are all like the traced one are told from each other by their depth, if at all.
+    # Slices that all look alike are told from each other by their depth.
     same = np.zeros((4, 1))
-    assert slices(typical([1, 5, 8, 11], same, 2, same[:1], known_slices=[0], depth=12)) == [8, 5]
-    assert sorted(slices(typical([1, 5, 8, 11], same, 9, same[:1]))) == [1, 5, 8, 11]
+    assert slices(typical([1, 5, 8, 11], same, 2, 12, same[:1], [0])) == [8, 5]
+    assert sorted(slices(typical([1, 5, 8, 11], same, 9, 12, same[:1], [0]))) == [1, 5, 8, 11]
 
 
 def test_evenly_spaced_slices_fill_the_widest_gaps():

@@ -69,6 +69,15 @@ class EqualRecall:
     spurious: tuple[int, int]
 
     @property
+    def gain(self) -> Spread:
+        """Gain in IoU over all truths at equal recall.
+
+        Where the model before reaches that recall at no cut, it is over the cut that gives it its
+        highest IoU.
+        """
+        return self.gains["iou_all"] if self.within else self.iou_gain
+
+    @property
     def better(self) -> bool:
         """True where the interval of the gain in precision lies above 0."""
         interval = self.gains["precision"].interval

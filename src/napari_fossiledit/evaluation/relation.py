@@ -122,6 +122,11 @@ class Relation(Summary):
     parts: tuple[Part, ...]
     verdict: str
 
+    @property
+    def flat(self) -> bool:
+        """Whether it is known that quality hardly goes with distance."""
+        return _is_flat(self.spearman)
+
 
 def relation(scaled: Floats, f_scores: Floats, seed: int = 0) -> Relation:
     """Relate F-scores of slices with their distances.
@@ -163,6 +168,11 @@ def spearman(left: NDArray[Any], right: NDArray[Any]) -> Floats:
     return found
 
 
+def _is_flat(rho: Spread) -> bool:
+    """Return whether the interval holds 0, and nothing beyond `FLAT`."""
+    return rho.interval is not None and -FLAT <= rho.interval[0] <= 0 <= rho.interval[1] <= FLAT
+
+
 def _verdict(rho: Spread, parts: Sequence[Part], count: int) -> str:
     near, far = (p.f_score for p in parts[:2])
     figures = f"mean F {near:.2f} in the nearer half of the slices, {far:.2f} in the farther one"
@@ -176,7 +186,7 @@ def _verdict(rho: Spread, parts: Sequence[Part], count: int) -> str:
             f"Quality rises with distance ({figures}): this distance does not tell where the model "
             "fails; choose evenly spaced slices."
         )
-    if max(-low, high) <= FLAT:
+    if _is_flat(rho):
         return (
             f"Flat ({figures}): the model does as well on far slices as on near ones, so distance "
             "is no reason to trace more."

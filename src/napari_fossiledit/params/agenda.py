@@ -63,10 +63,22 @@ class SuggestParams(FeatureParams):
         Rule.EVEN,
         description="distance (drawn from those unlike the traced slices, as in the paper),"
         " farthest (unlike the traced slices and each other), typical (those that stand for most"
-        " slices that none of the traced ones is like), even (the widest gaps between traced"
+        " slices that no traced one is like), even (the widest gaps between traced"
         " slices), foreground (at random, more often where more fossils are predicted), or random.",
     )
     slices: str = Field("", description="Slices to choose from; empty: all that are not traced.")
+    # A slice of 74 fossils, as many as those of Achara and Pandey show, takes two hours.
+    slice_minutes: float = Field(
+        9.0, ge=0, le=1000, description="Minutes that a slice takes whatever there is to trace."
+    )
+    fossil_minutes: float = Field(
+        1.5, ge=0, le=1000, description="Minutes that it takes to trace one fossil."
+    )
+    gain: bool = Field(
+        False,
+        description="Also expect the gain an hour of tracing, and judge what the last training"
+        " brought; slices without a prediction are predicted.",
+    )
 
 
 class ExpectParams(FeatureParams):

@@ -30,10 +30,17 @@ class Pick:
         Index of the slice.
     reason
         Why, in words.
+    fossils, hours
+        How many it probably shows, and how long it takes to trace them; None: not known.
+    gain
+        By how much the mean F-score of the stack may rise for each of these hours; None: not known.
     """
 
     slice: int
     reason: str
+    fossils: float | None = None
+    hours: float | None = None
+    gain: float | None = None
 
 
 def by_distance(
@@ -103,15 +110,15 @@ def typical(
     slices: Sequence[int],
     places: Floats,
     count: int,
+    depth: int,
     known: Floats | None = None,
-    *,
     known_slices: Sequence[int] = (),
-    depth: int | None = None,
 ) -> list[Pick]:
     """Choose slices that stand for many others which no traced slice stands for yet: medoids.
 
-    Each is the one that brings the others nearest to a traced or suggested slice, all taken
-    together: the greedy first phase of PAM (Kaufman, Rousseeuw 1990), its exchanges left out.
+    Each is the one that brings the others nearest to a traced or suggested slice, in features and
+    in z, all taken together: the greedy first phase of PAM (Kaufman, Rousseeuw 1990), its exchanges
+    left out.
 
     Parameters
     ----------
@@ -119,19 +126,19 @@ def typical(
         Slices (m) to choose from.
     places, known
         (m, z) and (n, z) coordinates of the slices and of the traced ones in the feature space.
-    known_slices, depth
-        Traced slices of the same stack, and its number of slices; with them the distance in z
-        counts as well.
+    depth
+        Slices of the stack.
+    known_slices
+        The traced slices (n).
     """
-    pairs = cdist(places, places)
-    traced = _nearest(places, places[:0] if known is None else known)
-    if depth is not None:
-        z = np.asarray(slices, dtype=np.float64)[:, None]
-        # Both as shares of what there is: a unit of features and one of z have no common measure.
-        unit = max(float(pairs.max()), 1e-12)
-        pairs = pairs / unit + cdist(z, z) / depth
+    pairs, z = cdist(places, places), np.asarray(slices, dtype=np.float64)[:, None]
+    # Both as shares of what there is: a unit of features and one of z have no common measure.
+    unit = max(float(pairs.max()), 1e-12)
+    pairs = pairs / unit + cdist(z, z) / depth
+    traced = np.full(len(slices), np.inf)
+    if known is not None:
         there = np.asarray(known_slices, dtype=np.float64)[:, None]
-        traced = traced / unit + _nearest(z, there, depth) / depth
+        traced = (cdist(places, known) / unit + cdist(z, there) / depth).min(axis=1)
     chosen: list[int] = []
     nearest = traced
     while len(chosen) < min(count, len(slices)):

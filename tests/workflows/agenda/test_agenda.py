@@ -8,16 +8,23 @@ import pytest
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.evaluation.numbers import Spread
+from napari_fossiledit.evaluation.relation import relation
+from napari_fossiledit.masks import Part
+from napari_fossiledit.models.files.places import SHIPPED
 from napari_fossiledit.models.inference.features import PyramidFeatures
 from napari_fossiledit.params.agenda import DistanceParams, Rule, SuggestParams
 from napari_fossiledit.params.annotations import UntraceParams
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.agenda import distance, suggest
+from napari_fossiledit.workflows.agenda import distance, suggest, worth
 from napari_fossiledit.workflows.agenda import features as agenda_features
+from napari_fossiledit.workflows.agenda.features import Seen
+from napari_fossiledit.workflows.agenda.worth import stop_signal
 from napari_fossiledit.workflows.annotate import corrections
 from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.shared.model_refs import set_in_use
 
 
 def measured(path, model, **values):
@@ -26,6 +33,31 @@ def measured(path, model, **values):
 
 def suggested(path, rule, **values):
     return suggest.run(path, SuggestParams(rule=rule, device=Device.CPU, **values))
+
+
+def traced_fossils(path, z):
+    with Project.open(path) as project:
+        return project.ledger.instances("annotations", slices=[z], part=Part.BODY)
+
+
+class Expectation:
+    model, calibrated_on, notes = "blank", "sample reefs", ()
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def rows(self):
+        return self._rows
+
+
+def use(path, name, before):
+    """Use a model as if it had been trained from another one on slice 0."""
+    record = path / "models" / name / "model.json"
+    content = json.loads(record.read_text())
+    content["training"] |= {"slices": [0], "validation": [], "init": before}
+    record.write_text(json.dumps(content))
+    with Project.open(path) as project:
+        set_in_use(project, name)
 
 
 @pytest.fixture
@@ -187,3 +219,97 @@ def test_foreground_is_what_was_predicted(reef_project, blank_model):
     assert [p.picks[0].slice for p in picks] == [3] * 5
     assert "2.0 times the fossil area" in picks[0].picks[0].reason
     assert "Slices 1,4 have no" in suggested(reef_project, Rule.FOREGROUND).notes[1]
+
+
+def test_hours_of_tracing_follow_the_number_of_fossils(reef_project, blank_model):
+    traced = len(traced_fossils(reef_project, 0))
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    # Nothing is predicted: as many as on the traced slice.
+    (pick,) = suggested(reef_project, Rule.EVEN, count=1).picks
+    assert pick.fossils == traced > 0
+    assert pick.hours == pytest.approx((9 + 1.5 * traced) / 60)
+    assert pick.gain is None
+    done = predict.run(
+        reef_project,
+        PredictParams(model=blank_model, slices=str(pick.slice), device=Device.CPU),
+    )
+    with Project.open(reef_project) as project:
+        (first, *_) = project.ledger.instances(done.source, slices=[pick.slice])
+        # Two are shown, one is below the score from which on they are.
+        found = [replace(first, score=score, id=None) for score in (0.9, 0.5, 0.4)]
+        project.ledger.store(done.source, pick.slice, found)
+    (pick,) = suggested(reef_project, Rule.EVEN, count=1, slice_minutes=0, fossil_minutes=30).picks
+    assert (pick.fossils, pick.hours) == (2, 1)
+
+
+def test_without_a_tracing_and_a_prediction_hours_are_not_known(reef_project):
+    corrections.untrace(reef_project, UntraceParams(slices="0-4"))
+    found = suggested(reef_project, Rule.EVEN, count=1)
+    assert (found.picks[0].fossils, found.picks[0].hours, found.gained) == (None, None, None)
+    assert "nothing is predicted, and nothing traced" in found.notes[-1]
+
+
+def test_a_slice_of_the_size_of_the_paper_takes_two_hours():
+    params = SuggestParams()
+    assert params.slice_minutes + 74 * params.fossil_minutes == 120
+
+
+def test_gain_an_hour_is_what_the_slices_that_a_pick_stands_for_lack(
+    reef_project, blank_model, monkeypatch
+):
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+
+    def look_at(project, eye, slices, job):
+        # Slices 1 and 2 look like pick 2; 3 and 4 like pick 4.
+        places = {0: -9.0, 1: 1, 2: 2, 3: 7, 4: 8}
+        return Seen(tuple(slices), np.array([[places[z]] for z in slices], np.float32), 0)
+
+    def run(path, params, *, job):
+        f_scores = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.9, 4: 0.8}
+        rows = [
+            {"slice": z, "f_score": None, "expected": f, "low": 0, "high": 1, "distance": 0.5}
+            for z, f in f_scores.items()
+        ]
+        return Expectation(rows)
+
+    monkeypatch.setattr(worth, "look_at", look_at)
+    monkeypatch.setattr(worth.expected, "run", run)
+    picks = suggested(
+        reef_project, Rule.EVEN, count=2, model=blank_model, gain=True, slice_minutes=60,
+        fossil_minutes=0,
+    )  # fmt: skip
+    # The best third: 0.9. Slices 1 and 2 lack 0.4 and 0.2 of it, 3 and 4 lack 0 and 0.1.
+    assert [p.slice for p in picks.picks] == [2, 4]
+    assert [p.gain for p in picks.picks] == pytest.approx([0.6 / 4, 0.1 / 4])
+    assert "best third of the slices (F 0.90)" in picks.notes[-1]
+    assert picks.stop is None
+
+
+def test_the_last_training_is_judged_on_slices_that_nobody_learned(reef_project, blank_model):
+    shipped = str(SHIPPED / "reef-lite")
+    use(reef_project, blank_model, shipped)
+    corrections.untrace(reef_project, UntraceParams(slices="3-4"))
+    assert suggested(reef_project, Rule.EVEN).gained is None
+    found = suggested(reef_project, Rule.EVEN, gain=True)
+    # Random weights find nothing that reef-lite does not find better.
+    assert f"{blank_model} against reef-lite on slices 1-2, which neither learned" in found.gained
+    assert "95 % interval -" in found.gained
+    assert "made the model worse" in found.stop
+    corrections.untrace(reef_project, UntraceParams(slices="1-2"))
+    found = suggested(reef_project, Rule.EVEN, gain=True)
+    assert "Trace one slice more and pin it" in found.gained
+    use(reef_project, blank_model, "/gone/model")
+    assert "cannot be known" in suggested(reef_project, Rule.EVEN).gained
+
+
+def test_a_stopping_signal_where_the_last_gain_may_be_none():
+    some = relation(np.arange(8.0), -np.arange(8.0))
+    assert stop_signal(None, some) is None
+    assert stop_signal(Spread(0.02, 0.005, (0.01, 0.03)), some) is None
+    assert "no clear gain" in stop_signal(Spread(0.02, 0.02, (-0.01, 0.05)), some)
+    assert "worse" in stop_signal(Spread(-0.02, 0.005, (-0.03, -0.01)), None)
+    rng = np.random.default_rng(0)
+    flat = relation(np.arange(400.0), rng.normal(size=400))
+    assert flat.flat
+    assert "Flat" in stop_signal(None, flat)
+    assert not some.flat

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.agenda import Rule, SuggestParams
+from napari_fossiledit.params.segment import IMAGENET
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.selection.agenda import (
@@ -25,6 +26,12 @@ from napari_fossiledit.selection.agenda import (
 from napari_fossiledit.selection.distances import distances
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
+from napari_fossiledit.workflows.agenda.worth import (
+    last_gain,
+    stop_signal,
+    with_gains,
+    with_hours,
+)
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.sources import predictions_in_use
 
@@ -41,6 +48,11 @@ class SuggestResult(Summary):
         The slices with the reason of each, the first one first.
     candidates, traced
         How many they were chosen from, and how many slices are traced.
+    gained
+        What the last training brought, in words; None: no model of the project is in use, or it was
+        not asked for.
+    stop
+        That more slices may not be worth their time, in words; None: nothing says so.
     notes
         What was assumed or left out, in sentences.
     """
@@ -49,6 +61,8 @@ class SuggestResult(Summary):
     picks: tuple[Pick, ...]
     candidates: int
     traced: int
+    gained: str | None = None
+    stop: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -72,9 +86,36 @@ def run(project_path: Path, params: SuggestParams, *, job: Job = QUIET) -> Sugge
                 found=f"{format_slices(list(chosen))}, all traced",
             )
         picks, notes = _picks(project, slices, traced, params, job)
+        picks, more = with_hours(project, _source(project, params.model), picks, params)
+        notes += more
+        related = None
+        if params.gain:
+            picks, related, more = with_gains(project, picks, params, job)
+            notes += more
         if len(picks) < params.count:
             notes += (f"{len(picks)} in place of {params.count}: there are no more slices.",)
-        return SuggestResult(params.rule, tuple(picks), len(slices), len(traced), notes)
+        gained, gain = last_gain(project, params, job)
+        return SuggestResult(
+            params.rule,
+            tuple(picks),
+            len(slices),
+            len(traced),
+            gained,
+            stop_signal(gain, related),
+            tuple(dict.fromkeys(notes)),
+        )
+
+
+def _source(project: Project, model: str) -> str | None:
+    """Return the predictions of a model, or those in use; None where there are none to choose."""
+    if model == IMAGENET:
+        return None
+    if model:
+        return project.ledger.latest(find_model(project, model).name)
+    try:
+        return predictions_in_use(project)
+    except FossilError:
+        return None
 
 
 def _picks(
@@ -99,13 +140,14 @@ def _picks(
             notes += ("Nothing is traced yet: typical slices are suggested.",)
         # Distances from themselves: the same principal components without a set P.
         places = distances(seen.features, seen.features, params.components).secondary
-        return typical(seen.slices, places, count), notes
+        return typical(seen.slices, places, count, depth), notes
     found = distances(known.features, seen.features, params.components)
     notes += found.notes
     if params.rule is Rule.DISTANCE:
         return by_distance(seen.slices, found.scaled, count, rng), notes
     if params.rule is Rule.TYPICAL:
-        return typical(seen.slices, found.secondary, count, found.primary), notes
+        places, there = found.secondary, found.primary
+        return typical(seen.slices, places, count, depth, there, known.slices), notes
     picks = farthest_first(
         seen.slices,
         found.scaled,

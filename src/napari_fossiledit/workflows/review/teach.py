@@ -99,15 +99,9 @@ class TeachResult(Summary):
 
     @property
     def gain(self) -> Spread | None:
-        """Gain in IoU over all truths at equal recall; None where it is not known.
-
-        Where the model before reaches the new recall at no mask cut, the gain is over the cut that
-        gives it its highest IoU.
-        """
+        """Gain in IoU over all truths, see `EqualRecall.gain`; None where it is not known."""
         equal = self.judged.at_equal_recall if self.judged else None
-        if equal is None:
-            return None
-        return equal.gains["iou_all"] if equal.within else equal.iou_gain
+        return None if equal is None else equal.gain
 
     @property
     def advice(self) -> Advice:
