@@ -1,16 +1,16 @@
 """How often F-scores lie where they were expected, and whether the right model is taken.
 
-    python benchmarks/expected.py --reference [--seeds 101-136]
+    python benchmarks/expected.py --reference
     python benchmarks/expected.py --cover [--json FILE]
     python benchmarks/expected.py --real PROJECT --model NAME
     python benchmarks/expected.py --choose PROJECT,PROJECT,... --candidates MODEL,MODEL,...
 
 `--reference` writes the table that `fossiledit expect` goes by where a rock has few traced slices:
-`reef-lite` on three neighbouring slices each of reefs that each have one look, the six looks in
-turn. `--cover` expects the F-scores of six reefs under each look (seeds 81 to 86), and of six under
-other looks that the table has none of (91 to 96), and counts. `--real` leaves out each traced slice
-of a project in turn. `--choose` compares models on stacks whose slices are all traced.
-Predictions on reefs are kept in FOLDER of `--work`.
+`reef-lite` on three neighbouring slices of six reefs in six looks each (seeds 61 to 66). `--cover`
+expects the F-scores of other reefs in these looks (seeds 81 to 86), and of reefs in looks that are
+not in the table (91 to 96), and counts. `--real` leaves out each traced slice of a project in turn.
+`--choose` compares models on stacks whose chosen slices are all traced. Predictions on reefs are
+kept in the folder `--work`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ from napari_fossiledit.evaluation.expected import (
 )
 from napari_fossiledit.evaluation.figures import pixels
 from napari_fossiledit.evaluation.numbers import bootstrap
-from napari_fossiledit.evaluation.relation import f_score
+from napari_fossiledit.evaluation.relation import f_score, relation
 from napari_fossiledit.models.inference.features import PyramidFeatures
 from napari_fossiledit.params.agenda import ExpectParams
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.selection.distances import distances
+from napari_fossiledit.selection.distances import distances, min_max
 from napari_fossiledit.workflows.agenda import expected as workflow
 from napari_fossiledit.workflows.shared.model_refs import find_model
 
 Row = dict[str, Any]
 
+TUNING = range(61, 67)
+"""Seeds on which predictors were chosen."""
+
 THRESHOLD = 0.25
-"""Score that was best over seeds 61 to 66."""
+"""Score that was best over them."""
 
 
 def _rounded(values: np.ndarray[Any, Any]) -> Rgb:
@@ -114,27 +117,29 @@ class Reefs:
 
 
 def known_of(rows: Sequence[Row]) -> Known:
-    """Return rows as arrays; each reef in each look is one."""
+    """Return rows as arrays."""
     places: dict[Any, int] = {}
     return Known(
         np.array([[row[name] for name in PREDICTORS] for row in rows]),
         np.array([row["f_score"] for row in rows]),
+        np.array([row["reef"] for row in rows]),
         np.array([places.setdefault((r["reef"], r["look"]), len(places)) for r in rows]),
     )
 
 
-def write_table(reefs: Reefs, seeds: Sequence[int]) -> None:
+def write_table(reefs: Reefs) -> None:
     """Write the table that comes with the package."""
-    looks, rows = ["unchanged", *SHIFTS], []
-    for number, seed in enumerate(seeds):
-        look = looks[number % len(looks)]
-        for row in reefs.rows(seed, [look], np.random.default_rng(seed)):
-            numbers = {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
-            rows.append({"reef": number, **numbers})
+    rng, rows = np.random.default_rng(TUNING[0]), []
+    for seed in TUNING:
+        rows += [*reefs.rows(seed, ["unchanged", *SHIFTS], rng)]
+    for row, stack in zip(rows, known_of(rows).stacks.tolist(), strict=True):
+        del row["look"]
+        row |= {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}
+        row["stack"] = stack
     model = find_model(None, "reef-lite").model_hash
     table = {"learned": {model: reefs.learned.tolist()}, "slices": rows}
     expected.TABLE.write_text(json.dumps(table))
-    print(f"{len(rows)} slices of {len(seeds)} reefs: {expected.TABLE}")
+    print(f"{len(rows)} slices of {len(TUNING)} reefs: {expected.TABLE}")
 
 
 def cover(reefs: Reefs) -> dict[str, Any]:
@@ -165,18 +170,28 @@ def cover(reefs: Reefs) -> dict[str, Any]:
             )
         each = [float(within[by == seed].mean()) for seed in seeds]
         stacks = np.array([t.stack for t in told])
-        means = np.array([truth[known.reefs == n].mean() for n in range(len(told))])
+        means = np.array([truth[known.stacks == n].mean() for n in range(len(told))])
         right = float(((stacks[:, 1] <= means) & (means <= stacks[:, 2])).mean())
         print(f"By reef {each}, mean {np.mean(each):.3f}, interval {bootstrap(each, seed=0)};")
         print(f"mean F of three slices within its own interval: {right:.2f} of {len(told)}")
         own = _with_traced(known, by)
         print(f"With nine traced slices of the reef: {own}")
         figures[name] = {"within": float(within.mean()), "by_reef": each, "traced": own}
+        print(
+            "| look | F (distance), nearer half | farther half | nearest third | farthest third |"
+        )
+        for look in dict.fromkeys(looks):
+            far = min_max(np.exp(known.predictors[looks == look, 0]))
+            cells = [
+                f"{p.f_score:.3f} ({p.distance:.2f}, {p.deviation:.2f})"
+                for p in relation(far, truth[looks == look]).parts
+            ]
+            print(f"| {look} | {' | '.join(cells)} |")
     return figures
 
 
 def _split(known: Known) -> list[np.ndarray[Any, Any]]:
-    return [known.predictors[known.reefs == n] for n in range(known.reefs.max() + 1)]
+    return [known.predictors[known.stacks == n] for n in range(known.stacks.max() + 1)]
 
 
 def _with_traced(known: Known, by: np.ndarray[Any, Any], draws: int = 20) -> dict[str, Any]:
@@ -264,7 +279,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--work", type=Path, default=Path("expected-work"))
     parser.add_argument("--reference", action="store_true")
-    parser.add_argument("--seeds", default="101-136")
     parser.add_argument("--cover", action="store_true")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--model", default="")
@@ -277,8 +291,7 @@ def main() -> None:
     chosen.work.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {}
     if chosen.reference:
-        first, last = (int(seed) for seed in chosen.seeds.split("-"))
-        write_table(Reefs(chosen.work), range(first, last + 1))
+        write_table(Reefs(chosen.work))
     if chosen.cover:
         figures["cover"] = cover(Reefs(chosen.work))
     if chosen.real:

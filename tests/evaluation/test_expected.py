@@ -14,7 +14,7 @@ def slices_of(rng, reefs, each, spread=0.5, noise=0.2, base=1.0):
     x = rng.normal(size=(reefs * each, 2)) * (1.0, 0.5)
     numbers = np.repeat(np.arange(reefs), each)
     errors = rng.normal(0, spread, reefs)[numbers] + rng.normal(0, noise, len(x))
-    return Known(x, 1 / (1 + np.exp(-(base + x @ SLOPES + errors))), numbers)
+    return Known(x, 1 / (1 + np.exp(-(base + x @ SLOPES + errors))), numbers, numbers)
 
 
 def test_what_follows_a_line_is_expected_on_it():
@@ -66,7 +66,7 @@ def test_a_predictor_that_is_not_known_is_left_out():
     new = known.predictors[:6].copy()
     new[:, 0] = np.nan
     found = from_reefs(known, new)
-    alone = Known(known.predictors[:, 1:], known.f_scores, known.reefs)
+    alone = Known(known.predictors[:, 1:], known.f_scores, known.reefs, known.stacks)
     np.testing.assert_array_equal(found.f_scores, from_reefs(alone, new[:, 1:]).f_scores)
     assert not np.isnan(
         from_traced(known, new, known.predictors[:9], known.f_scores[:9]).lows
@@ -75,7 +75,7 @@ def test_a_predictor_that_is_not_known_is_left_out():
 
 def test_the_table_that_comes_with_the_package():
     reference = expected.reference()
-    assert len(np.unique(reference.known.reefs)) >= 30
+    assert len(np.unique(reference.known.stacks)) >= 30
     good, bad = expected.predictors_of(0.03, [0.9, 0.95, 0.02]), expected.predictors_of(0.5, [0.2])
     assert good[1] == pytest.approx(0.925)
     found = from_reefs(reference.known, np.array([good, bad]))

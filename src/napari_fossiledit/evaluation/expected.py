@@ -4,9 +4,9 @@ A linear model of logit F is fitted by ridge regression, and a conformal interva
 
 - *traced slices* of the rock itself, nine or more: jackknife+ (Barber, Candes, Ramdas, Tibshirani
   2021). Their slices stand for the others as far as they were not chosen for being special.
-- *sample reefs*, each under a change of its own, where there are fewer. A rock is then one more
-  reef: slices of one reef are alike, so that reefs count and not slices (hierarchical conformal
-  prediction, Lee, Barber, Willett 2023). Whether a real rock is like a sample reef nobody can know.
+- *sample reefs* in several looks, where there are fewer. A rock is then one more stack: slices of
+  one stack are alike, so that stacks count and not slices (hierarchical conformal prediction, Lee,
+  Barber, Willett 2023). Whether a real rock is like a sample reef nobody can know.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ class Known:
         (n, k) values of `PREDICTORS`.
     f_scores
         (n,) F-scores of their pixels.
-    reefs
-        (n,) number of the reef that each is of.
+    reefs, stacks
+        (n,) number of the reef that each is of, and of the reef in one look, from 0 on.
     """
 
     predictors: Floats
     f_scores: Floats
     reefs: NDArray[np.intp]
+    stacks: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def reference() -> Reference:
         np.array([[row[name] for name in PREDICTORS] for row in rows]),
         np.array([row["f_score"] for row in rows]),
         np.array([row["reef"] for row in rows]),
+        np.array([row["stack"] for row in rows]),
     )
     learned = {model: np.array(features) for model, features in read["learned"].items()}
     return Reference(known, learned)
@@ -134,7 +136,7 @@ class Expected:
 
 
 def from_reefs(known: Known, predictors: Floats) -> Expected:
-    """Expect F-scores of slices of a new reef.
+    """Expect F-scores of slices of a new stack.
 
     Parameters
     ----------
@@ -147,17 +149,17 @@ def from_reefs(known: Known, predictors: Floats) -> Expected:
     x, new = known.predictors[:, usable], predictors[:, usable]
     truth = _logit(known.f_scores)
     left_out = np.empty_like(truth)
-    reefs = np.unique(known.reefs)
-    for reef in reefs:
+    for reef in np.unique(known.reefs):
         inside = known.reefs == reef
         left_out[inside] = _Ridge.fit(x[~inside], truth[~inside]).of(x[inside])
     wrong = truth - left_out
     middle = _Ridge.fit(x, truth).of(new)
-    # Every reef counts the same, and one more for the new one, whose error may be any.
-    weights = 1 / (len(reefs) + 1) / np.bincount(known.reefs)[known.reefs]
-    half = _quantile(np.abs(wrong), weights)
-    means = np.array([wrong[known.reefs == reef].mean() for reef in reefs])
-    stack = _quantile(np.abs(means), np.full(len(reefs), 1 / (len(reefs) + 1)))
+    # Every stack counts the same, and one more for the new one, whose error may be any.
+    sizes = np.bincount(known.stacks)
+    share = 1 / (len(sizes) + 1)
+    half = _quantile(np.abs(wrong), share / sizes[known.stacks])
+    means = np.bincount(known.stacks, wrong) / sizes
+    stack = _quantile(np.abs(means), np.full(len(sizes), share))
     mean = float(_logit(_share(middle).mean()))
     return Expected(
         _share(middle),

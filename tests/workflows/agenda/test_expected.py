@@ -135,9 +135,14 @@ def test_another_kind_of_photographs_is_said(reef_project, blank_model, tmp_path
     grey.mkdir()
     for number, file in enumerate(photographs(reef_project)[:2]):
         with Image.open(file) as image:
-            Image.fromarray(np.asarray(image.convert("L"))[:100, :150]).save(grey / f"{number}.png")
-    new.run(tmp_path / "grey.fossil", grey, NewParams(pixel_size=72.7, slice_spacing=500))
-    params = DistanceParams(model=blank_model, known="0,1", other=tmp_path / "grey.fossil")
+            Image.fromarray(np.asarray(image.convert("L"))[:64, :80]).save(grey / f"{number}.png")
+    other = tmp_path / "grey.fossil"
+    new.run(other, grey, NewParams(pixel_size=100, slice_spacing=500))
+    params = DistanceParams(model=blank_model, known="0,1", other=other, device=Device.CPU)
     result = distance.run(reef_project, params)
     assert any("are in colour, those of grey.fossil grey" in note for note in result.notes)
-    assert result.slices == (0, 1)
+    assert any("has 72.7 um, one of grey.fossil 100 um" in note for note in result.notes)
+    # Nothing of it is traced.
+    assert (result.slices, result.quality) == ((0, 1), None)
+    same = params.model_copy(update={"other": reef_project, "quality": False})
+    assert any("is the project itself" in note for note in distance.run(reef_project, same).notes)

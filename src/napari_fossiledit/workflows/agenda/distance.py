@@ -135,7 +135,7 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
         there = Eye.of(home, other, params)
         s = look_at(other, there, measured, job)
         found = distances(p.features, s.features, params.components)
-        notes += (*unlike(home, other), *eye.notes, *p.notes, *s.notes, *found.notes)
+        notes += (*unlike(home, other, params.other), *eye.notes, *p.notes, *s.notes, *found.notes)
         quality = related = None
         if params.quality and there.ref is not None:
             quality, more = _quality(home, other, there.ref, s.slices, params, job)
@@ -165,16 +165,26 @@ def open_both(
     return home, opened.enter_context(Project.open(other_path))
 
 
-def unlike(home: Project, other: Project) -> tuple[str, ...]:
-    """Return how the photographs of another project differ in kind, in sentences."""
-    mine, yours = home.settings, other.settings
-    if mine.stack.rgb != yours.stack.rgb:
+def unlike(home: Project, other: Project, named: Path | None) -> tuple[str, ...]:
+    """Return how the photographs of the project that was named differ in kind, in sentences."""
+    if other is home:
+        said = f"{named} is the project itself: its own slices are meant."
+        return (said,) if named is not None else ()
+    mine, yours = home.settings.stack, other.settings.stack
+    notes = []
+    if mine.rgb != yours.rgb:
         colours = ("grey", "in colour")
-        return (
-            f"The photographs of {home.path.name} are {colours[mine.stack.rgb]}, those of "
-            f"{other.path.name} {colours[yours.stack.rgb]}: this is part of their distance.",
+        notes.append(
+            f"The photographs of {home.path.name} are {colours[mine.rgb]}, those of "
+            f"{other.path.name} {colours[yours.rgb]}: this is part of their distance."
         )
-    return ()
+    if home.geometry.pixel_size_um != other.geometry.pixel_size_um:
+        notes.append(
+            f"A pixel of {home.path.name} has {home.geometry.pixel_size_um:g} um, one of "
+            f"{other.path.name} {other.geometry.pixel_size_um:g} um: a model that was trained "
+            "here sees both on its own scale."
+        )
+    return tuple(notes)
 
 
 def _known(project: Project, ref: ModelRef | None, text: str) -> tuple[list[int], tuple[str, ...]]:

@@ -218,7 +218,7 @@ def _candidate(
             found=IMAGENET,
             advice="Name one, e.g. reef-lite.",
         )
-    notes = [*eye.notes, *unlike(home, other)]
+    notes = [*eye.notes, *unlike(home, other, params.other)]
     learned = sorted(trained_on(home, eye.ref))
     if other is home and (own := sorted(set(slices) & set(learned))):
         notes.append(f"{eye.name} learned from slices {format_slices(own)}: they are left out.")
