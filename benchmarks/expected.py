@@ -159,6 +159,7 @@ def cover(reefs: Reefs) -> dict[str, Any]:
             for part in ("lows", "f_scores", "highs")
         )
         within = (low <= truth) & (truth <= high)
+        inside = ~np.concatenate([t.beyond for t in told])
         usual = reference().known.f_scores.mean()
         looks, by = np.array([r["look"] for r in rows]), np.array([r["reef"] for r in rows])
         for look in ("all", *dict.fromkeys(looks)):
@@ -172,6 +173,7 @@ def cover(reefs: Reefs) -> dict[str, Any]:
         stacks = np.array([t.stack for t in told])
         means = np.array([truth[known.stacks == n].mean() for n in range(len(told))])
         right = float(((stacks[:, 1] <= means) & (means <= stacks[:, 2])).mean())
+        print(f"{inside.sum()} slices are within the table: {within[inside].mean():.3f} of them.")
         print(f"By reef {each}, mean {np.mean(each):.3f}, interval {bootstrap(each, seed=0)};")
         print(f"mean F of three slices within its own interval: {right:.2f} of {len(told)}")
         own = _with_traced(known, by)
@@ -235,7 +237,9 @@ def real(project: Path, model: str) -> dict[str, Any]:
             parts.append(from_traced(reference().known, x[[n]], x[others], truth[others]))
         columns = ("f_scores", "lows", "highs")
         ways["the other slices"] = expected.Expected(
-            *(np.concatenate([getattr(p, c) for p in parts]) for c in columns), parts[0].stack
+            *(np.concatenate([getattr(p, c) for p in parts]) for c in columns),
+            parts[0].stack,
+            np.zeros(len(traced), dtype=bool),
         )
     figures: dict[str, Any] = {"f_scores": truth.tolist()}
     for name, told in ways.items():

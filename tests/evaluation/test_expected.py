@@ -1,5 +1,7 @@
 """Expected F-scores against what is known of made-up slices, and their intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,19 @@ def test_intervals_from_reefs_cover_slices_of_new_reefs():
     assert 0.87 < np.mean(means) < 0.98
 
 
+def test_what_is_farther_than_anything_known_may_be_as_bad_as_can_be():
+    known = slices_of(np.random.default_rng(5), 30, 3)
+    near = known.predictors.mean(axis=0)
+    far, doubtful = near.copy(), near.copy()
+    far[0], doubtful[1] = known.predictors[:, 0].max() + 0.1, known.predictors[:, 1].min() - 0.1
+    found = from_reefs(known, np.array([near, far, doubtful]))
+    assert found.beyond.tolist() == [False, True, True]
+    assert found.lows[0] > 0
+    assert found.lows[1:].tolist() == [0, 0]
+    alone = from_reefs(known, near[None])
+    assert alone.stack[1] > found.stack[1] > 0
+
+
 def test_few_reefs_tell_nothing_of_a_new_one():
     known = slices_of(np.random.default_rng(2), 8, 50)
     found = from_reefs(known, known.predictors[:3])
@@ -66,11 +81,13 @@ def test_a_predictor_that_is_not_known_is_left_out():
     new = known.predictors[:6].copy()
     new[:, 0] = np.nan
     found = from_reefs(known, new)
-    alone = Known(known.predictors[:, 1:], known.f_scores, known.reefs, known.stacks)
-    np.testing.assert_array_equal(found.f_scores, from_reefs(alone, new[:, 1:]).f_scores)
-    assert not np.isnan(
-        from_traced(known, new, known.predictors[:9], known.f_scores[:9]).lows
-    ).any()
+    other = known.predictors.copy()
+    other[:, 0] = other[::-1, 0] + 7
+    again = from_reefs(replace(known, predictors=other), new)
+    np.testing.assert_array_equal(found.f_scores, again.f_scores)
+    np.testing.assert_array_equal(found.lows, again.lows)
+    traced = from_traced(known, new, known.predictors[:9], known.f_scores[:9])
+    assert not np.isnan(traced.lows).any()
 
 
 def test_the_table_that_comes_with_the_package():

@@ -127,12 +127,15 @@ class Expected:
         (m,) of each slice, and the ends of its interval.
     stack
         Mean over the slices, and the ends of its interval.
+    beyond
+        (m,) whether a slice is farther, or has lower scores, than any that is known of.
     """
 
     f_scores: Floats
     lows: Floats
     highs: Floats
     stack: tuple[float, float, float]
+    beyond: NDArray[np.bool_]
 
 
 def from_reefs(known: Known, predictors: Floats) -> Expected:
@@ -161,11 +164,17 @@ def from_reefs(known: Known, predictors: Floats) -> Expected:
     means = np.bincount(known.stacks, wrong) / sizes
     stack = _quantile(np.abs(means), np.full(len(sizes), share))
     mean = float(_logit(_share(middle).mean()))
+    beyond = (predictors[:, 0] > known.predictors[:, 0].max()) | (
+        predictors[:, 1] < known.predictors[:, 1].min()
+    )
+    # No error was ever measured there: it may be as bad as can be.
+    low = float(_share(mean - stack)) * float(1 - beyond.mean())
     return Expected(
         _share(middle),
-        _share(middle - half),
+        np.where(beyond, 0.0, _share(middle - half)),
         _share(middle + half),
-        (float(_share(mean)), float(_share(mean - stack)), float(_share(mean + stack))),
+        (float(_share(mean)), low, float(_share(mean + stack))),
+        beyond,
     )
 
 
@@ -195,7 +204,8 @@ def from_traced(known: Known, predictors: Floats, traced: Floats, f_scores: Floa
     error = 1.645 * float(np.std(f_scores, ddof=1)) / np.sqrt(count)
     mean = float(means.mean())
     ends = (max(mean - error, 0.0), min(mean + error, 1.0))
-    return Expected(means, _share(lows), _share(highs), (mean, *ends))
+    within = np.zeros(len(means), dtype=bool)
+    return Expected(means, _share(lows), _share(highs), (mean, *ends), within)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,9 @@ def test_each_slice_gets_an_interval(reef_project):
     assert found.relative_distance == pytest.approx(found.mean_distance / length)
     assert found.f_score == rows[0]["f_score"]
     assert found.low <= found.expected <= found.high
+    # Of a size that no sample reef has.
+    assert any("are farther from what reef-lite learned" in note for note in result.notes)
+    assert 0 in [row["low"] for row in rows]
     report = json.loads(result.report.read_text())
     assert report["candidates"][0]["rows"] == rows
 

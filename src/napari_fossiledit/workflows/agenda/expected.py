@@ -259,6 +259,12 @@ def _candidate(
     f_scores = dict(zip(quality.slices, quality.f_scores, strict=True))
     places = [n for n, z in enumerate(seen.slices) if z in f_scores]
     expected, calibrated_on = _expected(columns, places, np.array(quality.f_scores))
+    if expected.beyond.any():
+        far_off = format_slices([z for n, z in enumerate(seen.slices) if expected.beyond[n]])
+        notes.append(
+            f"Slices {far_off} are farther from what {eye.name} learned from than any sample reef, "
+            "or get lower scores: how bad it is there is not known, their intervals begin at 0."
+        )
     rows = tuple(
         {
             "slice": z,
