@@ -26,6 +26,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.widgets.agenda.agenda_dock import TITLE as AGENDA
+from napari_fossiledit.widgets.agenda.agenda_dock import AgendaDock
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.message_board import MessageBoard
@@ -77,6 +79,9 @@ PAGES: dict[str, Page] = {
     START: Page(StartHere, "Start", "start", "What to do next, and how far the project is."),
     STACK: Page(StackDock, "Stack", "stack", "The photographs, and which of them are traced."),
     SEGMENT: Page(SegmentDock, "Segment", "segment", "A model learns and finds the fossils."),
+    AGENDA: Page(
+        AgendaDock, "Agenda", "agenda", "Which slice to trace next, and how far to trust a model."
+    ),
     REVIEW: Page(ReviewDock, "Review", "review", "Correct what was found; trace slices by hand."),
     PROBE_EDIT: Page(
         ProbeEditDock, "Probe\n& Edit", "probe", "See what misleads a model, and mend it."

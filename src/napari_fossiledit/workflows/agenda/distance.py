@@ -20,6 +20,7 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.selection import Distances, distances
+from napari_fossiledit.workflows.agenda import plots
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.folds import trained_on
@@ -46,7 +47,7 @@ class DistanceResult:
         F-scores of the slices of S that are traced, and how they go with distance; None where
         they were not asked for or cannot be had.
     report
-        File with all figures; None in a read-only project.
+        File with all figures, beside it the plot; None in a read-only project.
     notes
         What was assumed or left out, in sentences.
     """
@@ -150,6 +151,9 @@ def run(project_path: Path, params: DistanceParams, *, job: Job = QUIET) -> Dist
         )
         if report is not None:
             write_json(report, result.full())
+            if quality is not None and quality.slices:
+                rows = [{**row, "distance": row["scaled"]} for row in result.rows()]
+                plots.write(report.with_suffix(".png"), plots.ByDistance.of(rows))
             with home.ledger.recorded("distance", params.model_dump(mode="json")) as summary:
                 summary.update(result.summary())
         return result

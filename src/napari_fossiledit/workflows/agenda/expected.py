@@ -34,6 +34,7 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.selection import distances
 from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.agenda import plots
 from napari_fossiledit.workflows.agenda.distance import open_both, predicted, unlike
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.shared.folds import trained_on
@@ -110,7 +111,7 @@ class ExpectResult(Summary):
     choice
         Which to take and how sure that is, in words; None where there was no choice.
     report
-        File with all figures; None in a read-only project.
+        File with all figures, beside it the plots; None in a read-only project.
     notes
         What was assumed or left out, in sentences.
     """
@@ -189,6 +190,13 @@ def run(project_path: Path, params: ExpectParams, *, job: Job = QUIET) -> Expect
         result = ExpectResult(tuple(ranked), choice, report, notes)
         if report is not None:
             write_json(report, result.full())
+            own = other is home
+            traced, wanted = (other.ledger.traced(), other.ledger.to_trace()) if own else ((), ())
+            along_z = plots.AlongZ(tuple(result.rows()), tuple(traced), tuple(wanted))
+            plots.write(report.with_suffix(".png"), along_z)
+            if len(ranked) > 1:
+                models = plots.Violins(tuple(vars(each) for each in ranked))
+                plots.write(report.with_name(f"{report.stem}-models.png"), models)
             with home.ledger.recorded("expect", params.model_dump(mode="json")) as summary:
                 summary.update(result.summary())
         return result
