@@ -23,7 +23,7 @@ from napari_fossiledit.evaluation.expected import (
     relative,
 )
 from napari_fossiledit.evaluation.numbers import Floats, bootstrap
-from napari_fossiledit.evaluation.relation import PixelCounts
+from napari_fossiledit.evaluation.relation import PixelCounts, Quality
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance
@@ -39,6 +39,7 @@ from napari_fossiledit.workflows.agenda.distance import open_both, predicted, un
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
+from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.sources import known_class
 
 SAMPLE = 10
@@ -239,7 +240,7 @@ def _candidate(
             found=f"{format_slices(slices)}, all blank" if slices else "none",
         )
     notes += seen.notes
-    known = reference().learned.get(eye.ref.root.model_hash)
+    known = reference().learned.get(eye.ref.model_hash)
     if learned:
         known = look_at(home, Eye.of(home, home, params), learned, job).features.astype(np.float64)
     measured, far = None, np.full(len(seen.slices), np.nan)
@@ -252,18 +253,8 @@ def _candidate(
         measured = distances(known, seen.features, params.components)
         notes += measured.notes
         far = relative(measured.means, known)
-    read, more = predicted(home, other, eye.ref, seen.slices, params, job)
-    class_name = known_class(other, params.class_name) or other.settings.classes[0]
-    as_class, assumed = _classes(read(seen.slices[0]), class_name, eye.name)
-    notes += [*more, *assumed]
-    columns = np.empty((len(seen.slices), len(PREDICTORS)))
-    traced, counts = other.ledger.traced(), PixelCounts()
-    for n, z in enumerate(job.tracked(seen.slices, len(seen.slices), "Looking at predictions of")):
-        found = [replace(i, class_name=class_name) for i in read(z) if i.class_name == as_class]
-        columns[n] = predictors_of(float(far[n]), [i.score for i in found])
-        if z in traced:
-            counts.add(judged_slice(other, read_ground_truth(other, z), found, class_name))
-    quality = counts.quality()
+    columns, quality, more = _predictions(home, other, eye.ref, seen.slices, far, params, job)
+    notes += more
     f_scores = dict(zip(quality.slices, quality.f_scores, strict=True))
     places = [n for n, z in enumerate(seen.slices) if z in f_scores]
     expected, calibrated_on = _expected(columns, places, np.array(quality.f_scores))
@@ -298,6 +289,29 @@ def _candidate(
         calibrated_on,
         tuple(notes),
     )
+
+
+def _predictions(
+    home: Project,
+    other: Project,
+    ref: ModelRef,
+    slices: Sequence[int],
+    far: Floats,
+    params: ExpectParams,
+    job: Job,
+) -> tuple[Floats, Quality, tuple[str, ...]]:
+    """Return the predictors of slices at relative distances, F-scores of traced ones, and notes."""
+    read, notes = predicted(home, other, ref, slices, params, job)
+    class_name = known_class(other, params.class_name) or other.settings.classes[0]
+    as_class, assumed = _classes(read(slices[0]), class_name, ref.name)
+    columns = np.empty((len(slices), len(PREDICTORS)))
+    traced, counts = other.ledger.traced(), PixelCounts()
+    for n, z in enumerate(job.tracked(slices, len(slices), "Looking at predictions of slice")):
+        found = [replace(i, class_name=class_name) for i in read(z) if i.class_name == as_class]
+        columns[n] = predictors_of(float(far[n]), [i.score for i in found])
+        if z in traced:
+            counts.add(judged_slice(other, read_ground_truth(other, z), found, class_name))
+    return columns, counts.quality(), (*notes, *assumed)
 
 
 def _classes(
