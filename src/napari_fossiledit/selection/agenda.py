@@ -34,6 +34,8 @@ class Pick:
         How many it probably shows, and how long it takes to trace them; None: not known.
     gain
         By how much the mean F-score of the stack may rise for each of these hours; None: not known.
+    expected, low, high
+        F-score to expect of the model on it, and its 90 % interval; None: not known.
     """
 
     slice: int
@@ -41,6 +43,9 @@ class Pick:
     fossils: float | None = None
     hours: float | None = None
     gain: float | None = None
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def by_distance(

@@ -75,16 +75,18 @@ def test_slices_are_suggested_gone_to_and_marked(session, page, calls, qtbot):
 
 
 def test_what_is_known_of_a_slice_is_said(page, calls):
-    pick = SimpleNamespace(slice=2, reason="Why.", hours=1.55, fossils=12.4, gain=0.02)
-    calls.result = SimpleNamespace(picks=(pick,), notes=(), gained="F rose.", stop="Stop now.")
+    slow = Pick(2, "Why.", fossils=12.4, hours=1.55, gain=0.02)
+    quick = Pick(0, "So.", fossils=1.2, hours=0.2, expected=0.5, low=0.4, high=0.6)
+    calls.result = SuggestResult(Rule.EVEN, (slow, quick), 3, 2, "F rose.", "Stop now.")
     page.suggest()
-    (shown,) = page.suggestions
-    told = "<b>Slice 2</b>, about 12 fossils, 1.6 hours to trace, F +0.02 an hour.<br>Why."
-    assert shown.text.text() == told
+    shown, other = page.suggestions
+    assert shown.text.text() == "<b>Slice 2</b>: 12 fossils, 1.6 hours, F +0.02 an hour.<br>Why."
+    told = "<b>Slice 0</b>: F 0.50 (0.40 to 0.60), 1 fossil, 12 minutes.<br>So."
+    assert other.text.text() == told
     assert page.gained.text() == "F rose.<br>Stop now."
     calls.result = expectation()
     page.expect()
-    assert "F 0.70 (0.30 to 0.95) expected" in shown.text.text()
+    assert "F 0.70 (0.30 to 0.95)" in shown.text.text()
 
 
 def test_the_quality_is_plotted_and_a_click_goes_to_the_slice(session, page, calls, qtbot):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_fossiledit.params.agenda import DistanceParams, ExpectParams
+from napari_fossiledit.params.agenda import DistanceParams, ExpectParams, SuggestParams
 from napari_fossiledit.params.segment import Device
-from napari_fossiledit.workflows.agenda import distance, expected, plots, thumbnails
+from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.agenda import distance, expected, plots, suggest, thumbnails
 from napari_fossiledit.workflows.agenda.plots import AlongZ, ByDistance, Violins
 
 
@@ -87,7 +88,13 @@ def test_pictures_lie_beside_the_figures(reef_project, blank_model):
     awaited = expected.run(
         reef_project, ExpectParams(candidates=f"{blank_model},reef-lite", device=Device.CPU)
     )
+    with Project.open(reef_project) as project:
+        project.ledger.unset_traced(2)
+    params = SuggestParams(model=blank_model, count=1, gain=True, device=Device.CPU)
+    (pick,) = suggest.run(reef_project, params).picks
+    assert pick.low <= pick.expected <= pick.high
     files = [
+        reef_project / "reports" / "suggested.png",
         measured.report.with_suffix(".png"),
         awaited.report.with_suffix(".png"),
         awaited.report.with_name(f"{awaited.report.stem}-models.png"),

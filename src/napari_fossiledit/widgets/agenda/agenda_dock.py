@@ -38,7 +38,7 @@ _NOTHING_TRACED = (
 _LABELS = {
     "model": "Model",
     "rule": "Rule",
-    "gain": "Gain and stop",
+    "gain": "Gain",
     "slice_minutes": "Minutes a slice",
     "fossil_minutes": "Minutes a fossil",
     "components": "Components",

@@ -10,10 +10,16 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_fossiledit.exchange.pages.pictures import Picture
+from napari_fossiledit.selection.agenda import Pick
+from napari_fossiledit.widgets.common.notices import counted
 from napari_fossiledit.widgets.dock import button, note
 
 #: In pixels: the longest edge of a picture; twice as many are read, for sharp screens.
 PICTURE = 76
+_TIP = (
+    "F is the F-score to expect of the model on this slice, with its 90 % interval; then how many "
+    "fossils it probably shows, how long tracing takes, and what an hour of it may gain."
+)
 
 
 class Suggestion(QWidget):
@@ -22,12 +28,12 @@ class Suggestion(QWidget):
     Parameters
     ----------
     pick
-        The slice; its ``reason``, ``hours``, ``fossils``, ``gain`` where it has them.
+        The slice, and what is known of it.
     go, mark
         Called where the picture, or the button, is clicked.
     """
 
-    def __init__(self, pick: Any, go: Callable[[], object], mark: Callable[[], object]) -> None:
+    def __init__(self, pick: Pick, go: Callable[[], object], mark: Callable[[], object]) -> None:
         super().__init__()
         self.pick = pick
         self.picture = QToolButton()
@@ -39,6 +45,7 @@ class Suggestion(QWidget):
         # Qt hands over whether it is pressed in.
         self.picture.clicked.connect(lambda _: go())
         self.text = note("")
+        self.text.setToolTip(_TIP)
         self.mark = button("", "", mark)
         self.mark.setAccessibleDescription(f"Slice {pick.slice}")
         column = QVBoxLayout()
@@ -54,17 +61,19 @@ class Suggestion(QWidget):
 
     def tell(self, expected: Mapping[str, Any] | None) -> None:
         """Say what is known of the slice; `expected` is its row of an expectation."""
-        told = [f"<b>Slice {self.pick.slice}</b>"]
-        if expected is not None and expected.get("expected") is not None:
-            told.append("F {expected:.2f} ({low:.2f} to {high:.2f}) expected".format(**expected))
-        hours, fossils, gain = (getattr(self.pick, n, None) for n in ("hours", "fossils", "gain"))
-        if fossils is not None:
-            told.append(f"about {fossils:.0f} fossils")
-        if hours is not None:
-            told.append(f"{hours:.1f} hours to trace")
-        if gain is not None:
-            told.append(f"F {gain:+.2f} an hour")
-        self.text.setText(f"{', '.join(told)}.<br>{self.pick.reason}")
+        pick, told = self.pick, list[str]()
+        row = vars(pick) if expected is None else expected
+        if row["expected"] is not None:
+            told.append("F {expected:.2f} ({low:.2f} to {high:.2f})".format(**row))
+        if pick.fossils is not None:
+            told.append(counted(round(pick.fossils), "fossil"))
+        if pick.hours is not None:
+            short = f"{60 * pick.hours:.0f} minutes"
+            told.append(short if pick.hours < 1 else f"{pick.hours:.1f} hours")
+        if pick.gain is not None:
+            told.append(f"F {pick.gain:+.2f} an hour")
+        known = f": {', '.join(told)}" if told else ""
+        self.text.setText(f"<b>Slice {pick.slice}</b>{known}.<br>{pick.reason}")
 
     def show_picture(self, picture: Picture) -> None:
         """Show the slice (y, x, 3)."""

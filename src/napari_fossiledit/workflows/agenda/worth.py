@@ -20,7 +20,7 @@ from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.selection.agenda import Pick
-from napari_fossiledit.workflows.agenda import expected
+from napari_fossiledit.workflows.agenda import expected, plots
 from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.edit.judging import judge_edit
 from napari_fossiledit.workflows.shared.folds import trained_on
@@ -69,11 +69,11 @@ def with_hours(
 def with_gains(
     project: Project, picks: Sequence[Pick], params: SuggestParams, job: Job
 ) -> tuple[list[Pick], Relation | None, tuple[str, ...]]:
-    """Add the expected gain of the mean F of all slices an hour of tracing, where it can be told.
+    """Add the F-score to expect, and the gain of its mean an hour of tracing where it can be told.
 
-    The model is expected to become, on the slices that a suggestion stands for, as good as it is on
-    the best third of the slices now. Each slice counts for the suggested or traced slice that it
-    looks most like.
+    What is expected is drawn along the stack, into the reports. The model is expected to become, on
+    the slices that a suggestion stands for, as good as it is on the best third of the slices now.
+    Each slice counts for the suggested or traced slice that it looks most like.
 
     Returns
     -------
@@ -84,7 +84,15 @@ def with_gains(
     found = expected.run(project.path, ExpectParams(**shared), job=job)
     rows = {row["slice"]: row for row in found.rows()}
     eye = Eye.of(project, project, params.model_copy(update={"model": found.model}))
+    known = ("expected", "low", "high")
+    picks = [
+        replace(p, **{k: rows[p.slice][k] for k in known}) if p.slice in rows else p for p in picks
+    ]
     traced = project.ledger.traced()
+    if not project.read_only:
+        wanted = tuple(pick.slice for pick in picks)
+        along_z = plots.AlongZ(tuple(rows.values()), tuple(traced), wanted)
+        plots.write(project.reports / "suggested.png", along_z)
     left = [z for z in rows if z not in traced]
     seen = look_at(project, eye, left, job)
     centres = look_at(project, eye, [*(p.slice for p in picks if p.slice in rows), *traced], job)
