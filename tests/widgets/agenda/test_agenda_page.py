@@ -126,6 +126,7 @@ def test_nothing_is_traced_and_nothing_left_of_another_project(session, page, ca
     path = session.current.path
     session.close()
     assert page.along_z.plot is None
+    assert "F is the F-score" in page.trust.text()
     assert not page.empty.isHidden()
     session.open(path)
     page.refresh()

@@ -35,6 +35,11 @@ _NOTHING_TRACED = (
     "Nothing is traced yet. Slices that are typical of the stack, or evenly spaced ones, are a "
     "good start."
 )
+_TRUST = (
+    "F is the F-score: 1 where every pixel of the fossils is found and none besides, 0 where none "
+    "is. It is estimated on slices that nobody traced, too."
+)
+_CHOICE = "Each model looks at the other rock. One to which it is near is likely to do well there."
 _LABELS = {
     "model": "Model",
     "rule": "Rule",
@@ -117,10 +122,7 @@ class AgendaDock(Dock):
         inside = fold(self.column, "How far to trust the model")
         tip = "Predict what is not predicted yet, and say how good each slice may be."
         inside.addWidget(button("Estimate the quality", tip, self.expect))
-        self.trust = note(
-            "F is the F-score: 1 where every pixel of the fossils is found and none besides, 0 "
-            "where none is. It is estimated on slices that nobody traced, too."
-        )
+        self.trust = note("")
         inside.addWidget(self.trust)
         empty = "The estimate is drawn here."
         self.along_z = PlotView(self.session, "Expected quality of each slice", empty)
@@ -137,7 +139,7 @@ class AgendaDock(Dock):
         inside.addWidget(self.other)
         tip = "Say which of the models is best for that rock, with up to ten of its slices."
         inside.addWidget(button("Compare the models", tip, self.compare))
-        self.choice = note("Each model looks at the other rock: the nearer, the more it can do.")
+        self.choice = note("")
         inside.addWidget(self.choice)
         self.violins = PlotView(
             self.session, "Distance of the rock to each model", "The models are compared here."
@@ -183,6 +185,8 @@ class AgendaDock(Dock):
         self._show_picks(())
         self.gained.hide()
         self._expected = {}
+        self.trust.setText(_TRUST)
+        self.choice.setText(_CHOICE)
         for plot in (self.along_z, self.by_distance, self.violins):
             plot.show_plot(None)
         project = self.session.project
@@ -247,8 +251,10 @@ class AgendaDock(Dock):
         for each in self.suggestions:
             z = each.pick.slice
             each.show_mark(traced=z in traced, marked=z in marked)
-        if isinstance(self.along_z.plot, AlongZ):
-            self.along_z.show_plot(self._along_z(self.along_z.plot.rows))
+        plot = self.along_z.plot
+        # Every stroke of the brush comes here.
+        if isinstance(plot, AlongZ) and plot != (new := self._along_z(plot.rows)):
+            self.along_z.show_plot(new)
 
     def _along_z(self, rows: tuple[Any, ...]) -> AlongZ:
         ledger = self.session.current.ledger
