@@ -63,6 +63,11 @@ def test_typical_slices_are_those_that_no_traced_one_stands_for():
     picks = typical(range(8), places, 2, 10**6, np.array([[51.0]]), [4])
     assert slices(picks) == [1, 7]
     assert "3 of 8 slices" in picks[0].reason
+    # The richest of a group, whatever lies with the traced slice.
+    weights = np.array([5.0, 1, 1, 9, 9, 9, 9, 1])
+    rich = typical(range(8), places, 2, 10**6, np.array([[51.0]]), [4], weights)
+    assert slices(rich) == [0, 7]
+    assert "most fossil area" in rich[0].reason
     # Slices that all look alike are told from each other by their depth.
     same = np.zeros((4, 1))
     assert slices(typical([1, 5, 8, 11], same, 2, 12, same[:1], [0])) == [8, 5]

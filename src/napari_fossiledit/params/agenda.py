@@ -63,8 +63,9 @@ class SuggestParams(FeatureParams):
         Rule.EVEN,
         description="distance (drawn from those unlike the traced slices, as in the paper),"
         " farthest (unlike the traced slices and each other), typical (those that stand for most"
-        " slices that no traced one is like), even (the widest gaps between traced"
-        " slices), foreground (at random, more often where more fossils are predicted), or random.",
+        " slices that no traced one is like; of slices alike the one with the most fossils"
+        " predicted), even (the widest gaps between traced slices), foreground (at random,"
+        " more often where more fossils are predicted), or random.",
     )
     slices: str = Field("", description="Slices to choose from; empty: all that are not traced.")
     # A slice of 74 fossils, as many as those of Achara and Pandey show, takes two hours.

@@ -118,12 +118,13 @@ def typical(
     depth: int,
     known: Floats | None = None,
     known_slices: Sequence[int] = (),
+    weights: Floats | None = None,
 ) -> list[Pick]:
     """Choose slices that stand for many others which no traced slice stands for yet: medoids.
 
     Each is the one that brings the others nearest to a traced or suggested slice, in features and
     in z, all taken together: the greedy first phase of PAM (Kaufman, Rousseeuw 1990), its exchanges
-    left out.
+    left out. With weights, the heaviest of the slices that it stands for takes its place.
 
     Parameters
     ----------
@@ -135,6 +136,8 @@ def typical(
         Slices of the stack.
     known_slices
         The traced slices (n).
+    weights
+        (m,) How much there is to learn from a slice: the fossil area that is predicted.
     """
     pairs, z = cdist(places, places), np.asarray(slices, dtype=np.float64)[:, None]
     # Both as shares of what there is: a unit of features and one of z have no common measure.
@@ -153,14 +156,16 @@ def typical(
         chosen.append(int(cost.argmin()))
         nearest = np.minimum(nearest, pairs[chosen[-1]])
     owner = pairs[chosen].argmin(axis=0)
+    owner[pairs[chosen].min(axis=0) > traced] = -1
     owner[chosen] = np.arange(len(chosen))
-    stands_for = np.bincount(owner[pairs[chosen].min(axis=0) <= traced], minlength=len(chosen))
-    return [
-        Pick(
-            slices[i], f"It is typical: it stands for {n} of {len(slices)} slices, itself included."
-        )
-        for i, n in zip(chosen, stands_for.tolist(), strict=True)
-    ]
+    picks = []
+    for n, medoid in enumerate(chosen):
+        group = np.flatnonzero(owner == n)
+        best = medoid if weights is None else group[weights[group].argmax()]
+        said = f"it stands for {len(group)} of {len(slices)} slices, itself included"
+        most = ", and is to show the most fossil area of them" if weights is not None else ""
+        picks.append(Pick(slices[best], f"It is typical: {said}{most}."))
+    return picks
 
 
 def evenly_spaced(

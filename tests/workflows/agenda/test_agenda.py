@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation.numbers import Spread
 from napari_fossiledit.evaluation.relation import relation
@@ -182,6 +184,22 @@ def test_suggestions_of_each_rule(reef_project, blank_model):
         assert "4 in place of 7" in found.notes[-1]
 
 
+def test_suggestions_of_the_command_line(reef_project):
+    def told(*words):
+        found = CliRunner().invoke(app, ["suggest", str(reef_project), *words, "--json"])
+        return json.loads(found.stdout)
+
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    found = told("--count", "1", "--fossil-minutes", "0", "--slice-minutes", "30")
+    (pick,) = found["picks"]
+    assert (pick["slice"], pick["hours"], pick["gain"]) == (3, 0.5, None)
+    assert "nearest traced slice is 3 away" in pick["reason"]
+    assert (found["rule"], found["stop"]) == ("even", None)
+    assert "Slices 7 are not in the stack" in told("--slices", "7")["error"]["message"]
+    assert "count" in json.dumps(told("--count", "0")["error"])
+    assert "fossil" in json.dumps(told("--fossil-minutes", "-1")["error"])
+
+
 def test_far_slices_are_suggested(reef_project, blank_model):
     corrections.untrace(reef_project, UntraceParams(slices="1-4"))
     file = photographs(reef_project)[2]
@@ -202,8 +220,9 @@ def test_without_a_model_and_a_tracing_typical_slices_are_suggested(reef_project
 
 def test_foreground_is_what_was_predicted(reef_project, blank_model):
     corrections.untrace(reef_project, UntraceParams(slices="1-4"))
-    with pytest.raises(FossilError, match="None of the slices to choose from has a prediction"):
-        suggested(reef_project, Rule.FOREGROUND, model=blank_model)
+    for model in (blank_model, "imagenet"):
+        with pytest.raises(FossilError, match="None of the slices to choose from has a pred"):
+            suggested(reef_project, Rule.FOREGROUND, model=model)
     done = predict.run(
         reef_project,
         PredictParams(model=blank_model, slices="2-3", device=Device.CPU, max_detections=5),
@@ -218,6 +237,9 @@ def test_foreground_is_what_was_predicted(reef_project, blank_model):
     ]
     assert [p.picks[0].slice for p in picks] == [3] * 5
     assert "2.0 times the fossil area" in picks[0].picks[0].reason
+    (rich,) = suggested(reef_project, Rule.TYPICAL, model=blank_model, slices="2-3", count=1).picks
+    assert rich.slice == 3
+    assert "most fossil area" in rich.reason
     assert "Slices 1,4 have no" in suggested(reef_project, Rule.FOREGROUND).notes[1]
 
 

@@ -128,6 +128,12 @@ def _picks(
         return by_chance(slices, count, rng), ()
     if params.rule is Rule.FOREGROUND:
         weights, notes = _foreground(project, slices, params.model, job)
+        if weights is None:
+            raise FossilError(
+                "None of the slices to choose from has a prediction",
+                expected="predictions of one model that tell where fossils are",
+                advice="Predict them first, name the model, or choose another rule.",
+            )
         return by_chance(slices, count, rng, weights), notes
     eye = Eye.of(project, project, params)
     seen = look_at(project, eye, slices, job)
@@ -146,8 +152,10 @@ def _picks(
     if params.rule is Rule.DISTANCE:
         return by_distance(seen.slices, found.scaled, count, rng), notes
     if params.rule is Rule.TYPICAL:
+        weights, more = _foreground(project, seen.slices, params.model, job)
         places, there = found.secondary, found.primary
-        return typical(seen.slices, places, count, depth, there, known.slices), notes
+        picks = typical(seen.slices, places, count, depth, there, known.slices, weights)
+        return picks, (*notes, *more)
     picks = farthest_first(
         seen.slices,
         found.scaled,
@@ -162,19 +170,15 @@ def _picks(
 
 def _foreground(
     project: Project, slices: Sequence[int], model: str, job: Job
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return the predicted fossil area of each slice; the mean where nothing was predicted yet."""
-    ledger = project.ledger
-    source = (
-        ledger.latest(find_model(project, model).name) if model else predictions_in_use(project)
-    )
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Return the predicted fossil area of each slice, the mean where nothing was predicted yet.
+
+    None where nothing was predicted on any of them.
+    """
+    ledger, source = project.ledger, _source(project, model)
     done = ledger.done(source) & set(slices) if source else set()
-    if not done:
-        raise FossilError(
-            "None of the slices to choose from has a prediction",
-            expected="predictions that tell where fossils are",
-            advice="Predict them first, or choose another rule.",
-        )
+    if not source or not done:
+        return None, ()
     areas = {}
     for z in job.tracked(sorted(done), len(done), "Looking at predictions of slice"):
         # A mask counts by its score: at score 0 models predict as much as they may.
