@@ -139,12 +139,12 @@ class ExpectResult(Summary):
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values; of the slices the worst and the best."""
         rows = sorted(self.rows(), key=lambda row: float(row["expected"]))
+        compared = {"choice": self.choice, "candidates": [c.summary() for c in self.candidates]}
         return {
             **self.candidates[0].summary(),
             "worst": rows[:5],
             "best": rows[: -5 - 1 : -1],
-            "choice": self.choice,
-            "candidates": [c.summary() for c in self.candidates],
+            **({} if self.choice is None else compared),
             "report": None if self.report is None else str(self.report),
             "notes": list(self.notes),
         }
