@@ -67,7 +67,7 @@ def test_slices_are_suggested_gone_to_and_marked(session, page, calls, qtbot):
     with qtbot.waitSignal(session.annotations_changed, timeout=10_000):
         far.mark.click()
     assert Project.open(session.current.path).ledger.to_trace() == [4]
-    assert (far.mark.text(), near.mark.text()) == ("✓ To be traced", "Mark to trace")
+    assert (far.mark.text(), near.mark.text()) == ("✓ To trace", "To trace")
     assert "To be traced: slice 4." in page.state.text()
     session.current.ledger.set_traced(4, None)
     session.annotations_changed.emit()
@@ -146,7 +146,7 @@ def test_a_user_gets_a_suggestion_and_puts_it_on_the_agenda(project_path, qapp):
         user.until(lambda: not shown.picture.icon().isNull())
         user.click(shown.picture)
         assert user.session.slice == shown.pick.slice
-        user.click(user.button("Mark to trace"))
+        user.click(user.button("To trace"))
         user.until(lambda: user.session.current.ledger.to_trace() == [shown.pick.slice])
         user.reads(f"To be traced: slice {shown.pick.slice}.")
         user.presses("Undo", within=user.rail)

@@ -53,11 +53,11 @@ _LABELS = {
 }
 _RULES: dict[Enum, str] = {
     Rule.EVEN: "evenly spaced",
-    Rule.DISTANCE: "unlike the traced ones, drawn",
+    Rule.DISTANCE: "drawn from unlike ones",
     Rule.FARTHEST: "unlike the traced ones",
     Rule.TYPICAL: "typical of the others",
-    Rule.FOREGROUND: "with many fossils, drawn",
-    Rule.RANDOM: "at random",
+    Rule.FOREGROUND: "drawn, many fossils",
+    Rule.RANDOM: "drawn at random",
 }
 
 

@@ -48,14 +48,16 @@ class Suggestion(QWidget):
         self.text.setToolTip(_TIP)
         self.mark = button("", "", mark)
         self.mark.setAccessibleDescription(f"Slice {pick.slice}")
+        self.mark.setFixedWidth(self.picture.width())
         column = QVBoxLayout()
         column.setSpacing(2)
-        column.addWidget(self.text)
-        column.addWidget(self.mark, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addWidget(self.picture)
+        column.addWidget(self.mark)
+        column.addStretch(1)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.picture, 0, Qt.AlignmentFlag.AlignTop)
-        row.addLayout(column, 1)
+        row.addLayout(column)
+        row.addWidget(self.text, 1, Qt.AlignmentFlag.AlignTop)
         self.tell(None)
         self.show_mark(traced=False, marked=False)
 
@@ -84,7 +86,7 @@ class Suggestion(QWidget):
     def show_mark(self, *, traced: bool, marked: bool) -> None:
         """Say whether the slice is traced, or marked to be."""
         self.mark.setEnabled(not traced)
-        self.mark.setText("Traced" if traced else "✓ To be traced" if marked else "Mark to trace")
+        self.mark.setText("Traced" if traced else "✓ To trace" if marked else "To trace")
         self.mark.setToolTip(
             "This slice is traced already."
             if traced
