@@ -99,3 +99,28 @@ def test_the_table_that_comes_with_the_package():
     assert found.f_scores[0] > 0.75
     assert found.f_scores[1] < 0.5
     assert expected.predictors_of(0.0, []) == (pytest.approx(np.log(1e-3)), 0.1)
+
+
+def test_an_interval_that_reaches_what_is_not_told_apart_from_nothing_begins_there():
+    known = slices_of(np.random.default_rng(7), 30, 3)
+    alike = np.tile(known.predictors.mean(axis=0), (FEWEST, 1))
+    for truth in (0.0, 1.0):
+        found = from_traced(known, alike[:2], alike, np.full(FEWEST, truth))
+        assert (found.lows <= truth).all()
+        assert (truth <= found.highs).all()
+        assert (found.highs - found.lows < 0.1).all()
+        bad = replace(known, f_scores=np.full(len(known.f_scores), truth))
+        there = from_reefs(bad, alike[:1])
+        assert there.lows[0] <= truth <= there.highs[0]
+
+
+def test_the_mean_of_a_rock_lies_in_its_interval():
+    rng, hits = np.random.default_rng(8), []
+    known = slices_of(rng, 30, 3)
+    for _ in range(300):
+        # Of slices that all look alike nothing but their mean is known.
+        x = np.tile(known.predictors.mean(axis=0), (FEWEST + 500, 1))
+        truth = 1 / (1 + np.exp(-rng.normal(0.3, 0.4, len(x))))
+        found = from_traced(known, x[FEWEST:], x[:FEWEST], truth[:FEWEST])
+        hits.append(found.stack[1] <= truth[FEWEST:].mean() <= found.stack[2])
+    assert np.mean(hits) > 0.875

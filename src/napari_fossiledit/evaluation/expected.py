@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from napari_fossiledit.evaluation.numbers import Floats
 
@@ -39,7 +40,8 @@ _PENALTY = 3.0
 _SEEN = 0.1
 """Score from which on a prediction counts; below it there are as many as the network may give."""
 _LEAST = 0.02
-"""F is taken no nearer to 0 or 1, where its logit would be infinite."""
+"""F is taken no nearer to 0 or 1, where its logit would be infinite: an interval that reaches there
+reaches 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,8 @@ def from_reefs(known: Known, predictors: Floats) -> Expected:
     low = float(_share(mean - stack)) * float(1 - beyond.mean())
     return Expected(
         _share(middle),
-        np.where(beyond, 0.0, _share(middle - half)),
-        _share(middle + half),
+        np.where(beyond, 0.0, _end(middle - half)),
+        _end(middle + half),
         (float(_share(mean)), low, float(_share(mean + stack))),
         beyond,
     )
@@ -201,11 +203,11 @@ def from_traced(known: Known, predictors: Floats, traced: Floats, f_scores: Floa
     lows = np.sort(each - wrong[:, None], axis=0)[count - rank]
     highs = np.sort(each + wrong[:, None], axis=0)[rank - 1]
     means = _share(before.refit(x, truth).of(new))
-    error = 1.645 * float(np.std(f_scores, ddof=1)) / np.sqrt(count)
+    # Of so few slices the deviation is not known well: Student's t.
+    error = float(t.ppf((1 + LEVEL) / 2, count - 1) * np.std(f_scores, ddof=1)) / np.sqrt(count)
     mean = float(means.mean())
     ends = (max(mean - error, 0.0), min(mean + error, 1.0))
-    within = np.zeros(len(means), dtype=bool)
-    return Expected(means, _share(lows), _share(highs), (mean, *ends), within)
+    return Expected(means, _end(lows), _end(highs), (mean, *ends), np.zeros(len(means), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -251,3 +253,9 @@ def _logit(f_scores: Any) -> Any:
 
 def _share(logits: Any) -> Any:
     return 1 / (1 + np.exp(-np.asarray(logits)))
+
+
+def _end(logits: Any) -> Any:
+    """Return ends of intervals: 0 and 1 beyond what `_logit` tells apart."""
+    ends, least = _share(logits), _LEAST + 1e-9
+    return np.where(ends <= least, 0.0, np.where(ends >= 1 - least, 1.0, ends))

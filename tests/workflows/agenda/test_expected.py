@@ -1,6 +1,8 @@
 """Expected quality of slices, and of models on another rock, on the small sample reef."""
 
 import json
+import sqlite3
+from contextlib import closing
 from shutil import copytree, ignore_patterns
 
 import numpy as np
@@ -9,12 +11,13 @@ from PIL import Image
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.expected import reference
+from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.models.files.registry import save_model
 from napari_fossiledit.params.agenda import DistanceParams, ExpectParams
 from napari_fossiledit.params.annotations import UntraceParams
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.agenda import distance, expected
 from napari_fossiledit.workflows.annotate import corrections
 from napari_fossiledit.workflows.stack import new
@@ -109,6 +112,39 @@ def test_a_model_of_which_nothing_is_known_goes_by_its_scores(reef_project, blan
     assert result.rows()[0]["distance"] is None
     assert result.candidates[0].relative_distance is None
     assert any("not known what blank learned from" in note for note in result.notes)
+
+
+def test_fewer_components_do_not_bring_slices_nearer(reef_project):
+    all_of_them, one = (
+        told(reef_project, model="reef-lite", slices="0-2", components=n) for n in (25, 1)
+    )
+    assert one.candidates[0].mean_distance < all_of_them.candidates[0].mean_distance
+    assert [r["expected"] for r in one.rows()] == [r["expected"] for r in all_of_them.rows()]
+
+
+def test_a_class_that_one_slice_does_not_show_is_known_all_the_same():
+    def found(*names):
+        mask = Mask.from_array(np.ones((4, 4), bool))
+        return [Instance(0, name, mask, score) for name, score in names]
+
+    first, second = found(("shell", 0.9)), found(("shell", 0.4), ("coral", 0.2))
+    assert distance._classes([first, second], "coral", "mine") == ("coral", ())
+    as_class, said = distance._classes([found(), second, first], "sponge", "mine")
+    assert (as_class, said) == ("shell", ("mine finds no sponge: its shell is taken for it.",))
+    assert distance._classes([found(), found()], "coral", "mine") == ("coral", ())
+
+
+def test_a_class_that_a_model_does_not_know_is_said_of_distances_too(reef_project):
+    with Project.open(reef_project) as project:
+        project.update(classes=("bryozoan",))
+    with closing(sqlite3.connect(reef_project / "ledger.sqlite")) as db, db:
+        db.execute("UPDATE instances SET class = 'bryozoan' WHERE source = ?", (ANNOTATIONS,))
+    params = DistanceParams(model="reef-lite", known="4", slices="0,1", device=Device.CPU)
+    found = distance.run(reef_project, params)
+    assert any("reef-lite finds no bryozoan" in note for note in found.notes)
+    expectation = told(reef_project, model="reef-lite", slices="0,1")
+    assert found.quality.f_scores == tuple(row["f_score"] for row in expectation.rows())
+    assert min(found.quality.f_scores) > 0
 
 
 def test_bad_choices_are_refused(reef_project, blank_model, tmp_path):

@@ -196,8 +196,7 @@ class AgendaDock(Dock):
         self._show_marks()
 
     def _on_suggested(self, result: SuggestResult) -> None:
-        told = (getattr(result, name, None) for name in ("gained", "stop"))
-        self.gained.setText("<br>".join(filter(None, told)))
+        self.gained.setText("<br>".join(filter(None, (result.gained, result.stop))))
         self.gained.setVisible(bool(self.gained.text()))
         self._show_picks(result.picks)
         said = f"{counted(len(result.picks), 'slice')} suggested: click a picture to go there."

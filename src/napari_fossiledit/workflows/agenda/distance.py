@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from napari_fossiledit.evaluation.relation import PixelCounts, Quality, Relation
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.agenda import DistanceParams, FeatureParams
+from napari_fossiledit.params.agenda import DistanceParams, ExpectParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -219,8 +219,7 @@ def _quality(
     traced = sorted(set(slices) & project.ledger.traced().keys())
     if not traced:
         return None, ("None of the measured slices is traced: F-scores are not known.",)
-    instances, notes = predicted(home, project, ref, traced, params, job)
-    class_name = known_class(project, params.class_name) or project.settings.classes[0]
+    instances, class_name, notes = predicted(home, project, ref, traced, params, job)
     counts = PixelCounts()
     for z in job.tracked(traced, len(traced), "Judging slice"):
         truth = read_ground_truth(project, z)
@@ -233,25 +232,60 @@ def predicted(
     project: Project,
     ref: ModelRef,
     slices: Sequence[int],
-    params: FeatureParams,
+    params: DistanceParams | ExpectParams,
     job: Job,
-) -> tuple[Callable[[int], list[Instance]], tuple[str, ...]]:
-    """Return what reads the predictions of a model of `home` on slices of `project`, and notes.
+) -> tuple[Callable[[int], list[Instance]], str, tuple[str, ...]]:
+    """Predict the class that is meant, by a model of `home`, on those slices that it did not yet.
 
-    What is not predicted yet is, and kept in `project`. An edit is known to its own project only:
-    what it predicts elsewhere is not kept.
+    Predictions are kept in `project`. An edit is known to its own project only: what it predicts
+    elsewhere is not kept. Where the model finds no such class, that of its surest prediction on the
+    slices stands for it.
+
+    Returns
+    -------
+    what reads the predictions of a slice, as of the class of the project; this class; notes
     """
+    class_name = known_class(project, params.class_name) or project.settings.classes[0]
     if project is not home and isinstance(ref, EditRef):
         segmenter, um = ref.load(params.device), project.geometry.pixel_size_um
 
-        def predict(z: int) -> list[Instance]:
+        def read(z: int) -> Sequence[Instance]:
             image = project.contents.read(z)
             return segmenter.predict(image, slice_index=z, pixel_size_um=um, cancel=job.cancelled)
 
-        return predict, (f"Predictions of the edit {ref.name} on another project are not kept.",)
-    address = ref.address
-    if project is not home and address in home.models():
-        address = str(ref.folder.resolve())
-    predicting = PredictParams(model=address, device=params.device)
-    done = predict_missing(project, predicting, slices, job=job)
-    return lambda z: list(project.instances(done.source, z)), done.notes
+        notes: tuple[str, ...] = (
+            f"Predictions of the edit {ref.name} on another project are not kept.",
+        )
+    else:
+        address = ref.address
+        if project is not home and address in home.models():
+            address = str(ref.folder.resolve())
+        predicting = PredictParams(model=address, device=params.device)
+        done = predict_missing(project, predicting, slices, job=job)
+        notes = done.notes
+
+        def read(z: int) -> Sequence[Instance]:
+            return project.instances(done.source, z)
+
+    as_class, assumed = _classes(map(read, slices), class_name, ref.name)
+
+    def of_class(z: int) -> list[Instance]:
+        return [replace(i, class_name=class_name) for i in read(z) if i.class_name == as_class]
+
+    return of_class, class_name, (*notes, *assumed)
+
+
+def _classes(
+    predictions: Iterable[Sequence[Instance]], class_name: str, model: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return the class of a model's predictions that is meant, and a note where it is another."""
+    surest: dict[str, float] = {}
+    for instances in predictions:
+        for i in instances:
+            surest[i.class_name] = max(i.score, surest.get(i.class_name, 0.0))
+        if class_name in surest:
+            return class_name, ()
+    if not surest:
+        return class_name, ()
+    best = max(surest, key=surest.__getitem__)
+    return best, (f"{model} finds no {class_name}: its {best} is taken for it.",)

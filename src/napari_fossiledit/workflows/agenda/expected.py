@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.expected import (
@@ -26,7 +27,6 @@ from napari_fossiledit.evaluation.numbers import Floats, bootstrap
 from napari_fossiledit.evaluation.relation import PixelCounts, Quality
 from napari_fossiledit.files import write_json
 from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.masks import Instance
 from napari_fossiledit.params.agenda import ExpectParams
 from napari_fossiledit.params.segment import IMAGENET
 from napari_fossiledit.progress import QUIET, Job
@@ -40,7 +40,6 @@ from napari_fossiledit.workflows.agenda.features import Eye, look_at
 from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.ground_truth import judged_slice, read_ground_truth
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
-from napari_fossiledit.workflows.shared.sources import known_class
 
 SAMPLE = 10
 """Slices on which several candidates are compared: each of them predicts each."""
@@ -62,8 +61,8 @@ class Candidate(Summary):
     o_dist, mean_distance
         O_dist and mean distance of the slices from those that it learned from; None: not known.
     relative_distance
-        The mean distance as share of the length of the mean feature vector of the latter, which
-        can be compared between models.
+        The mean distance, by all components, as share of the length of the mean feature vector of
+        the latter, which can be compared between models.
     expected, low, high
         F-score to be expected, mean over the slices, and its 90 % interval.
     f_score
@@ -252,7 +251,8 @@ def _candidate(
     else:
         measured = distances(known, seen.features, params.components)
         notes += measured.notes
-        far = relative(measured.means, known)
+        # The table of sample reefs knows all components: with fewer all slices would seem nearer.
+        far = relative(cdist(seen.features, known).mean(axis=1), known)
     columns, quality, more = _predictions(home, other, eye.ref, seen.slices, far, params, job)
     notes += more
     f_scores = dict(zip(quality.slices, quality.f_scores, strict=True))
@@ -301,27 +301,15 @@ def _predictions(
     job: Job,
 ) -> tuple[Floats, Quality, tuple[str, ...]]:
     """Return the predictors of slices at relative distances, F-scores of traced ones, and notes."""
-    read, notes = predicted(home, other, ref, slices, params, job)
-    class_name = known_class(other, params.class_name) or other.settings.classes[0]
-    as_class, assumed = _classes(read(slices[0]), class_name, ref.name)
+    read, class_name, notes = predicted(home, other, ref, slices, params, job)
     columns = np.empty((len(slices), len(PREDICTORS)))
     traced, counts = other.ledger.traced(), PixelCounts()
     for n, z in enumerate(job.tracked(slices, len(slices), "Looking at predictions of slice")):
-        found = [replace(i, class_name=class_name) for i in read(z) if i.class_name == as_class]
+        found = read(z)
         columns[n] = predictors_of(float(far[n]), [i.score for i in found])
         if z in traced:
             counts.add(judged_slice(other, read_ground_truth(other, z), found, class_name))
-    return columns, counts.quality(), (*notes, *assumed)
-
-
-def _classes(
-    instances: Sequence[Instance], class_name: str, model: str
-) -> tuple[str, tuple[str, ...]]:
-    """Return the class of a model's predictions that is meant, and a note where it is another."""
-    names = [i.class_name for i in sorted(instances, key=lambda i: -i.score)]
-    if not names or class_name in names:
-        return class_name, ()
-    return names[0], (f"{model} knows no {class_name}: its {names[0]} is taken for it.",)
+    return columns, counts.quality(), notes
 
 
 def _expected(columns: Floats, traced: list[int], f_scores: Floats) -> tuple[Expected, str]:

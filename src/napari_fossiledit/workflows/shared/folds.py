@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,15 +84,25 @@ def trained_on(project: Project, ref: ModelRef) -> set[int]:
     Those that chose its checkpoint are among them. Those that a model of another project was
     trained on are other slices.
     """
-    count, folder = project.shape[0], ref.root.folder
-    seen: set[int] = set()
-    if (folder / RECORD).is_file() and project.path.resolve() in folder.resolve().parents:
+    count, seen = project.shape[0], set[int]()
+    folders, met = [ref.root.folder.resolve()], set[Path]()
+    # A model that was made anew under the name of one that it goes on from would be met for ever.
+    while folders and (folder := folders.pop()) not in met:
+        met.add(folder)
+        if not (folder / RECORD).is_file() or project.path.resolve() not in folder.parents:
+            break
         # Not by the registry of models, which loads torch: the window asks for this too.
         record = read_json(folder / RECORD, "the record of a model")
-        seen |= _slices_in(record.get("training") or {}, ("slices", "validation"), count)
-        # A model that was taught knows what the one before it had seen.
-        if (taught := read_teaching(project, ref.root.name)) is not None:
+        training = record.get("training") or {}
+        seen |= _slices_in(training, ("slices", "validation"), count)
+        # It knows what the one that it went on from had seen, also where that is gone since.
+        if (taught := read_teaching(project, folder.name)) is not None:
             seen |= _slices_in(taught.made_with, ("seen",), count)
+        # The folder of that was written down as it was: the project may have been moved.
+        before = Path(training.get("init") or "")
+        own = project.path.resolve() / "models" / before.name
+        if before.parts[-3:] == own.parts[-3:]:
+            folders.append(own)
     while isinstance(ref, EditRef):
         seen |= edited_with(ref.record, count)
         ref = ref.parent
