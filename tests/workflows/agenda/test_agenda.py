@@ -17,7 +17,7 @@ from napari_fossiledit.models.files.places import SHIPPED
 from napari_fossiledit.models.inference.features import PyramidFeatures
 from napari_fossiledit.params.agenda import DistanceParams, Rule, SuggestParams
 from napari_fossiledit.params.annotations import UntraceParams
-from napari_fossiledit.params.segment import Device, PredictParams
+from napari_fossiledit.params.segment import IMAGENET, Device, PredictParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.agenda import distance, suggest, worth
@@ -260,8 +260,10 @@ def test_hours_of_tracing_follow_the_number_of_fossils(reef_project, blank_model
         # Two are shown, one is below the score from which on they are.
         found = [replace(first, score=score, id=None) for score in (0.9, 0.5, 0.4)]
         project.ledger.store(done.source, pick.slice, found)
-    (pick,) = suggested(reef_project, Rule.EVEN, count=1, slice_minutes=0, fossil_minutes=30).picks
-    assert (pick.fossils, pick.hours) == (2, 1)
+    for model in ("", IMAGENET):
+        values = {"count": 1, "slice_minutes": 0, "fossil_minutes": 30, "model": model}
+        (pick,) = suggested(reef_project, Rule.EVEN, **values).picks
+        assert (pick.fossils, pick.hours) == (2, 1)
 
 
 def test_without_a_tracing_and_a_prediction_hours_are_not_known(reef_project):
@@ -322,6 +324,9 @@ def test_the_last_training_is_judged_on_slices_that_nobody_learned(reef_project,
     assert "Trace one slice more and pin it" in found.gained
     use(reef_project, blank_model, "/gone/model")
     assert "cannot be known" in suggested(reef_project, Rule.EVEN).gained
+    with Project.open(reef_project) as project:
+        set_in_use(project, "removed")
+    assert suggested(reef_project, Rule.EVEN).gained is None
 
 
 def test_a_stopping_signal_where_the_last_gain_may_be_none():

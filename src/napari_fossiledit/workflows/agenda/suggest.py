@@ -86,7 +86,9 @@ def run(project_path: Path, params: SuggestParams, *, job: Job = QUIET) -> Sugge
                 found=f"{format_slices(list(chosen))}, all traced",
             )
         picks, notes = _picks(project, slices, traced, params, job)
-        picks, more = with_hours(project, _source(project, params.model), picks, params)
+        # Features of ImageNet tell where to look; what is there the predictions in use tell.
+        counting = _source(project, "" if params.model == IMAGENET else params.model)
+        picks, more = with_hours(project, counting, picks, params)
         notes += more
         related = None
         if params.gain:

@@ -138,7 +138,11 @@ def last_gain(
     fossils with its interval, None where it cannot be known
     """
     name = in_use(project)
-    ref = find_model(project, name).root if name else None
+    try:
+        ref = find_model(project, name).root if name else None
+    except FossilError:
+        # It is gone: slices can be suggested all the same.
+        ref = None
     if ref is None or ref.name not in project.models():
         return None, None
     taught = read_teaching(project, ref.name)
