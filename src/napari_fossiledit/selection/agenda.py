@@ -33,7 +33,8 @@ class Pick:
     fossils, hours
         How many it probably shows, and how long it takes to trace them; None: not known.
     gain
-        By how much the mean F-score of the stack may rise for each of these hours; None: not known.
+        By how much the mean F-score of all that is not traced may rise for each of these hours;
+        None: not known.
     expected, low, high
         F-score to expect of the model on it, and its 90 % interval; None: not known.
     """
