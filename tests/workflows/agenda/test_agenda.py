@@ -158,6 +158,18 @@ def test_a_blank_photograph_is_left_out(reef_project, blank_model):
         measured(reef_project, blank_model, known="0,1", quality=False)
 
 
+@pytest.mark.parametrize("rule", [Rule.EVEN, Rule.RANDOM])
+def test_no_blank_photograph_is_suggested(reef_project, rule):
+    corrections.untrace(reef_project, UntraceParams(slices="1-4"))
+    for z in (2, 4):
+        blacken(photographs(reef_project)[z])
+    result = suggested(reef_project, rule, slices="2-4", count=2)
+    assert [pick.slice for pick in result.picks] == [3]
+    assert any("Slices 2,4 are blank" in note for note in result.notes)
+    with pytest.raises(FossilError, match="All photographs to choose from are blank"):
+        suggested(reef_project, rule, slices="2,4")
+
+
 def test_bad_choices_of_slices_are_refused(reef_project, blank_model):
     with pytest.raises(FossilError, match=r"measured from themselves[\s\S]*1-2"):
         measured(reef_project, blank_model, known="0-2", slices="1-4")
@@ -333,7 +345,8 @@ def test_a_stopping_signal_where_the_last_gain_may_be_none():
     some = relation(np.arange(8.0), -np.arange(8.0))
     assert stop_signal(None, some) is None
     assert stop_signal(Spread(0.02, 0.005, (0.01, 0.03)), some) is None
-    assert "no clear gain" in stop_signal(Spread(0.02, 0.02, (-0.01, 0.05)), some)
+    assert stop_signal(Spread(0.02, 0.02, (-0.01, 0.05)), some) is None
+    assert "less than 0.01" in stop_signal(Spread(0.002, 0.003, (-0.003, 0.007)), some)
     assert "worse" in stop_signal(Spread(-0.02, 0.005, (-0.03, -0.01)), None)
     rng = np.random.default_rng(0)
     flat = relation(np.arange(400.0), rng.normal(size=400))

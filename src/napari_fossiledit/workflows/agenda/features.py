@@ -6,13 +6,14 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import write_whole
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.params.agenda import FeatureParams
@@ -152,7 +153,7 @@ def look_at(project: Project, eye: Eye, slices: Sequence[int], job: Job) -> Seen
     try:
         for z in job.tracked(missing, len(missing), "Looking at slice"):
             image, vector = contents.read(z), None
-            if image.min() < image.max():
+            if not is_blank(image):
                 extractor = extractor or eye.load()
                 vector = extractor.features(
                     image, pixel_size_um=project.geometry.pixel_size_um, cancel=job.cancelled
@@ -166,9 +167,23 @@ def look_at(project: Project, eye: Eye, slices: Sequence[int], job: Job) -> Seen
             write_whole(file, _written(kept))
     found = {z: vector for z in slices if (vector := kept[name(z)]) is not None}
     blank = sorted(set(slices) - found.keys())
-    said = f"Slices {format_slices(blank)} are blank photographs: they are left out."
     vectors = np.stack([*found.values()]) if found else np.empty((0, 0), np.float32)
-    return Seen(tuple(found), vectors, len(missing), (said,) if blank else ())
+    return Seen(tuple(found), vectors, len(missing), (blank_note(blank),) if blank else ())
+
+
+def is_blank(image: NDArray[Any]) -> bool:
+    """Return whether a photograph shows nothing: all its values are the same."""
+    return bool(image.min() == image.max())
+
+
+def blank_note(slices: Iterable[int]) -> str:
+    """Say that slices were left out, as they are blank."""
+    return f"Slices {format_slices(sorted(slices))} are blank photographs: they are left out."
+
+
+def all_blank(slices: Sequence[int]) -> FossilError:
+    """Return the error of a choice among blank photographs."""
+    return FossilError("All photographs to choose from are blank", found=format_slices(slices))
 
 
 def _read(data: bytes) -> dict[str, Features | None]:

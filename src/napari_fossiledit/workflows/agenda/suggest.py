@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,13 @@ from napari_fossiledit.selection.agenda import (
 )
 from napari_fossiledit.selection.distances import distances
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.agenda.features import Eye, look_at
+from napari_fossiledit.workflows.agenda.features import (
+    Eye,
+    all_blank,
+    blank_note,
+    is_blank,
+    look_at,
+)
 from napari_fossiledit.workflows.agenda.worth import (
     last_gain,
     stop_signal,
@@ -125,9 +131,9 @@ def _picks(
 ) -> tuple[list[Pick], tuple[str, ...]]:
     rng, count, depth = np.random.default_rng(params.seed), params.count, project.shape[0]
     if params.rule is Rule.EVEN:
-        return evenly_spaced(slices, count, depth, traced), ()
+        return _shown(project, slices, lambda left: evenly_spaced(left, count, depth, traced), job)
     if params.rule is Rule.RANDOM:
-        return by_chance(slices, count, rng), ()
+        return _shown(project, slices, lambda left: by_chance(left, count, rng), job)
     if params.rule is Rule.FOREGROUND:
         weights, notes = _foreground(project, slices, params.model, job)
         if weights is None:
@@ -140,7 +146,7 @@ def _picks(
     eye = Eye.of(project, project, params)
     seen = look_at(project, eye, slices, job)
     if not seen.slices:
-        raise FossilError("All photographs to choose from are blank", found=format_slices(slices))
+        raise all_blank(slices)
     known = look_at(project, eye, traced, job)
     notes = (*eye.notes, *seen.notes)
     if not known.slices:
@@ -168,6 +174,24 @@ def _picks(
         depth=depth,
     )
     return picks, notes
+
+
+def _shown(
+    project: Project, slices: list[int], choose: Callable[[list[int]], list[Pick]], job: Job
+) -> tuple[list[Pick], tuple[str, ...]]:
+    """Choose slices by a rule that looks at no photograph; others in place of blank ones."""
+    blank: set[int] = set()
+    looked: set[int] = set()
+    while left := [z for z in slices if z not in blank]:
+        picks = choose(left)
+        fresh = [pick.slice for pick in picks if pick.slice not in looked]
+        for z in job.tracked(fresh, len(fresh), "Looking at slice"):
+            looked.add(z)
+            if is_blank(project.stack.read(z)):
+                blank.add(z)
+        if blank.isdisjoint(fresh):
+            return picks, (blank_note(blank),) if blank else ()
+    raise all_blank(slices)
 
 
 def _foreground(

@@ -27,6 +27,9 @@ from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.model_refs import find_model, in_use
 from napari_fossiledit.workflows.shared.taught import Teaching, read_teaching
 
+LEAST_GAIN = 0.01
+"""IoU over all fossils that a training has to be able to bring, so that tracing is worth hours."""
+
 SHOWN_SCORE = 0.5
 """Score from which on a prediction counts as a fossil, as the window shows it at first."""
 
@@ -193,17 +196,22 @@ def _told(
 
 
 def stop_signal(gain: Spread | None, related: Relation | None) -> str | None:
-    """Say that more slices may not be worth their time; None where nothing speaks for that."""
-    if gain is not None and gain.interval is not None and gain.interval[0] <= 0:
-        if gain.interval[1] < 0:
+    """Say that more slices may not be worth their time; None where nothing speaks for that.
+
+    A gain of which only its sign is not certain is no reason to stop.
+    """
+    if gain is not None and gain.interval is not None:
+        high = gain.interval[1]
+        if high < 0:
             return (
                 "The last training made the model worse: use the one before, and look at what went"
                 " wrong before you trace more."
             )
-        return (
-            "The last training brought no clear gain: more slices may not be worth their time. Look"
-            " at what is still wrong before you trace more."
-        )
+        if high < LEAST_GAIN:
+            return (
+                f"The last training brought less than {LEAST_GAIN} of IoU: more slices may not be"
+                " worth their time. Look at what is still wrong before you trace more."
+            )
     if related is not None and related.flat:
         return f"{related.verdict} More slices may not be worth their time."
     return None
