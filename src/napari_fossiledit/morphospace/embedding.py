@@ -1,0 +1,170 @@
+"""Embeddings: a vector for each picture of a specimen, and what each picture is."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import explained, write_whole
+from napari_fossiledit.summary import Summary
+
+_VERSION = 1
+_ROUNDING = 1e-3
+"""How far from 1 the length of a vector may be: float32 leaves 1e-6, other files may be coarser."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a specimen.
+
+    Attributes
+    ----------
+    key
+        Path of a picture below its folder, with ``/``, or ``slice/id`` of an instance.
+    group
+        Specimen or picture: a split into training and test never divides a group.
+    name
+        Class, genus or texture, whichever was asked for; None where it is not known.
+    slice, instance, specimen
+        Where an instance comes from; None for pictures of a folder.
+    """
+
+    key: str
+    group: str
+    name: str | None = None
+    slice: int | None = None
+    instance: int | None = None
+    specimen: int | None = None
+
+
+@dataclass(frozen=True)
+class Embedding(Summary):
+    """A point of length 1 for each item.
+
+    Attributes
+    ----------
+    vectors
+        (n, d) float32, L2-normalised: the scalar product of two is their cosine similarity.
+    items
+        What the rows are, in their order.
+    model, model_hash
+        Name and digest of the model that made the vectors: only those of one model compare.
+    notes
+        What was assumed or left out, in sentences.
+    """
+
+    vectors: NDArray[np.float32]
+    items: tuple[Item, ...]
+    model: str
+    model_hash: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        vectors = self.vectors
+        if vectors.ndim != 2 or len(vectors) != len(self.items) or not len(vectors):
+            raise FossilError(
+                "The embedding does not fit its items",
+                expected=f"({len(self.items)}, d) values, and at least one item",
+                found=vectors.shape,
+            )
+        lengths = np.linalg.norm(vectors, axis=1)
+        # Written so that a length that is not a number is refused, too.
+        if not (np.abs(lengths - 1) <= _ROUNDING).all():
+            raise FossilError(
+                "The embedding has vectors of another length",
+                expected="length 1",
+                found=f"{lengths.min():.3g} to {lengths.max():.3g}",
+                advice="Make it again with `fossiledit morphospace embed`.",
+            )
+
+    def summary(self) -> dict[str, object]:
+        """Return what it is, without the vectors."""
+        named = sum(item.name is not None for item in self.items)
+        n, d = self.vectors.shape
+        return {
+            "items": n,
+            "named": named,
+            "groups": len({item.group for item in self.items}),
+            "dimensions": d,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "notes": list(self.notes),
+        }
+
+    def require_model(self, model_hash: str, what: str = "The embedding") -> None:
+        """Raise `FossilError` where another model made the vectors."""
+        if self.model_hash != model_hash:
+            raise FossilError(
+                f"{what} was made by another model: its points cannot be compared",
+                expected=f"vectors of the model {model_hash[:12]}",
+                found=f"vectors of {self.model} ({self.model_hash[:12]})",
+                advice="Make it again with `fossiledit morphospace embed` and the model in use.",
+            )
+
+    def save(self, path: Path) -> None:
+        """Write one ``.npz`` file, whole or not at all.
+
+        Raises
+        ------
+        FossilError
+            Where it cannot be written; the old file is then untouched.
+        """
+        head = {
+            "version": _VERSION,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "notes": list(self.notes),
+            "items": [asdict(item) for item in self.items],
+        }
+        stream = io.BytesIO()
+        text = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        np.savez(stream, vectors=np.asarray(self.vectors, np.float32), head=text)
+        write_whole(path, stream.getvalue())
+
+    @classmethod
+    def load(cls, path: Path, model_hash: str | None = None) -> Embedding:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        model_hash
+            Digest of the model that the vectors should be of; None takes any.
+
+        Raises
+        ------
+        FossilError
+            Where the file is none or damaged, or another model made it.
+        """
+        with explained(path, "Reading"):
+            data = path.read_bytes()
+        try:
+            # Never pickled: a file of a stranger must not run code.
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                vectors = arrays["vectors"]
+                head = json.loads(arrays["head"].tobytes())
+            if head["version"] != _VERSION:
+                raise ValueError(f"version {head['version']}")
+            found = cls(
+                vectors,
+                tuple(Item(**item) for item in head["items"]),
+                head["model"],
+                head["model_hash"],
+                tuple(head["notes"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise FossilError(
+                f"{path} cannot be read",
+                expected=f"an embedding (.npz, version {_VERSION})",
+                found=str(error),
+                advice="Make it again with `fossiledit morphospace embed`.",
+            ) from error
+        if model_hash is not None:
+            found.require_model(model_hash, str(path))
+        return found

@@ -1,0 +1,1 @@
+"""Specimens by learned shape and texture: embedded, trained, judged, named, mapped."""
