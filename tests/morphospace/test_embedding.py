@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.morphospace.embedding import Embedding, Item
+from napari_fossiledit.masks import Mask
+from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 
 ITEMS = (
     Item("Zellia/Z 1.jpg", "Zellia/Z 1.jpg", "Zellia"),
-    Item("3/17", "specimen 4", None, slice=3, instance=17, specimen=4),
+    Item("3/17", "specimen 4", None, slice=3, instance=17, specimen=4, content="c0ffee"),
 )
 POINTS = Embedding(
-    np.array([[0.6, 0.8], [1, 0]], np.float32), ITEMS, "reef", "abcdef" * 8, ("Assumed.",)
+    np.array([[0.6, 0.8], [1, 0]], np.float32), ITEMS, "reef", "abcdef" * 8, ("Assumed.",), "class"
 )
 
 
@@ -60,3 +61,11 @@ def test_vectors_of_another_length_are_refused(vectors: list[list[float]]) -> No
 def test_a_row_too_few_is_refused() -> None:
     with pytest.raises(FossilError, match=r"expected \(2, d\) values"):
         Embedding(np.array([[1.0, 0]], np.float32), ITEMS, "m", "h")
+
+
+def test_the_content_of_a_mask_tells_its_pixels_and_its_shape() -> None:
+    pixels = np.zeros((4, 6), bool)
+    pixels[1:3, 2:5] = True
+    same, other, turned = (Mask.from_array(a) for a in (pixels, ~pixels, pixels.reshape(6, 4)))
+    assert content_of(same) == content_of(Mask.from_array(pixels.copy()))
+    assert len({content_of(same), content_of(other), content_of(turned)}) == 3

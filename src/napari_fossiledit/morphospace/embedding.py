@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, write_whole
+from napari_fossiledit.masks import Mask
 from napari_fossiledit.summary import Summary
 
 _VERSION = 1
@@ -34,6 +36,9 @@ class Item:
         Class, genus or texture, whichever was asked for; None where it is not known.
     slice, instance, specimen
         Where an instance comes from; None for pictures of a folder.
+    content
+        Digest of the mask of an instance, from `content_of`: it tells when the mask was changed
+        since. Empty for pictures of a folder.
     """
 
     key: str
@@ -42,6 +47,12 @@ class Item:
     slice: int | None = None
     instance: int | None = None
     specimen: int | None = None
+    content: str = ""
+
+
+def content_of(mask: Mask) -> str:
+    """Return a digest of a mask, the same for the same pixels."""
+    return hashlib.blake2b(mask.counts, digest_size=8, key=repr(mask.shape).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,9 @@ class Embedding(Summary):
         What the rows are, in their order.
     model, model_hash
         Name and digest of the model that made the vectors: only those of one model compare.
+    named_by
+        What the names of the items are: ``class`` or ``texture`` of instances, which may have
+        been given others since; empty for pictures of a folder.
     notes
         What was assumed or left out, in sentences.
     """
@@ -65,6 +79,7 @@ class Embedding(Summary):
     model: str
     model_hash: str
     notes: tuple[str, ...] = ()
+    named_by: str = ""
 
     def __post_init__(self) -> None:
         vectors = self.vectors
@@ -121,6 +136,7 @@ class Embedding(Summary):
             "model": self.model,
             "model_hash": self.model_hash,
             "notes": list(self.notes),
+            "named_by": self.named_by,
             "items": [asdict(item) for item in self.items],
         }
         stream = io.BytesIO()
@@ -157,6 +173,7 @@ class Embedding(Summary):
                 head["model"],
                 head["model_hash"],
                 tuple(head["notes"]),
+                head["named_by"],
             )
         except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise FossilError(
