@@ -25,6 +25,17 @@ from napari_fossiledit.params.annotations import (
 )
 from napari_fossiledit.params.base import Params
 from napari_fossiledit.params.editing import EditParams, RepairParams
+from napari_fossiledit.params.morphospace import (
+    ClassifyParams,
+    ClusterParams,
+    DisparityParams,
+    MapParams,
+    NameParams,
+    OutlierParams,
+    PointsParams,
+    SectionsParams,
+    SimilarParams,
+)
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
 from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
@@ -69,6 +80,7 @@ GROUPS = {
     "stack": "Take in photographs that were added to a stack.",
     "models": "List models, import those of detectron2, export to it, fetch weights to start from.",
     "sample": "Make sample data with exact truth.",
+    "morphospace": "See, sort and name specimens by shape and texture.",
     "edits": "List edits of models, keep them, roll them back, combine them.",
 }
 
@@ -87,6 +99,7 @@ def option(name: str, kind: Any, text: str, default: Any = Parameter.empty) -> P
 
 PROJECT = argument("project", Path, "PROJECT", "Project folder.")
 SLICE = argument("z", int, "SLICE", "Slice, counted from 0.")
+SOURCE = argument("source", Path, "SOURCE", "Project, or folder of pictures.")
 EDIT = argument("edit", str, "EDIT", "Name of an edit.")
 MASK = argument("id", int, "ID", "Id of a mask.")
 NEW_NAME = option("name", str, "Name of the new edit.")
@@ -430,6 +443,70 @@ COMMANDS = (
         "Draw predictions beside traced slices, and the specimens in 3D.",
         (PROJECT, argument("out_dir", Path, "OUT_DIR", "Folder for the pictures.")),
         PictureParams,
+    ),
+    Command(
+        "morphospace classify",
+        "morphospace.sort:classify",
+        "Say of each item which class it is of, or that it is like none.",
+        (SOURCE,),
+        ClassifyParams,
+    ),
+    Command(
+        "morphospace cluster",
+        "morphospace.sort:cluster",
+        "Group items by their looks alone, whatever their names.",
+        (SOURCE,),
+        ClusterParams,
+    ),
+    Command(
+        "morphospace map",
+        "morphospace.lay_out:lay_out",
+        "Lay items out in a plane, those that look alike near one another, and draw it.",
+        (SOURCE,),
+        MapParams,
+    ),
+    Command(
+        "morphospace disparity",
+        "morphospace.lay_out:disparity",
+        "Measure how diverse the forms of classes and of neighbouring slices are.",
+        (SOURCE,),
+        DisparityParams,
+    ),
+    Command(
+        "morphospace similar",
+        "morphospace.alike:similar",
+        "List the items that look most like some others.",
+        (SOURCE, argument("items", str, "ITEMS", "Ids or paths, e.g. 12,15.")),
+        SimilarParams,
+        skip=frozenset({"items"}),
+    ),
+    Command(
+        "morphospace outliers",
+        "morphospace.alike:outliers",
+        "List the items that are like no other, or like those of another name.",
+        (SOURCE,),
+        OutlierParams,
+    ),
+    Command(
+        "morphospace sections",
+        "morphospace.alike:sections",
+        "List pairs of instances in different slices that may be of the same specimen.",
+        (SOURCE,),
+        SectionsParams,
+    ),
+    Command(
+        "morphospace name",
+        "morphospace.name:name",
+        "Give items a class or a texture, as one change that can be undone.",
+        (SOURCE,),
+        NameParams,
+    ),
+    Command(
+        "morphospace names",
+        "morphospace.name:export_names",
+        "Write names and answers as a table, which 'morphospace name --file' reads.",
+        (SOURCE, argument("out", Path, "OUT.csv", "Table to write, CSV or JSON.")),
+        PointsParams,
     ),
     Command(
         "convert",

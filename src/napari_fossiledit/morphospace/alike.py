@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.morphospace.embedding import Embedding

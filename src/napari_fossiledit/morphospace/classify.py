@@ -220,7 +220,9 @@ def _fitted(
         return by_centroid
     # Never the item itself: those that are asked about are not among those that were fitted.
     count = min(neighbours, len(of))
-    near = KNeighborsClassifier(count, weights="distance", metric="cosine").fit(vectors, of)
+    # By similarity: it decides between equal numbers, and one that is almost the same does not
+    # outvote all others, as by scikit-learn's inverse distance.
+    near = KNeighborsClassifier(count, weights=lambda d: 2 - d, metric="cosine").fit(vectors, of)
     linear = (
         LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=1000).fit(vectors, of)
         if method is Method.LOGISTIC

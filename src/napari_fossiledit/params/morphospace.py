@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params, PlainName
 
 
 class Method(StrEnum):
@@ -26,3 +31,142 @@ class Projection(StrEnum):
     TSNE = "tsne"
     PCA = "pca"
     UMAP = "umap"
+
+
+class Colour(StrEnum):
+    """What the colours of a map tell."""
+
+    NAME = "name"
+    CLASS = "class"
+    CLUSTER = "cluster"
+    SLICE = "slice"
+
+
+class Naming(StrEnum):
+    """Which property of instances a name is."""
+
+    AS_EMBEDDED = ""
+    CLASS = "class"
+    TEXTURE = "texture"
+
+
+class PointsParams(Params):
+    """Which points are used."""
+
+    embedding: PlainName = Field("embedding", description="Name of the embedding.")
+
+
+class ClassifyParams(PointsParams):
+    """How items are named by those that have a name, and when the answer is unknown."""
+
+    method: Method = Field(
+        Method.KNN,
+        description="knn (the most similar named items vote), centroids (the nearest mean of a"
+        " class), or logistic (regression).",
+    )
+    neighbours: int = Field(
+        5, ge=1, le=1000, description="Named items that vote, and that decide about unknown."
+    )
+    refused: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of items of known classes that may be called unknown; a larger share"
+        " finds more items of new classes.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of how items are held out.")
+
+
+class ClusterParams(PointsParams):
+    """How items are grouped by their looks alone."""
+
+    method: Grouping = Field(
+        Grouping.AGGLOMERATIVE,
+        description="agglomerative (every item is in a cluster) or hdbscan (dense clusters, the"
+        " rest in none).",
+    )
+    clusters: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="How many, if agglomerative; 0: the number with the largest silhouette.",
+    )
+    least: int = Field(5, ge=2, le=10_000, description="Fewest items of a cluster of hdbscan.")
+    seed: int = Field(0, ge=0, description="Seed of the items that the silhouette is taken of.")
+
+
+class MapParams(PointsParams):
+    """How items are laid out in a plane."""
+
+    method: Projection = Field(
+        Projection.TSNE, description="tsne (openTSNE), pca, or umap where it is installed."
+    )
+    perplexity: float = Field(
+        30.0, ge=1, le=1000, description="About how many neighbours an item keeps; not of pca."
+    )
+    anew: bool = Field(
+        False, description="Lay out all items again; else new ones are placed among the others."
+    )
+    colour: Colour = Field(
+        Colour.NAME, description="Colours of the picture: name, class, cluster or slice."
+    )
+    seed: int = Field(0, ge=0, description="Seed; the same one gives the same map.")
+
+
+class SimilarParams(PointsParams):
+    """What is looked for among the points."""
+
+    items: str = Field("", description="Ids of instances, or paths of pictures, e.g. 12,15.")
+    count: int = Field(12, ge=1, le=10_000, description="Most items to list.")
+    same_specimen: bool = Field(False, description="Also list sections of the same specimen.")
+
+
+class OutlierParams(PointsParams):
+    """How many items that are like no other are listed."""
+
+    neighbours: int = Field(5, ge=1, le=1000, description="Nearest items that are compared with.")
+    count: int = Field(20, ge=1, le=10_000, description="Most items to list.")
+
+
+class SectionsParams(PointsParams):
+    """Where sections of the same specimen are looked for."""
+
+    reach: int = Field(1, ge=1, le=1000, description="Most slices from one section to the other.")
+    least: float = Field(0.5, ge=-1, le=1, description="Least similarity of the two.")
+    count: int = Field(100, ge=1, le=1_000_000, description="Most pairs to list.")
+
+
+class DisparityParams(PointsParams):
+    """How the diversity of forms is measured."""
+
+    components: int = Field(
+        3, ge=2, le=8, description="Principal components that the convex hull is taken in."
+    )
+    least: int = Field(
+        5, ge=2, le=10_000, description="Classes and windows of fewer specimens are left out."
+    )
+    window: int = Field(10, ge=1, le=100_000, description="Slices that are taken together.")
+    draws: int = Field(200, ge=10, le=10_000, description="Samples for a mean and its interval.")
+    seed: int = Field(0, ge=0, description="Seed of the samples.")
+
+
+class NameParams(PointsParams):
+    """Which items get which name."""
+
+    name: str = Field("", max_length=100, description="Name to give; empty: with --confidence.")
+    items: str = Field("", description="Ids of instances, or paths of pictures, e.g. 12,15.")
+    specimens: str = Field("", description="Numbers of specimens, e.g. 3,7: all their sections.")
+    cluster: int | None = Field(None, ge=0, description="All items of this cluster.")
+    confidence: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Items without a name get the answer of the classifier, where it is at least"
+        " so sure and not unknown.",
+    )
+    file: Path | None = Field(None, description="Table (CSV) with a key or instance and a name.")
+    naming: Naming = Field(
+        Naming.AS_EMBEDDED,
+        description="class or texture; left out: what the embedding was made with.",
+    )
+    reviewed_too: bool = Field(False, description="Also name what a person has found right.")

@@ -44,7 +44,9 @@ SETTINGS_FILE = "project.json"
 IMAGES = "images.zarr"
 _MODEL_FILE = "model.json"
 # First names below the folder of what a user's own files must not take the place of.
-_PARTS = [(name,) for name in (SETTINGS_FILE, "ledger.sqlite", IMAGES, "models", "edits")]
+_PARTS = [
+    (name,) for name in (SETTINGS_FILE, "ledger.sqlite", IMAGES, "models", "edits", "morphospace")
+]
 
 
 class Project:

@@ -1,0 +1,74 @@
+"""List items that are most alike, like no other, or sections of the same specimen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_fossiledit.morphospace import alike
+from napari_fossiledit.params.morphospace import OutlierParams, SectionsParams, SimilarParams
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.workflows.morphospace.points import Listed, described, read_points
+
+
+def similar(source: Path, params: SimilarParams, *, job: Job = QUIET) -> Listed:
+    """List the items that look most like some others.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such item.
+    """
+    points = read_points(source, params.embedding)
+    rows = points.rows(params.items)
+    job.check()
+    found = alike.most_similar(
+        points.embedding, rows, params.count, same_group=params.same_specimen
+    )
+    listed = [described(points, row) | {"similarity": likeness} for row, likeness in found]
+    return Listed(params.embedding, listed, points.notes)
+
+
+def outliers(source: Path, params: OutlierParams, *, job: Job = QUIET) -> Listed:
+    """List the items that are like no other, or like those of another name, and say why.
+
+    Raises
+    ------
+    FossilError
+        Where all items are of one specimen.
+    """
+    points = read_points(source, params.embedding)
+    job.check()
+    found = alike.outliers(points.embedding, neighbours=params.neighbours, count=params.count)
+    listed = [
+        described(points, o.row) | {"distance": o.distance, "why": " ".join(o.reasons)}
+        for o in found
+    ]
+    return Listed(params.embedding, listed, points.notes)
+
+
+def sections(source: Path, params: SectionsParams, *, job: Job = QUIET) -> Listed:
+    """List pairs of instances in different slices that may be of the same specimen.
+
+    Nothing is linked by it: places in the slices are not compared.
+
+    Raises
+    ------
+    FossilError
+        Where the items do not come from different slices.
+    """
+    points = read_points(source, params.embedding)
+    job.check()
+    found = alike.across_slices(points.embedding, reach=params.reach, least=params.least)
+    listed = [
+        {
+            "key": points.embedding.items[pair.rows[0]].key,
+            "other": points.embedding.items[pair.rows[1]].key,
+            "similarity": pair.similarity,
+            "linked": pair.linked,
+        }
+        for pair in found[: params.count]
+    ]
+    notes = points.notes
+    if len(found) > params.count:
+        notes = (*notes, f"{len(found)} pairs were found; the first {params.count} are listed.")
+    return Listed(params.embedding, listed, notes)
