@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, write_whole
 from napari_fossiledit.masks import Mask
+from napari_fossiledit.morphospace.arrays import reading, write_arrays
 from napari_fossiledit.summary import Summary
 
-_VERSION = 1
 _ROUNDING = 1e-3
 """How far from 1 the length of a vector may be: float32 leaves 1e-6, other files may be coarser."""
 
@@ -131,18 +127,9 @@ class Embedding(Summary):
         FossilError
             Where it cannot be written; the old file is then untouched.
         """
-        head = {
-            "version": _VERSION,
-            "model": self.model,
-            "model_hash": self.model_hash,
-            "notes": list(self.notes),
-            "named_by": self.named_by,
-            "items": [asdict(item) for item in self.items],
-        }
-        stream = io.BytesIO()
-        text = np.frombuffer(json.dumps(head).encode(), np.uint8)
-        np.savez(stream, vectors=np.asarray(self.vectors, np.float32), head=text)
-        write_whole(path, stream.getvalue())
+        head = {f.name: getattr(self, f.name) for f in fields(self)}
+        head["items"] = [asdict(item) for item in self.items]
+        write_arrays(path, head, vectors=np.asarray(head.pop("vectors"), np.float32))
 
     @classmethod
     def load(cls, path: Path, model_hash: str | None = None) -> Embedding:
@@ -158,30 +145,9 @@ class Embedding(Summary):
         FossilError
             Where the file is none or damaged, or another model made it.
         """
-        with explained(path, "Reading"):
-            data = path.read_bytes()
-        try:
-            # Never pickled: a file of a stranger must not run code.
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                vectors = arrays["vectors"]
-                head = json.loads(arrays["head"].tobytes())
-            if head["version"] != _VERSION:
-                raise ValueError(f"version {head['version']}")
-            found = cls(
-                vectors,
-                tuple(Item(**item) for item in head["items"]),
-                head["model"],
-                head["model_hash"],
-                tuple(head["notes"]),
-                head["named_by"],
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise FossilError(
-                f"{path} cannot be read",
-                expected=f"an embedding (.npz, version {_VERSION})",
-                found=str(error),
-                advice="Make it again with `fossiledit morphospace embed`.",
-            ) from error
+        with reading(path, "an embedding", "fossiledit morphospace embed") as (arrays, head):
+            head["items"] = tuple(Item(**item) for item in head["items"])
+            found = cls(arrays["vectors"], **head | {"notes": tuple(head["notes"])})
         if model_hash is not None:
             found.require_model(model_hash, str(path))
         return found

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, write_whole
+from napari_fossiledit.morphospace.arrays import reading, write_arrays
 from napari_fossiledit.morphospace.embedding import Embedding
 from napari_fossiledit.params.morphospace import Projection
 from napari_fossiledit.progress import QUIET, Job
 
 Points = NDArray[np.float64]
 
-_VERSION = 1
 _EXACT = 20_000
 """Items up to which nearest neighbours are found exactly, in seconds."""
 _LEAST = {Projection.TSNE: 7, Projection.PCA: 3, Projection.UMAP: 7}
@@ -80,16 +76,12 @@ class Map:
         keys = [embedding.items[n].key for n in new]
         kept = np.array([n < self.fixed or k not in keys for n, k in enumerate(self.keys)])
         placed = self._place(embedding.vectors[new], job)
-        extended = Map(
-            np.vstack([self.points[kept], placed]),
-            np.vstack([self.vectors[kept], embedding.vectors[new]]),
-            (*(k for k, there in zip(self.keys, kept, strict=True) if there), *keys),
-            self.method,
-            self.perplexity,
-            self.seed,
-            self.model_hash,
-            self.fixed,
-            self.notes,
+        old = (key for key, there in zip(self.keys, kept, strict=True) if there)
+        extended = replace(
+            self,
+            points=np.vstack([self.points[kept], placed]),
+            vectors=np.vstack([self.vectors[kept], embedding.vectors[new]]),
+            keys=(*old, *keys),
         )
         return extended, len(new)
 
@@ -124,20 +116,8 @@ class Map:
 
     def save(self, path: Path) -> None:
         """Write one ``.npz`` file, whole or not at all."""
-        head = {
-            "version": _VERSION,
-            "keys": self.keys,
-            "method": self.method,
-            "perplexity": self.perplexity,
-            "seed": self.seed,
-            "model_hash": self.model_hash,
-            "fixed": self.fixed,
-            "notes": self.notes,
-        }
-        stream = io.BytesIO()
-        text = np.frombuffer(json.dumps(head).encode(), np.uint8)
-        np.savez(stream, points=self.points, vectors=self.vectors, head=text)
-        write_whole(path, stream.getvalue())
+        head = {f.name: getattr(self, f.name) for f in fields(self)}
+        write_arrays(path, head, points=head.pop("points"), vectors=head.pop("vectors"))
 
     @classmethod
     def load(cls, path: Path) -> Map:
@@ -148,31 +128,14 @@ class Map:
         FossilError
             Where the file is none or damaged.
         """
-        with explained(path, "Reading"):
-            data = path.read_bytes()
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                points, vectors = arrays["points"], arrays["vectors"]
-                head = json.loads(arrays["head"].tobytes())
-            if head.pop("version") != _VERSION or points.shape != (len(vectors), 2):
-                raise ValueError("another version, or points that do not fit the vectors")
-            if not (np.isfinite(points).all() and 0 < head["fixed"] <= len(head["keys"])):
-                raise ValueError("points that are no numbers")
+        with reading(path, "a map", "fossiledit morphospace map --anew") as (arrays, head):
+            points, vectors = arrays["points"], arrays["vectors"]
             head |= {name: tuple(head[name]) for name in ("keys", "notes")}
-            head["method"] = Projection(head["method"])
-            found = cls(points, vectors, **head)
-        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise FossilError(
-                f"{path} cannot be read",
-                expected=f"a map (.npz, version {_VERSION})",
-                found=str(error),
-                advice="Make it again with `fossiledit morphospace map --anew`.",
-            ) from error
-        if len(found.keys) != len(found.points):
-            raise FossilError(
-                f"{path} cannot be read", expected=f"{len(points)} keys", found=len(found.keys)
-            )
-        return found
+            if not points.shape == (len(vectors), 2) == (len(head["keys"]), 2):
+                raise ValueError(f"{points.shape} points of {len(vectors)} vectors")
+            if not (np.isfinite(points).all() and 0 < head["fixed"] <= len(points)):
+                raise ValueError("points that are no numbers")
+            return cls(points, vectors, **head | {"method": Projection(head["method"])})
 
 
 def make_map(
