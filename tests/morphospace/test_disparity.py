@@ -75,8 +75,9 @@ def test_a_group_of_few_specimens_is_left_out() -> None:
 def test_the_hull_grows_with_the_specimens_that_are_drawn() -> None:
     points = np.random.default_rng(0).normal(size=(60, 3))
     line = curve(Space(points).hull_volume, np.arange(60), groups(60))
-    assert line[-1] == (60, pytest.approx(Space(points).hull_volume(np.arange(60))))
-    values = [value for _, value in line]
+    assert line[60].value == pytest.approx(Space(points).hull_volume(np.arange(60)))
+    assert min(line) == 8
+    values = [figure.value for figure in line.values()]
     assert values == sorted(values)
 
 

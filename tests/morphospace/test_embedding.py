@@ -43,9 +43,7 @@ def test_an_embedding_of_another_model_is_refused(tmp_path: Path) -> None:
         Embedding.load(tmp_path / "points.npz", "012345" * 8)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda _: b"not one", lambda _: b""]
-)
+@pytest.mark.parametrize("damage", [lambda b: b[:500], lambda _: b"not one", lambda _: b""])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage) -> None:
     path = tmp_path / "points.npz"
     POINTS.save(path)

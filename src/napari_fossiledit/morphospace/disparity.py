@@ -194,15 +194,12 @@ def compare(
 
 def curve(
     statistic: Statistic, rows: Rows, groups: Sequence[str], *, draws: int = 50, seed: int = 0
-) -> list[tuple[int, float]]:
-    """Return a statistic by number of specimens, at up to ten numbers."""
+) -> dict[int, Rarefied]:
+    """Return a statistic by number of specimens, at up to ten numbers where it is defined."""
     most = len({groups[row] for row in rows})
-    sizes = np.unique(np.linspace(2, most, 10).astype(int)) if most > 1 else ()
-    found = (
-        (int(size), rarefied(statistic, rows, groups, int(size), draws=draws, seed=seed).value)
-        for size in sizes
-    )
-    return [(size, value) for size, value in found if value is not None]
+    sizes = map(int, np.unique(np.linspace(2, most, 10).astype(int)) if most > 1 else ())
+    found = {n: rarefied(statistic, rows, groups, n, draws=draws, seed=seed) for n in sizes}
+    return {n: figure for n, figure in found.items() if figure.value is not None}
 
 
 def windows(slices: Sequence[int | None], width: int) -> dict[str, Rows]:

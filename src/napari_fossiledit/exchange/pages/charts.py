@@ -17,7 +17,7 @@ _SIZE = (7.6, 3.1)
 _SQUARE = (7.6, 6.0)
 _DPI = 130
 # The colours of templates/style.css.
-INK, _LINE = "#6f655f", "#ddd5cf"
+INK, _LINE, _GREY = "#6f655f", "#ddd5cf", "#bdb3ac"
 _COLOURS = ("#8c4a35", "#1f6f8b", "#c98a2b", "#4d7c4a", "#7a5a92", "#2b2522")
 
 
@@ -74,7 +74,7 @@ def scatter_chart(points: NDArray[np.float64], values: Sequence[str | float | No
     """
     axes = _axes(_SQUARE)
     known = np.array([value is not None for value in values], dtype=bool)
-    axes.scatter(*points[~known].T, s=9, color=_LINE, label="none" if (~known).any() else None)
+    axes.scatter(*points[~known].T, s=9, color=_GREY, label="none" if (~known).any() else None)
     told = [value for value in values if value is not None]
     if all(isinstance(value, str) for value in told):
         texts, of = np.unique(np.array(told, dtype=str), return_inverse=True)

@@ -13,7 +13,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages.charts import line_chart, scatter_chart
 from napari_fossiledit.files import write_json, write_whole
 from napari_fossiledit.morphospace import disparity as measured
-from napari_fossiledit.morphospace.disparity import Group, Rows, Space
+from napari_fossiledit.morphospace.disparity import Group, Rarefied, Rows, Space
 from napari_fossiledit.morphospace.maps import make_map
 from napari_fossiledit.params.morphospace import Colour, DisparityParams, MapParams
 from napari_fossiledit.progress import QUIET, Job
@@ -183,8 +183,13 @@ def disparity(source: Path, params: DisparityParams, *, job: Job = QUIET) -> Dis
         }
         for title, statistic in space.statistics.items()
     }
-    pictures = [_draw_curves(points, title, lines) for title, lines in curves.items() if of_classes]
-    pictures += [_draw_windows(points, of_windows, t) for t in curves if of_windows]
+    by_slice = {t: {int(w.name): w.figures[t] for w in of_windows} for t in curves}
+    pictures = []
+    for title, lines in curves.items():
+        if of_classes:
+            pictures.append(_drawn(points, title, "", lines, "Specimens drawn"))
+        if of_windows:
+            pictures.append(_drawn(points, title, "-by-slice", {"All": by_slice[title]}, "Slice"))
     file = points.path("disparity.json")
     result = DisparityResult(
         params.embedding,
@@ -202,21 +207,15 @@ def disparity(source: Path, params: DisparityParams, *, job: Job = QUIET) -> Dis
     return result
 
 
-def _draw_curves(points: Points, title: str, curves: Mapping[str, list[tuple[int, float]]]) -> Path:
-    path = points.path(f"disparity-{title.replace('_', '-')}.png")
-    shown = {name: line for name, line in curves.items() if line}
-    write_whole(path, line_chart(shown, "Specimens drawn", _TITLES[title]))
-    return path
-
-
-def _draw_windows(points: Points, windows: tuple[Group, ...], title: str) -> Path:
-    path = points.path(f"disparity-{title.replace('_', '-')}-by-slice.png")
-    known = [
-        (int(w.name), figure.value, figure.interval)
-        for w in windows
-        if (figure := w.figures[title]).value is not None and figure.interval is not None
-    ]
-    line = [(float(z), value) for z, value, _ in known]
-    bands = {_TITLES[title]: [interval for *_, interval in known]}
-    write_whole(path, line_chart({_TITLES[title]: line}, "Slice", _TITLES[title], bands=bands))
+def _drawn(
+    points: Points, title: str, by: str, lines: Mapping[str, Mapping[int, Rarefied]], x: str
+) -> Path:
+    path = points.path(f"disparity-{title.replace('_', '-')}{by}.png")
+    known = {
+        name: [(float(n), f.value, f.interval) for n, f in line.items() if f.value is not None]
+        for name, line in lines.items()
+    }
+    curves = {name: [(n, value) for n, value, _ in line] for name, line in known.items() if line}
+    bands = {name: [i for *_, i in line if i is not None] for name, line in known.items() if line}
+    write_whole(path, line_chart(curves, x, _TITLES[title], bands=bands))
     return path

@@ -238,7 +238,8 @@ def _instances_now(source: Path, embedding: Embedding, notes: list[str]) -> list
         notes.append(f"{gone} instances were deleted since the embedding was made: left out.")
     if changed := items.count(None) - gone:
         notes.append(f"{changed} masks were changed since the embedding was made: left out.")
-    if not any(item.specimen is not None for item in items if item):
+    unlinked = all(item.specimen is None for item in items if item)
+    if unlinked and not any("linked" in note for note in notes):
         notes.append(
             "No instance is linked: each section counts as a specimen, although several may be"
             " of one, so that figures look better than they are."
