@@ -93,6 +93,7 @@ def test_with_one_item_of_each_class_nothing_is_refused_and_it_is_said() -> None
     assert "confidence is rough, and none is unknown" in " ".join(classifier.notes)
     assert "Asked 1 neighbours instead of 5" in " ".join(classifier.notes)
     assert classifier.predict(clouds([0, 0, 1])[0]).names != (None,)
+    assert classifier.held_out.names == (None, None)
 
 
 @pytest.mark.parametrize("method", Method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.morphospace.embedding import Embedding
+
+_ROWS = 256
+"""Rows whose distances to all others are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +94,15 @@ def outliers(embedding: Embedding, *, neighbours: int = 5, count: int = 20) -> l
         )
     vectors, names = embedding.vectors, [item.name for item in embedding.items]
     distances, elsewhere = np.zeros(len(vectors)), dict[int, str]()
-    for row in range(len(vectors)):
-        far = 1 - vectors @ vectors[row]
-        far[groups == groups[row]] = np.inf
-        nearest = np.argsort(far, kind="stable")[:neighbours]
-        nearest = nearest[np.isfinite(far[nearest])]
-        distances[row] = far[nearest].mean()
-        around = [names[n] for n in nearest if names[n] is not None]
-        top = max(set(around), key=around.count, default=None)
-        if (
-            names[row] is not None
-            and top not in (None, names[row])
-            and around.count(top) > len(nearest) / 2
-        ):
-            elsewhere[row] = str(top)
+    for start in range(0, len(vectors), _ROWS):
+        far = 1 - vectors[start : start + _ROWS] @ vectors.T
+        far[groups[start : start + _ROWS, None] == groups] = np.inf
+        for row, nearest in enumerate(np.argsort(far, axis=1, kind="stable"), start):
+            near = [n for n in nearest[:neighbours] if np.isfinite(far[row - start, n])]
+            distances[row] = far[row - start, near].mean()
+            top, votes = Counter(names[n] for n in near).most_common(1)[0]
+            if None not in (names[row], top) and top != names[row] and votes > len(near) / 2:
+                elsewhere[row] = str(top)
     middle = float(np.median(distances))
     order = [int(row) for row in np.argsort(-distances, kind="stable")]
     # Tukey's fence: beyond it is what the others do not explain.

@@ -76,7 +76,8 @@ class Classifier:
         Largest distance that is not refused; infinite where no held-out item could choose it.
     held_out
         Answers for the items it was fitted to, each by a classifier that has not seen its group; of
-        an item whose class was not fitted then, too, so that its answer should be unknown.
+        an item whose class was not fitted then, too, so that its answer should be unknown, as it is
+        of items that no classifier could judge.
     notes
         What was assumed, in sentences.
     """
@@ -144,7 +145,7 @@ def fit(
             " well the class is told from others."
         )
     fitted = partial(_fitted, method, len(classes), neighbours)
-    logits, distances = np.zeros((len(of), len(classes))), np.zeros(len(of))
+    logits, distances = np.zeros((len(of), len(classes))), np.full(len(of), np.inf)
     judged = np.zeros(len(of), dtype=bool)
     folds = min(_FOLDS, len(set(groups)), int(np.bincount(of).max()))
     if folds > 1:
@@ -180,7 +181,10 @@ def _answers(
     from scipy.special import softmax
 
     best = tuple(classes[k] for k in logits.argmax(axis=1))
-    return Answers(best, softmax(logits / temperature, axis=1).max(axis=1), distances / threshold)
+    # Infinitely far away is what no fold could judge, also where nothing is refused.
+    strange = np.full(len(best), np.inf)
+    np.divide(distances, threshold, out=strange, where=np.isfinite(distances))
+    return Answers(best, softmax(logits / temperature, axis=1).max(axis=1), strange)
 
 
 def _temperature(logits: Floats, of: NDArray[np.intp]) -> float:

@@ -226,7 +226,8 @@ def _axes(vectors: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the mean and the first two principal axes (2, d); their signs are always the same."""
     from sklearn.decomposition import PCA
 
-    pca = PCA(2, svd_solver="full" if len(vectors) <= _EXACT else "randomized", random_state=0)
+    # Exact, and with thousands of items many times as fast as by singular values.
+    pca = PCA(2, svd_solver="covariance_eigh")
     pca.fit(vectors.astype(np.float64))
     return pca.mean_, pca.components_
 

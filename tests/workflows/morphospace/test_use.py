@@ -371,6 +371,11 @@ def test_a_name_needs_to_know_whose_it_is(project: Path, params: NameParams) -> 
         name(project, params)
 
 
+def test_a_class_is_a_plain_name(project: Path) -> None:
+    with pytest.raises(FossilError, match=r"The name of a class cannot be used.*\.\./cup"):
+        name(project, NameParams(name="../cup", items=str(ids_of(project, "cup", 1)[0])))
+
+
 def test_predictions_are_named_where_they_were_taken_over(project: Path) -> None:
     source = "model:tiny@abc"
     with Project.open(project) as opened:

@@ -69,7 +69,10 @@ def lay_out(source: Path, params: MapParams, *, job: Job = QUIET) -> MapResult:
     notes, placed = list(points.notes), None
     if old is not None and old.method is params.method:
         made, placed = old.extended(points.embedding, job)
-        notes.append(f"{placed} items were placed on the map that was there; no other one moved.")
+        notes.append(
+            f"{placed} items were placed on the map that was there (perplexity"
+            f" {made.perplexity:g}, seed {made.seed}); no other one moved."
+        )
     else:
         made = make_map(
             points.embedding,

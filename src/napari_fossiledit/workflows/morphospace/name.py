@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tables import require_table, write_table
-from napari_fossiledit.files import explained
+from napari_fossiledit.files import explained, plain_name
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.morphospace.embedding import content_of
 from napari_fossiledit.params.morphospace import NameParams, Naming, PointsParams
@@ -141,6 +141,9 @@ class _Changes:
         taken = ledger.taken_from([i.id for i in own if i.id is not None])
         copies = {t.prediction: id_ for id_, t in taken.items()}
         items = points.embedding.items
+        for given in {*wanted.names.values()} if naming is Naming.CLASS else ():
+            # Meshes and folders are called by it.
+            plain_name(given, "a class")
         self.names: dict[int, str] = {}
         self.confidence: dict[int, float | None] = {}
         for row, given in wanted.names.items():

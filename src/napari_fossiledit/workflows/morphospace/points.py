@@ -115,7 +115,8 @@ class Points:
         """
         at = {item.key: row for row, item in enumerate(self.embedding.items)}
         by_id = {str(i.instance): row for row, i in enumerate(self.embedding.items) if i.instance}
-        asked = [part.strip() for part in text.split(",") if part.strip()]
+        # A picture may have a comma in its name.
+        asked = [text] if text in at else [p.strip() for p in text.split(",") if p.strip()]
         missing = [part for part in asked if part not in by_id and part not in at]
         if missing or not asked:
             raise FossilError(
