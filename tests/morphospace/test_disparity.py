@@ -90,3 +90,10 @@ def test_windows_overlap_by_half_and_reach_the_last_slice() -> None:
         "8": [7],
     }
     assert windows([None, None], 4) == {}
+
+
+def test_forms_that_are_all_the_same_have_no_disparity() -> None:
+    space = Space(np.ones((9, 4)))
+    assert space.hull_share == 0
+    found, _, _ = compare(space, {"A": np.arange(9)}, groups(9), draws=10)
+    assert {f.value for f in found[0].figures.values()} == {0}

@@ -82,11 +82,14 @@ class Space:
     ) -> None:
         from sklearn.decomposition import PCA
 
-        self._vectors = np.asarray(vectors, dtype=np.float64)
+        self._vectors = np.array(vectors, dtype=np.float64)
+        self._vectors -= self._vectors.mean(axis=0)
+        self._squares: Floats = (self._vectors**2).sum(axis=1)
         count = min(components, len(vectors), self._vectors.shape[1])
-        pca = PCA(count, random_state=0)
-        self._parts: Floats = pca.fit_transform(self._vectors)
-        self.hull_share = float(pca.explained_variance_ratio_.sum())
+        with np.errstate(invalid="ignore"):
+            # Of vectors that are all the same it divides nothing by nothing.
+            self._parts: Floats = PCA(count, random_state=0).fit_transform(self._vectors)
+        self.hull_share = float((self._parts**2).sum() / max(self._squares.sum(), 1e-12))
         self.statistics: dict[str, Statistic] = {
             "sum_of_variances": self.sum_of_variances,
             "hull_volume": self.hull_volume,
@@ -99,7 +102,11 @@ class Space:
 
     def sum_of_variances(self, rows: Rows) -> float:
         """Return the sum of the variances along all axes; does not depend on the axes."""
-        return float(self._vectors[rows].var(axis=0, ddof=1).sum()) if len(rows) > 1 else np.nan
+        if len(rows) < 2:
+            return np.nan
+        total = self._vectors[rows].sum(axis=0)
+        squares = float(self._squares[rows].sum() - total @ total / len(rows))
+        return max(squares, 0.0) / (len(rows) - 1)
 
     def hull_volume(self, rows: Rows) -> float:
         """Return the volume of the convex hull in the principal components; 0 where it is flat."""
