@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_fossiledit.morphospace import alike
 from napari_fossiledit.params.morphospace import OutlierParams, SectionsParams, SimilarParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.workflows.morphospace.points import Listed, described, read_points
+from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.morphospace.points import Points, read_points
+
+
+@dataclass(frozen=True)
+class Listed(Summary):
+    """Items or pairs of items, best first.
+
+    Attributes
+    ----------
+    embedding
+        Name of the embedding.
+    rows
+        What was found.
+    notes
+        What was left out or assumed, in sentences.
+    """
+
+    embedding: str
+    rows: Sequence[Mapping[str, Any]]
+    notes: tuple[str, ...]
 
 
 def similar(source: Path, params: SimilarParams, *, job: Job = QUIET) -> Listed:
@@ -24,7 +47,7 @@ def similar(source: Path, params: SimilarParams, *, job: Job = QUIET) -> Listed:
     found = alike.most_similar(
         points.embedding, rows, params.count, same_group=params.same_specimen
     )
-    listed = [described(points, row) | {"similarity": likeness} for row, likeness in found]
+    listed = [_described(points, row) | {"similarity": likeness} for row, likeness in found]
     return Listed(params.embedding, listed, points.notes)
 
 
@@ -40,7 +63,7 @@ def outliers(source: Path, params: OutlierParams, *, job: Job = QUIET) -> Listed
     job.check()
     found = alike.outliers(points.embedding, neighbours=params.neighbours, count=params.count)
     listed = [
-        described(points, o.row) | {"distance": o.distance, "why": " ".join(o.reasons)}
+        _described(points, o.row) | {"distance": o.distance, "why": " ".join(o.reasons)}
         for o in found
     ]
     return Listed(params.embedding, listed, points.notes)
@@ -72,3 +95,10 @@ def sections(source: Path, params: SectionsParams, *, job: Job = QUIET) -> Liste
     if len(found) > params.count:
         notes = (*notes, f"{len(found)} pairs were found; the first {params.count} are listed.")
     return Listed(params.embedding, listed, notes)
+
+
+def _described(points: Points, row: int) -> dict[str, Any]:
+    """Return what an item is, for a list."""
+    item = points.embedding.items[row]
+    found = {"key": item.key, "name": item.name}
+    return found | ({"specimen": item.specimen} if points.is_project else {})

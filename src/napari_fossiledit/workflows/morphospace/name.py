@@ -91,34 +91,31 @@ def name(source: Path, params: NameParams, *, job: Job = QUIET) -> NameResult:
     if not points.is_project:
         return _name_pictures(points, params, wanted)
     naming = params.naming or Naming(points.embedding.named_by or Naming.CLASS)
+    embedding = points.embedding
     provenance = {
-        "model": points.embedding.model,
-        "model_hash": points.embedding.model_hash,
+        "model": embedding.model,
+        "model_hash": embedding.model_hash,
         "rule": wanted.rule,
     }
     with Project.open(source) as project:
         project.require_writable()
-        ledger = project.ledger
-        with ledger.recorded(RUN, params.model_dump(mode="json") | provenance) as record:
-            with ledger.transaction():
-                changes = _Changes(points, wanted, ledger, naming)
-                ids = changes.free(reviewed_too=params.reviewed_too)
-                action = ledger.begin(
-                    f"name {counted([*ids])}: {wanted.rule}, {points.embedding.model}"
-                    f" {points.embedding.model_hash[:8]}"
-                )
-                for given in dict.fromkeys(ids.values()):
-                    those = [id_ for id_, own in ids.items() if own == given]
-                    if naming is Naming.TEXTURE:
-                        ledger.describe(those, texture=given, action=action)
-                    else:
-                        ledger.describe(those, class_name=given, action=action)
-                if naming is Naming.CLASS:
-                    ledger.set_specimens(ANNOTATIONS, changes.specimens(ids), action=action)
+        ledger, given = project.ledger, params.model_dump(mode="json") | provenance
+        # In one transaction: no name without where it came from.
+        with ledger.transaction(), ledger.recorded(RUN, given) as record:
+            changes = _Changes(points, wanted, ledger, naming)
+            ids = changes.free(reviewed_too=params.reviewed_too)
+            action = ledger.begin(
+                f"name {counted([*ids])}: {wanted.rule}, {embedding.model}"
+                f" {embedding.model_hash[:8]}"
+            )
+            for text in dict.fromkeys(ids.values()):
+                those = [id_ for id_, own in ids.items() if own == text]
+                texture, kind = (text, None) if naming is Naming.TEXTURE else (None, text)
+                ledger.describe(those, texture=texture, class_name=kind, action=action)
+            if naming is Naming.CLASS:
+                ledger.set_specimens(ANNOTATIONS, changes.specimens(ids), action=action)
             record["action"] = action.id
-            record["names"] = {
-                str(id_): [given, changes.confidence[id_]] for id_, given in ids.items()
-            }
+            record["names"] = {str(k): [text, changes.confidence[k]] for k, text in ids.items()}
     return NameResult(
         str(naming),
         dict(Counter(ids.values())),

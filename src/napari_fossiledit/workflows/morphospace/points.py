@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 from napari_fossiledit.morphospace.maps import Map
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import SETTINGS_FILE
-from napari_fossiledit.summary import Summary
 
 _EMBED = "Make it again with `fossiledit morphospace embed`."
 #: Columns of the table that come from what was said of items.
@@ -255,29 +254,3 @@ def _as_it_is(item: Item, now: Instance | None, embedding: Embedding) -> Item | 
     linked = now.specimen is not None
     group = f"{now.class_name} {now.specimen}" if linked else item.key
     return replace(item, name=name or None, specimen=now.specimen, group=group)
-
-
-def described(points: Points, row: int) -> dict[str, Any]:
-    """Return what an item is, for a list."""
-    item = points.embedding.items[row]
-    found = {"key": item.key, "name": item.name}
-    return found | ({"specimen": item.specimen} if points.is_project else {})
-
-
-@dataclass(frozen=True)
-class Listed(Summary):
-    """Items or pairs of items, best first.
-
-    Attributes
-    ----------
-    embedding
-        Name of the embedding.
-    rows
-        What was found.
-    notes
-        What was left out or assumed, in sentences.
-    """
-
-    embedding: str
-    rows: Sequence[Mapping[str, Any]]
-    notes: tuple[str, ...]
