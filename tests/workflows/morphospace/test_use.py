@@ -239,6 +239,10 @@ def test_a_name_is_one_action_with_its_provenance_that_is_undone(project: Path) 
     two = [*ids_of(project, "cup", 1), *ids_of(project, "cup", 2)[:1]]
     found = name(project, NameParams(name="chancelloriid", items=",".join(map(str, two))))
     assert (found.naming, found.given, found.reviewed) == ("class", {"chancelloriid": 6}, 0)
+    assert found.notes == (
+        "1 specimens got another class in a part of their sections, which are a specimen of their"
+        " own now.",
+    )
     with Project.open(project) as opened:
         now = opened.ledger.instances(ANNOTATIONS)
         named = [i for i in now if i.class_name == "chancelloriid"]
@@ -289,8 +293,12 @@ def test_whole_specimens_are_named(project: Path) -> None:
     with Project.open(project) as opened:
         for id_ in ids_of(project, "sponge", 4):
             opened.ledger.set_specimens(ANNOTATIONS, {id_: 7})
+        # A section that the embedding has not.
+        opened.ledger.edit(4, put=[Instance(4, "cup", square(9, 5), specimen=4)])
     found = name(project, NameParams(name="pale", specimens="4", naming=Naming.TEXTURE))
-    assert found.given == {"pale": 5}
+    assert found.given == {"pale": 6}
+    found = name(project, NameParams(name="tabulate", specimens="4"))
+    assert (found.given, found.notes) == ({"tabulate": 6}, ())
 
 
 def test_sure_answers_become_names_with_their_confidence(project: Path) -> None:

@@ -72,6 +72,8 @@ class _Wanted:
     rule: str
     confidence: Mapping[int, float | None]
     notes: tuple[str, ...] = ()
+    #: Whether all sections of their specimens get the same name.
+    whole: bool = False
 
 
 def name(source: Path, params: NameParams, *, job: Job = QUIET) -> NameResult:
@@ -115,7 +117,7 @@ def name(source: Path, params: NameParams, *, job: Job = QUIET) -> NameResult:
             if naming is Naming.CLASS:
                 ledger.set_specimens(ANNOTATIONS, changes.specimens(ids), action=action)
             record["action"] = action.id
-            record["names"] = {str(k): [text, changes.confidence[k]] for k, text in ids.items()}
+            record["names"] = {str(k): [text, changes.confidence.get(k)] for k, text in ids.items()}
     return NameResult(
         str(naming),
         dict(Counter(ids.values())),
@@ -154,6 +156,12 @@ class _Changes:
             self.notes.append(
                 f"{left} items are predictions, which never change: take them over to name them."
             )
+        if wanted.whole:
+            # Also sections that are too small, or too new, to be in the embedding.
+            kin = {_kin(self.every[id_]): given for id_, given in self.names.items()}
+            for id_, item in self.every.items():
+                if id_ is not None and item.part is Part.BODY and _kin(item) in kin:
+                    self.names.setdefault(id_, kin[_kin(item)])
 
     def free(self, *, reviewed_too: bool) -> dict[int, str]:
         """Return the names that are new, by id; a fossil is locked together with its cavities."""
@@ -162,9 +170,7 @@ class _Changes:
         for id_, given in self.names.items():
             item = self.every[id_]
             own = item.texture if self.naming is Naming.TEXTURE else item.class_name
-            if item.part is Part.CAVITY and self.naming is Naming.CLASS:
-                self.notes.append(f"Cavity {id_} has the class of its fossil: left out.")
-            elif own == given:
+            if own == given:
                 self.unchanged += 1
             elif item.family in locked:
                 self.reviewed += 1
@@ -188,18 +194,31 @@ class _Changes:
         used = Counter[str]()
         for item in self.every.values():
             used[item.class_name] = max(used[item.class_name], item.specimen or 0)
-        fresh: dict[tuple[str, str, int], int] = {}
+        fresh: dict[tuple[str, tuple[str, int | None]], int] = {}
         numbers: dict[int, int | None] = {}
+        stay = set()
         for id_, item in self.every.items():
             given = ids.get(item.family or 0)
-            if id_ is None or given is None or item.specimen is None:
+            if id_ is None or item.specimen is None:
                 continue
-            key = (given, self.every[item.family].class_name, item.specimen)
-            if key not in fresh:
+            if given is None:
+                stay.add(_kin(item))
+                continue
+            if (given, _kin(item)) not in fresh:
                 used[given] += 1
-                fresh[key] = used[given]
-            numbers[id_] = fresh[key]
+                fresh[given, _kin(item)] = used[given]
+            numbers[id_] = fresh[given, _kin(item)]
+        if parted := len({kin for _, kin in fresh} & stay):
+            self.notes.append(
+                f"{parted} specimens got another class in a part of their sections, which are a"
+                " specimen of their own now."
+            )
         return numbers
+
+
+def _kin(item: Instance) -> tuple[str, int | None]:
+    """Return which specimen an instance is of: numbers begin anew in each class."""
+    return item.class_name, item.specimen
 
 
 def _wanted(points: Points, params: NameParams) -> _Wanted:
@@ -257,7 +276,7 @@ def _wanted(points: Points, params: NameParams) -> _Wanted:
             found=f"none for {rule}",
             advice="Classify or cluster first." if not params.specimens else "",
         )
-    return _Wanted(names, rule, {n: sure[n] for n in rows})
+    return _Wanted(names, rule, {n: sure[n] for n in rows}, whole=bool(params.specimens))
 
 
 def _from_file(points: Points, path: Path) -> _Wanted:
