@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from napari_fossiledit.params.base import Params, PlainName
+from napari_fossiledit.params.segment import Device
 
 
 class Method(StrEnum):
@@ -170,3 +171,104 @@ class NameParams(PointsParams):
         description="class or texture; left out: what the embedding was made with.",
     )
     reviewed_too: bool = Field(False, description="Also name what a person has found right.")
+
+
+class NamedBy(StrEnum):
+    """What gives items of a project their name."""
+
+    CLASS = "class"
+    TEXTURE = "texture"
+
+
+class Filling(StrEnum):
+    """What is put around a specimen that was cut out."""
+
+    IMAGENET = "imagenet"
+    OWN = "own"
+
+
+class Mining(StrEnum):
+    """Triplets that the training learns from."""
+
+    HARD = "hard"
+    SEMIHARD = "semihard"
+    ALL = "all"
+
+
+class ItemParams(Params):
+    """Which specimens are looked at, and how they are cut out."""
+
+    instances: str = Field(
+        "",
+        description="Instances of a project: annotations, or the name of a model; empty: what is"
+        " best known of each slice.",
+    )
+    named_by: NamedBy = Field(
+        NamedBy.CLASS, description="What names specimens of a project: class or texture."
+    )
+    class_name: str = Field("", description="Class to look at; empty: all.")
+    smallest: int = Field(
+        16, ge=4, le=1024, description="Leave out instances with a shorter edge, in pixels."
+    )
+    filling: Filling = Field(
+        Filling.IMAGENET,
+        description="Colour around a specimen: the mean of ImageNet, or its own mean.",
+    )
+    device: Device = Field(Device.AUTO, description="Where features are computed.")
+
+
+class MetricParams(ItemParams):
+    """How an embedding is learned."""
+
+    name: PlainName = Field("metric", description="Name of the new model.")
+    backbone: str = Field(
+        "lite", description="lite, torchvision:NAME or timm:NAME; the last two need weights."
+    )
+    weights: Path | None = Field(
+        None, description="File with the weights of the backbone (.safetensors, .pth)."
+    )
+    edge: int = Field(
+        0, ge=0, le=1024, description="Edge of pictures in pixels; 0: what the backbone is for."
+    )
+    outline: bool = Field(False, description="Numbers for the outline take part.")
+    copies: int = Field(8, ge=1, le=64, description="Changed copies of each picture to learn from.")
+    dimensions: int = Field(128, ge=3, le=2048, description="Dimensions of the embedding.")
+    shrinkage: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="How little the spread inside classes is trusted, from 0 to 1; few pictures"
+        " need more.",
+    )
+    share: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="Share of what tells the known classes apart; the rest keeps all else that"
+        " pictures differ in, for classes that were never seen.",
+    )
+    epochs: int = Field(20, ge=0, le=10000, description="Rounds of metric learning.")
+    margin: float = Field(0.1, gt=0, le=2, description="Margin of the triplet loss.")
+    mining: Mining = Field(Mining.HARD, description="Triplets that count: hard, semihard or all.")
+    learning_rate: float = Field(0.01, gt=0, le=1, description="Relative step of the training.")
+    fine_tune: bool = Field(
+        False, description="Train the last stage of the backbone as well (lite only)."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+
+class EmbedParams(ItemParams):
+    """Which model makes the points."""
+
+    model: str = Field(
+        "", description="Name or folder of a trained model; empty: a network that saw ImageNet."
+    )
+    embedding: PlainName = Field("embedding", description="Name of the embedding.")
+
+
+class JudgeParams(MetricParams):
+    """How well a training does on specimens and classes that it has not seen."""
+
+    folds: int = Field(5, ge=2, le=50, description="Parts; each is tested on once.")
+    repeats: int = Field(5, ge=1, le=100, description="How often specimens are parted anew.")
+    unseen: bool = Field(True, description="Also leave each pair of classes out of the training.")

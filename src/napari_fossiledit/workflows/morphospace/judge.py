@@ -1,0 +1,167 @@
+"""Judge how well an embedding does on specimens and classes that it has not seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.files import write_json
+from napari_fossiledit.morphospace.embedding import Item
+from napari_fossiledit.morphospace.figures import Interval, Naming, bootstrapped
+from napari_fossiledit.morphospace.judging import (
+    OnUnseen,
+    cross_validated,
+    on_unseen,
+)
+from napari_fossiledit.morphospace.splits import (
+    Indices,
+    joined,
+    near_duplicates,
+    picture_hash,
+    require_classes,
+    without_pairs,
+)
+from napari_fossiledit.params.morphospace import JudgeParams
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.summary import Summary
+from napari_fossiledit.workflows.morphospace.points import results_folder
+from napari_fossiledit.workflows.morphospace.sources import opened
+from napari_fossiledit.workflows.morphospace.train import Named, naming_notes
+
+
+@dataclass(frozen=True)
+class JudgeResult(Summary):
+    """Figures of a training on a source.
+
+    Attributes
+    ----------
+    accuracy, macro_f1, recall
+        Of held-out specimens, over the folds of all repeats.
+    naming
+        What was named what.
+    unseen
+        Mean figures over the pairs of classes that were left out, with intervals over pairs.
+    duplicates
+        Pairs of pictures that are all but the same; they were kept in one part.
+    notes
+        What was assumed or left out, in sentences.
+    """
+
+    accuracy: Interval
+    macro_f1: Interval
+    recall: dict[int, Interval]
+    naming: Naming
+    unseen: dict[str, Interval]
+    pairs: tuple[OnUnseen, ...]
+    duplicates: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures without those of each pair, which the report holds."""
+        return {k: v for k, v in super().summary().items() if k != "pairs"}
+
+
+def evaluate(source: Path, params: JudgeParams, *, job: Job = QUIET) -> JudgeResult:
+    """Train on parts of the named specimens and judge on the others; nothing trained is kept.
+
+    No specimen, and no picture that is all but the same as another, is in both.
+
+    Raises
+    ------
+    FossilError
+        Where fewer than two classes are named, or none has two specimens.
+    """
+    if params.fine_tune:
+        raise FossilError(
+            "Fine-tuning cannot be judged here: it would train a network for each part",
+            expected="a training of the head alone",
+            advice="Leave --fine-tune out.",
+        )
+    with opened(source, params) as specimens:
+        named = Named.of(specimens)
+        require_classes(named.items, "Judging")
+        items, notes = named.items, [*specimens.notes, *naming_notes(specimens.items)]
+        hashes = np.stack([picture_hash(p) for p in named.pictures()])
+        pairs = near_duplicates(hashes, [item.group for item in items])
+        groups = joined([item.group for item in items], pairs)
+        items = tuple(replace(i, group=g) for i, g in zip(items, groups, strict=True))
+        counts = require_classes(items, "Judging")
+        folds = min(params.folds, max(counts.values()))
+        if folds < 2:
+            raise FossilError(
+                "Nothing can be judged: no class has two specimens or pictures",
+                expected="two or more of some class",
+                found=", ".join(f"{name} {n}" for name, n in counts.items()),
+            )
+        if folds < params.folds:
+            notes.append(f"Judged on {folds} parts: no class has more specimens or pictures.")
+        from napari_fossiledit.models.inference.devices import pick_device
+        from napari_fossiledit.morphospace.backbones import open_backbone
+        from napari_fossiledit.morphospace.metric import fit_head, points_of
+        from napari_fossiledit.morphospace.model import described
+
+        looked = described(
+            open_backbone(params.backbone, params.weights, params.edge),
+            named.pictures(),
+            outline=params.outline,
+            copies=range(params.copies),
+            total=len(items),
+            device=pick_device(params.device),
+            job=job,
+        )
+    names = [str(item.name) for item in items]
+    upright = looked[:, :4].mean(axis=1)
+
+    def learn(rows: Indices) -> np.ndarray:
+        job.check("Judging")
+        head = fit_head(looked[rows], [names[r] for r in rows], params)
+        return points_of(head, upright)
+
+    seeds = range(params.seed, params.seed + params.repeats)
+    crossed = cross_validated(items, learn, count=folds, seeds=seeds, job=job)
+    found = _unseen(items, learn, params, job) if params.unseen else ()
+    if params.unseen and not found:
+        notes.append("No pair of classes was left out: two others with five specimens are needed.")
+    result = JudgeResult(
+        crossed.accuracy,
+        crossed.macro_f1,
+        crossed.recall,
+        crossed.naming,
+        averaged(found, params.seed) if found else {},
+        found,
+        tuple((items[a].key, items[b].key) for a, b in pairs),
+        tuple(notes),
+    )
+    pairs_of = [pair.summary() for pair in found]
+    report = result.summary() | {"pairs": pairs_of, "settings": params.model_dump(mode="json")}
+    write_json(results_folder(source) / f"{params.name}-evaluation.json", report)
+    return result
+
+
+def _unseen(
+    items: Sequence[Item], learn: Any, params: JudgeParams, job: Job
+) -> tuple[OnUnseen, ...]:
+    counts = Counter(str(item.name) for item in items)
+    # Unknown is told from held-out known ones: that takes some of two classes.
+    left = [pair for pair, _ in without_pairs(items) if _enough(counts, pair)]
+    tracked = job.tracked(left, len(left), "Leaving classes out")
+    return tuple(on_unseen(items, pair, learn, seed=params.seed) for pair in tracked)
+
+
+def _enough(counts: Counter[str], pair: tuple[str, str]) -> bool:
+    rest = [n for name, n in counts.items() if name not in pair]
+    return len(rest) > 1 and max(rest) >= 5 and min(counts[name] for name in pair) > 1
+
+
+def averaged(pairs: Sequence[OnUnseen], seed: int) -> dict[str, Interval]:
+    """Return the means of the figures over pairs of classes, with bootstrap intervals."""
+    figures = ("clustering", "mutual", "recall", "auroc", "fpr95")
+    return {
+        name: bootstrapped([float(getattr(pair, name)) for pair in pairs], seed) for name in figures
+    }

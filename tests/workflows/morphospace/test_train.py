@@ -1,0 +1,160 @@
+"""Trained, embedded and judged, from a folder of pictures and from a project."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.morphospace.embedding import Embedding
+from napari_fossiledit.params.morphospace import (
+    EmbedParams,
+    JudgeParams,
+    MetricParams,
+    NamedBy,
+)
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.workflows.morphospace.judge import evaluate
+from napari_fossiledit.workflows.morphospace.train import embed, find_model, train
+
+QUICK = {"edge": 64, "copies": 4, "epochs": 1}
+
+
+def draw(file: Path, kind: str, seed: int) -> None:
+    """Write a picture of a ring or a bar, at another place and of another width each time."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:96, :96] - 48 + rng.integers(-6, 7, (2, 1, 1))
+    radius = np.hypot(y, x)
+    shapes = {
+        "ring": (radius < 36) & (radius > 26),
+        "bar": (abs(y) < rng.integers(8, 13)) & (abs(x) < 40),
+        "disc": radius < rng.integers(30, 40),
+        "cross": ((abs(y) < 6) | (abs(x) < 6)) & (radius < 40),
+    }
+    # Ground of its own: else two pictures of a kind are all but the same.
+    ground = gaussian_filter(rng.standard_normal((96, 96)), 14)
+    ground = 160 + 90 * ground / np.abs(ground).max()
+    picture = np.where(shapes[kind], 20, ground)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("pictures") / "forms"
+    for n in range(6):
+        for kind in ("ring", "bar", "disc", "cross"):
+            draw(made / kind / f"{n}.png", kind, n)
+    return made
+
+
+def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
+    made = train(folder, MetricParams(name="forms", **QUICK))
+    results = folder.with_name("forms-morphospace")
+    assert made.folder == results / "models/forms"
+    assert made.classes == {"ring": 6, "bar": 6, "disc": 6, "cross": 6}
+    assert made.notes == ()
+    found = embed(folder, EmbedParams(model="forms"))
+    again = Embedding.load(results / "embedding.npz", made.model_hash)
+    np.testing.assert_array_equal(again.vectors, found.vectors)
+    assert [item.name for item in again.items] == sorted(["ring", "bar", "disc", "cross"] * 6)
+    raw = embed(folder, EmbedParams(embedding="raw"))
+    assert "nothing was learned" in raw.notes[-1]
+    with pytest.raises(FossilError, match="made by another model"):
+        Embedding.load(results / "raw.npz", made.model_hash)
+    with pytest.raises(FossilError, match="cannot take a model"):
+        train(folder, MetricParams(name="forms", **QUICK))
+    with pytest.raises(FossilError, match=r"There is no model 'form'.*imagenet, forms"):
+        find_model(folder, "form")
+
+
+def test_judged_on_what_was_not_learned(folder: Path) -> None:
+    found = evaluate(folder, JudgeParams(folds=3, repeats=1, **QUICK))
+    assert found.accuracy.mean > 0.8
+    assert found.recall[1].mean > 0.7
+    assert len(found.pairs) == 6
+    assert found.unseen["recall"].mean > 0.7
+    report = json.loads(
+        (folder.with_name("forms-morphospace") / "metric-evaluation.json").read_text()
+    )
+    assert report["accuracy"]["mean"] == found.accuracy.mean
+    assert len(report["pairs"]) == 6
+
+
+def test_odd_folders_are_told_of(tmp_path: Path) -> None:
+    for n in range(3):
+        draw(tmp_path / f"p/ring/{n}.png", "ring", n)
+        draw(tmp_path / f"p/bar/{n}.png", "bar", n)
+    draw(tmp_path / "p/disc/0.png", "disc", 0)
+    draw(tmp_path / "p/loose.png", "disc", 0)
+    (tmp_path / "p/bar/copy.png").write_bytes((tmp_path / "p/bar/1.png").read_bytes())
+    (tmp_path / "p/bar/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    notes = train(tmp_path / "p", MetricParams(**QUICK)).notes
+    assert notes == (
+        "Left out because they cannot be read: bar/broken.png.",
+        "1 of 9 have no name and are not learned from.",
+        "Of disc there is one specimen or picture only: it can be learned, but not judged.",
+        "Pictures that are all but the same, though of different groups: bar/1.png = bar/copy.png.",
+    )
+    found = evaluate(tmp_path / "p", JudgeParams(folds=5, repeats=1, **QUICK))
+    assert found.duplicates == (("bar/1.png", "bar/copy.png"),)
+    assert "Judged on 3 parts: no class has more specimens or pictures." in found.notes
+    assert found.unseen == {}
+
+
+def test_all_of_one_class_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "p/ring/0.png", "ring", 0)
+    for run, params in ((train, MetricParams()), (evaluate, JudgeParams())):
+        with pytest.raises(FossilError, match=r"at least two classes.*found all of 'ring'"):
+            run(tmp_path / "p", params)
+
+
+def disc(y: int, x: int, radius: int) -> Mask:
+    rows, columns = np.mgrid[:128, :96]
+    return Mask.from_array(np.hypot(rows - y, columns - x) < radius)
+
+
+def test_instances_of_a_project_are_cut_out(reef_home: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
+    with Project.open(path) as opened:
+        for z in range(opened.shape[0]):
+            sections = (
+                []
+                if z > 1
+                else [
+                    Instance(z, "cup", disc(30, 30, 12), texture="pitted", specimen=1 + z),
+                    Instance(z, "cup", disc(80, 30, 15), texture="mud_filled"),
+                    Instance(z, "cup", disc(30, 70, 4), texture="pitted"),
+                    Instance(z, "sponge", disc(80, 70, 14), texture="", unsure=z == 0),
+                ]
+            )
+            opened.ledger.store(ANNOTATIONS, z, sections)
+    params = EmbedParams(instances=ANNOTATIONS, named_by=NamedBy.TEXTURE)
+    found = embed(path, params)
+    assert (path / "morphospace/embedding.npz").is_file()
+    assert found.named_by == "texture"
+    seen = [(item.slice, item.name, item.group) for item in found.items]
+    own = [f"{item.slice}/{item.instance}" for item in found.items]
+    assert own == [item.key for item in found.items]
+    assert sorted(seen[:2]) == [(0, "mud_filled", own[1]), (0, "pitted", "cup 1")]
+    rest = {(1, None, own[4]), (1, "mud_filled", own[3]), (1, "pitted", "cup 2")}
+    assert len(seen) == 5
+    assert set(seen[2:]) == rest
+    assert "Left out 2 instances of less than 16 pixels across." in found.notes
+    assert "Left out 1 instances that are marked as unsure." in found.notes
+    assert any(note.startswith("3 are not linked") for note in found.notes)
+    one = embed(path, params.model_copy(update={"class_name": "sponge"}))
+    assert [item.slice for item in one.items] == [1]
+    assert any(note.startswith("No specimen is linked yet") for note in one.notes)
+    # The same instance has the same point, whatever is looked at beside it.
+    same = [n for n, item in enumerate(found.items) if item.key == one.items[0].key]
+    np.testing.assert_allclose(one.vectors[0], found.vectors[same[0]], atol=1e-5)
+    with pytest.raises(FossilError, match=r"no specimens to look at.*found 8 smaller ones"):
+        embed(path, params.model_copy(update={"smallest": 200}))
