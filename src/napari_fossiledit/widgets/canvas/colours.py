@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import PrivateAttr
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.masks import Instance
 from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.widgets.canvas.palette import (
     COUNT,
@@ -48,6 +48,8 @@ _WIDTH, _PICKED_WIDTH, _RIM_WIDTH = (1.5, 3.0), 3.0, 2.0
 _SAME, _NEXT = 0.5, 0.3
 # Rows that are drawn at once: all 15 megapixels of a slice take three times as long, in memory.
 _BAND = 64
+# So many parts of a slice take as long to be drawn as the slice.
+_MANY = 50
 # Milliseconds after the last turn of the wheel.
 _ZOOMED_MS = 150
 
@@ -116,6 +118,8 @@ class Colours(QObject):
         Palette or colours of specimens changed.
     mode_changed
         Outlines are shown in place of fills, or fills again.
+    chosen_changed
+        Others are chosen, see `choose`.
 
     Attributes
     ----------
@@ -125,10 +129,13 @@ class Colours(QObject):
         Whether outlines are shown in place of fills.
     specimens
         Index in the palette by number.
+    chosen_specimens
+        Numbers of those that are chosen; empty: none.
     """
 
     changed = Signal()
     mode_changed = Signal()
+    chosen_changed = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -137,6 +144,8 @@ class Colours(QObject):
         self.specimens: dict[int, int] = {}
         self._opacity: dict[tuple[str, bool], float] = {}
         self._picked: tuple[str, int] | None = None
+        self._chosen = np.zeros(0, np.uint32)
+        self.chosen_specimens: frozenset[int] = frozenset()
         self._layers: weakref.WeakSet[Labels] = weakref.WeakSet()
         # napari may read from a thread of its own.
         self._lock = threading.RLock()
@@ -204,7 +213,7 @@ class Colours(QObject):
             wanted = self._outline(layer)
             if self.outlined and layer.contour != wanted:
                 layer.contour = wanted
-            elif self._picked is not None or layer.metadata[RIM] != self._rim(layer):
+            elif self._outlined(layer).size or layer.metadata[RIM] != self._rim(layer):
                 layer.refresh(extent=False)
 
     def _outline(self, layer: Labels) -> int:
@@ -220,6 +229,30 @@ class Colours(QObject):
         session = self._session()
         zoom = camera_of(session.viewer).zoom if session is not None else 1.0
         return max(1, round(width / max(zoom * float(layer.scale[-1]), 1e-9)))
+
+    def choose(self, ids: Collection[int], specimens: Collection[int] = ()) -> None:
+        """Draw a bright outline around many instances of the ledger; none: around nothing.
+
+        Parameters
+        ----------
+        specimens
+            What they belong to: in 3D these specimens keep their colours, and others are pale.
+        """
+        before, self._chosen = self._chosen, np.array(sorted(ids), np.uint32)
+        self.chosen_specimens = frozenset(specimens)
+        session = self._session()
+        z = session.slice if session is not None else 0
+        changed = {("", int(id_)) for id_ in (*before, *self._chosen)}
+        boxes = [box for key, (box, _, _) in self._places.get(z, {}).items() if key in changed]
+        if len(boxes) > _MANY:
+            y0, x0 = np.min(boxes, axis=0)[:2].tolist()
+            y1, x1 = np.max(boxes, axis=0)[2:].tolist()
+            boxes = [(y0, x0, y1, x1)]
+        for layer in self._layers:
+            if session is not None and layer in session.viewer.layers and layer.visible:
+                for box in boxes:
+                    refresh_box(layer, self._around(layer, box, session.current.slice_shape))
+        self.chosen_changed.emit()
 
     def _drawn(self, layer: Labels, raw: NDArray[Any], part: tuple[slice, ...] | None) -> Texture:
         """Return the texture of a slice, or of a part of it.
@@ -239,10 +272,10 @@ class Colours(QObject):
 
     def _drawn_band(self, layer: Labels, raw: NDArray[Any], part: tuple[slice, slice]) -> Texture:
         """Return the texture of a part of a slice that is small enough for the CPU's cache."""
-        picked, thick = self._picked, self._thickness(layer, _PICKED_WIDTH)
-        is_picked = picked is not None and picked[0] == layer.metadata[_TINTS]
+        thick = self._thickness(layer, _PICKED_WIDTH)
+        outlined = self._outlined(layer)
         rim = layer.metadata[RIM] = self._rim(layer)
-        halo = max(int(layer.contour), rim, 2 * thick if is_picked else 0)
+        halo = max(int(layer.contour), rim, 2 * thick if outlined.size else 0)
         wide = tuple(slice(max(s.start - halo, 0), s.stop + halo) for s in part)
         ids = raw[wide]
         if not ids.any():
@@ -255,8 +288,8 @@ class Colours(QObject):
             texture = np.where(_border(ids, int(layer.contour)), texture, np.uint8(0))
         if rim:
             texture[_border(ids, rim) & (texture > 0)] = _DARK
-        if is_picked and picked is not None:
-            marked = _mark(texture, ids == picked[1], thick)
+        if outlined.size:
+            marked = _mark(texture, np.isin(ids, outlined), thick)
             if marked is not None:
                 y, x = wide[0].start, wide[1].start
                 there = (y + marked[0], x + marked[1], y + marked[2], x + marked[3])
@@ -264,6 +297,14 @@ class Colours(QObject):
                 ends = zip(old, there, (min, min, max, max), strict=True)
                 layer.metadata[_MARKED] = tuple(which(one, other) for one, other, which in ends)
         return texture[inner]
+
+    def _outlined(self, layer: Labels) -> NDArray[np.uint32]:
+        """Return the ids of a layer that are picked or chosen."""
+        tints = layer.metadata[_TINTS]
+        chosen = self._chosen if not tints else self._chosen[:0]
+        if self._picked is None or self._picked[0] != tints:
+            return chosen
+        return np.append(chosen, np.uint32(self._picked[1]))
 
     # ----------------------------------------------------------------- colours
 
@@ -351,13 +392,14 @@ class Colours(QObject):
             if marked is not None:
                 refresh_box(each, marked)
             if instance is not None:
-                refresh_box(each, self._around(each, instance.mask))
+                mask = instance.mask
+                refresh_box(each, self._around(each, mask.box, mask.shape))
 
-    def _around(self, layer: Labels, mask: Mask) -> Box:
-        """Return the box of a picked mask with its outline, in pixels of a layer."""
+    def _around(self, layer: Labels, box: Box, shape: tuple[int, int]) -> Box:
+        """Return a box of a slice of this shape, with outlines, in pixels of a layer."""
         margin = 2 * self._thickness(layer, _PICKED_WIDTH)
         # Predictions on large slices are shown coarser.
-        y0, x0, y1, x1 = np.divide(mask.box, mask.shape * 2) * (layer.data.shape[1:] * 2)
+        y0, x0, y1, x1 = np.divide(box, shape * 2) * (layer.data.shape[1:] * 2)
         return (int(y0) - margin, int(x0) - margin, int(y1) + margin + 1, int(x1) + margin + 1)
 
     # ------------------------------------------------------------------- jobs
@@ -369,6 +411,7 @@ class Colours(QObject):
             runner.abandon()
         self._forget()
         self._picked = None
+        self._chosen, self.chosen_specimens = self._chosen[:0], frozenset()
         if session is None or session.project is None:
             return
         job = JobSpec("Looking at the rock", _palette, (session.project.path,), in_process=False)

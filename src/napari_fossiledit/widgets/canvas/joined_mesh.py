@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ class JoinedMeshes:
     light: Floats
     spans: dict[int, Span]
 
-    def colours(self, of: Callable[[int], RGB], chosen: int | None = None) -> Floats:
-        """Return colours (n, 4) of the vertices; with a specimen `chosen`, the others are pale.
+    def colours(self, of: Callable[[int], RGB], chosen: Collection[int] = ()) -> Floats:
+        """Return colours (n, 4) of the vertices; with specimens `chosen`, the others are pale.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class JoinedMeshes:
         """
         rgba = np.ones((len(self.vertices), 4), dtype=np.float32)
         for specimen, (start, end) in self.spans.items():
-            pale = chosen is not None and specimen != chosen
+            pale = bool(chosen) and specimen not in chosen
             rgba[start:end, :3] = _PALE if pale else of(specimen)
         rgba[:, :3] *= self.light[:, np.newaxis]
         return rgba

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -24,6 +24,9 @@ from napari_fossiledit.widgets.common.session import Session
 
 ROLE, SOURCE = "fossiledit_role", "fossiledit_source"
 _DESCRIBED, _EDITABLE = "fossiledit_described", "fossiledit_editable"
+_COLUMNS = ("class", "score", "texture", "specimen")
+#: What is known from the map of instances by id, see `set_map_features`.
+_ON_MAP = "fossiledit_on_map"
 
 
 class Role(StrEnum):
@@ -204,11 +207,23 @@ def describe(layer: Labels, instances: Sequence[Instance]) -> None:
     if layer.metadata.get(_DESCRIBED) == list(instances):
         return
     layer.metadata[_DESCRIBED] = list(instances)
-    # The first row is the background, of which nothing is shown.
-    layer.features = {
-        "index": [0, *(i.id for i in instances)],
-        "class": [None, *(i.class_name for i in instances)],
-        "score": [None, *(f"{i.score:.2f}" for i in instances)],
-        "texture": [None, *(i.texture or None for i in instances)],
-        "specimen": [None, *(None if i.specimen is None else str(i.specimen) for i in instances)],
+    rows: dict[int, dict[str, Any]] = {
+        id_: dict(row) for id_, row in layer.metadata.get(_ON_MAP, {}).items()
     }
+    columns = {"index": None, **dict.fromkeys(_COLUMNS), **next(iter(rows.values()), {})}
+    for i in instances:
+        specimen = None if i.specimen is None else str(i.specimen)
+        values = (i.class_name, f"{i.score:.2f}", i.texture or None, specimen)
+        rows.setdefault(i.id or 0, {}).update(zip(_COLUMNS, values, strict=True))
+    # The first row is the background, of which nothing is shown.
+    ordered = [{"index": 0}, *({"index": id_, **row} for id_, row in rows.items())]
+    layer.features = {key: [row.get(key) for row in ordered] for key in columns}
+
+
+def set_map_features(layer: Labels, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    """Add what a map says of instances, by id, to the features of a layer.
+
+    Other plugins find all instances of the map there, not only those of the slice on show.
+    """
+    layer.metadata[_ON_MAP] = rows
+    describe(layer, layer.metadata.pop(_DESCRIBED, ()))

@@ -208,7 +208,7 @@ class Selection(QObject):
             self._take(None, None)
 
     def escape(self) -> None:
-        """End a tool that waits for clicks; else pick nothing."""
+        """End a tool that waits for clicks; else pick and choose nothing."""
         if self.waiting:
             self.stop()
         elif self.merging:
@@ -216,6 +216,7 @@ class Selection(QObject):
             self._tell()
         else:
             self.clear()
+            colours_of(self.session).choose(())
 
     def _look_again(self) -> None:
         """Pick nothing where the picked mask is gone or another one, as after undoing."""

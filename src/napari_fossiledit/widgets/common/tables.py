@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtCore import (
+    QAbstractTableModel,
+    QItemSelection,
+    QItemSelectionModel,
+    QModelIndex,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
@@ -141,6 +149,17 @@ class Table(QTableView):
         viewport = self.viewport()
         if viewport is not None:
             viewport.update()
+
+    def mark(self, key: str, values: Collection[Any]) -> None:
+        """Show the rows with one of these values as chosen; nothing is emitted."""
+        chosen, last = QItemSelection(), len(self.rows.keys) - 1
+        for number, row in enumerate(self.rows.rows):
+            if row.get(key) in values:
+                ends = (self.rows.index(number, 0), self.rows.index(number, last))
+                chosen.select(*map(self._sorted.mapFromSource, ends))
+        selection = self.selectionModel()
+        if selection is not None:
+            selection.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
 
     def _emit(self, signal: Any, index: Index) -> None:
         """Emit the row at an index of the sorted table; a cleared selection has none."""

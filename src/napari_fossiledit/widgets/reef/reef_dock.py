@@ -84,6 +84,7 @@ class ReefDock(Dock):
         colours = colours_of(self.session)
         self.table = Table(_COLUMNS, colour_of=lambda row: colours.specimen(int(row["specimen"])))
         colours.changed.connect(self.table.repaint_rows)
+        colours.chosen_changed.connect(self._on_chosen_elsewhere)
         for key in _HIDDEN:
             self.table.hideColumn(list(_COLUMNS).index(key))
         self.table.chosen.connect(self._on_chosen)
@@ -171,6 +172,7 @@ class ReefDock(Dock):
     def _on_scene(self, scene: SpecimenScene) -> None:
         viewer = self.session.viewer
         self.table.show_rows([in_mm(row) for row in scene.rows])
+        self._on_chosen_elsewhere()
         self.table.setVisible(bool(scene.rows))
         self.hint.setVisible(not scene.rows)
         for warning in scene.warnings:
@@ -192,11 +194,14 @@ class ReefDock(Dock):
 
     def _show_all(self) -> None:
         self.table.clearSelection()
-        self.surfaces.highlight(None)
+        self.surfaces.highlight()
 
     def _on_chosen(self, row: Mapping[str, Any]) -> None:
         self.surfaces.highlight(int(row["specimen"]))
         self.session.go_to(int(row["first_slice"]))
+
+    def _on_chosen_elsewhere(self) -> None:
+        self.table.mark("specimen", colours_of(self.session).chosen_specimens)
 
     def export(self) -> None:
         """Write a mesh of each specimen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from napari.layers import Labels
@@ -160,6 +161,16 @@ class ScorePicker(QGroupBox):
         with signals_blocked(self.sources):
             self.sources.setCurrentIndex(max(self.sources.findData(source), 0))
         self._on_source()
+
+    def reveal(self, source: str, class_name: str, score: float) -> None:
+        """Show a source, and of it at least this class from this score on."""
+        if self.source != source:
+            self.pick(source)
+        if self.class_name not in ("", class_name):
+            self.classes.setCurrentIndex(self.classes.findData(""))
+        if self.score > score:
+            # The slider has two digits.
+            self.slider.setValue(math.floor(score * 100) / 100)
 
     def _on_source(self) -> None:
         """Offer the classes of the source and show it, the project's first class at first."""

@@ -33,6 +33,8 @@ from napari_fossiledit.widgets.common.compat import ask_before_closing
 from napari_fossiledit.widgets.common.message_board import MessageBoard
 from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.dock import WIDTH, Dock
+from napari_fossiledit.widgets.morphospace.morphospace_dock import TITLE as MORPHOSPACE
+from napari_fossiledit.widgets.morphospace.morphospace_dock import MorphospaceDock
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import TITLE as PROBE_EDIT
 from napari_fossiledit.widgets.probe_edit.probe_edit_dock import ProbeEditDock
 from napari_fossiledit.widgets.reef.reef_dock import TITLE as REEF
@@ -85,6 +87,9 @@ PAGES: dict[str, Page] = {
     REVIEW: Page(ReviewDock, "Review", "review", "Correct what was found; trace slices by hand."),
     PROBE_EDIT: Page(
         ProbeEditDock, "Probe\n& Edit", "probe", "See what misleads a model, and mend it."
+    ),
+    MORPHOSPACE: Page(
+        MorphospaceDock, "Morpho-\nspace", "morphospace", "Map and name fossils by their looks."
     ),
     REEF: Page(ReefDock, "Reef", "reef", "The fossils in 3D: look, measure, export."),
 }
