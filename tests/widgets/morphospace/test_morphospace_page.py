@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 from napari_fossiledit.params.morphospace import MapParams, Projection
+from napari_fossiledit.params.reconstruct import LinkParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -26,6 +27,7 @@ from napari_fossiledit.widgets.morphospace.reading import EDGE
 from napari_fossiledit.widgets.morphospace.scatter import Scatter
 from napari_fossiledit.widgets.start.window import open_window
 from napari_fossiledit.workflows.morphospace.lay_out import lay_out
+from napari_fossiledit.workflows.reef import link
 from tests.widgets.conftest import SOURCE, settled
 from tests.widgets.user import User
 
@@ -230,14 +232,21 @@ def test_what_is_chosen_is_outlined_in_the_canvas_and_told(page, session):
 
 
 def test_specimens_chosen_in_a_table_are_chosen_on_the_map(page, session, qtbot):
-    row = int(own_rows(page)[0])
-    numbers = {page.map.mapped.instances[row].id: 7}
-    session.current.ledger.set_specimens(ANNOTATIONS, numbers)
+    link.run(session.current.path, LinkParams(source=SOURCE))
     session.specimens_changed.emit()
+    colours = colours_of(session)
+    qtbot.waitUntil(lambda: bool(colours.specimens), timeout=10_000)
     read(page, qtbot)
-    colours_of(session).choose((), {7})
-    assert page.map.chosen.tolist() == [row]
+    (number,) = {i.specimen for i in page.map.mapped.instances} - {None}
+    colours.choose((), {number})
+    (first, second) = page.map.chosen
+    assert {page.map.mapped.sources[row] for row in (first, second)} == {SOURCE}
     assert "of 1 fossil." in page.map.text.text()
+    # One section stands for its specimen in 3D; a mask of another source with that number not.
+    page.map.choose(np.array([first]))
+    assert colours.chosen_specimens == {number}
+    page.map.choose(own_rows(page))
+    assert colours.chosen_specimens == set()
 
 
 def test_a_click_goes_to_the_slice_and_picks_and_a_pick_is_ringed(page, session, qtbot):

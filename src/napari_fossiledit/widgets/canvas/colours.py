@@ -230,16 +230,22 @@ class Colours(QObject):
         zoom = camera_of(session.viewer).zoom if session is not None else 1.0
         return max(1, round(width / max(zoom * float(layer.scale[-1]), 1e-9)))
 
-    def choose(self, ids: Collection[int], specimens: Collection[int] = ()) -> None:
-        """Draw a bright outline around many instances of the ledger; none: around nothing.
+    def linked_specimen(self, instance: Instance) -> int | None:
+        """Return the specimen that an instance is a section of in 3D.
 
-        Parameters
-        ----------
-        specimens
-            What they belong to: in 3D these specimens keep their colours, and others are pale.
+        Numbers begin anew in each class, and 3D shows what was linked last.
         """
-        before, self._chosen = self._chosen, np.array(sorted(ids), np.uint32)
-        self.chosen_specimens = frozenset(specimens)
+        return instance.specimen if instance.id in self._of_specimens else None
+
+    def choose(self, instances: Collection[Instance], specimens: Collection[int] = ()) -> None:
+        """Draw a bright outline around instances of the ledger; none: around nothing.
+
+        Their specimens and `specimens` keep their colours in 3D, and others are pale.
+        """
+        ids = sorted(i.id or 0 for i in instances)
+        before, self._chosen = self._chosen, np.array(ids, np.uint32)
+        linked = (self.linked_specimen(i) for i in instances)
+        self.chosen_specimens = frozenset([*specimens, *(n for n in linked if n is not None)])
         session = self._session()
         z = session.slice if session is not None else 0
         changed = {("", int(id_)) for id_ in (*before, *self._chosen)}

@@ -127,12 +127,8 @@ class MapPanel(QWidget):
 
     def choose(self, rows: Rows) -> None:
         """Choose items: they are outlined in the canvas, and their specimens stand out in 3D."""
-        instances = [self.mapped.instances[row] for row in rows]
         self._choosing = True
-        self._colours.choose(
-            {i.id or 0 for i in instances},
-            {i.specimen for i in instances if i.specimen is not None},
-        )
+        self._colours.choose([self.mapped.instances[row] for row in rows])
         self._choosing = False
         self._show_chosen(rows)
 
@@ -141,7 +137,8 @@ class MapPanel(QWidget):
         if self._choosing:
             return
         numbers = self._colours.chosen_specimens
-        rows = [n for n, i in enumerate(self.mapped.instances) if i.specimen in numbers]
+        of = self._colours.linked_specimen
+        rows = [n for n, i in enumerate(self.mapped.instances) if of(i) in numbers]
         self._show_chosen(np.array(rows, np.intp))
 
     def _show_chosen(self, rows: Rows) -> None:
