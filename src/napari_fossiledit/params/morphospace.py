@@ -207,6 +207,7 @@ class ItemParams(Params):
         NamedBy.CLASS, description="What names specimens of a project: class or texture."
     )
     class_name: str = Field("", description="Class to look at; empty: all.")
+    score: float = Field(0.5, ge=0, le=1, description="Least score of a prediction; 0 keeps all.")
     smallest: int = Field(
         16, ge=4, le=1024, description="Leave out instances with a shorter edge, in pixels."
     )
@@ -262,6 +263,13 @@ class EmbedParams(ItemParams):
 
     model: str = Field(
         "", description="Name or folder of a trained model; empty: a network that saw ImageNet."
+    )
+    edge: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Edge of pictures in pixels without a trained model; 0: 224 for sections of a"
+        " project, 320 for a folder.",
     )
     embedding: PlainName = Field("embedding", description="Name of the embedding.")
 

@@ -92,7 +92,8 @@ def _sections(project: Project, params: ItemParams) -> Sections:
     kept: list[Instance] = []
     small = unsure = 0
     for z in choice.slices:
-        for found in project.instances(choice.source_of(z), z, class_name=class_name):
+        source = choice.source_of(z)
+        for found in project.instances(source, z, class_name=class_name, min_score=params.score):
             if found.part is not Part.BODY:
                 continue
             y0, x0, y1, x1 = found.mask.box
@@ -105,9 +106,10 @@ def _sections(project: Project, params: ItemParams) -> Sections:
     if not kept:
         raise FossilError(
             f"{project.path} has no specimens to look at",
-            expected=f"instances of {params.smallest} pixels or more across",
+            expected=f"instances at least {params.smallest} pixels across, of a score of"
+            f" {params.score} or more",
             found=f"{small} smaller ones" if small else "none",
-            advice="Predict or import annotations first, or lower --smallest.",
+            advice="Predict or import annotations first, or lower --score or --smallest.",
         )
     items = tuple(_item(i, params.named_by) for i in kept)
     notes = [*stale_notes(project, choice.parts)]

@@ -133,8 +133,17 @@ def duplicate_notes(items: Sequence[Item], pictures: Iterator[Picture]) -> Itera
         yield f"Pictures that are all but the same, though of different groups: {shown}{more}."
 
 
-def find_model(source: Path, text: str) -> Model:
+SECTION_EDGE = 224
+"""Edge of sections of a project without a trained model: they are small, and thousands."""
+
+
+def find_model(source: Path, text: str, edge: int = 0) -> Model:
     """Return the model that a user means: its name, a folder, or the untrained one.
+
+    Parameters
+    ----------
+    edge
+        Of the pictures that the untrained one looks at; 0: by what they are.
 
     Raises
     ------
@@ -145,7 +154,8 @@ def find_model(source: Path, text: str) -> Model:
     from napari_fossiledit.morphospace.model import IMAGENET, RECORD, Model
 
     if text in ("", IMAGENET):
-        return Model.untrained(open_backbone())
+        usual = SECTION_EDGE if is_project(source) else EDGE
+        return Model.untrained(open_backbone(edge=edge or usual))
     if (Path(text) / RECORD).is_file():
         return Model.load(Path(text))
     models = results_folder(source) / MODELS
@@ -171,7 +181,7 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
     with opened(source, params) as specimens:
         from napari_fossiledit.models.inference.devices import pick_device
 
-        model = find_model(source, params.model)
+        model = find_model(source, params.model, params.edge)
         device = pick_device(params.device)
         vectors = model.points(specimens.pictures(EDGE), len(specimens.items), device, job)
         named_by = str(params.named_by) if is_project(source) else ""
