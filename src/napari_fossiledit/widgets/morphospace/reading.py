@@ -96,10 +96,7 @@ def read_mapped(path: Path, embedding: str, *, job: Job = QUIET) -> Mapped:
         classes = {*project.settings.classes, *(i.class_name for i, _ in by_id.values())}
         classes -= {ROCK_CLASS}
     textures = {i.texture for i, _ in by_id.values() if i.texture}
-    # The rock face is no fossil, and never shown as one.
-    there = [
-        n for n, id_ in enumerate(ids) if id_ in by_id and by_id[id_][0].class_name != ROCK_CLASS
-    ]
+    there = [n for n, id_ in enumerate(ids) if id_ in by_id]
     rows = [n for n in there if table["x"][n] is not None]
     found = [by_id[ids[n]] for n in rows]
     columns: dict[str, list[Any]] = {

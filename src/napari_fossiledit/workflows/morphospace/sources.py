@@ -14,6 +14,7 @@ from napari_fossiledit.morphospace.crops import EDGE, Picture, PictureFolder, cu
 from napari_fossiledit.morphospace.embedding import Item, content_of
 from napari_fossiledit.params.morphospace import Filling, ItemParams, NamedBy
 from napari_fossiledit.params.reconstruct import BEST_KNOWN
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.workflows.shared.sources import choose, known_class
@@ -94,7 +95,7 @@ def _sections(project: Project, params: ItemParams) -> Sections:
     for z in choice.slices:
         source = choice.source_of(z)
         for found in project.instances(source, z, class_name=class_name, min_score=params.score):
-            if found.part is not Part.BODY:
+            if found.part is not Part.BODY or found.class_name == ROCK_CLASS:
                 continue
             y0, x0, y1, x1 = found.mask.box
             if min(y1 - y0, x1 - x0) < params.smallest:
