@@ -39,7 +39,7 @@ from napari_fossiledit.masks import Mask
 from napari_fossiledit.morphospace.backbones import early_maps, lite
 from napari_fossiledit.morphospace.crops import Picture, PictureFolder, cut_out
 from napari_fossiledit.morphospace.embedding import Item
-from napari_fossiledit.morphospace.figures import bootstrapped, corrected_interval, recall_at
+from napari_fossiledit.morphospace.figures import corrected_interval, over_pairs, recall_at
 from napari_fossiledit.morphospace.judging import by_means, cross_validated, on_unseen
 from napari_fossiledit.morphospace.metric import fit_head, points_of, refine
 from napari_fossiledit.morphospace.model import described
@@ -233,12 +233,13 @@ def _left_out(data: Fusulinids, options: argparse.Namespace) -> dict[str, Any]:
                 for pair, _ in without_pairs(data.items)
             ],
         )
+        pairs = [tuple(row["classes"]) for row in rows]
         figures[name] = np.array([[row[k] for k in FIGURES] for row in rows], float)
-        shown = [bootstrapped(c, 0) for c in figures[name].T]
+        shown = [over_pairs(c, pairs, 0) for c in figures[name].T]
         print(f"| {name} | " + " | ".join(map(str, shown)) + " |")
-        if name != "raw" and "raw" in figures:
-            gain = [bootstrapped(c, 0) for c in (figures[name] - figures["raw"]).T]
-            print(f"| {name}, less raw | " + " | ".join(map(str, gain)) + " |", flush=True)
+        for other in [*figures][:-1]:
+            gain = [over_pairs(c, pairs, 0) for c in (figures[name] - figures[other]).T]
+            print(f"| {name}, less {other} | " + " | ".join(map(str, gain)) + " |", flush=True)
     return {name: values.tolist() for name, values in figures.items()}
 
 
@@ -298,7 +299,7 @@ def main() -> None:
     first.add_argument("--unseen-seed", type=int, default=0)
     first.add_argument("--work", type=Path, default=Path("morphospace-work"))
     first.add_argument("--only", default="")
-    first.add_argument("--unseen", default="raw,ours")
+    first.add_argument("--unseen", default="raw,raw zones,ours")
     first.set_defaults(run=fusulinids)
     second = commands.add_parser("reef")
     second.add_argument("--slices", default="20,24,28,32")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from sklearn import metrics
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.morphospace.figures import (
-    bootstrapped,
     clustering_accuracy,
     corrected_interval,
     mutual_information,
     naming,
     open_set,
+    over_pairs,
     recall_at,
 )
 
@@ -96,8 +96,15 @@ def test_overlapping_folds_widen_the_interval() -> None:
     assert found.mean == pytest.approx(values.mean(), abs=1e-12)
 
 
-def test_a_bootstrapped_mean_has_the_interval_of_its_error() -> None:
-    values = RNG.normal(2, 1, 400)
-    found = bootstrapped(values, seed=0)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+def test_the_interval_over_pairs_holds_the_truth_where_pairs_share_classes() -> None:
+    pairs = [*combinations("abcdefghijklmnop", 2)]
+    rng = np.random.default_rng(0)
+    held = []
+    for seed in range(40):
+        of = dict(zip("abcdefghijklmnop", rng.standard_normal(16), strict=True))
+        values = np.array([of[a] + of[b] for a, b in pairs])
+        found = over_pairs(values, pairs, seed)
+        assert found.mean == pytest.approx(values.mean())
+        held.append(found.low < 0 < found.high)
+    # As if all 120 pairs were independent it would hold in a half.
+    assert np.mean(held) > 0.8

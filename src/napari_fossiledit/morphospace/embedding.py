@@ -34,7 +34,7 @@ class Item:
         Where an instance comes from; None for pictures of a folder.
     content
         Digest of the mask of an instance, from `content_of`: it tells when the mask was changed
-        since. Empty for pictures of a folder.
+        since; of the pixels of a picture of a folder.
     """
 
     key: str

@@ -6,7 +6,7 @@ area under the ROC curve. The others are a few lines each, from their definition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,12 +173,25 @@ def corrected_interval(
     return Interval(mean, mean - reach, mean + reach)
 
 
-def bootstrapped(
-    values: ArrayLike, seed: int, statistic: Callable[[Floats], float] = np.mean
-) -> Interval:
-    """Return a statistic of independent values (n, ...) and its percentile bootstrap interval."""
-    drawn = np.asarray(values, np.float64)
+def over_pairs(values: ArrayLike, pairs: Sequence[tuple[str, ...]], seed: int) -> Interval:
+    """Return the mean of figures of pairs of classes and its percentile bootstrap interval.
+
+    Classes are drawn, not pairs: pairs that share a class are not independent. A pair counts as
+    often as both of its classes were drawn together (Snijders and Borgatti 1999, Non-parametric
+    standard errors and tests for network statistics), one of a class with itself not at all.
+
+    Parameters
+    ----------
+    values, pairs
+        (n,) figures and the two classes of each.
+    """
+    figures = np.asarray(values, np.float64)
+    classes, flat = np.unique(np.asarray(pairs), return_inverse=True)
+    first, second = flat.reshape(-1, 2).T
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(drawn), size=(2000, len(drawn)))
-    low, high = np.percentile([statistic(drawn[p]) for p in picks], (2.5, 97.5))
-    return Interval(float(statistic(drawn)), float(low), float(high))
+    drawn = rng.multinomial(len(classes), np.full(len(classes), 1 / len(classes)), size=2000)
+    weights = drawn[:, first] * drawn[:, second]
+    total = weights.sum(axis=1)
+    means = (weights @ figures)[total > 0] / total[total > 0]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(figures.mean()), float(low), float(high))

@@ -123,7 +123,8 @@ class OnUnseen(Summary):
     clustering, mutual
         Clustering accuracy and normalised mutual information of as many clusters as classes.
     recall
-        Share of the unseen whose nearest unseen item is of their class; None for one class.
+        Share of the unseen whose nearest unseen item of another group is of their class; None for
+        one class.
     auroc, fpr95
         How well the unseen are told from held-out items of the classes trained on.
     """
@@ -161,7 +162,8 @@ def on_unseen(
         truth = names[new].tolist()
         found = clustered(points, len(unseen))
         clustering, mutual = clustering_accuracy(truth, found), mutual_information(truth, found)
-        recall = recall_at(points, truth)[1]
+        groups = np.array([item.group for item in items])[new]
+        recall = recall_at(points, truth, comparable=groups[:, None] != groups)[1]
     judged = []
     for train, test in folds(kept, 5, seed):
         points = embed(rest[train])

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.morphospace import MetricParams
 from napari_fossiledit.progress import QUIET, Job
 
@@ -69,6 +70,11 @@ def closed_form(
         (n, q) of the items.
     labels
         (n,) classes as 0, 1, ...
+
+    Raises
+    ------
+    FossilError
+        Where all features are the same.
     """
     counts = np.bincount(labels)
     classes = len(counts)
@@ -78,6 +84,12 @@ def closed_form(
     # All that the items span: beyond it nothing is known, and q is far larger than n.
     _, sizes, axes = np.linalg.svd(features - centre, full_matrices=False)
     axes = axes[sizes > 1e-6 * sizes[0]]
+    if not len(axes):
+        raise FossilError(
+            "All pictures look the same: there is nothing to learn",
+            expected="pictures that differ",
+            found=f"{len(features)} with the same features",
+        )
     inside = (features - means[labels]) @ axes.T
     spread = (inside * weights[:, None]).T @ inside
     rank, shrinkage = len(spread), params.shrinkage

@@ -165,7 +165,7 @@ class NameParams(PointsParams):
         description="Items without a name get the answer of the classifier, where it is at least"
         " so sure and not unknown.",
     )
-    file: Path | None = Field(None, description="Table (CSV) with a key or instance and a name.")
+    file: Path | None = Field(None, description="Table (CSV) with the columns key and name.")
     naming: Naming = Field(
         Naming.AS_EMBEDDED,
         description="class or texture; left out: what the embedding was made with.",

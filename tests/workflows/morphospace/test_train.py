@@ -13,15 +13,17 @@ from scipy.ndimage import gaussian_filter
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
-from napari_fossiledit.morphospace.embedding import Embedding
+from napari_fossiledit.morphospace.embedding import Embedding, Item
+from napari_fossiledit.morphospace.judging import on_unseen
 from napari_fossiledit.params.morphospace import (
     EmbedParams,
     JudgeParams,
     MetricParams,
     NamedBy,
 )
+from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.workflows.morphospace.judge import evaluate
+from napari_fossiledit.workflows.morphospace.judge import _unseen, evaluate
 from napari_fossiledit.workflows.morphospace.train import embed, find_model, train
 
 QUICK = {"edge": 64, "copies": 4, "epochs": 1}
@@ -114,6 +116,29 @@ def test_all_of_one_class_is_refused(tmp_path: Path) -> None:
     for run, params in ((train, MetricParams()), (evaluate, JudgeParams())):
         with pytest.raises(FossilError, match=r"at least two classes.*found all of 'ring'"):
             run(tmp_path / "p", params)
+
+
+def test_pictures_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "p/ring/0.png", "ring", 0)
+    draw(tmp_path / "p/bar/0.png", "ring", 0)
+    with pytest.raises(FossilError, match="All pictures look the same"):
+        train(tmp_path / "p", MetricParams(**QUICK))
+
+
+def test_classes_of_few_specimens_are_not_left_out() -> None:
+    # Twelve sections, but two specimens: a fold would have none to test on.
+    items = [Item(f"{n}", f"{n % 8}", "abcd"[n % 4]) for n in range(48)]
+    assert _unseen(items, np.empty, JudgeParams(), QUIET) == ()
+
+
+def test_unseen_sections_are_not_found_by_their_own_specimen() -> None:
+    # Sections of a specimen are the same; nearest of another specimen is one of the other class.
+    angles = [10, 10, 30, 30, 12, 12, 32, 32, *np.linspace(100, 250, 20)]
+    names = [*"aaaabbbb", *"cd" * 10]
+    groups = [*"11223344", *map(str, range(5, 25))]
+    items = [Item(str(n), g, c) for n, (g, c) in enumerate(zip(groups, names, strict=True))]
+    points = np.array([[np.cos(a), np.sin(a)] for a in np.radians(angles)])
+    assert on_unseen(items, ("a", "b"), lambda _: points).recall == 0
 
 
 def disc(y: int, x: int, radius: int) -> Mask:

@@ -13,7 +13,7 @@ import numpy as np
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import write_json
 from napari_fossiledit.morphospace.embedding import Item
-from napari_fossiledit.morphospace.figures import Interval, Naming, bootstrapped
+from napari_fossiledit.morphospace.figures import Interval, Naming, over_pairs
 from napari_fossiledit.morphospace.judging import (
     OnUnseen,
     cross_validated,
@@ -46,7 +46,7 @@ class JudgeResult(Summary):
     naming
         What was named what.
     unseen
-        Mean figures over the pairs of classes that were left out, with intervals over pairs.
+        Mean figures over the pairs of classes that were left out, with intervals over classes.
     duplicates
         Pairs of pictures that are all but the same; they were kept in one part.
     notes
@@ -127,7 +127,10 @@ def evaluate(source: Path, params: JudgeParams, *, job: Job = QUIET) -> JudgeRes
     crossed = cross_validated(items, learn, count=folds, seeds=seeds, job=job)
     found = _unseen(items, learn, params, job) if params.unseen else ()
     if params.unseen and not found:
-        notes.append("No pair of classes was left out: two others with five specimens are needed.")
+        notes.append(
+            "No pair of classes was left out: that takes two specimens of each of the pair, and two"
+            " other classes, one of five specimens."
+        )
     result = JudgeResult(
         crossed.accuracy,
         crossed.macro_f1,
@@ -147,7 +150,7 @@ def evaluate(source: Path, params: JudgeParams, *, job: Job = QUIET) -> JudgeRes
 def _unseen(
     items: Sequence[Item], learn: Any, params: JudgeParams, job: Job
 ) -> tuple[OnUnseen, ...]:
-    counts = Counter(str(item.name) for item in items)
+    counts = require_classes(items, "Judging")
     # Unknown is told from held-out known ones: that takes some of two classes.
     left = [pair for pair, _ in without_pairs(items) if _enough(counts, pair)]
     tracked = job.tracked(left, len(left), "Leaving classes out")
@@ -162,6 +165,8 @@ def _enough(counts: Counter[str], pair: tuple[str, str]) -> bool:
 def averaged(pairs: Sequence[OnUnseen], seed: int) -> dict[str, Interval]:
     """Return the means of the figures over pairs of classes, with bootstrap intervals."""
     figures = ("clustering", "mutual", "recall", "auroc", "fpr95")
+    of = [pair.classes for pair in pairs]
     return {
-        name: bootstrapped([float(getattr(pair, name)) for pair in pairs], seed) for name in figures
+        name: over_pairs([float(getattr(pair, name)) for pair in pairs], of, seed)
+        for name in figures
     }

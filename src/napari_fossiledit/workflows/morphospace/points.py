@@ -152,8 +152,8 @@ def results_folder(source: Path) -> Path:
 def read_points(source: Path, name: str) -> Points:
     """Return the points of an embedding that are still what they were when it was made.
 
-    Instances and pictures that were changed or deleted since are left out, and names and specimens
-    are those of now.
+    Instances that were changed since, and what was deleted, are left out; names and specimens are
+    those of now. Pictures are not read again.
 
     Raises
     ------

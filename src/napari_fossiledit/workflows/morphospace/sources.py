@@ -15,7 +15,7 @@ from napari_fossiledit.morphospace.embedding import Item, content_of
 from napari_fossiledit.params.morphospace import Filling, ItemParams, NamedBy
 from napari_fossiledit.params.reconstruct import BEST_KNOWN
 from napari_fossiledit.perturb.mud import ROCK_CLASS
-from napari_fossiledit.project import Project
+from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.project.project import SETTINGS_FILE
 from napari_fossiledit.workflows.shared.sources import choose, known_class
 from napari_fossiledit.workflows.shared.stack_values import StackValues
@@ -91,7 +91,7 @@ def _sections(project: Project, params: ItemParams) -> Sections:
     choice = choose(project, params.instances or BEST_KNOWN)
     class_name = known_class(project, params.class_name) or None
     kept: list[Instance] = []
-    small = unsure = 0
+    small = unsure = predicted = 0
     for z in choice.slices:
         source = choice.source_of(z)
         for found in project.instances(source, z, class_name=class_name, min_score=params.score):
@@ -104,6 +104,7 @@ def _sections(project: Project, params: ItemParams) -> Sections:
                 unsure += 1
             else:
                 kept.append(found)
+                predicted += source != ANNOTATIONS
     if not kept:
         raise FossilError(
             f"{project.path} has no specimens to look at",
@@ -118,6 +119,11 @@ def _sections(project: Project, params: ItemParams) -> Sections:
         notes.append(f"Left out {small} instances of less than {params.smallest} pixels across.")
     if unsure:
         notes.append(f"Left out {unsure} instances that are marked as unsure.")
+    if predicted and params.named_by is NamedBy.CLASS:
+        notes.append(
+            f"{predicted} of {len(kept)} are predictions: their class is what a model said, and"
+            " figures tell how well that is met, not the truth."
+        )
     if loose := sum(i.specimen is None for i in items):
         which = "No specimen is linked yet" if loose == len(items) else f"{loose} are not linked"
         notes.append(
