@@ -17,6 +17,7 @@ from napari_fossiledit.morphospace.embedding import Embedding, Item
 from napari_fossiledit.morphospace.judging import on_unseen
 from napari_fossiledit.params.morphospace import (
     EmbedParams,
+    ItemParams,
     JudgeParams,
     MetricParams,
     NamedBy,
@@ -24,6 +25,7 @@ from napari_fossiledit.params.morphospace import (
 from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.morphospace.judge import _unseen, evaluate
+from napari_fossiledit.workflows.morphospace.sources import opened
 from napari_fossiledit.workflows.morphospace.train import embed, find_model, train
 
 QUICK = {"edge": 64, "copies": 4, "epochs": 1}
@@ -118,6 +120,18 @@ def test_all_of_one_class_is_refused(tmp_path: Path) -> None:
             run(tmp_path / "p", params)
 
 
+def test_classes_that_a_model_said_are_told_of(reef_home: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
+    sections = [Instance(0, "cup", disc(30, 30, 12)), Instance(0, "cup", disc(80, 30, 15))]
+    with Project.open(path) as project:
+        project.ledger.store("model:net@abc", 0, sections)
+        project.ledger.store(ANNOTATIONS, 0, sections)
+    told = "2 of 2 are predictions: their class is what a model said"
+    for source, expected in (("model:net@abc", True), (ANNOTATIONS, False)):
+        with opened(path, ItemParams(instances=source)) as found:
+            assert any(note.startswith(told) for note in found.notes) == expected
+
+
 def test_pictures_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / "p/ring/0.png", "ring", 0)
     draw(tmp_path / "p/bar/0.png", "ring", 0)
@@ -148,8 +162,8 @@ def disc(y: int, x: int, radius: int) -> Mask:
 
 def test_instances_of_a_project_are_cut_out(reef_home: Path, tmp_path: Path) -> None:
     path = shutil.copytree(reef_home, tmp_path / "home") / "tiny.fossil"
-    with Project.open(path) as opened:
-        for z in range(opened.shape[0]):
+    with Project.open(path) as project:
+        for z in range(project.shape[0]):
             sections = (
                 []
                 if z > 1
@@ -160,7 +174,7 @@ def test_instances_of_a_project_are_cut_out(reef_home: Path, tmp_path: Path) -> 
                     Instance(z, "sponge", disc(80, 70, 14), texture="", unsure=z == 0),
                 ]
             )
-            opened.ledger.store(ANNOTATIONS, z, sections)
+            project.ledger.store(ANNOTATIONS, z, sections)
     params = EmbedParams(instances=ANNOTATIONS, named_by=NamedBy.TEXTURE)
     found = embed(path, params)
     assert (path / "morphospace/embedding.npz").is_file()
