@@ -42,6 +42,28 @@ LARGEST_WEIGHT = 20.0
 """Largest weight of the neighbour prior: it multiplies odds by half a thousand million."""
 
 
+class InputMode(StrEnum):
+    """What a model sees of a slice: its colours, or also its neighbours, in grey or in colour."""
+
+    RGB = "rgb"
+    GREY_WINDOW = "grey-window"
+    RGB_WINDOW = "rgb-window"
+
+
+class FirstLayer(StrEnum):
+    """How the weights of the first convolution start from those of colours.
+
+    As they are (pretrained), the same for every channel (uniform) or for every slice (uniform-z),
+    the same for z-n and z+n also while they learn (symmetric), or by chance (random).
+    """
+
+    PRETRAINED = "pretrained"
+    UNIFORM = "uniform"
+    UNIFORM_Z = "uniform-z"
+    SYMMETRIC = "symmetric"
+    RANDOM = "random"
+
+
 class Backend(StrEnum):
     """Code that computes: this program's own networks, or an installed detectron2."""
 
@@ -100,6 +122,22 @@ class TrainParams(Params):
         "",
         description="Model, file or fetched weights to start from, or imagenet; empty: reef-lite"
         " for lite.",
+    )
+    input: InputMode = Field(
+        InputMode.RGB,
+        description="What the model sees: the slice alone (rgb), or a window of slices around it,"
+        " in grey or in colour.",
+    )
+    reach: int = Field(
+        1, ge=1, le=8, description="Slices on either side that a window holds; rgb: has none."
+    )
+    start: FirstLayer = Field(
+        FirstLayer.PRETRAINED,
+        description="First layer: as it was trained, alike for all channels (uniform) or slices"
+        " (uniform-z), alike for before and after for good (symmetric), or by chance (random).",
+    )
+    z_flip: bool = Field(
+        False, description="Half of the windows that are learned from run the other way."
     )
     hold_back: int = Field(
         50,

@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.params.editing import Scope
 from napari_fossiledit.params.perturb import Preset
 from napari_fossiledit.params.probe import ProbeParams, chosen_presets
@@ -43,6 +44,7 @@ class Naive:
     """Takes everything bright for a fossil, the larger the surer."""
 
     notes = ()
+    preprocessing = Preprocessing()
 
     def predict(self, image, *, slice_index=0, **_):
         parts = sorted(bright(image), key=lambda p: -p.sum())
@@ -273,6 +275,7 @@ def test_a_slice_that_is_not_traced_cannot_be_probed(reef_project, naive):
 def test_a_model_that_finds_nothing_still_gets_its_page(reef_project, monkeypatch, blank_model):
     class Blind:
         notes = ()
+        preprocessing = Preprocessing()
 
         def predict(self, image, **_):
             return []

@@ -87,6 +87,14 @@ def to_detectron2(
     """
     spec = segmenter.spec
     _require_known(spec, name)
+    seen = segmenter.preprocessing.window
+    if seen.reach:
+        raise FossilError(
+            f"{name} cannot be written for detectron2",
+            expected="a model that sees the colours of one slice",
+            found=f"one that sees {seen.slices} slices at once ({seen.mode})",
+            advice="Train a model with --input rgb, or compute with the backend twin.",
+        )
     state = {n: v.detach().cpu() for n, v in segmenter.weights().items()}
     record = ModelRecord(
         network=spec, preprocessing=segmenter.preprocessing, model_hash=segmenter.model_hash

@@ -154,7 +154,7 @@ def check_tensor(name: str, tensor: Tensor, own: Tensor, where: str) -> None:
             f"{name} in {where} has the wrong shape",
             expected=tuple(own.shape),
             found=tuple(tensor.shape),
-            advice="The file belongs to another architecture or number of classes.",
+            advice="The file belongs to another architecture, number of classes or input (slices).",
         )
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())

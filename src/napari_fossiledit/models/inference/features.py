@@ -19,7 +19,7 @@ Features = NDArray[np.float32]
 
 
 class Extractor(Protocol):
-    """What makes a feature vector of a slice."""
+    """What makes a feature vector of a slice (or window of slices, see `Segmenter.predict`)."""
 
     def features(
         self, image: Image, *, pixel_size_um: float | None = None, cancel: Cancel = never

@@ -6,7 +6,7 @@ size, the colours and the brightness the network was trained with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
+from napari_fossiledit.params.segment import InputMode
+from napari_fossiledit.stacks.window import Window
 
 Image = NDArray[np.integer[Any]]
 Rgb = NDArray[np.uint8]
@@ -42,7 +44,8 @@ class Preprocessing(BaseModel):
     bgr
         Channels are turned round before normalising.
     mean, std
-        Of 0-255 values, in the order of the network's channels.
+        Of 0-255 values of the three colours, in the order of the network's channels. Grey channels
+        have the mean of these, all alike: what shows the same values is the same input.
     low, high
         Values of the training stack shown as 0 and 255; 0 and 255 themselves: it had 8 bit.
     shown
@@ -56,6 +59,8 @@ class Preprocessing(BaseModel):
         Edge and least overlap of tiles in network pixels.
     short_edge, long_edge
         Target and limit of `Resize.SHORT_EDGE`, in network pixels; a target of 0: no resizing.
+    input, reach
+        What is seen with a slice, see `Window`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +78,21 @@ class Preprocessing(BaseModel):
     overlap: int = Field(192, ge=0)
     short_edge: int = 800
     long_edge: int = 1333
+    input: InputMode = InputMode.RGB
+    reach: int = Field(0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Models of single slices are written as they always were, so that older ones keep their
+        # hash, under which their predictions are stored.
+        written: dict[str, Any] = write(self)
+        later = ("input", "reach") if self.input is InputMode.RGB else ()
+        return {name: value for name, value in written.items() if name not in later}
+
+    @property
+    def window(self) -> Window:
+        """Slices and channels that the network sees."""
+        return Window.of(self.input, self.reach)
 
     def working_scale(self, shape: tuple[int, int], pixel_size_um: float | None = None) -> float:
         """Compute the network pixels per pixel of a slice of `shape` (y, x) and `pixel_size_um`.
@@ -100,9 +120,25 @@ class Preprocessing(BaseModel):
         return self.scale * ratio
 
     def prepare(self, image: Image, pixel_size_um: float | None = None) -> Rgb:
-        """Return a slice (y, x) or (y, x, 3) at working scale: (y', x', 3) uint8 RGB."""
-        shape = (image.shape[0], image.shape[1])
-        return resized(self.shown_rgb(image), self.working_shape(shape, pixel_size_um))
+        """Return what is seen of a slice at working scale: (y', x', C) uint8.
+
+        Parameters
+        ----------
+        image
+            What `Window.read` gives: a slice (y, x) or (y, x, 3), or (y, x, C) with neighbours.
+        """
+        shape, window = (image.shape[0], image.shape[1]), self.window
+        if self.input is InputMode.RGB:
+            planes = self.shown_rgb(image)
+        elif image.ndim == 3 and image.shape[2] == window.channels:
+            planes = eight_bit(image, *(self.shown or (self.low, self.high)))
+        else:
+            raise FossilError(
+                "A slice has the wrong shape for a model that sees its neighbours, too",
+                expected=f"(y, x, {window.channels}): {window.slices} slices",
+                found=image.shape,
+            )
+        return resized(planes, self.working_shape(shape, pixel_size_um))
 
     def shown_rgb(self, image: Image) -> Rgb:
         """Return a slice (y, x) or (y, x, 3) in its own pixels as the model sees it: 8 bit RGB."""
@@ -118,11 +154,17 @@ class Preprocessing(BaseModel):
         return (max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1))
 
     def normalise(self, rgb: Rgb) -> torch.Tensor:
-        """Return (y, x, 3) uint8 RGB as (1, 3, Y, X) float32, padded to multiples of 32."""
-        ordered = rgb[..., ::-1] if self.bgr else rgb
+        """Return (y, x, C) uint8 as (1, C, Y, X) float32, padded to multiples of 32."""
+        window, ordered = self.window, rgb
+        if self.bgr and window.colours == 3:
+            ordered = rgb.reshape(*rgb.shape[:2], -1, 3)[..., ::-1].reshape(rgb.shape)
+        mean, std = (
+            torch.tensor((v if window.colours == 3 else (sum(v) / 3,)) * window.slices)
+            for v in (self.mean, self.std)
+        )
         values = torch.from_numpy(ordered.astype(np.float32)).permute(2, 0, 1)
-        values = values.sub_(torch.tensor(self.mean)[:, None, None])
-        values = values.div_(torch.tensor(self.std)[:, None, None])[None]
+        values = values.sub_(mean[:, None, None])
+        values = values.div_(std[:, None, None])[None]
         down, right = (-n % STRIDE for n in rgb.shape[:2])
         padded = torch.nn.functional.pad(values, (0, right, 0, down))
         return padded.contiguous(memory_format=torch.channels_last)
@@ -156,26 +198,48 @@ def as_rgb(image: Image, low: float, high: float) -> Rgb:
             expected="(y, x) or (y, x, 3)",
             found=image.shape,
         )
+    eight = eight_bit(image, low, high)
+    return np.ascontiguousarray(eight if eight.ndim == 3 else np.stack([eight] * 3, axis=2))
+
+
+def eight_bit(image: Image, low: float, high: float) -> Rgb:
+    """Return values of 8 or 16 bit as 8 bit, `low` as 0 and `high` as 255.
+
+    Raises
+    ------
+    FossilError
+        Where they are others.
+    """
     if image.dtype not in (np.uint8, np.uint16):
         raise FossilError(
             "A slice has the wrong type for a model", expected="uint8 or uint16", found=image.dtype
         )
     if image.dtype == np.uint8 and (low, high) == (0.0, 255.0):
-        eight = image
+        return image.astype(np.uint8, copy=False)
+    # A table over all values keeps the memory at one byte a pixel.
+    values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.float64)
+    table = (values - low) / max(high - low, 1e-9) * 255
+    eight: Rgb = np.rint(table.clip(0, 255)).astype(np.uint8)[image]
+    return eight
+
+
+def resized(planes: Rgb, shape: tuple[int, int]) -> Rgb:
+    """Resize (y, x, C) to `shape` (y, x), antialiased."""
+    if planes.shape[:2] == shape:
+        return planes
+    size, how = (shape[1], shape[0]), Pillow.Resampling.BILINEAR
+    return as_pictures(planes, lambda picture: picture.resize(size, how))
+
+
+def as_pictures(planes: Rgb, change: Callable[[Pillow.Image], Pillow.Image]) -> Rgb:
+    """Change (y, x, C) as pictures, which have three channels or one."""
+    channels = planes.shape[2]
+    if channels % 3:
+        parts = [planes[..., n] for n in range(channels)]
     else:
-        # A table over all values keeps the memory at one byte a pixel.
-        values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.float64)
-        table = (values - low) / max(high - low, 1e-9) * 255
-        eight = np.rint(table.clip(0, 255)).astype(np.uint8)[image]
-    return np.ascontiguousarray(eight if eight.ndim == 3 else np.stack([eight] * 3, axis=2))
-
-
-def resized(rgb: Rgb, shape: tuple[int, int]) -> Rgb:
-    """Resize (y, x, 3) to `shape` (y, x), antialiased."""
-    if rgb.shape[:2] == shape:
-        return rgb
-    picture = Pillow.fromarray(rgb).resize((shape[1], shape[0]), Pillow.Resampling.BILINEAR)
-    return np.array(picture)
+        parts = [planes[..., n : n + 3] for n in range(0, channels, 3)]
+    changed = [np.array(change(Pillow.fromarray(part))) for part in parts]
+    return changed[0] if channels == 3 else np.dstack(changed)
 
 
 def value_range(images: Sequence[Image]) -> tuple[float, float]:

@@ -92,7 +92,8 @@ class Segmenter(Protocol):
         Parameters
         ----------
         image
-            Slice (y, x) grey or (y, x, 3) RGB, uint8 or uint16.
+            Slice (y, x) grey or (y, x, 3) RGB, or (y, x, C) as ``preprocessing.window`` reads it
+            with its neighbours; uint8 or uint16.
         slice_index
             Written into the instances.
         pixel_size_um
@@ -158,7 +159,7 @@ class Segmenter(Protocol):
         Parameters
         ----------
         image
-            Slice (y, x) or (y, x, 3); brought to the working scale as for prediction.
+            Slice as for prediction; brought to the working scale as for prediction.
         pixel_size_um
             Pixel size of the slice; None: that of the training slices.
         scope

@@ -1,4 +1,4 @@
-"""The implementation of `Segmenter` behind every model there is: one Mask R-CNN, one slice."""
+"""The implementation of `Segmenter` behind every model there is: one Mask R-CNN."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class MaskRcnnSegmenter:
         return detections
 
     def _detect(self, part: Rgb, look: _Look, prior: Prior | None) -> Target:
-        """Find instances in one tile (y, x, 3), and draw their masks from all views."""
+        """Find instances in one tile (y, x, C), and draw their masks from all views."""
         size = (part.shape[0], part.shape[1])
         seen = self._seen(part, look)
         # The views that find are needed once more to draw what all of them found.

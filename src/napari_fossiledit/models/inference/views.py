@@ -55,7 +55,7 @@ class View(NamedTuple):
         return size[::-1] if self.transposed else size
 
     def image(self, rgb: Rgb) -> Rgb:
-        """Return the view of a slice (y, x, 3)."""
+        """Return the view of a slice (y, x, C)."""
         turned = rgb.swapaxes(0, 1) if self.transposed else rgb
         return turned[:: -1 if self.down else 1, :: -1 if self.across else 1]
 

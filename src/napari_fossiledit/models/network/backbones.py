@@ -41,8 +41,8 @@ _BLOCKS = {
 class Backbone(nn.Module):
     """Features at strides 4, 8, 16, 32 and a pooled 64, with equal channels.
 
-    Input (N, 3, H, W) with H and W multiples of 32; output a dictionary of (N, C, H/s, W/s) with
-    the keys ``"0"`` to ``"3"`` and ``"pool"``.
+    Input (N, C, H, W), C usually 3, with H and W multiples of 32; output a dictionary of maps
+    (N, channels, H/s, W/s) with the keys ``"0"`` to ``"3"`` and ``"pool"``.
     """
 
     def __init__(self, body: nn.Module, widths: list[int], channels: int) -> None:
@@ -63,10 +63,14 @@ class Backbone(nn.Module):
 class LiteBody(nn.Module):
     """EfficientNet-Lite0 (timm) with frozen batch normalisation, strides 4, 8, 16 and 32."""
 
-    def __init__(self, pretrained: bool) -> None:
+    def __init__(self, pretrained: bool, inputs: int = 3) -> None:
         super().__init__()
         self.net: nn.Module = timm.create_model(
-            "tf_efficientnet_lite0", features_only=True, pretrained=False, out_indices=(1, 2, 3, 4)
+            "tf_efficientnet_lite0",
+            features_only=True,
+            pretrained=False,
+            out_indices=(1, 2, 3, 4),
+            in_chans=inputs,
         )
         if pretrained:
             # The package's classifier has no place here.
@@ -107,7 +111,7 @@ def build_backbone(spec: NetworkSpec, *, pretrained: bool) -> Backbone:
         Load ImageNet weights; only ``lite`` has them at hand, ResNets start from a file.
     """
     if spec.architecture is Architecture.LITE:
-        lite = LiteBody(pretrained)
+        lite = LiteBody(pretrained, spec.inputs)
         lite.freeze(spec.frozen_stages)
         return Backbone(lite, _LITE_CHANNELS, spec.channels)
     return Backbone(ResNetBody(spec), _RESNET_CHANNELS, spec.channels)
@@ -142,6 +146,8 @@ class ResNetBody(nn.Module):
             width_per_group=8 if wide else 64,
             norm_layer=FrozenBatchNorm2d,
         )
+        if spec.inputs != 3:
+            net.conv1 = nn.Conv2d(spec.inputs, 64, 7, stride=2, padding=3, bias=False)
         if spec.stride_in_1x1:
             for stage in _RESNET_STAGES[2:]:
                 first = getattr(net, stage)[0]
@@ -171,6 +177,11 @@ def _normed(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     return nn.functional.conv2d(
         x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
     )
+
+
+def first_convolution(backbone: nn.Module) -> nn.Conv2d:
+    """Return the convolution that sees the image."""
+    return next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
 
 
 def pyramid_outputs(backbone: Backbone) -> list[nn.Conv2d]:

@@ -90,7 +90,7 @@ class Network(nn.Module):
     Attributes
     ----------
     backbone
-        Images (1, 3, H, W) in, maps of the pyramid out.
+        Images (1, C, H, W) in, C usually 3, maps of the pyramid out.
     notes
         What is computed differently than by `MaskRcnn`, in sentences for the user.
     draws_apart
@@ -119,7 +119,7 @@ class Network(nn.Module):
         return self.outputs
 
     def maps(self, images: Tensor) -> Maps:
-        """Run the backbone on images (N, 3, H, W)."""
+        """Run the backbone on images (N, C, H, W)."""
         levels = self.backbone(images)
         return Maps(levels, levels)
 
@@ -135,7 +135,7 @@ class Network(nn.Module):
         limits: Limits,
         prior: Prior | None = None,
     ) -> Target:
-        """Find instances in one image (1, 3, H, W) with its maps, whose true size is `size` (y, x).
+        """Find instances in one image (1, C, H, W) with its maps, whose true size is `size` (y, x).
 
         See `RegionHeads.find`, and `ProposalNetwork.propose` for the prior.
         """
@@ -149,7 +149,7 @@ class Network(nn.Module):
 class MaskRcnn(Network):
     """Mask R-CNN of torchvision's parts; computes losses or detections of images.
 
-    Images are normalised (N, 3, H, W) with H and W multiples of 32, all of one true size
+    Images are normalised (N, C, H, W) with H and W multiples of 32, all of one true size
     (y, x) that may be smaller (padding lies at the foot and at the right).
 
     Attributes

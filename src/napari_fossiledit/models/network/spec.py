@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_fossiledit.params.segment import Architecture
+from napari_fossiledit.params.segment import Architecture, FirstLayer
 
 LEFT_OUT = "-"
 """Name of a class that the network computes but that is never detected."""
@@ -44,6 +44,11 @@ class NetworkSpec(BaseModel):
     proposal_convolutions, box_convolutions
         3 x 3 convolutions before the outputs of the proposal network, and before the layers of the
         box head: of these there is one where it has convolutions, and there are two elsewhere.
+    inputs
+        Channels of an image: 3, or those of a window of slices.
+    first_layer
+        How the first convolution began. A symmetric one treats the slices before and after alike,
+        and keeps to that when it learns.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,12 +75,15 @@ class NetworkSpec(BaseModel):
     mask_levels: tuple[int, ...] = ()
     proposal_convolutions: int = 1
     box_convolutions: int = 0
+    inputs: int = Field(3, ge=1)
+    first_layer: FirstLayer = FirstLayer.PRETRAINED
 
     def hashed_json(self) -> str:
         """Return all choices as the JSON that the hash of a model is taken of."""
         # A field that came later is left out where it says what always held, so that older models
         # keep their hash, under which their predictions are stored.
-        later = ("mask_levels", "proposal_convolutions", "box_convolutions")
+        later = {"mask_levels", "proposal_convolutions", "box_convolutions"}
+        later |= {"inputs", "first_layer"}
         fields = type(self).model_fields
         return self.model_dump_json(
             exclude={name for name in later if getattr(self, name) == fields[name].default}

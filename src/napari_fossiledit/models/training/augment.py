@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb
+from napari_fossiledit.models.inference.preprocessing import Preprocessing, Rgb, as_pictures
 from napari_fossiledit.models.network.heads import Target
 from napari_fossiledit.models.training.sampling import BoolArray, Layer, PreparedSlice
 
@@ -38,17 +38,20 @@ class Variation:
         Largest relative change of contrast, brightness and gamma.
     on_instance
         Share of crops centred near an instance instead of anywhere.
+    z_flip
+        Share of crops whose window of slices runs the other way.
     """
 
     free_turns: float = 0.5
     zoom: float = 1.25
     light: float = 0.15
     on_instance: float = 0.5
+    z_flip: float = 0.0
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One crop at working scale: RGB, an image of instance numbers per layer, ignored area."""
+    """One crop at working scale: channels, an image of instance numbers per layer, ignored area."""
 
     rgb: Rgb
     layers: tuple[Layer, ...]
@@ -72,7 +75,10 @@ def random_cut(
     centre = _centre(source, edge / zoom, variation, random)
     offset = centre - matrix @ np.array([edge / 2, edge / 2])
     place = _Place(edge, (*matrix[0], offset[0], *matrix[1], offset[1]))
-    rgb = _lit(place.colours(source.rgb), variation.light, random)
+    rgb = _lit(place.colours(source.rgb), variation.light, source.window.colours, random)
+    # Without it nothing is drawn by chance, so that other trainings stay what they were.
+    if variation.z_flip and random.random() < variation.z_flip:
+        rgb = rgb[..., source.window.mirrored]
     layers = tuple(place.numbers(layer) for layer in source.layers)
     return Cut(rgb, layers, place.ignored(source.ignore), zoom)
 
@@ -85,7 +91,11 @@ class _Place:
     matrix: tuple[float, ...]
 
     def colours(self, rgb: Rgb) -> Rgb:
-        return np.asarray(self._moved(Pillow.fromarray(rgb), Pillow.Resampling.BILINEAR, _GREY))
+        def moved(picture: Pillow.Image) -> Pillow.Image:
+            fill = _GREY if picture.mode == "RGB" else _GREY[0]
+            return self._moved(picture, Pillow.Resampling.BILINEAR, fill)
+
+        return as_pictures(rgb, moved)
 
     def numbers(self, layer: Layer) -> Layer:
         moved = self._moved(Pillow.fromarray(layer), Pillow.Resampling.NEAREST, 0)
@@ -126,15 +136,18 @@ def _centre(
     )
 
 
-def _lit(rgb: Rgb, amount: float, random: np.random.Generator) -> Rgb:
-    """Vary gamma, contrast, brightness and a little of the colour by a table a channel."""
+def _lit(rgb: Rgb, amount: float, colours: int, random: np.random.Generator) -> Rgb:
+    """Vary gamma, contrast, brightness and a little of the colour by a table a colour.
+
+    All slices of a window (y, x, slices * colours) vary alike.
+    """
     gamma, contrast = np.exp(random.uniform(-amount, amount, 2))
     shift = random.uniform(-amount, amount) / 2
     gains = np.exp(random.uniform(-amount, amount, 3) / 4)
     values = np.linspace(0, 1, 256) ** gamma
     table = ((values - 0.5) * contrast + 0.5 + shift)[None] * gains[:, None]
     eight = np.rint(table.clip(0, 1) * 255).astype(np.uint8)
-    return np.stack([eight[c][rgb[..., c]] for c in range(3)], axis=2)
+    return np.stack([eight[c % colours][rgb[..., c]] for c in range(rgb.shape[2])], axis=2)
 
 
 def target_of(cut: Cut, source: PreparedSlice) -> Target:
@@ -179,7 +192,7 @@ def random_batch(
     variation: Variation,
     random: np.random.Generator,
 ) -> tuple[torch.Tensor, list[Target]]:
-    """Cut one crop from each source: images (n, 3, edge, edge) and their targets."""
+    """Cut one crop from each source: images (n, C, edge, edge) and their targets."""
     cuts = [random_cut(source, edge, variation, random) for source in sources]
     images = torch.cat([settings.normalise(cut.rgb) for cut in cuts])
     return images, [target_of(c, s) for c, s in zip(cuts, sources, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from napari_fossiledit.errors import FossilError
@@ -20,9 +21,18 @@ from napari_fossiledit.models.files.published import COCO
 from napari_fossiledit.models.files.registry import load_model
 from napari_fossiledit.models.files.torchvision_names import choices_of, ours
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.network.backbones import first_convolution
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import NetworkSpec, default_spec
-from napari_fossiledit.params.segment import Architecture, CocoWeights, Device, TrainParams
+from napari_fossiledit.params.segment import (
+    Architecture,
+    CocoWeights,
+    Device,
+    FirstLayer,
+    InputMode,
+    TrainParams,
+)
+from napari_fossiledit.stacks.window import Window
 
 # Layers whose size depends on the number of classes.
 _CLASS_LAYERS = (
@@ -54,14 +64,104 @@ def initial_network(params: TrainParams) -> Start:
 
     ``params.init`` is empty (ImageNet), a model folder, a ``.safetensors`` file, a ``.pth`` file
     with a state dictionary of torchvision's Mask R-CNN, or a ``.pth`` or ``.pkl`` file of
-    detectron2's. Layers that depend on the number of classes start anew where their size differs.
+    detectron2's. Layers that depend on the number of classes start anew where their size differs,
+    and the first convolution is that of ``params.input``, see `first_kernel`.
 
     Raises
     ------
     FossilError
-        Where the file is missing, broken, or of another architecture.
+        Where the file is missing, broken, or of another architecture, or the first convolution
+        cannot start so.
     """
     torch.manual_seed(params.seed)
+    window = Window.of(params.input, params.reach)
+    needs = {
+        FirstLayer.UNIFORM_Z: (InputMode.RGB_WINDOW,),
+        FirstLayer.SYMMETRIC: (InputMode.RGB_WINDOW, InputMode.GREY_WINDOW),
+    }
+    fitting = needs.get(params.start, tuple(InputMode))
+    if params.input not in fitting or (params.z_flip and not window.reach):
+        raise FossilError(
+            "What the model sees does not fit how it is to learn",
+            expected=f"--input {' or '.join(needs.get(params.start, needs[FirstLayer.SYMMETRIC]))}",
+            found=f"{params.input} with --start {params.start}"
+            + (" and --z-flip" if params.z_flip else ""),
+            advice="Choose a window of slices, or another start.",
+        )
+    start = _held(params)
+    had = (start.preprocessing or _TORCHVISION).window
+    # Where nothing is to change the start stays as it is, to the last bit.
+    if window == had and params.start is FirstLayer.PRETRAINED:
+        return start
+    return _seeing(start, had, window, params.start)
+
+
+def _seeing(start: Start, had: Window, window: Window, how: FirstLayer) -> Start:
+    """Return a start whose network sees a window of slices, or begins to see it otherwise."""
+    # What is new to the first convolution has to be learned there.
+    changes = {"inputs": window.channels, "first_layer": how, "frozen_stages": 0}
+    network = MaskRcnn(start.network.spec.model_copy(update=changes))
+    weights = start.network.state_dict()
+    old = first_convolution(start.network.backbone).weight
+    name = next(n for n, p in start.network.named_parameters() if p is old)
+    weights[name] = first_kernel(old.detach(), had, window, how)
+    network.load_state_dict(weights)
+    seen = "the slice alone"
+    if window.reach:
+        grey = " in grey" if window.colours == 1 else ""
+        seen = f"{window.slices} slices at once{grey}, its own in the middle"
+    note = f"The model sees {seen}. Its first layer, which learns as well, starts {_STARTS[how]}"
+    if how is FirstLayer.PRETRAINED and window.channels != 3:
+        note += ", repeated over all channels and divided by how often"
+    elif how is FirstLayer.PRETRAINED and window.reach:
+        note += ", its three colours for the three slices"
+    if had.reach and window != had:
+        note += "; the slices that the start saw at once were added up first"
+    return Start(network, start.preprocessing, (*start.notes, f"{note}."))
+
+
+_STARTS = {
+    FirstLayer.PRETRAINED: "as it was trained",
+    FirstLayer.UNIFORM: "with the mean of its weights over all channels, so that all count alike",
+    FirstLayer.UNIFORM_Z: "with the mean of its weights over the slices, colours as they were",
+    FirstLayer.SYMMETRIC: "with the mean of its weights before and after the slice, and keeps so",
+    FirstLayer.RANDOM: "from chance, with the spread of the weights that it had",
+}
+
+
+def first_kernel(weight: Tensor, had: Window, window: Window, how: FirstLayer) -> Tensor:
+    """Return the weights (O, C, h, w) of a first convolution for other channels.
+
+    Channels that show the same values give what they gave before: the sum over them is kept, but
+    for pretrained weights that are repeated a broken number of times (five grey slices), and for
+    chance.
+
+    Parameters
+    ----------
+    weight
+        Of a convolution that saw the channels of `had`.
+    """
+    slices = weight.unflatten(1, (had.slices, had.colours))
+    base: Tensor = weight
+    if window != had:
+        # A grey window knows no colours: each gets a third.
+        colours = slices.sum(1).expand(-1, 3, -1, -1) / (3 / had.colours)
+        base = adapt_input_conv(window.channels, colours)
+    if how is FirstLayer.UNIFORM:
+        return weight.sum(1, keepdim=True).expand_as(base) / window.channels
+    if how is FirstLayer.UNIFORM_Z:
+        by_slice: Tensor = base.unflatten(1, (window.slices, 3))
+        return by_slice.mean(1).repeat(1, window.slices, 1, 1)
+    if how is FirstLayer.SYMMETRIC:
+        return (base + base[:, window.mirrored]) / 2
+    if how is FirstLayer.RANDOM:
+        # The normalisation that follows keeps its statistics, and with them the scale it expects.
+        return torch.randn_like(base) * base.std()
+    return base
+
+
+def _held(params: TrainParams) -> Start:
+    """Build the network of the weights to start from, seeing what it saw."""
     spec = default_spec(params.architecture, params.classes)
     lite = spec.architecture is Architecture.LITE
     if not params.init and lite:

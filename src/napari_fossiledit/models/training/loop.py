@@ -22,9 +22,11 @@ from napari_fossiledit.files import explained, write_whole
 from napari_fossiledit.models.files.checkpoint import fill
 from napari_fossiledit.models.inference.precision import halved
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.network.backbones import first_convolution
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.training.augment import Variation, random_batch
 from napari_fossiledit.models.training.sampling import PreparedSlice
+from napari_fossiledit.params.segment import FirstLayer, TrainParams
 from napari_fossiledit.progress import Progress
 
 _DECAY = 0.998
@@ -147,6 +149,11 @@ class Trainer:
         self.best = self.network_state()
         self.best_score = -math.inf
         self.settings, self.recipe, self.device = settings, recipe, device
+        if network.spec.first_layer is FirstLayer.SYMMETRIC:
+            order = settings.window.mirrored
+            # Equal weights with equal gradients stay equal.
+            weight = first_convolution(self.network.backbone).weight
+            weight.register_hook(lambda gradient: (gradient + gradient[:, order]) / 2)
         self._learned = [p for p in self.network.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(
             self._learned, lr=recipe.rate, weight_decay=_WEIGHT_DECAY
@@ -255,7 +262,8 @@ class Trainer:
             Where the file is broken or belongs to a training with other parameters.
         """
         tensors, facts = _read_state(path)
-        before = facts["about"]
+        # Parameters that came later were what they are by default.
+        before = {**TrainParams().model_dump(mode="json"), **facts["about"]}
         other = sorted(k for k in about if about[k] != before.get(k))
         if other:
             raise FossilError(

@@ -16,6 +16,7 @@ from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.models.inference.looks import Look, look_of
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Rgb, value_range
+from napari_fossiledit.stacks.window import ALONE, Window
 
 BoolArray = NDArray[np.bool_]
 Layer = NDArray[np.int32]
@@ -31,7 +32,7 @@ class TrainingSlice:
     Attributes
     ----------
     image
-        (y, x) or (y, x, 3), uint8 or uint16.
+        (y, x) or (y, x, 3), or (y, x, C) with its neighbours; uint8 or uint16.
     instances
         Everything traced; other classes, cavities and unsure instances may be among them.
     ignore
@@ -69,7 +70,7 @@ class PreparedSlice:
     Attributes
     ----------
     rgb
-        (y, x, 3) uint8.
+        (y, x, 3) uint8, or (y, x, C) with its neighbours.
     layers
         Images (y, x) of instance numbers from 1; overlapping instances lie in different layers.
     labels
@@ -80,6 +81,8 @@ class PreparedSlice:
         (y0, x0, y1, x1) of each instance at working scale.
     ignore
         (y, x) True where nothing counts.
+    window
+        What the channels are.
     """
 
     rgb: Rgb
@@ -88,6 +91,7 @@ class PreparedSlice:
     areas: tuple[int, ...]
     boxes: tuple[Box, ...]
     ignore: BoolArray
+    window: Window = ALONE
 
     @property
     def size_bytes(self) -> int:
@@ -131,6 +135,7 @@ def prepare(
         tuple(painter.areas),
         tuple(painter.boxes),
         outside | unknown,
+        settings.window,
     )
 
 
@@ -210,7 +215,7 @@ class PreparedSlices:
         if z not in self._kept:
             self._kept[z] = prepare(self._samples.read(z), self._settings, self._classes)
             if z not in self.looks:
-                self.looks[z] = look_of(self._kept[z].rgb)
+                self.looks[z] = look_of(self._settings.window.centre(self._kept[z].rgb))
         self._kept.move_to_end(z)
         while len(self._kept) > 1 and sum(p.size_bytes for p in self._kept.values()) > self._budget:
             self._kept.popitem(last=False)

@@ -21,6 +21,7 @@ from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.inference.values import EIGHT_BIT
 from napari_fossiledit.models.network.mask_rcnn import STRIDE
+from napari_fossiledit.models.training.augment import Variation
 from napari_fossiledit.models.training.initial import initial_network
 from napari_fossiledit.models.training.loop import Budget, Trainer, TrainingRecipe
 from napari_fossiledit.models.training.sampling import (
@@ -32,6 +33,7 @@ from napari_fossiledit.models.training.sampling import (
 from napari_fossiledit.models.training.validation import Judged, judge, split
 from napari_fossiledit.params.segment import Precision, TrainParams
 from napari_fossiledit.progress import QUIET, Job, check
+from napari_fossiledit.stacks.window import Window
 
 CURVE = "curve.jsonl"
 _JUDGEMENTS = 12
@@ -173,7 +175,11 @@ class _Run:
         self.parts = Parts(samples, self.slices, params)
         self.budget = Budget(params.max_steps, params.max_minutes * 60)
         recipe = TrainingRecipe(
-            fitting(params.crop), params.batch, params.learning_rate, params.seed
+            fitting(params.crop),
+            params.batch,
+            params.learning_rate,
+            params.seed,
+            Variation(z_flip=0.5 if params.z_flip else 0.0),
         )
         device = pick_device(params.device)
         mixed = params.precision is Precision.MIXED and gains(device)
@@ -363,12 +369,14 @@ def settings_of(
     samples: TrainingSet, params: TrainParams, start: Preprocessing | None
 ) -> Preprocessing:
     """Return the preprocessing of the new model; colours as in the one it starts from."""
-    seen = survey(samples, params.classes)
+    seen, window = survey(samples, params.classes), Window.of(params.input, params.reach)
     changes = {
         "low": seen.low,
         "high": seen.high,
         "scale": params.scale or seen.scale,
         "pixel_size_um": samples.pixel_size_um,
         "resize": Resize.SCALE,
+        "input": window.mode,
+        "reach": window.reach,
     }
     return (start or Preprocessing()).model_copy(update=changes)

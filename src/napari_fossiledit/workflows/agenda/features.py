@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from napari_fossiledit.params.agenda import FeatureParams
 from napari_fossiledit.params.segment import IMAGENET, Device
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
+from napari_fossiledit.stacks.window import ALONE, Window
 from napari_fossiledit.workflows.shared.model_refs import EditRef, ModelRef, find_model, in_use
+from napari_fossiledit.workflows.shared.seen import seen
 from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class Eye:
         The model; None for ImageNet features.
     notes
         What was assumed, in sentences.
+    window
+        What it sees with each slice.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Eye:
     load: Callable[[], Extractor]
     ref: ModelRef | None = None
     notes: tuple[str, ...] = ()
+    window: Window = ALONE
 
     @classmethod
     def of(cls, home: Project, project: Project, params: FeatureParams) -> Eye:
@@ -83,7 +89,8 @@ class Eye:
         pixel = project.geometry.pixel_size_um
         black_white = ref.shown and (ref.shown.low, ref.shown.high)
         key = f"pyramid-{_VERSION} {ref.model_hash} {black_white} {pixel}"
-        return cls(ref.name, key, lambda: _pyramid(ref, params.device), ref, ref.notes)
+        load = partial(_pyramid, ref, params.device)
+        return cls(ref.name, key, load, ref, ref.notes, ref.window)
 
 
 def _shown(ref: ModelRef, project: Project) -> ModelRef:
@@ -142,11 +149,12 @@ def look_at(project: Project, eye: Eye, slices: Sequence[int], job: Job) -> Seen
     file = project.part(FOLDER) / f"{hashlib.sha256(eye.key.encode()).hexdigest()[:16]}.npz"
     kept = _read(file.read_bytes()) if file.is_file() else {}
     contents, extractor = project.contents, None
-    contents.check(slices)
+    contents.check({n for z in slices for n in eye.window.near(z, project.shape[0])})
 
     def name(z: int) -> str:
         # What has no file to be recognised by is looked at each time.
-        return contents.of(z) or f"{_UNKNOWN}{z}"
+        near = [contents.of(n) for n in eye.window.near(z, project.shape[0])]
+        return " ".join(near) if all(near) else f"{_UNKNOWN}{z}"
 
     missing = [z for z in slices if name(z) not in kept]
     saved, fresh = time.monotonic(), False
@@ -156,7 +164,9 @@ def look_at(project: Project, eye: Eye, slices: Sequence[int], job: Job) -> Seen
             if not is_blank(image):
                 extractor = extractor or eye.load()
                 vector = extractor.features(
-                    image, pixel_size_um=project.geometry.pixel_size_um, cancel=job.cancelled
+                    seen(project, eye.window, z),
+                    pixel_size_um=project.geometry.pixel_size_um,
+                    cancel=job.cancelled,
                 )
             kept[name(z)], fresh = vector, True
             if time.monotonic() > saved + _SAVE_S and not project.read_only:

@@ -50,6 +50,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import check_readable, class_of
+from napari_fossiledit.workflows.shared.seen import seen
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 if TYPE_CHECKING:
@@ -316,12 +317,13 @@ def solved(plan: EditPlan, segmenter: Segmenter, job: Job) -> Solution:
     from napari_fossiledit.editing.solve import solve
 
     project, params = plan.project, plan.params
-    pair = partial(shown_pair, project, params=params, cancel=job.cancelled)
+    window = segmenter.preprocessing.window
+    pair = partial(shown_pair, project, params=params, window=window, cancel=job.cancelled)
     return solve(
         segmenter,
         Lazy(pair, plan.recipes),
         params,
-        preserve=Lazy(project.stack.read, plan.slices.preserve),
+        preserve=Lazy(partial(seen, project, window), plan.slices.preserve),
         pixel_size_um=project.geometry.pixel_size_um,
         job=job,
     )

@@ -19,9 +19,11 @@ from napari_fossiledit.params.editing import EditParams
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import Project
+from napari_fossiledit.stacks.window import ALONE, Window
 from napari_fossiledit.workflows.shared.folds import trained_on
 from napari_fossiledit.workflows.shared.model_refs import ModelRef
 from napari_fossiledit.workflows.shared.perturbed_slices import prepared
+from napari_fossiledit.workflows.shared.seen import seen
 
 if TYPE_CHECKING:
     from napari_fossiledit.editing.examples import Pair
@@ -231,9 +233,16 @@ class Recipe:
 
 
 def shown_pair(
-    project: Project, recipe: Recipe, params: EditParams, cancel: Cancel = never
+    project: Project,
+    recipe: Recipe,
+    params: EditParams,
+    window: Window = ALONE,
+    cancel: Cancel = never,
 ) -> Pair:
-    """Read a slice and perturb it by its recipe; fossils weigh as `params` say."""
+    """Read what a model sees of a slice, and perturb the slice itself by its recipe.
+
+    Fossils weigh as `params` say.
+    """
     from napari_fossiledit.editing.examples import Pair
 
     made = prepared(project, recipe.slice, recipe.perturb, cancel=cancel)
@@ -249,7 +258,10 @@ def shown_pair(
         inside = np.zeros(project.slice_shape, dtype=np.bool_)
         inside[region.slices(project.slice_shape)] = True
         counting = inside if counting is None else counting & inside
-    return Pair(made.image, made.perturbed, weight, counting)
+    before, after = (
+        seen(project, window, recipe.slice, image) for image in (made.image, made.perturbed)
+    )
+    return Pair(before, after, weight, counting)
 
 
 K = TypeVar("K")

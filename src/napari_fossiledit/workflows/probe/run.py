@@ -45,6 +45,7 @@ from napari_fossiledit.workflows.shared.perturbed_slices import (
     prepared,
 )
 from napari_fossiledit.workflows.shared.report_parts import OVERLAYS, REPORT, drafted
+from napari_fossiledit.workflows.shared.seen import seen
 from napari_fossiledit.workflows.shared.stale import stale_notes
 
 FIGURES = "probe.json"
@@ -214,7 +215,7 @@ def _probed(
             skipped.append(f"Slice {truth.slice}, {trial.preset}: {error}")
             continue
         instances = segmenter.predict(
-            made.perturbed,
+            seen(project, segmenter.preprocessing.window, truth.slice, made.perturbed),
             slice_index=truth.slice,
             pixel_size_um=project.geometry.pixel_size_um,
             cancel=job.cancelled,

@@ -66,6 +66,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     require_kept,
 )
 from napari_fossiledit.workflows.shared.perturbed_slices import mud_colour
+from napari_fossiledit.workflows.shared.seen import seen
 from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _outcomes(
             test = test.with_flat_mud()  # noqa: PLW2901
             made = perturbed([test.step]).image
         there = segmenter.predict(
-            made,
+            seen(project, segmenter.preprocessing.window, place.slice, made),
             slice_index=place.slice,
             pixel_size_um=project.geometry.pixel_size_um,
             cancel=job.cancelled,

@@ -23,6 +23,7 @@ from napari_fossiledit.workflows.shared.model_refs import (
     prediction_source,
 )
 from napari_fossiledit.workflows.shared.neighbours import Visit, visits
+from napari_fossiledit.workflows.shared.seen import seen
 from napari_fossiledit.workflows.shared.stale import added_notes
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def predict_missing(
             summary["source"] = left[-1].source
             looks: list[Look] = []
             for visit in job.tracked(left, len(left), "Predicting: slice"):
-                image = project.contents.read(visit.slice)
+                image = seen(project, segmenter.preprocessing.window, visit.slice)
                 if ref.looks and len(looks) < _LOOKED_AT:
                     looks.append(look(segmenter, image, project.geometry.pixel_size_um))
                 instances = segmenter.predict(
@@ -190,10 +191,11 @@ def _stale(project: Project, planned: Sequence[Visit]) -> set[int]:
 
 
 def look(segmenter: Segmenter, image: NDArray[Any], pixel_size_um: float) -> Look:
-    """Return how a slice looks to a model."""
+    """Return how what is seen of a slice looks to a model: the slice alone counts."""
     from napari_fossiledit.models.inference.looks import look_of
 
-    return look_of(segmenter.preprocessing.prepare(image, pixel_size_um))
+    prepared = segmenter.preprocessing.prepare(image, pixel_size_um)
+    return look_of(segmenter.preprocessing.window.centre(prepared))
 
 
 def unlike_notes(ref: ModelRef, looks: Sequence[Look]) -> tuple[str, ...]:

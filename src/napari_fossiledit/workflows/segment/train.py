@@ -20,6 +20,7 @@ from napari_fossiledit.params.segment import (
 )
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.stacks.window import Window
 from napari_fossiledit.workflows.shared.ground_truth import ProjectSamples
 from napari_fossiledit.workflows.shared.model_refs import find_model, set_in_use, standing
 from napari_fossiledit.workflows.shared.stale import stale_notes
@@ -83,9 +84,10 @@ def run(
         validation = parse_slices(full.validation, count) if full.validation else []
         slices = [z for z in parse_slices(full.slices, count) if z not in validation]
         region = Region.parse(full.region) if full.region else None
-        samples = ProjectSamples(project, slices, validation, full.classes, region)
+        window = Window.of(full.input, full.reach)
+        samples = ProjectSamples(project, slices, validation, full.classes, region, window)
         notes = stale_notes(project, {ANNOTATIONS: (*samples.slices, *samples.validation)})
-        notes += _next(project, samples)
+        notes += window.notes(project.stack.rgb) + _next(project, samples)
         with project.training(full.name) as folder:
             _require_free(project, full.name)
             record = project.ledger.begin_run("train", full.model_dump(mode="json"))

@@ -15,6 +15,8 @@ from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.masks.rle import intersections
 from napari_fossiledit.progress import Cancel, never
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.stacks.window import ALONE, Window
+from napari_fossiledit.workflows.shared.seen import seen
 
 if TYPE_CHECKING:
     from napari_fossiledit.models.inference.protocol import Segmenter
@@ -85,7 +87,7 @@ def find_instances(
         Probability at which the masks end.
     """
     found = segmenter.predict(
-        project.stack.read(z),
+        seen(project, segmenter.preprocessing.window, z),
         slice_index=z,
         pixel_size_um=project.geometry.pixel_size_um,
         cancel=cancel,
@@ -147,6 +149,8 @@ class ProjectSamples:
         Classes to learn.
     region
         Part of each slice to use; None: all that was traced.
+    window
+        What the model sees with each slice.
 
     Raises
     ------
@@ -161,8 +165,9 @@ class ProjectSamples:
         validation: Sequence[int],
         classes: Sequence[str],
         region: Region | None = None,
+        window: Window = ALONE,
     ) -> None:
-        self._project, self._classes = project, tuple(classes)
+        self._project, self._classes, self._window = project, tuple(classes), window
         self.slices, self.validation = tuple(slices), tuple(validation)
         truths = [read_ground_truth(project, z, region) for z in (*slices, *validation)]
         self._truths = {truth.slice: truth for truth in truths}
@@ -192,4 +197,4 @@ class ProjectSamples:
 
         truth = self._truths[z]
         ignore = None if truth.area is None else ~truth.area.to_array()
-        return TrainingSlice(self._project.stack.read(z), truth.instances, ignore)
+        return TrainingSlice(seen(self._project, self._window, z), truth.instances, ignore)

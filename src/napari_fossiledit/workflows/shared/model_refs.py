@@ -18,7 +18,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, inside, read_json
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.models.files.places import RECORD, SHIPPED, STATE, shipped_models
-from napari_fossiledit.models.inference.values import Range, Shown
+from napari_fossiledit.models.inference.values import Shown
 from napari_fossiledit.models.native.backends import check_precision
 from napari_fossiledit.params.segment import Backend, Device, Engine, Precision, PredictParams
 from napari_fossiledit.project import EditRecord, EditState, EditStore, Project, Source
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from napari_fossiledit.editing.edit import Edit
     from napari_fossiledit.evaluation.calibration import Calibration
     from napari_fossiledit.models.inference.looks import Look
+    from napari_fossiledit.models.inference.preprocessing import Preprocessing
     from napari_fossiledit.models.inference.protocol import Segmenter
     from napari_fossiledit.models.refine.refiner import RefinerRecord
+    from napari_fossiledit.stacks.window import Window
 
 _IN_USE = "model_in_use"
 _IMPORT = "fossiledit models import PROJECT FILE"
@@ -75,7 +77,8 @@ class ModelRef:
     @property
     def notes(self) -> tuple[str, ...]:
         """Assumptions about the model and the stack, in sentences for the user."""
-        return () if self.shown is None else (self.shown.note,)
+        shown = () if self.shown is None else (self.shown.note,)
+        return shown if self.values is None else shown + self.window.notes(self.values.coloured)
 
     @cached_property
     def shown(self) -> Shown | None:
@@ -86,15 +89,21 @@ class ModelRef:
         FossilError
             Where they cannot be known.
         """
-        return None if self.values is None else self.values.shown_to(self._learned)
+        if self.values is None:
+            return None
+        return self.values.shown_to((self.preprocessing.low, self.preprocessing.high))
 
     @property
-    def _learned(self) -> Range:
-        """Values of its training slices that were shown as black and white."""
+    def window(self) -> Window:
+        """What it sees with each slice."""
+        return self.preprocessing.window
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Settings that it was trained with; of an edit, those of the model below."""
         from napari_fossiledit.models.files.registry import read_record
 
-        learned = read_record(self.folder).preprocessing
-        return learned.low, learned.high
+        return read_record(self.root.folder).preprocessing
 
     @cached_property
     def looks(self) -> tuple[Look, ...]:
@@ -333,9 +342,9 @@ class FileRef(ModelRef):
         return ()
 
     @property
-    def _learned(self) -> Range:
-        learned = self._read[0].preprocessing
-        return learned.low, learned.high
+    def preprocessing(self) -> Preprocessing:
+        """Settings that the file says or implies."""
+        return self._read[0].preprocessing
 
     @property
     def model_hash(self) -> str:

@@ -30,6 +30,11 @@ class StackValues:
         return shown_to(learned, self._values, str(self._project.stack_path))
 
     @property
+    def coloured(self) -> bool:
+        """Whether the slices have colours."""
+        return self._project.settings.stack.rgb
+
+    @property
     def span(self) -> Range:
         """What is black and white in the stack, see `Values.span`."""
         eight = self._project.settings.stack.dtype == "uint8"
