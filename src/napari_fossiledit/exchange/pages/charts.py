@@ -14,7 +14,7 @@ from napari_fossiledit.exchange.pages.pictures import specimen_colours
 Points = Sequence[tuple[float, float]]
 
 _SIZE = (7.6, 3.1)
-_SQUARE = (7.6, 6.0)
+_HEIGHTS = (2.6, 6.0)
 _DPI = 130
 # The colours of templates/style.css.
 INK, _LINE, _GREY = "#6f655f", "#ddd5cf", "#bdb3ac"
@@ -72,7 +72,10 @@ def scatter_chart(points: NDArray[np.float64], values: Sequence[str | float | No
     values
         Of each point; None is grey and lies below the others.
     """
-    axes = _axes(_SQUARE)
+    span = np.ptp(points, axis=0)
+    # The legend takes a quarter of the width.
+    height = 0.75 * _SIZE[0] * span[1] / max(span[0], 1e-9)
+    axes = _axes((_SIZE[0], float(np.clip(height, *_HEIGHTS))))
     known = np.array([value is not None for value in values], dtype=bool)
     axes.scatter(*points[~known].T, s=9, color=_GREY, label="none" if (~known).any() else None)
     told = [value for value in values if value is not None]
