@@ -69,6 +69,8 @@ def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
     again = Embedding.load(results / "embedding.npz", made.model_hash)
     np.testing.assert_array_equal(again.vectors, found.vectors)
     assert [item.name for item in again.items] == sorted(["ring", "bar", "disc", "cross"] * 6)
+    with pytest.raises(FossilError, match="that of a map"):
+        embed(folder, EmbedParams(embedding="raw-map"))
     raw = embed(folder, EmbedParams(embedding="raw"))
     assert "nothing was learned" in raw.notes[-1]
     with pytest.raises(FossilError, match="made by another model"):

@@ -175,8 +175,14 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
     Raises
     ------
     FossilError
-        Where there are no specimens, or no such model.
+        Where there are no specimens, no such model, or the name is that of a map.
     """
+    if params.embedding.endswith("-map"):
+        raise FossilError(
+            "An embedding cannot have this name: the file would be that of a map",
+            expected="a name that does not end in -map",
+            found=params.embedding,
+        )
     path = results_folder(source) / f"{params.embedding}.npz"
     with opened(source, params) as specimens:
         from napari_fossiledit.models.inference.devices import pick_device
