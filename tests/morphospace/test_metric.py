@@ -11,7 +11,13 @@ from safetensors.torch import save_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.morphospace.backbones import changed, features, lite, open_backbone
+from napari_fossiledit.morphospace.backbones import (
+    changed,
+    features,
+    lite,
+    open_backbone,
+    pooled,
+)
 from napari_fossiledit.morphospace.embedding import Item
 from napari_fossiledit.morphospace.figures import recall_at
 from napari_fossiledit.morphospace.metric import closed_form, fit_head, points_of
@@ -200,3 +206,8 @@ def test_other_backbones_and_files_are_refused(
         torch.save(content, file)
     with pytest.raises(FossilError, match=message):
         open_backbone(name, file)
+
+
+@pytest.mark.parametrize("size", range(1, 25))
+def test_maps_of_all_sizes_have_three_zones(size):
+    assert pooled(torch.rand(2, 3, size, size)).isfinite().all()

@@ -29,8 +29,6 @@ LITE = "lite"
 _BATCH = 16
 _ZONES = (0.0, 0.4, 0.62, 1.0)
 """Limits of the zones, as shares of half the edge; no pixel of a map of 10 or 20 is on one."""
-_SMALLEST_MAP = 7
-"""Edge of a map from which on no zone is empty."""
 _NAMED = re.compile(r"(torchvision|timm):([\w.]+)")
 
 
@@ -92,30 +90,37 @@ class _LiteLate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, 2592) features."""
-        return torch.cat([_pooled(x), _pooled(self.blocks(x))], dim=1)
+        return torch.cat([pooled(x), pooled(self.blocks(x))], dim=1)
 
 
-def _pooled(x: Tensor) -> Tensor:
+def pooled(x: Tensor) -> Tensor:
     """Return means and deviations of each channel in three zones of a map: (n, 6 C).
 
     The zones are a square in the middle, a ring around it, and the rim: a specimen stands in the
     middle of its picture, and what it began with is in its own middle.
     """
-    if min(x.shape[2:]) < _SMALLEST_MAP:
+    zones = _zones(x)
+    if not all(zone.any() for zone in zones):
         x = nn.functional.interpolate(x, size=(10, 10))
-    rows, columns = (
-        (torch.arange(size, device=x.device) + 0.5).mul(2 / size).sub(1).abs()
-        for size in x.shape[2:]
-    )
-    out = torch.maximum(rows[:, None], columns)
+        zones = _zones(x)
     found = []
-    for low, high in pairwise(_ZONES):
-        zone = x[..., (out >= low) & (out < high)]
+    for inside in zones:
+        zone = x[..., inside]
         mean = zone.mean(dim=2)
         # The root of zero has no gradient.
         spread = (zone - mean[..., None]).square().mean(dim=2).clamp_min(1e-8).sqrt()
         found += [mean, spread]
     return torch.cat(found, dim=1)
+
+
+def _zones(x: Tensor) -> list[Tensor]:
+    """Return which pixels (y, x) of a map are in each zone; small maps may have none in one."""
+    rows, columns = (
+        (torch.arange(size, device=x.device) + 0.5).mul(2 / size).sub(1).abs()
+        for size in x.shape[2:]
+    )
+    out = torch.maximum(rows[:, None], columns)
+    return [(out >= low) & (out < high) for low, high in pairwise(_ZONES)]
 
 
 def lite(edge: int = EDGE) -> Backbone:
