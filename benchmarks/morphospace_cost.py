@@ -74,7 +74,9 @@ def embed_rings(source: Path, count: int) -> None:
         file = source / (f"kind {kind}" if n % 2 else "") / f"{n}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(colour.clip(0, 255).astype(np.uint8)).save(file)
-    timed("embed", lambda: train.embed(source, EmbedParams()))
+    # As sections of a project.
+    params = EmbedParams(edge=train.SECTION_EDGE)
+    timed("embed", lambda: train.embed(source, params))
 
 
 def timed(what: str, call: Callable[[], Any]) -> None:
