@@ -13,7 +13,7 @@ from napari_fossiledit.masks import Instance
 from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 from napari_fossiledit.morphospace.maps import Map
 from napari_fossiledit.project import Project
-from napari_fossiledit.project.project import SETTINGS_FILE
+from napari_fossiledit.workflows.morphospace.sources import is_project
 
 _EMBED = "Make it again with `fossiledit morphospace embed`."
 #: Columns of the table that come from what was said of items.
@@ -136,7 +136,7 @@ def results_folder(source: Path) -> Path:
     FossilError
         Where it is no folder.
     """
-    if (source / SETTINGS_FILE).exists():
+    if is_project(source):
         return source / "morphospace"
     if not source.is_dir():
         raise FossilError(
@@ -169,10 +169,10 @@ def read_points(source: Path, name: str) -> Points:
             advice="Make it with `fossiledit morphospace embed`.",
         )
     embedding = Embedding.load(path)
-    is_project = folder.parent == source
+    of_project = is_project(source)
     said, made = _said(folder / f"{name}-said.json", embedding)
     notes = list(embedding.notes)
-    if is_project:
+    if of_project:
         items = _instances_now(source, embedding, notes)
     else:
         given = {key: row["given"] for key, row in said.items() if "given" in row}
@@ -197,7 +197,7 @@ def read_points(source: Path, name: str) -> Points:
         vectors=embedding.vectors[kept],
         items=tuple(item for item in items if item is not None),
     )
-    return Points(now, folder, name, is_project, tuple(notes), said, made)
+    return Points(now, folder, name, of_project, tuple(notes), said, made)
 
 
 def embeddings(folder: Path) -> list[str]:
