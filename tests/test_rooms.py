@@ -13,7 +13,7 @@ import napari_fossiledit
 
 QT = {"PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "napari", "qtpy", "superqt", "vispy"}
 TORCH = {"timm", "torch", "torchvision"}
-NOT_PURE = {"cli", "editing", "models", "morphospace", "widgets"}
+NOT_PURE = {"cli", "editing", "models", "morphospace", "saliency", "widgets"}
 ROOMS = {module.name for module in pkgutil.iter_modules(napari_fossiledit.__path__)}
 
 LOADED_BY = """
@@ -48,7 +48,7 @@ def test_a_pure_room_loads_neither_torch_nor_qt(room: str) -> None:
     assert not loaded_by(f"napari_fossiledit.{room}") & (QT | TORCH)
 
 
-@pytest.mark.parametrize("room", ["editing", "models", "morphospace"])
+@pytest.mark.parametrize("room", ["editing", "models", "morphospace", "saliency"])
 def test_rooms_with_torch_load_no_qt(room: str) -> None:
     assert not loaded_by(f"napari_fossiledit.{room}") & QT
 

@@ -7,7 +7,7 @@ stage) takes part in everything by providing these members.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing
 from napari_fossiledit.models.network.prior import Prior
@@ -41,6 +42,35 @@ class Captured:
     value: Tensor
     stride: int
     inside: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tile of a slice as the network sees it, with instances whose boxes stay where they are.
+
+    What the network says of them can be differentiated down to the pixels: neither proposals nor
+    suppression lie between.
+
+    Attributes
+    ----------
+    pixels
+        (1, C, Y, X) float32, normalised; padded with zeros at the foot and at the right.
+    tile
+        (y0, x0, y1, x1) at working scale.
+    which
+        Numbers of the instances that were asked for.
+    labels
+        (n,) numbers of their classes, from 1.
+    logits
+        Takes pixels of that shape, and gives those of the classes (n, K + 1), the background first,
+        and of the masks inside the boxes (n, M, M).
+    """
+
+    pixels: Tensor
+    tile: Box
+    which: tuple[int, ...]
+    labels: Tensor
+    logits: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @runtime_checkable
@@ -167,6 +197,34 @@ class Segmenter(Protocol):
             were edited.
         """
         raise _not_editable()
+
+    def held(
+        self,
+        image: Image,
+        instances: Sequence[Instance],
+        *,
+        pixel_size_um: float | None = None,
+    ) -> list[Held]:
+        """Return what the network sees of instances of one slice, in the tiles of a prediction.
+
+        Each instance is in the tile that holds most of it. Its box is that of the prediction, or
+        around its mask where a person drew it.
+
+        Parameters
+        ----------
+        image
+            Slice as for prediction; brought to the working scale as for prediction.
+
+        Raises
+        ------
+        FossilError
+            Where one is of a class that the model does not know.
+        """
+        raise FossilError(
+            "This model cannot say what it looks at",
+            expected="a model that this program computes itself",
+            advice="Choose the backend twin.",
+        )
 
     def edited(self, deltas: Mapping[str, Tensor], strength: float = 1.0) -> Segmenter:
         """Return a model with `strength` times `deltas` added to the weights of its layers.

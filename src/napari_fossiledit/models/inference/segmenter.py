@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.models.inference.assembly import (
@@ -23,7 +25,7 @@ from napari_fossiledit.models.inference.assembly import (
     tile_boxes,
 )
 from napari_fossiledit.models.inference.preprocessing import Image, Preprocessing, Resize, Rgb
-from napari_fossiledit.models.inference.protocol import Captured
+from napari_fossiledit.models.inference.protocol import Captured, Held
 from napari_fossiledit.models.inference.views import VIEWS, View, batches, mean_of, united
 from napari_fossiledit.models.network.backbones import LEVELS
 from napari_fossiledit.models.network.heads import Limits, Target
@@ -183,6 +185,51 @@ class MaskRcnnSegmenter:
             captured.append(Captured(key, drawn, stride, (rows, columns)))
         return captured
 
+    def held(
+        self,
+        image: Image,
+        instances: Sequence[Instance],
+        *,
+        pixel_size_um: float | None = None,
+    ) -> list[Held]:
+        """See `Segmenter.held`."""
+        rgb = self.preprocessing.prepare(image, pixel_size_um)
+        y, x = (w / o for w, o in zip(rgb.shape[:2], image.shape[:2], strict=True))
+        boxes = torch.tensor([_box(i) for i in instances]).reshape(-1, 4)
+        boxes *= torch.tensor([x, y, x, y])
+        labels = torch.tensor([self._label(i) for i in instances], dtype=torch.int64)
+        tiles = self._tiles(rgb, False)
+        corners = torch.tensor([[t[1], t[0], t[3], t[2]] for t in tiles])
+        inside = torch.minimum(boxes[:, None, 2:], corners[:, 2:])
+        inside = (inside - torch.maximum(boxes[:, None, :2], corners[:, :2])).clamp(min=0)
+        best = inside.prod(-1).argmax(1)
+        made = []
+        for n, (tile, corner) in enumerate(zip(tiles, corners, strict=True)):
+            which = torch.where(best == n)[0]
+            if not len(which):
+                continue
+            pixels = self.preprocessing.normalise(rgb[tile[0] : tile[2], tile[1] : tile[3]])
+            size = (tile[2] - tile[0], tile[3] - tile[1])
+            here = clip_boxes_to_image(boxes[which] - corner[:2].repeat(2), size).to(self.device)
+            numbers = labels[which].to(self.device)
+            logits = partial(self._logits, here, numbers, size)
+            made.append(Held(pixels.to(self.device), tile, tuple(which.tolist()), numbers, logits))
+        return made
+
+    def _logits(
+        self, boxes: Tensor, labels: Tensor, size: tuple[int, int], pixels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.network.logits(self.network.maps(pixels), boxes, labels, size)
+
+    def _label(self, instance: Instance) -> int:
+        if instance.class_name not in self.classes:
+            raise FossilError(
+                f"The model does not know the class {instance.class_name}",
+                expected=", ".join(self.classes),
+                found=instance.class_name,
+            )
+        return self.classes.index(instance.class_name) + 1
+
     def edited(self, deltas: Mapping[str, Tensor], strength: float = 1.0) -> MaskRcnnSegmenter:
         """See `Segmenter.edited`."""
         network = self.network.sharing()
@@ -257,6 +304,14 @@ class MaskRcnnSegmenter:
             maps = network.maps(batch)
             for k, view in enumerate(group):
                 yield view, network, batch[k : k + 1], maps.one(k)
+
+
+def _box(instance: Instance) -> tuple[float, float, float, float]:
+    """Return the box x0, y0, x1, y1 that an instance was predicted in, or the one of its mask."""
+    if instance.probability is not None and len(instance.probability.pieces) == 1:
+        return instance.probability.pieces[0].box
+    y0, x0, y1, x1 = instance.mask.box
+    return x0, y0, x1, y1
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,22 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]  # torchvision is untyped
         masks = self._mask_logits(drawing, [boxes], [size]).sigmoid()
         return masks[torch.arange(len(masks), device=masks.device), labels]
 
+    def logits(
+        self,
+        features: dict[str, Tensor],
+        drawing: dict[str, Tensor],
+        boxes: Tensor,
+        labels: Tensor,
+        size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits of classes (n, K + 1) and of masks (n, M, M) of boxes (n, 4) of an image.
+
+        The boxes are taken as they are: no proposals, no offsets, no suppression.
+        """
+        scores, _ = self.box_predictor(self.box_head(self.box_roi_pool(features, [boxes], [size])))
+        masks = self._mask_logits(drawing, [boxes], [size])
+        return scores, masks[torch.arange(len(masks), device=masks.device), labels]
+
     def _mask_logits(
         self, features: dict[str, Tensor], boxes: list[Tensor], sizes: Sizes
     ) -> Tensor:

@@ -145,6 +145,12 @@ class Network(nn.Module):
         """Draw masks inside boxes of one image, whoever found them; see `RegionHeads.draw`."""
         raise NotImplementedError
 
+    def logits(
+        self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits of classes (n, K + 1) and of masks (n, M, M) of boxes of one image."""
+        raise NotImplementedError
+
 
 class MaskRcnn(Network):
     """Mask R-CNN of torchvision's parts; computes losses or detections of images.
@@ -218,6 +224,12 @@ class MaskRcnn(Network):
     def draw(self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor:
         """See `Network.draw`."""
         return self.roi_heads.draw(maps.drawing, boxes, labels, size)
+
+    def logits(
+        self, maps: Maps, boxes: Tensor, labels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Network.logits`."""
+        return self.roi_heads.logits(maps.finding, maps.drawing, boxes, labels, size)
 
     def maps(self, images: Tensor) -> Maps:
         """Run the backbone and what an edit of the masks alone has added to it."""

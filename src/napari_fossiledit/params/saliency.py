@@ -1,0 +1,53 @@
+"""Parameters of asking a model what it looks at."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from napari_fossiledit.params.base import Params
+from napari_fossiledit.params.segment import Device
+
+
+class Method(StrEnum):
+    """How a saliency map is made, see `saliency.methods`."""
+
+    GRADIENT = "gradient"
+    INPUT_X_GRADIENT = "input-x-gradient"
+    SMOOTHGRAD = "smoothgrad"
+    INTEGRATED = "integrated-gradients"
+    GRAD_CAM = "grad-cam"
+
+
+class Said(StrEnum):
+    """What the model says of an instance: that it is of its class, or where its mask is."""
+
+    CLASS = "class"
+    MASK = "mask"
+
+
+class LookParams(Params):
+    """How a model is asked what it looks at."""
+
+    model: str = Field("", description="Model, edit or file; empty: the one in use.")
+    method: Method = Field(
+        Method.INPUT_X_GRADIENT, description="How the importance of each pixel is computed."
+    )
+    of: Said = Field(
+        Said.CLASS, description="What is explained: the score of the class, or the mask."
+    )
+    class_name: str = Field("", description="Only instances of this class; empty: all.")
+    score: float = Field(0.5, ge=0, le=1, description="Predictions below it are left out.")
+    steps: int = Field(
+        128, ge=1, le=4096, description="Steps of integrated gradients from the mean colour on."
+    )
+    samples: int = Field(16, ge=1, le=1024, description="Noisy copies that SmoothGrad averages.")
+    noise: float = Field(
+        0.15, gt=0, le=2, description="Their noise, as a share of the range of the slice's values."
+    )
+    level: int = Field(
+        1, ge=0, le=3, description="Pyramid level of Grad-CAM: 0 is the finest, 3 the coarsest."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the noise and of the intervals.")
+    device: Device = Field(Device.AUTO, description="Where to compute.")
