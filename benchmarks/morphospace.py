@@ -6,7 +6,8 @@
 
 Fusulinids: FOLDER has a sub-folder for each genus. Repeated stratified 5 x 5 folds compare
 
-- ours: the frozen head with its default settings, and (tuned) with the backbone's last stage;
+- ours: the frozen head and `classify`, both with their default settings;
+- untrained: the same without a training;
 - logistic: ImageNet features of `lite`, standardised, and scikit-learn's logistic regression;
 - knn: the same features of length 1 and five neighbours;
 - softmax: the last stage of `lite` and a softmax layer, trained on the same changed copies.
@@ -40,8 +41,8 @@ from napari_fossiledit.morphospace.backbones import early_maps, lite
 from napari_fossiledit.morphospace.crops import Picture, PictureFolder, cut_out
 from napari_fossiledit.morphospace.embedding import Item
 from napari_fossiledit.morphospace.figures import corrected_interval, over_pairs, recall_at
-from napari_fossiledit.morphospace.judging import by_means, cross_validated, on_unseen
-from napari_fossiledit.morphospace.metric import fit_head, points_of, refine
+from napari_fossiledit.morphospace.judging import Way, cross_validated, on_unseen
+from napari_fossiledit.morphospace.metric import fit_head, learned_from, points_of, refine, unit
 from napari_fossiledit.morphospace.model import described
 from napari_fossiledit.morphospace.splits import near_duplicates, picture_hash, without_pairs
 from napari_fossiledit.params.morphospace import MetricParams
@@ -52,11 +53,6 @@ from napari_fossiledit.samples.reef import Reef
 Floats = NDArray[np.floating]
 COPIES = 8
 FIGURES = ("clustering", "mutual", "recall", "auroc", "fpr95")
-
-
-def unit(points: Floats) -> Floats:
-    """Return vectors (n, d) brought to length 1."""
-    return points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)
 
 
 class Fusulinids:
@@ -93,6 +89,15 @@ class Fusulinids:
         params = MetricParams(**changes)
         head = fit_head(self.looked[rows], [self.names[r] for r in rows], params)
         return points_of(head, self.upright)
+
+    def way(self, embed: Callable[[Any], Floats]) -> Way:
+        """Return a way to learn points as `classify` has them."""
+
+        def again(rows: NDArray[np.intp], among: NDArray[np.intp]) -> Floats:
+            names = [self.names[r] for r in rows]
+            return learned_from(self.upright[rows], names, MetricParams(), among)
+
+        return Way(embed, unit(self.upright), again)
 
     def tuned(self, rows: NDArray[np.intp], epochs: int = 10) -> Floats:
         """Return points after the last stage of the backbone has learned with the head."""
@@ -162,29 +167,30 @@ def by_knn(known: Floats, names: Sequence[str], asked: Floats) -> list[str]:
 def fusulinids(options: argparse.Namespace) -> dict[str, Any]:
     """Run both comparisons and print their tables; what was judged before is read from --work."""
     data = Fusulinids(options.folder, options.labels, options.work)
-    hashes = np.stack([picture_hash(p) for p in data.pictures.pictures()])
-    pairs = near_duplicates(hashes, [item.group for item in data.items])
+    looks = zip(data.items, data.pictures.pictures(), strict=True)
+    pairs = near_duplicates([replace(i, picture=picture_hash(p)) for i, p in looks])
     print(f"{len(data.items)} pictures, near-duplicates: {pairs or 'none'}")
 
     def of_softmax(known: Floats, names: Sequence[str], asked: Floats) -> list[str]:
         return [str(np.unique(names)[k]) for k in asked.argmax(axis=1)]
 
-    ways: dict[str, tuple[Callable[[Any], Floats], Any]] = {
-        "ours": (data.ours, by_means),
-        "closed form": (lambda rows: data.ours(rows, epochs=0), by_means),
-        "tuned": (data.tuned, by_means),
-        "logistic": (lambda _: data.plain, by_logistic),
-        "logistic zones": (lambda _: data.upright, by_logistic),
-        "knn": (lambda _: unit(data.plain), by_knn),
-        "softmax": (data.softmax, of_softmax),
+    ways: dict[str, tuple[Way, Any]] = {
+        "ours": (data.way(data.ours), None),
+        "closed form": (data.way(lambda rows: data.ours(rows, epochs=0)), None),
+        "untrained": (Way(lambda _: unit(data.upright)), None),
+        "tuned": (data.way(data.tuned), None),
+        "logistic": (Way(lambda _: data.plain), by_logistic),
+        "logistic zones": (Way(lambda _: data.upright), by_logistic),
+        "knn": (Way(lambda _: unit(data.plain)), by_knn),
+        "softmax": (Way(data.softmax), of_softmax),
     }
     kept: dict[str, dict[int, Any]] = {}
     for name in options.only.split(",") if options.only else ways:
-        embed, namer = ways[name]
+        way, namer = ways[name]
         for seed in parse_slices(options.seeds, 10_000):
             found = _kept(
                 options.work / f"{options.labels}-{name}-{seed}.json",
-                lambda e=embed, n=namer, s=seed: cross_validated(
+                lambda e=way, n=namer, s=seed: cross_validated(
                     data.items, e, count=5, seeds=[s], namer=n
                 ).summary(),
             )
@@ -204,6 +210,13 @@ def fusulinids(options: argparse.Namespace) -> dict[str, Any]:
                 row.append(corrected_interval(mine - other, 1 / 5))
         counts = sum(np.array(f["naming"]["confusion"]) for f in found.values())
         recalls = np.round(np.diag(counts) / counts.sum(axis=1), 2).tolist()
+        said = [
+            corrected_interval([found[s][k]["mean"] for s in found], 1 / 5).mean
+            for k in ("confidence", "refused")
+            if found[next(iter(found))].get(k)
+        ]
+        if said:
+            print(f"{name}: mean confidence {said[0]:.3f}, called unknown {said[1]:.3f}")
         cells = [name, len(found), *row[::2], *row[1::2], recalls]
         print("| " + " | ".join(map(str, cells)) + " |")
     unseen = _left_out(data, options) if options.unseen else {}
@@ -217,18 +230,18 @@ def _kept(file: Path, make: Callable[[], Any]) -> Any:
 
 
 def _left_out(data: Fusulinids, options: argparse.Namespace) -> dict[str, Any]:
-    ways: dict[str, Callable[[Any], Floats]] = {
-        "raw": lambda _: unit(data.plain),
-        "raw zones": lambda _: unit(data.upright),
-        "ours": data.ours,
-        "share 0.3": lambda rows: data.ours(rows, share=0.3),
+    ways = {
+        "raw": Way(lambda _: unit(data.plain)),
+        "untrained": Way(lambda _: unit(data.upright)),
+        "ours": data.way(data.ours),
+        "share 0.3": data.way(lambda rows: data.ours(rows, share=0.3)),
     }
     figures = {}
     for name in options.unseen.split(","):
-        embed = ways[name]
+        way = ways[name]
         rows = _kept(
             options.work / f"{options.labels}-unseen-{name}-{options.unseen_seed}.json",
-            lambda e=embed: [
+            lambda e=way: [
                 on_unseen(data.items, pair, e, seed=options.unseen_seed).summary()
                 for pair, _ in without_pairs(data.items)
             ],
@@ -299,7 +312,7 @@ def main() -> None:
     first.add_argument("--unseen-seed", type=int, default=0)
     first.add_argument("--work", type=Path, default=Path("morphospace-work"))
     first.add_argument("--only", default="")
-    first.add_argument("--unseen", default="raw,raw zones,ours")
+    first.add_argument("--unseen", default="raw,untrained,ours")
     first.set_defaults(run=fusulinids)
     second = commands.add_parser("reef")
     second.add_argument("--slices", default="20,24,28,32")

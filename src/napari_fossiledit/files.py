@@ -189,20 +189,24 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (text + "\n").encode())
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_json(path: Path, what: str, advice: str = "") -> Any:
     """Read JSON; a `FossilError` names the file and what is wrong with it.
 
     Parameters
     ----------
     what
         What the file should be, for the message, e.g. "a COCO annotation file".
+    advice
+        What to do where it is damaged.
     """
     with explained(path, "Reading"):
         data = path.read_bytes()
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise FossilError(f"{path} cannot be read", expected=what, found=str(error)) from error
+        raise FossilError(
+            f"{path} cannot be read", expected=what, found=str(error), advice=advice
+        ) from error
 
 
 def file_digest(path: Path, method: str) -> str:

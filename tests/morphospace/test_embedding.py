@@ -19,6 +19,7 @@ ITEMS = (
 POINTS = Embedding(
     np.array([[0.6, 0.8], [1, 0]], np.float32), ITEMS, "reef", "abcdef" * 8, ("Assumed.",), "class"
 )
+LOOKS = np.array([[0, 0.5, 3], [1, 2, 8]], np.float16)
 
 
 def test_a_saved_embedding_is_the_same(tmp_path: Path) -> None:
@@ -26,6 +27,11 @@ def test_a_saved_embedding_is_the_same(tmp_path: Path) -> None:
     found = Embedding.load(tmp_path / "points.npz", POINTS.model_hash)
     np.testing.assert_array_equal(found.vectors, POINTS.vectors)
     assert replace(found, vectors=POINTS.vectors) == POINTS
+    learned = replace(POINTS, learned={"share": 0.8}, looks=LOOKS)
+    learned.save(tmp_path / "points.npz")
+    again = Embedding.load(tmp_path / "points.npz").of([1])
+    assert (again.learned, again.items) == ({"share": 0.8}, ITEMS[1:])
+    np.testing.assert_array_equal(again.looks, LOOKS[1:])
     assert found.summary() == {
         "items": 2,
         "named": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,12 +60,17 @@ def test_one_class_is_refused() -> None:
 def test_copies_of_a_picture_are_found_and_others_are_not() -> None:
     pictures = [picture() for _ in range(20)]
     pictures += [saved(pictures[4]), np.uint8(pictures[7] * 0.9), pictures[9]]
-    hashes = np.stack([picture_hash(p) for p in pictures])
     groups = [str(n) for n in range(22)] + ["9"]
-    assert near_duplicates(hashes, groups) == [(4, 20), (7, 21)]
+    items = [
+        Item("", group, picture=picture_hash(p)) for group, p in zip(groups, pictures, strict=True)
+    ]
+    assert near_duplicates(items) == [(4, 20), (7, 21)]
+    # One of which no picture is known is like no other.
+    unknown = replace(items[4], picture="")
+    assert near_duplicates([*items[:4], unknown, *items[5:]]) == [(7, 21)]
 
 
 def test_groups_that_share_a_picture_become_one() -> None:
-    groups = ["a", "b", "c", "d", "a"]
-    assert joined(groups, [(4, 1), (1, 3)]) == ["a", "a", "c", "a", "a"]
-    assert joined(groups, []) == groups
+    items = tuple(Item("", group) for group in "abcda")
+    assert [i.group for i in joined(items, [(4, 1), (1, 3)])] == ["a", "a", "c", "a", "a"]
+    assert joined(items, []) == items

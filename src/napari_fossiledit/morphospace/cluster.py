@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.params.morphospace import Grouping
+from napari_fossiledit.params.morphospace import ClusterParams, Grouping
 
 _COMPONENTS = 50
 """Principal components that HDBSCAN looks at: densities mean little in more dimensions."""
@@ -47,38 +47,23 @@ class Clustering:
     notes: tuple[str, ...]
 
 
-def cluster(
-    vectors: NDArray[np.floating[Any]],
-    *,
-    method: Grouping = Grouping.AGGLOMERATIVE,
-    clusters: int = 0,
-    least: int = 5,
-    seed: int = 0,
-) -> Clustering:
+def cluster(vectors: NDArray[np.floating[Any]], params: ClusterParams | None = None) -> Clustering:
     """Return clusters of vectors (n, d), L2-normalised.
 
     Agglomerative clusters are Ward's; every item is in one. HDBSCAN's are dense, the rest is in
     none.
-
-    Parameters
-    ----------
-    clusters
-        How many, of agglomerative; 0: as many, up to 20, as have the largest silhouette.
-    least
-        Fewest items of a cluster of HDBSCAN.
-    seed
-        Of the items that the silhouette is computed of, where there are more than 2 000.
 
     Raises
     ------
     FossilError
         Where there are fewer items than clusters, or than a cluster needs.
     """
-    n, notes = len(vectors), list[str]()
-    needed = least if method is Grouping.HDBSCAN else max(clusters, 2)
+    params = params or ClusterParams()
+    n, notes, clusters, least = len(vectors), list[str](), params.clusters, params.least
+    needed = least if params.method is Grouping.HDBSCAN else max(clusters, 2)
     if n < needed:
         raise FossilError("There are too few items to cluster", expected=f"{needed}", found=n)
-    if method is Grouping.AGGLOMERATIVE and n > MOST_PAIRED:
+    if params.method is Grouping.AGGLOMERATIVE and n > MOST_PAIRED:
         raise FossilError(
             "There are too many items for agglomerative clusters, which need all pairs at once",
             expected=f"at most {MOST_PAIRED}",
@@ -87,17 +72,17 @@ def cluster(
         )
     # Rounded, as the same picture gives slightly other numbers in another batch.
     different = len(np.unique(vectors.round(5), axis=0))
-    sample = np.random.default_rng(seed).permutation(n)[:_SAMPLED]
+    sample = np.random.default_rng(params.seed).permutation(n)[:_SAMPLED]
     tried: dict[int, float] = {}
     if different == 1:
         labels = np.zeros(n, dtype=np.intp)
         notes.append("All items look the same: they are one cluster.")
-    elif method is Grouping.HDBSCAN:
+    elif params.method is Grouping.HDBSCAN:
         from sklearn.cluster import HDBSCAN
         from sklearn.decomposition import PCA
 
         count = min(_COMPONENTS, n, vectors.shape[1])
-        parts = PCA(count, random_state=seed).fit_transform(vectors)
+        parts = PCA(count, random_state=params.seed).fit_transform(vectors)
         labels = HDBSCAN(min_cluster_size=max(least, 2), copy=True).fit_predict(parts)
         if count < min(n, vectors.shape[1]):
             notes.append(f"HDBSCAN looked at the first {count} principal components.")
@@ -115,7 +100,11 @@ def cluster(
                 if (value := _silhouette(vectors, cut, sample)) is not None:
                     tried[count] = value
             clusters = max(tried, key=tried.__getitem__, default=different)
-            notes.append(f"{clusters} clusters: the number with the largest silhouette.")
+            notes.append(
+                f"{clusters} clusters: the number with the largest silhouette."
+                if tried
+                else f"{clusters} clusters: too few items to choose the number by a silhouette."
+            )
         labels = fcluster(tree, clusters, "maxclust").astype(np.intp)
     labels = _by_size(np.asarray(labels, dtype=np.intp))
     sizes = tuple(int(s) for s in np.bincount(labels[labels >= 0]))

@@ -116,7 +116,7 @@ class PictureFolder:
                 unreadable.append(key)
                 continue
             name = key.split("/")[0] if "/" in key else None
-            items.append(Item(key, key, name, content=_digest(data)))
+            items.append(Item(key, key, name, content=content_of_picture(data)))
         if not items:
             raise FossilError(
                 f"{folder} holds no picture that can be read",
@@ -136,7 +136,7 @@ class PictureFolder:
             yield squared(image, fill, edge)
 
 
-def _digest(pixels: NDArray[Any]) -> str:
+def content_of_picture(pixels: NDArray[Any]) -> str:
     """Return a digest of pixels, for pictures what `content_of` is for masks."""
     made = hashlib.blake2b(pixels.tobytes(), digest_size=8, key=repr(pixels.shape).encode())
     return made.hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ class Item:
     content
         Digest of the mask of an instance, from `content_of`: it tells when the mask was changed
         since; of the pixels of a picture of a folder.
+    picture
+        What it looks like, from `splits.picture_hash`; empty: not known.
     """
 
     key: str
@@ -44,6 +47,7 @@ class Item:
     instance: int | None = None
     specimen: int | None = None
     content: str = ""
+    picture: str = ""
 
 
 def content_of(mask: Mask) -> str:
@@ -68,6 +72,11 @@ class Embedding(Summary):
         been given others since; empty for pictures of a folder.
     notes
         What was assumed or left out, in sentences.
+    learned
+        Shrinkage, share and dimensions of the training, where the model learned from some of these
+        items: what is said of those is judged by learning again without them.
+    looks
+        (n, q) 16-bit features before any learning; None where `vectors` are these.
     """
 
     vectors: NDArray[np.float32]
@@ -76,6 +85,8 @@ class Embedding(Summary):
     model_hash: str
     notes: tuple[str, ...] = ()
     named_by: str = ""
+    learned: dict[str, float] = field(default_factory=dict)
+    looks: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         vectors = self.vectors
@@ -109,6 +120,15 @@ class Embedding(Summary):
             "notes": list(self.notes),
         }
 
+    def of(self, rows: Sequence[int]) -> Embedding:
+        """Return the embedding of some rows alone."""
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            items=tuple(self.items[row] for row in rows),
+            looks=None if self.looks is None else self.looks[rows],
+        )
+
     def require_model(self, model_hash: str, what: str = "The embedding") -> None:
         """Raise `FossilError` where another model made the vectors."""
         if self.model_hash != model_hash:
@@ -129,7 +149,10 @@ class Embedding(Summary):
         """
         head = {f.name: getattr(self, f.name) for f in fields(self)}
         head["items"] = [asdict(item) for item in self.items]
-        write_arrays(path, head, vectors=np.asarray(head.pop("vectors"), np.float32))
+        arrays = {"vectors": np.asarray(head.pop("vectors"), np.float32)}
+        if (looks := head.pop("looks")) is not None:
+            arrays["looks"] = np.asarray(looks, np.float16)
+        write_arrays(path, head, **arrays)
 
     @classmethod
     def load(cls, path: Path, model_hash: str | None = None) -> Embedding:
@@ -147,7 +170,8 @@ class Embedding(Summary):
         """
         with reading(path, "an embedding", "fossiledit morphospace embed") as (arrays, head):
             head["items"] = tuple(Item(**item) for item in head["items"])
-            found = cls(arrays["vectors"], **head | {"notes": tuple(head["notes"])})
+            head |= {"notes": tuple(head["notes"]), "looks": arrays.get("looks")}
+            found = cls(arrays["vectors"], **head)
         if model_hash is not None:
             found.require_model(model_hash, str(path))
         return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_fossiledit.morphospace.classify import Answers, fit
+from napari_fossiledit.morphospace.cluster import cluster
 from napari_fossiledit.morphospace.embedding import Item
 from napari_fossiledit.morphospace.figures import (
     Interval,
@@ -20,28 +23,47 @@ from napari_fossiledit.morphospace.figures import (
     recall_at,
 )
 from napari_fossiledit.morphospace.splits import Indices, folds, require_classes
+from napari_fossiledit.params.morphospace import ClusterParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.summary import Summary
 
 Floats = NDArray[np.floating]
 
-Embed = Callable[[Indices], Floats]
-"""Learns from some rows and returns the points (n, d), of length 1, of all rows."""
-
 KS = (1, 5)
 """How many nearest items recall looks at."""
-NEIGHBOURS = 5
-"""Known items that familiarity asks."""
-COMPONENTS = 5
-"""Principal components of unseen items that are clustered: more hold what no class differs by."""
 
 
-def by_means(known: Floats, names: Sequence[str], asked: Floats) -> list[str]:
-    """Name points (m, d) by the most similar mean of named points (n, d) of a class."""
-    classes, labels = np.unique(np.asarray(names), return_inverse=True)
-    means = np.stack([known[labels == c].mean(axis=0) for c in range(len(classes))])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    return [str(c) for c in classes[(asked @ means.T).argmax(axis=1)]]
+@dataclass(frozen=True)
+class Way:
+    """How points are made.
+
+    Attributes
+    ----------
+    embed
+        Learns from some rows and returns the points (n, d), of length 1, of all rows.
+    looks
+        (n, q) of length 1, that no name was learned from; None: the points.
+    again
+        Learns as `embed` does, but quickly, for the items that a classifier holds out: of some
+        rows, and of rows among these, the points of the former. None where nothing is learned.
+    """
+
+    embed: Callable[[Indices], Floats]
+    looks: Floats | None = None
+    again: Callable[[Indices, Indices], Floats] | None = None
+
+    def answers(self, items: Sequence[Item], rows: Indices, points: Floats) -> Answers:
+        """Return what `classify` answers for all points, where some rows have their names."""
+        looks = points if self.looks is None else self.looks
+        known = [items[int(row)] for row in rows]
+        fitted = fit(
+            points[rows],
+            [str(item.name) for item in known],
+            [item.group for item in known],
+            looks=looks[rows],
+            learn=partial(self.again, rows) if self.again else None,
+        )
+        return fitted.predict(points, looks)
 
 
 @dataclass(frozen=True)
@@ -51,7 +73,11 @@ class CrossValidated(Summary):
     Attributes
     ----------
     accuracy, macro_f1
-        Of test items, named by the nearest mean of a class.
+        Of test items, by the class that `classify` finds best for each.
+    confidence
+        What it says of them in the mean: as much as the accuracy, if it is right about itself.
+    refused
+        Share of test items, all of a known class, that it calls unknown.
     recall
         By k: share of test items with one of their class among the k nearest training items.
     naming
@@ -62,6 +88,8 @@ class CrossValidated(Summary):
 
     accuracy: Interval
     macro_f1: Interval
+    confidence: Interval | None
+    refused: Interval | None
     recall: dict[int, Interval]
     naming: Naming
     fold_accuracy: tuple[float, ...]
@@ -70,11 +98,11 @@ class CrossValidated(Summary):
 
 def cross_validated(
     items: Sequence[Item],
-    embed: Embed,
+    way: Way,
     *,
     count: int,
     seeds: Sequence[int],
-    namer: Callable[[Floats, Sequence[str], Floats], Sequence[str]] = by_means,
+    namer: Callable[[Floats, Sequence[str], Floats], Sequence[str]] | None = None,
     job: Job = QUIET,
 ) -> CrossValidated:
     """Train and judge on `count` folds of named items, once for each seed.
@@ -83,15 +111,22 @@ def cross_validated(
     ----------
     namer
         Names points by named ones; takes those points, their names, and the points asked about.
+        None: as `classify` does.
     """
     names = np.array([str(item.name) for item in items])
     truth: list[str] = []
     given: list[str] = []
-    accuracy, f1, hits = [], [], []
+    accuracy, f1, hits, sure, strange = [], [], [], [], []
     splits = [split for seed in seeds for split in folds(items, count, seed)]
     for train, test in job.tracked(splits, len(splits), "Judging fold"):
-        points = embed(train)
-        named = list(namer(points[train], names[train].tolist(), points[test]))
+        points = way.embed(train)
+        if namer is None:
+            answers = way.answers(items, train, points)
+            named = [answers.best[row] for row in test]
+            sure.append(answers.confidence[test].mean())
+            strange.append((answers.strangeness[test] > 1).mean())
+        else:
+            named = list(namer(points[train], names[train].tolist(), points[test]))
         judged = naming(names[test].tolist(), named)
         accuracy.append(judged.accuracy)
         f1.append(judged.macro_f1)
@@ -105,6 +140,8 @@ def cross_validated(
     return CrossValidated(
         corrected_interval(accuracy, share),
         corrected_interval(f1, share),
+        corrected_interval(sure, share) if sure else None,
+        corrected_interval(strange, share) if strange else None,
         {k: corrected_interval(recall[:, n], share) for n, k in enumerate(KS)},
         naming(truth, given),
         tuple(accuracy),
@@ -140,7 +177,7 @@ class OnUnseen(Summary):
 def on_unseen(
     items: Sequence[Item],
     unseen: Sequence[str],
-    embed: Embed,
+    way: Way,
     *,
     seed: int = 0,
 ) -> OnUnseen:
@@ -158,17 +195,17 @@ def on_unseen(
     require_classes(kept, "Training without some classes")
     clustering = mutual = recall = None
     if len(unseen) > 1:
-        points = embed(rest)[new]
+        points = way.embed(rest)[new]
         truth = names[new].tolist()
-        found = clustered(points, len(unseen))
+        found = cluster(points, ClusterParams(clusters=len(unseen))).labels
         clustering, mutual = clustering_accuracy(truth, found), mutual_information(truth, found)
         groups = np.array([item.group for item in items])[new]
         recall = recall_at(points, truth, comparable=groups[:, None] != groups)[1]
     judged = []
     for train, test in folds(kept, 5, seed):
-        points = embed(rest[train])
-        familiar = familiarity(points[rest[train]], names[rest[train]].tolist(), points)
-        judged.append(open_set(familiar[rest[test]], familiar[new]))
+        known = rest[train]
+        answers = way.answers(items, known, way.embed(known))
+        judged.append(open_set(-answers.strangeness[rest[test]], -answers.strangeness[new]))
     return OnUnseen(
         tuple(unseen),
         clustering,
@@ -177,20 +214,3 @@ def on_unseen(
         float(np.mean([j.auroc for j in judged])),
         float(np.mean([j.fpr95 for j in judged])),
     )
-
-
-def familiarity(known: Floats, names: Sequence[str], asked: Floats) -> Floats:
-    """Return how like the nearest known points each point is: (m,) mean cosine similarity."""
-    likeness = asked @ known.T
-    k = min(NEIGHBOURS, len(known))
-    return np.asarray(np.partition(likeness, -k, axis=1)[:, -k:].mean(axis=1))
-
-
-def clustered(points: Floats, clusters: int) -> NDArray[np.intp]:
-    """Return clusters (n,) of points (n, d): Ward's, of the first principal components."""
-    from sklearn.cluster import AgglomerativeClustering
-
-    centred = points - points.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    ward = AgglomerativeClustering(clusters, linkage="ward")
-    return np.asarray(ward.fit_predict(centred @ axes[:COMPONENTS].T))

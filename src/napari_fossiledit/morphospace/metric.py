@@ -136,6 +136,15 @@ def fit_head(copies: Floats, names: Sequence[str], params: MetricParams, job: Jo
     return head.eval().requires_grad_(False)
 
 
+def learned_from(
+    features: Floats, names: Sequence[str], params: MetricParams, rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return points of features (n, q) after the closed form of those in `rows`."""
+    chosen = [names[row] for row in rows]
+    head = fit_head(features[rows][:, None], chosen, params.model_copy(update={"epochs": 0}))
+    return points_of(head, features)
+
+
 def refine(
     head: Head,
     features: Callable[[Tensor, Tensor], Tensor],
@@ -195,6 +204,12 @@ def refine(
             optimizer.step()
             total += float(loss.detach())
         job.report(epoch + 1, params.epochs, "Training", loss=total / steps)
+
+
+def unit(vectors: Floats) -> NDArray[np.float32]:
+    """Return vectors (n, d) brought to length 1."""
+    found = np.asarray(vectors, np.float32)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12))
 
 
 @torch.inference_mode()

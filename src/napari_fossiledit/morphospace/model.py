@@ -29,7 +29,7 @@ from napari_fossiledit.morphospace.backbones import (
     lite,
 )
 from napari_fossiledit.morphospace.crops import Picture
-from napari_fossiledit.morphospace.metric import Head, points_of
+from napari_fossiledit.morphospace.metric import Head, points_of, unit
 from napari_fossiledit.morphospace.outlines import outline_numbers, silhouette
 from napari_fossiledit.progress import QUIET, Job
 
@@ -54,6 +54,8 @@ class Record(BaseModel):
         Names it learned to tell apart.
     items
         Content of each picture it learned from, by key; what has one of these is no test.
+    pictures
+        What they look like, as `splits.picture_hash` has it; nor is what looks all but the same.
     settings
         Parameters of the training.
     notes
@@ -72,6 +74,7 @@ class Record(BaseModel):
     fine_tuned: bool = False
     classes: tuple[str, ...] = ()
     items: dict[str, str] = {}
+    pictures: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     model_hash: str = ""
@@ -111,15 +114,18 @@ class Model:
         total: int = 0,
         device: torch.device | str = "cpu",
         job: Job = QUIET,
-    ) -> NDArray[np.float32]:
-        """Return the points of pictures: (n, d) of length 1. `total` is their number, if known."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the points of pictures, (n, d) of length 1, and the features, (n, q).
+
+        `total` is the number of pictures, if known.
+        """
         outline = self.record.outline
         found = described(
             self.backbone, pictures, outline=outline, total=total, device=device, job=job
         )
         if self.head is not None:
-            return points_of(self.head, found)
-        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12))
+            return points_of(self.head, found), found
+        return unit(found), found
 
     def save(self, folder: Path) -> Record:
         """Write weights and record into a new folder, whole or not at all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -77,10 +78,11 @@ def without_pairs(items: Sequence[Item]) -> Iterator[tuple[tuple[str, str], Spli
         yield pair, Split(np.flatnonzero(~unseen), np.flatnonzero(unseen))
 
 
-def picture_hash(picture: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return 63 bits that stay nearly the same where a picture is scaled, compressed or brightened.
+def picture_hash(picture: NDArray[Any]) -> str:
+    """Return what stays nearly the same where a picture is scaled, compressed or brightened.
 
-    Signs of the lowest 8 x 8 cosine coefficients of the brightness at 32 x 32, without the mean,
+    63 bits in hexadecimal digits: signs of the lowest 8 x 8 cosine coefficients of the brightness
+    at 32 x 32, without the mean,
     relative to their median (Zauner 2010, Implementation and benchmarking of perceptual image
     hash functions, section 3.2).
 
@@ -96,19 +98,17 @@ def picture_hash(picture: NDArray[Any]) -> NDArray[np.bool_]:
         total = np.add.reduceat(small, ends[:-1], axis=axis)
         small = total / np.diff(ends).reshape((-1, 1) if axis == 0 else (1, -1))
     low = dctn(small, norm="ortho")[:8, :8].ravel()[1:]
-    return np.asarray(low > np.median(low))
+    return np.packbits(low > np.median(low)).tobytes().hex()
 
 
-def near_duplicates(
-    hashes: NDArray[np.bool_], groups: Sequence[str], bits: int = _ALIKE_BITS
-) -> list[tuple[int, int]]:
-    """Return pairs of rows of different groups whose pictures are all but the same.
+def near_duplicates(items: Sequence[Item], bits: int = _ALIKE_BITS) -> list[tuple[int, int]]:
+    """Return pairs of items of different groups whose pictures are all but the same.
 
-    Parameters
-    ----------
-    hashes
-        (n, 63) from `picture_hash`.
+    Items whose `picture` is not known are like no other.
     """
+    known = [n for n, item in enumerate(items) if item.picture]
+    bytes_of = [list(bytes.fromhex(items[n].picture)) for n in known]
+    hashes = np.unpackbits(np.array(bytes_of, np.uint8).reshape(-1, 8), axis=1)
     signs = np.where(hashes, np.float32(1), np.float32(-1))
     found: list[tuple[int, int]] = []
     # In blocks: all pairs of 5 000 pictures at once would take 100 MB more than they need.
@@ -116,18 +116,19 @@ def near_duplicates(
         differing = (signs.shape[1] - signs[start : start + 512] @ signs.T) / 2
         rows, columns = np.nonzero(differing <= bits)
         found += [
-            (a, b)
+            (known[a], known[b])
             for a, b in zip((rows + start).tolist(), columns.tolist(), strict=True)
-            if a < b and groups[a] != groups[b]
+            if a < b and items[known[a]].group != items[known[b]].group
         ]
     return found
 
 
-def joined(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:
-    """Return groups in which both items of each pair share one, so that no split divides them."""
+def joined(items: Sequence[Item], pairs: Iterable[tuple[int, int]]) -> tuple[Item, ...]:
+    """Return items of which those of each pair share a group, so that no split divides them."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
+    groups = [item.group for item in items]
     names = sorted(set(groups))
     places = {name: n for n, name in enumerate(names)}
     edges = [(places[groups[a]], places[groups[b]]) for a, b in pairs]
@@ -137,4 +138,4 @@ def joined(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]
     first: dict[int, str] = {}
     for name, part in zip(names, parts.tolist(), strict=True):
         first.setdefault(part, name)
-    return [first[int(parts[places[group]])] for group in groups]
+    return tuple(replace(item, group=first[int(parts[places[item.group]])]) for item in items)

@@ -74,6 +74,7 @@ def train(
         fine_tuned=params.fine_tune,
         classes=tuple(sorted(classes)),
         items={item.key: item.content for item in items},
+        pictures=tuple(item.picture for item in items if item.picture),
         settings=params.model_dump(mode="json"),
         notes=tuple(notes),
     )

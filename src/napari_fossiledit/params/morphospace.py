@@ -61,13 +61,11 @@ class ClassifyParams(PointsParams):
     """How items are named by those that have a name, and when the answer is unknown."""
 
     method: Method = Field(
-        Method.KNN,
-        description="knn (the most similar named items vote), centroids (the nearest mean of a"
-        " class), or logistic (regression).",
+        Method.LOGISTIC,
+        description="logistic (regression), knn (the most similar named items vote), or centroids"
+        " (the nearest mean of a class).",
     )
-    neighbours: int = Field(
-        5, ge=1, le=1000, description="Named items that vote, and that decide about unknown."
-    )
+    neighbours: int = Field(5, ge=1, le=1000, description="Named items that vote, of knn.")
     refused: float = Field(
         0.05,
         gt=0,
@@ -275,8 +273,13 @@ class EmbedParams(ItemParams):
 
 
 class JudgeParams(MetricParams):
-    """How well a training does on specimens and classes that it has not seen."""
+    """How well a training, or a saved model, does on what it has not seen."""
 
+    model: str = Field(
+        "",
+        description="Name or folder of a trained model to judge on what it has not learned from;"
+        " empty: judge a training with these settings.",
+    )
     folds: int = Field(5, ge=2, le=50, description="Parts; each is tested on once.")
     repeats: int = Field(5, ge=1, le=100, description="How often specimens are parted anew.")
     unseen: bool = Field(True, description="Also leave each pair of classes out of the training.")

@@ -14,8 +14,9 @@ from scipy.ndimage import gaussian_filter
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.morphospace.embedding import Embedding, Item
-from napari_fossiledit.morphospace.judging import on_unseen
+from napari_fossiledit.morphospace.judging import Way, on_unseen
 from napari_fossiledit.params.morphospace import (
+    ClassifyParams,
     EmbedParams,
     ItemParams,
     JudgeParams,
@@ -25,6 +26,7 @@ from napari_fossiledit.params.morphospace import (
 from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.workflows.morphospace.judge import _unseen, evaluate
+from napari_fossiledit.workflows.morphospace.sort import classify
 from napari_fossiledit.workflows.morphospace.sources import opened
 from napari_fossiledit.workflows.morphospace.train import embed, find_model, train
 
@@ -79,12 +81,36 @@ def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
         train(folder, MetricParams(name="forms", **QUICK))
     with pytest.raises(FossilError, match=r"There is no model 'form'.*imagenet, forms"):
         find_model(folder, "form")
+    # What it learned from is told apart by a cross-check that learns again.
+    said = classify(folder, ClassifyParams(embedding="embedding"))
+    assert "Named items were judged by an embedding that was learned without them." in said.notes
+    assert found.learned == {"shrinkage": 0.3, "share": 0.8, "dimensions": 128}
+    assert raw.looks is None
+
+
+def test_a_saved_model_is_judged_on_what_it_has_not_learned(folder: Path, tmp_path: Path) -> None:
+    made = train(folder, MetricParams(name="to judge", **QUICK))
+    for n in range(10, 14):
+        for kind in ("ring", "bar"):
+            draw(tmp_path / f"new/{kind}/{n}.png", kind, n)
+    shutil.copy(folder / "ring/0.png", tmp_path / "new/ring/0.png")
+    darker = Image.open(folder / "bar/1.png").point(lambda v: v * 0.95)
+    darker.save(tmp_path / "new/bar/1.png")
+    params = JudgeParams(model=str(made.folder), folds=2, repeats=1)
+    found = evaluate(tmp_path / "new", params)
+    assert any(note.startswith("2 of 10 are left out: the model learned") for note in found.notes)
+    assert sum(map(sum, found.naming.confusion)) == 8
+    assert found.accuracy.mean > 0.8
+    with pytest.raises(FossilError, match=r"at least two classes; .*found no item with a name"):
+        evaluate(folder, params)
 
 
 def test_judged_on_what_was_not_learned(folder: Path) -> None:
     found = evaluate(folder, JudgeParams(folds=3, repeats=1, **QUICK))
     assert found.accuracy.mean > 0.8
     assert found.recall[1].mean > 0.7
+    assert 0 <= found.refused.mean < 0.5
+    assert 0.5 < found.confidence.mean <= 1
     assert len(found.pairs) == 6
     assert found.unseen["recall"].mean > 0.7
     report = json.loads(
@@ -144,7 +170,7 @@ def test_pictures_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
 def test_classes_of_few_specimens_are_not_left_out() -> None:
     # Twelve sections, but two specimens: a fold would have none to test on.
     items = [Item(f"{n}", f"{n % 8}", "abcd"[n % 4]) for n in range(48)]
-    assert _unseen(items, np.empty, JudgeParams(), QUIET) == ()
+    assert _unseen(items, Way(np.empty), JudgeParams(), QUIET) == ()
 
 
 def test_unseen_sections_are_not_found_by_their_own_specimen() -> None:
@@ -154,7 +180,7 @@ def test_unseen_sections_are_not_found_by_their_own_specimen() -> None:
     groups = [*"11223344", *map(str, range(5, 25))]
     items = [Item(str(n), g, c) for n, (g, c) in enumerate(zip(groups, names, strict=True))]
     points = np.array([[np.cos(a), np.sin(a)] for a in np.radians(angles)])
-    assert on_unseen(items, ("a", "b"), lambda _: points).recall == 0
+    assert on_unseen(items, ("a", "b"), Way(lambda _: points)).recall == 0
 
 
 def disc(y: int, x: int, radius: int) -> Mask:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.morphospace.crops import content_of_picture
 from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 from napari_fossiledit.params.morphospace import (
     ClassifyParams,
@@ -128,7 +129,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_items_without_a_name_are_answered_and_named_ones_held_out(project: Path) -> None:
     embed(project, "texture")
-    found = classify(project, ClassifyParams(neighbours=3, refused=0.1))
+    found = classify(project, ClassifyParams(refused=0.1))
     assert (found.named, found.answers, found.unknown) == (35, {"pitted": 5}, 0)
     assert found.accuracy > 0.8
     assert found.differ == ()
@@ -145,7 +146,7 @@ def test_a_named_item_that_looks_otherwise_is_listed(project: Path) -> None:
     wrong = ids_of(project, "cup", 1)[0]
     with Project.open(project) as opened:
         opened.ledger.describe([wrong], class_name="sponge")
-    assert classify(project, ClassifyParams(neighbours=3)).differ == (f"0/{wrong}",)
+    assert classify(project, ClassifyParams()).differ == (f"0/{wrong}",)
     found = outliers(project, OutlierParams())
     assert [row["key"] for row in found.rows] == [f"0/{wrong}"]
     assert "It is named sponge, and most like it are cup." in found.rows[0]["why"]
@@ -305,9 +306,9 @@ def test_sure_answers_become_names_with_their_confidence(project: Path) -> None:
     embed(project, "texture")
     with pytest.raises(FossilError, match=r"nothing to name.*Classify or cluster first"):
         name(project, NameParams(confidence=0.5))
-    classify(project, ClassifyParams(neighbours=3))
+    classify(project, ClassifyParams())
     found = name(project, NameParams(confidence=0.5))
-    assert (found.given, found.rule) == ({"pitted": 5}, "knn, confidence from 0.5")
+    assert (found.given, found.rule) == ({"pitted": 5}, "logistic, confidence from 0.5")
     with Project.open(project) as opened:
         names = opened.ledger.runs()[-1].summary["names"]
     assert all(given == "pitted" and 0.5 <= sure <= 1 for given, sure in names.values())
@@ -315,7 +316,7 @@ def test_sure_answers_become_names_with_their_confidence(project: Path) -> None:
 
 def test_names_travel_through_a_table(project: Path, tmp_path: Path) -> None:
     embed(project, "texture")
-    classify(project, ClassifyParams(neighbours=3))
+    classify(project, ClassifyParams())
     out = tmp_path / "names.csv"
     assert export_names(project, out, PointsParams()).rows == 40
     with out.open() as stream:
@@ -415,7 +416,8 @@ def test_masks_that_were_changed_or_deleted_since_are_left_out_and_said(project:
     assert len(points.embedding.items) == 38
     assert points.notes == (
         "1 instances were deleted since the embedding was made: left out.",
-        "1 masks were changed since the embedding was made: left out.",
+        "1 masks were changed since the embedding was made: they are left out. Make it again with"
+        " `fossiledit morphospace embed`.",
     )
     with Project.open(project) as opened:
         opened.ledger.forget(ANNOTATIONS)
@@ -471,6 +473,52 @@ def test_pictures_of_a_folder_are_sorted_and_named(folder: Path, tmp_path: Path)
     )
     with pytest.raises(FossilError, match="pictures of a folder"):
         sections(folder, SectionsParams())
+
+
+def test_pictures_that_were_changed_are_left_out(folder: Path) -> None:
+    file = folder.with_name("pictures-morphospace") / "embedding.npz"
+    points = Embedding.load(file)
+    content = content_of_picture(np.zeros((4, 4), np.uint8))
+    replace(points, items=tuple(replace(i, content=content) for i in points.items)).save(file)
+    # Written again, but the same.
+    Image.new("L", (4, 4)).save(folder / "A/1.png")
+    assert similar(folder, SimilarParams(items="A/1.png")).notes == ()
+    Image.new("L", (4, 4), 9).save(folder / "A/0.png")
+    (folder / "A/2.png").write_bytes(b"no picture")
+    (note,) = similar(folder, SimilarParams(items="A/1.png")).notes
+    assert note.startswith("2 pictures were changed since the embedding was made")
+    assert note.endswith("Make it again with `fossiledit morphospace embed`.")
+
+
+def test_copies_of_a_picture_are_held_out_together(folder: Path) -> None:
+    file = folder.with_name("pictures-morphospace") / "embedding.npz"
+    points = Embedding.load(file)
+    looks = [("0" if item.name == "A" else "f") * 16 for item in points.items]
+    items = [replace(i, picture=p) for i, p in zip(points.items[:14], looks, strict=False)]
+    replace(points, items=(*items, *points.items[14:])).save(file)
+    notes = classify(folder, ClassifyParams()).notes
+    assert any(note.startswith("67 pairs of pictures are all but the same") for note in notes)
+    assert read_points(folder, "embedding").made["classify"]["notes"] == list(notes)
+
+
+def test_two_pictures_have_no_silhouette(folder: Path) -> None:
+    file = folder.with_name("pictures-morphospace") / "embedding.npz"
+    Embedding.load(file).of([0, 29]).save(file)
+    found = cluster(folder, ClusterParams())
+    assert (found.sizes, found.silhouette) == ((1, 1), None)
+    assert found.notes == ("2 clusters: too few items to choose the number by a silhouette.",)
+
+
+@pytest.mark.parametrize("content", ["{", '{"items": 3}', "[]"])
+def test_a_damaged_file_of_answers_is_named(folder: Path, content: str) -> None:
+    file = folder.with_name("pictures-morphospace") / "embedding-said.json"
+    file.write_text(content)
+    with pytest.raises(
+        FossilError,
+        match=r"embedding-said\.json cannot be read; expected what was said of items; found .+"
+        r"Remove it, with the names it gave to pictures",
+    ):
+        classify(folder, ClassifyParams())
 
 
 def test_no_name_at_all_is_refused(folder: Path) -> None:

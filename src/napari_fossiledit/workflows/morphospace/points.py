@@ -10,9 +10,11 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import read_json, write_json
 from napari_fossiledit.masks import Instance
+from napari_fossiledit.morphospace.crops import content_of_picture
 from napari_fossiledit.morphospace.embedding import Embedding, Item, content_of
 from napari_fossiledit.morphospace.maps import Map
 from napari_fossiledit.project import Project
+from napari_fossiledit.stacks.decode import read_image
 from napari_fossiledit.workflows.morphospace.sources import is_project
 
 _EMBED = "Make it again with `fossiledit morphospace embed`."
@@ -176,14 +178,21 @@ def read_points(source: Path, name: str) -> Points:
         items = _instances_now(source, embedding, notes)
     else:
         given = {key: row["given"] for key, row in said.items() if "given" in row}
+        made_at = _written(path)
         items = [
             replace(item, name=given.get(item.key, item.name))
-            if (source / item.key).exists()
+            if _is_as_it_was(source / item.key, item, made_at)
             else None
             for item in embedding.items
         ]
-        if gone := items.count(None):
+        gone = sum(not (source / item.key).exists() for item in embedding.items)
+        if gone:
             notes.append(f"{gone} pictures are not there any more: they are left out.")
+        if changed := items.count(None) - gone:
+            notes.append(
+                f"{changed} pictures were changed since the embedding was made: they are left out."
+                f" {_EMBED}"
+            )
     kept = [n for n, item in enumerate(items) if item is not None]
     if not kept:
         raise FossilError(
@@ -192,11 +201,7 @@ def read_points(source: Path, name: str) -> Points:
             found=" ".join(notes),
             advice=_EMBED,
         )
-    now = replace(
-        embedding,
-        vectors=embedding.vectors[kept],
-        items=tuple(item for item in items if item is not None),
-    )
+    now = replace(embedding.of(kept), items=tuple(item for item in items if item is not None))
     return Points(now, folder, name, of_project, tuple(notes), said, made)
 
 
@@ -209,7 +214,8 @@ def embeddings(folder: Path) -> list[str]:
 def _said(path: Path, embedding: Embedding) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     if not path.exists():
         return {}, {}
-    content = read_json(path, "what was said of items")
+    advice = "Remove it, with the names it gave to pictures, and classify or cluster again."
+    content = read_json(path, "what was said of items", advice)
     try:
         said = {str(key): dict(row) for key, row in content["items"].items()}
         made, of_model = dict(content["made"]), content["model_hash"] == embedding.model_hash
@@ -218,13 +224,31 @@ def _said(path: Path, embedding: Embedding) -> tuple[dict[str, dict[str, Any]], 
             f"{path} cannot be read",
             expected="what was said of items",
             found=str(error),
-            advice="Remove it, and classify or cluster again.",
+            advice=advice,
         ) from error
     if not of_model:
         # Names that a person gave hold whatever the model.
         said = {key: {"given": row["given"]} for key, row in said.items() if "given" in row}
         made = {}
     return said, made
+
+
+def _written(file: Path) -> float:
+    """Return when a file was last written or put in its place, in seconds."""
+    found = file.stat()
+    return max(found.st_mtime, found.st_ctime)
+
+
+def _is_as_it_was(file: Path, item: Item, made_at: float) -> bool:
+    if not file.exists():
+        return False
+    # To read all pictures for each command would take long: those that nobody touched are the same.
+    if not item.content or _written(file) < made_at:
+        return True
+    try:
+        return content_of_picture(read_image(file)) == item.content
+    except FossilError:
+        return False
 
 
 def _instances_now(source: Path, embedding: Embedding, notes: list[str]) -> list[Item | None]:
@@ -237,7 +261,10 @@ def _instances_now(source: Path, embedding: Embedding, notes: list[str]) -> list
     if gone:
         notes.append(f"{gone} instances were deleted since the embedding was made: left out.")
     if changed := items.count(None) - gone:
-        notes.append(f"{changed} masks were changed since the embedding was made: left out.")
+        notes.append(
+            f"{changed} masks were changed since the embedding was made: they are left out."
+            f" {_EMBED}"
+        )
     unlinked = all(item.specimen is None for item in items if item)
     if unlinked and not any("linked" in note for note in notes):
         notes.append(

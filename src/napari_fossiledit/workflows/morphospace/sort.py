@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from napari_fossiledit.morphospace.classify import fit
 from napari_fossiledit.morphospace.cluster import cluster as clustered
-from napari_fossiledit.params.morphospace import ClassifyParams, ClusterParams
+from napari_fossiledit.morphospace.splits import joined, near_duplicates
+from napari_fossiledit.params.morphospace import ClassifyParams, ClusterParams, MetricParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.morphospace.points import read_points
@@ -66,21 +68,40 @@ def classify(source: Path, params: ClassifyParams, *, job: Job = QUIET) -> Class
     named = [n for n, item in enumerate(items) if item.name is not None]
     rest = [n for n, item in enumerate(items) if item.name is None]
     names = [str(items[n].name) for n in named]
+    pairs = near_duplicates([items[n] for n in named])
+    groups = [item.group for item in joined([items[n] for n in named], pairs)]
+    notes = []
+    if pairs:
+        shown = ", ".join(f"{items[named[a]].key} = {items[named[b]].key}" for a, b in pairs[:5])
+        notes.append(
+            f"{len(pairs)} pairs of pictures are all but the same, and are held out together:"
+            f" {shown}."
+        )
+    looks = learn = None
+    if embedding.looks is not None:
+        from napari_fossiledit.morphospace.metric import learned_from, unit
+
+        looks = unit(embedding.looks)
+        if embedding.learned:
+            again = MetricParams.model_validate(embedding.learned)
+            learn = partial(learned_from, embedding.looks[named], names, again)
+            notes.append("Named items were judged by an embedding that was learned without them.")
     classifier = fit(
         embedding.vectors[named],
         names,
-        [items[n].group for n in named],
-        method=params.method,
-        neighbours=params.neighbours,
-        refused=params.refused,
-        seed=params.seed,
+        groups,
+        params,
+        looks=None if looks is None else looks[named],
+        learn=learn,
     )
+    notes += classifier.notes
     job.check("Classifying")
     job.report(1, 2, "Classifying")
     held_out = classifier.held_out
     answers = [(named, held_out)]
     if rest:
-        answers.append((rest, classifier.predict(embedding.vectors[rest])))
+        asked = classifier.predict(embedding.vectors[rest], None if looks is None else looks[rest])
+        answers.append((rest, asked))
     said = {
         items[n].key: (name, float(sure))
         for rows, answer in answers
@@ -88,7 +109,7 @@ def classify(source: Path, params: ClassifyParams, *, job: Job = QUIET) -> Class
     }
     points.say(
         "classify",
-        params.model_dump(mode="json") | {"notes": list(classifier.notes)},
+        params.model_dump(mode="json") | {"notes": notes},
         {
             "class": {key: name for key, (name, _) in said.items()},
             "confidence": {key: sure for key, (_, sure) in said.items()},
@@ -107,7 +128,7 @@ def classify(source: Path, params: ClassifyParams, *, job: Job = QUIET) -> Class
         sum(right) / len(right),
         tuple(differ[:20]),
         points.path("said.json"),
-        (*points.notes, *classifier.notes),
+        (*points.notes, *notes),
     )
 
 
@@ -152,13 +173,7 @@ def cluster(source: Path, params: ClusterParams, *, job: Job = QUIET) -> Cluster
     """
     points = read_points(source, params.embedding)
     job.check("Clustering")
-    found = clustered(
-        points.embedding.vectors,
-        method=params.method,
-        clusters=params.clusters,
-        least=params.least,
-        seed=params.seed,
-    )
+    found = clustered(points.embedding.vectors, params)
     items = points.embedding.items
     numbers = {
         item.key: int(label) if label >= 0 else None

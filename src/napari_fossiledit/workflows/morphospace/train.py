@@ -28,6 +28,8 @@ MODELS = "models"
 """Folder of the models, in that of the results."""
 
 _SHOWN = 5
+_LEARNED = ("shrinkage", "share", "dimensions")
+"""Settings that the closed form of a training depends on."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ def train(source: Path, params: MetricParams, *, job: Job = QUIET) -> TrainResul
 
         backbone = open_backbone(params.backbone, params.weights, params.edge)
         device = pick_device(params.device)
-        model = learn(backbone, named.items, named.pictures, params, device, job)
-        notes += [*duplicate_notes(named.items, named.pictures()), *model.record.notes]
+        items = named.hashed()
+        model = learn(backbone, items, named.pictures, params, device, job)
+        notes += [*duplicate_notes(items), *model.record.notes]
     model = replace(model, record=model.record.model_copy(update={"notes": tuple(notes)}))
     record = model.save(folder)
     classes = Counter(str(item.name) for item in named.items)
@@ -108,6 +111,11 @@ class Named:
         pairs = zip(self.specimens.items, self.specimens.pictures(EDGE), strict=True)
         return (picture for item, picture in pairs if item.name is not None)
 
+    def hashed(self) -> tuple[Item, ...]:
+        """Return the items with what they look like."""
+        pairs = zip(self.items, self.pictures(), strict=True)
+        return tuple(replace(item, picture=picture_hash(picture)) for item, picture in pairs)
+
 
 def naming_notes(items: Sequence[Item]) -> Iterator[str]:
     """Yield what is odd about the names of items, in sentences."""
@@ -122,12 +130,9 @@ def naming_notes(items: Sequence[Item]) -> Iterator[str]:
         )
 
 
-def duplicate_notes(items: Sequence[Item], pictures: Iterator[Picture]) -> Iterator[str]:
+def duplicate_notes(items: Sequence[Item]) -> Iterator[str]:
     """Yield a note where pictures of different groups are all but the same."""
-    pairs = near_duplicates(
-        np.stack([picture_hash(p) for p in pictures]), [item.group for item in items]
-    )
-    if pairs:
+    if pairs := near_duplicates(items):
         shown = ", ".join(f"{items[a].key} = {items[b].key}" for a, b in pairs[:_SHOWN])
         more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
         yield f"Pictures that are all but the same, though of different groups: {shown}{more}."
@@ -189,11 +194,31 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
 
         model = find_model(source, params.model, params.edge)
         device = pick_device(params.device)
-        vectors = model.points(specimens.pictures(EDGE), len(specimens.items), device, job)
+        hashes: list[str] = []
+
+        def hashed() -> Iterator[Picture]:
+            for picture in specimens.pictures(EDGE):
+                hashes.append(picture_hash(picture))
+                yield picture
+
+        vectors, looks = model.points(hashed(), len(specimens.items), device, job)
+        items = tuple(replace(i, picture=h) for i, h in zip(specimens.items, hashes, strict=True))
         named_by = str(params.named_by) if is_project(source) else ""
         notes = specimens.notes
     if model.head is None:
         notes += ("Features of a network that saw ImageNet: nothing was learned from these.",)
-    found = Embedding(vectors, specimens.items, model.record.name, model.hash, notes, named_by)
+    learned = {}
+    if {item.content for item in items} & set(model.record.items.values()):
+        learned = {name: model.record.settings[name] for name in _LEARNED}
+    record = model.record.name, model.hash
+    found = Embedding(
+        vectors,
+        items,
+        *record,
+        notes,
+        named_by,
+        learned,
+        looks.astype(np.float16) if model.head else None,
+    )
     found.save(path)
     return found
