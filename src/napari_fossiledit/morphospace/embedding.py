@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -36,6 +37,9 @@ class Item:
     content
         Digest of the mask of an instance, from `content_of`: it tells when the mask was changed
         since; of the pixels of a picture of a folder.
+    sections
+        Instances whose mean the point is, where it is of a whole specimen; `instance` is the one
+        in the middle, and `content` that of all.
     picture
         What it looks like, from `splits.picture_hash`; empty: not known.
     """
@@ -48,11 +52,24 @@ class Item:
     specimen: int | None = None
     content: str = ""
     picture: str = ""
+    sections: tuple[int, ...] = ()
 
 
-def content_of(mask: Mask) -> str:
-    """Return a digest of a mask, the same for the same pixels."""
-    return hashlib.blake2b(mask.counts, digest_size=8, key=repr(mask.shape).encode()).hexdigest()
+def content_of(*masks: Mask) -> str:
+    """Return a digest of masks, the same for the same pixels."""
+    return _together(
+        [
+            hashlib.blake2b(m.counts, digest_size=8, key=repr(m.shape).encode()).hexdigest()
+            for m in masks
+        ]
+    )
+
+
+def _together(contents: Sequence[str]) -> str:
+    """Return the digest of several contents."""
+    if len(contents) == 1:
+        return contents[0]
+    return hashlib.blake2b("".join(contents).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,39 @@ class Embedding(Summary):
             looks=None if self.looks is None else self.looks[rows],
         )
 
+    def by_specimen(self) -> Embedding:
+        """Return a point for each linked specimen: the mean of its sections, of length 1.
+
+        The middle section stands for the specimen. At least one item has to be linked.
+        """
+        members: dict[str, list[int]] = {}
+        for row, item in enumerate(self.items):
+            if item.specimen is not None:
+                members.setdefault(item.group, []).append(row)
+        groups, items = list(members.values()), []
+        for rows in groups:
+            own = [self.items[row] for row in rows]
+            names = Counter(item.name for item in own if item.name is not None).most_common(1)
+            items.append(
+                replace(
+                    own[len(own) // 2],
+                    name=names[0][0] if names else None,
+                    content=_together([item.content for item in own]),
+                    sections=tuple(item.instance or 0 for item in own),
+                )
+            )
+        means = np.stack([self.vectors[rows].mean(axis=0) for rows in groups])
+        looks = self.looks
+        left = len(self.items) - sum(map(len, groups))
+        said = (f"{left} sections that are not linked are left out.",) if left else ()
+        return replace(
+            self,
+            vectors=means / np.linalg.norm(means, axis=1, keepdims=True),
+            items=tuple(items),
+            looks=None if looks is None else np.stack([looks[r].mean(axis=0) for r in groups]),
+            notes=(*self.notes, *said, "Each point is the mean of the sections of a specimen."),
+        )
+
     def require_model(self, model_hash: str, what: str = "The embedding") -> None:
         """Raise `FossilError` where another model made the vectors."""
         if self.model_hash != model_hash:
@@ -169,7 +219,10 @@ class Embedding(Summary):
             Where the file is none or damaged, or another model made it.
         """
         with reading(path, "an embedding", "fossiledit morphospace embed") as (arrays, head):
-            head["items"] = tuple(Item(**item) for item in head["items"])
+            head["items"] = tuple(
+                Item(**item | {"sections": tuple(item.get("sections", ()))})
+                for item in head["items"]
+            )
             head |= {"notes": tuple(head["notes"]), "looks": arrays.get("looks")}
             found = cls(arrays["vectors"], **head)
         if model_hash is not None:

@@ -256,8 +256,15 @@ class MetricParams(ItemParams):
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
 
+class Per(StrEnum):
+    """What a point stands for."""
+
+    SECTION = "section"
+    SPECIMEN = "specimen"
+
+
 class EmbedParams(ItemParams):
-    """Which model makes the points."""
+    """Which model makes the points, and of what."""
 
     model: str = Field(
         "", description="Name or folder of a trained model; empty: a network that saw ImageNet."
@@ -268,6 +275,11 @@ class EmbedParams(ItemParams):
         le=1024,
         description="Edge of pictures in pixels without a trained model; 0: 224 for sections of a"
         " project, 320 for a folder.",
+    )
+    per: Per = Field(
+        Per.SECTION,
+        description="A point for each section (or picture), or for each linked specimen: the mean"
+        " of its sections.",
     )
     embedding: PlainName = Field("embedding", description="Name of the embedding.")
 

@@ -22,6 +22,7 @@ from napari_fossiledit.params.morphospace import (
     JudgeParams,
     MetricParams,
     NamedBy,
+    Per,
 )
 from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -81,6 +82,10 @@ def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
         train(folder, MetricParams(name="forms", **QUICK))
     with pytest.raises(FossilError, match=r"There is no model 'form'.*imagenet, forms"):
         find_model(folder, "form")
+    with pytest.raises(
+        FossilError, match=r"No specimen is linked yet; .*found 24 sections"
+    ):
+        embed(folder, EmbedParams(per=Per.SPECIMEN))
     # What it learned from is told apart by a cross-check that learns again.
     said = classify(folder, ClassifyParams(embedding="embedding"))
     assert "Named items were judged by an embedding that was learned without them." in said.notes

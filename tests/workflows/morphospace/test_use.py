@@ -314,6 +314,32 @@ def test_sure_answers_become_names_with_their_confidence(project: Path) -> None:
     assert all(given == "pitted" and 0.5 <= sure <= 1 for given, sure in names.values())
 
 
+def test_a_point_for_each_specimen_names_all_its_sections(project: Path) -> None:
+    sections = read_points(project, "embedding").embedding
+    found = sections.by_specimen()
+    assert [len(item.sections) for item in found.items] == [5] * 8
+    assert {item.slice for item in found.items} == {2}
+    rows = [n for n, item in enumerate(sections.items) if item.group == "sponge 2"]
+    mean = sections.vectors[rows].mean(axis=0)
+    at = [item.group for item in found.items].index("sponge 2")
+    np.testing.assert_allclose(found.vectors[at], mean / np.linalg.norm(mean), rtol=1e-5)
+    found.save(project / "morphospace/embedding.npz")
+    given = name(project, NameParams(name="tabulate", items=found.items[at].key))
+    assert given.given == {"tabulate": 5}
+    assert len(ids_of(project, "tabulate", 1)) == 5
+    now = read_points(project, "embedding")
+    assert sorted(i.name for i in now.embedding.items) == ["cup"] * 4 + ["sponge"] * 3 + [
+        "tabulate"
+    ]
+    # Another section of it than the one that stands for it.
+    with Project.open(project) as opened:
+        other = next(i for i in bodies(project, 0) if i.specimen == 3)
+        opened.ledger.edit(0, put=[replace(other, mask=square(0, 7))])
+    points = read_points(project, "embedding")
+    assert len(points.embedding.items) == 7
+    assert any(note.startswith("1 masks were changed") for note in points.notes)
+
+
 def test_names_travel_through_a_table(project: Path, tmp_path: Path) -> None:
     embed(project, "texture")
     classify(project, ClassifyParams())

@@ -145,14 +145,21 @@ class _Changes:
             plain_name(given, "a class")
         self.names: dict[int, str] = {}
         self.confidence: dict[int, float | None] = {}
+        left = 0
         for row, given in wanted.names.items():
             # A prediction never changes; what was taken over of it does.
-            id_ = items[row].instance
-            id_ = id_ if id_ in self.every else copies.get(id_ or 0)
-            if id_ is None or content_of(self.every[id_].mask) != items[row].content:
+            meant = items[row]
+            ids = [
+                id_ if id_ in self.every else copies.get(id_)
+                for id_ in meant.sections or (meant.instance or 0,)
+            ]
+            own = [self.every[id_] for id_ in ids if id_ is not None]
+            if len(own) < len(ids) or content_of(*(i.mask for i in own)) != meant.content:
+                left += 1
                 continue
-            self.names[id_], self.confidence[id_] = given, wanted.confidence.get(row)
-        if left := len(wanted.names) - len(self.names):
+            self.names |= {i.id or 0: given for i in own}
+            self.confidence |= {i.id or 0: wanted.confidence.get(row) for i in own}
+        if left:
             self.notes.append(
                 f"{left} items are predictions, which never change: take them over to name them."
             )

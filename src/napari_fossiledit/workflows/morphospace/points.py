@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -252,12 +253,12 @@ def _is_as_it_was(file: Path, item: Item, made_at: float) -> bool:
 
 
 def _instances_now(source: Path, embedding: Embedding, notes: list[str]) -> list[Item | None]:
-    ids = [item.instance for item in embedding.items if item.instance is not None]
+    ids = [id_ for item in embedding.items for id_ in _ids(item)]
     with Project.open(source, read_only=True) as project:
         ledger = project.ledger
         now = {i.id: i for s in ledger.sources() for i in ledger.instances(s.name, ids=ids)}
-    items = [_as_it_is(item, now.get(item.instance), embedding) for item in embedding.items]
-    gone = sum(item.instance not in now for item in embedding.items)
+    items = [_as_it_is(item, now, embedding) for item in embedding.items]
+    gone = sum(not {*_ids(item)} <= {*now} for item in embedding.items)
     if gone:
         notes.append(f"{gone} instances were deleted since the embedding was made: left out.")
     if changed := items.count(None) - gone:
@@ -274,10 +275,20 @@ def _instances_now(source: Path, embedding: Embedding, notes: list[str]) -> list
     return items
 
 
-def _as_it_is(item: Item, now: Instance | None, embedding: Embedding) -> Item | None:
-    if now is None or content_of(now.mask) != item.content:
+def _ids(item: Item) -> tuple[int, ...]:
+    return item.sections or (item.instance or 0,)
+
+
+def _as_it_is(
+    item: Item, instances: Mapping[int | None, Instance], embedding: Embedding
+) -> Item | None:
+    parts = [instances[id_] for id_ in _ids(item) if id_ in instances]
+    # A specimen that was parted is another one.
+    same = len({(part.class_name, part.specimen) for part in parts}) == 1
+    if not same or content_of(*(part.mask for part in parts)) != item.content:
         return None
-    name = now.texture if embedding.named_by == "texture" else now.class_name
-    linked = now.specimen is not None
-    group = f"{now.class_name} {now.specimen}" if linked else item.key
-    return replace(item, name=name or None, specimen=now.specimen, group=group)
+    now = parts[0]
+    names = [p.texture if embedding.named_by == "texture" else p.class_name for p in parts]
+    name = Counter(name for name in names if name).most_common(1)
+    group = item.key if now.specimen is None else f"{now.class_name} {now.specimen}"
+    return replace(item, name=name[0][0] if name else None, specimen=now.specimen, group=group)

@@ -15,7 +15,7 @@ from napari_fossiledit.files import plain_name, require_empty
 from napari_fossiledit.morphospace.crops import EDGE, Picture
 from napari_fossiledit.morphospace.embedding import Embedding, Item
 from napari_fossiledit.morphospace.splits import near_duplicates, picture_hash, require_classes
-from napari_fossiledit.params.morphospace import EmbedParams, MetricParams
+from napari_fossiledit.params.morphospace import EmbedParams, MetricParams, Per
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.morphospace.points import results_folder
@@ -180,7 +180,8 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
     Raises
     ------
     FossilError
-        Where there are no specimens, no such model, or the name is that of a map.
+        Where there are no specimens, no such model, or the name is that of a map; where a point for
+        each specimen is asked for, and none is linked.
     """
     if params.embedding.endswith("-map"):
         raise FossilError(
@@ -190,6 +191,13 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
         )
     path = results_folder(source) / f"{params.embedding}.npz"
     with opened(source, params) as specimens:
+        if params.per is Per.SPECIMEN and all(i.specimen is None for i in specimens.items):
+            raise FossilError(
+                "No specimen is linked yet",
+                expected="sections that are linked to specimens",
+                found=f"{len(specimens.items)} sections or pictures of none",
+                advice="Link them with `fossiledit link`, or embed with --per section.",
+            )
         from napari_fossiledit.models.inference.devices import pick_device
 
         model = find_model(source, params.model, params.edge)
@@ -220,5 +228,7 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
         learned,
         looks.astype(np.float16) if model.head else None,
     )
+    if params.per is Per.SPECIMEN:
+        found = found.by_specimen()
     found.save(path)
     return found
