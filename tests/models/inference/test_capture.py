@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn, record_activations
@@ -37,3 +38,12 @@ def test_hooks_are_gone_after_an_error(model):
     with pytest.raises(RuntimeError), record_activations(layers):
         model.network.backbone(torch.zeros(1, 5, 32, 32))
     assert not any(layer._forward_hooks for layer in layers)
+
+
+def test_instances_that_a_person_drew_are_held_as_well(model):
+    image = np.random.default_rng(0).integers(0, 255, (200, 130), dtype=np.uint8)
+    drawn = np.zeros(image.shape, np.bool_)
+    drawn[20:101, 30:91] = True
+    # Boxes of masks are whole numbers, those of predictions are not.
+    (tile,) = model.held(image, [Instance(0, "a", Mask.from_array(drawn))])
+    assert tile.logits(tile.pixels)[0].shape == (1, 2)

@@ -195,7 +195,7 @@ class MaskRcnnSegmenter:
         """See `Segmenter.held`."""
         rgb = self.preprocessing.prepare(image, pixel_size_um)
         y, x = (w / o for w, o in zip(rgb.shape[:2], image.shape[:2], strict=True))
-        boxes = torch.tensor([_box(i) for i in instances]).reshape(-1, 4)
+        boxes = torch.tensor([_box(i) for i in instances], dtype=torch.float32).reshape(-1, 4)
         boxes *= torch.tensor([x, y, x, y])
         labels = torch.tensor([self._label(i) for i in instances], dtype=torch.int64)
         tiles = self._tiles(rgb, False)
