@@ -199,6 +199,9 @@ def test_the_steps_start_their_workflows_with_the_settings(session, made, calls)
     calls.result = SimpleNamespace(items=(), model="lite", notes=())
     dock = made(MorphospaceDock)
     dock.embed()
+    dock.learn()
+    training, points = calls.made[-1][1][1:]
+    assert (training.name, points.named_by) == ("learned-1", training.named_by)
     calls.result = SimpleNamespace(items=4, notes=())
     dock.make_map()
     calls.result = SimpleNamespace(sizes=(3, 2), in_none=1, silhouette=0.5, notes=())
@@ -209,6 +212,7 @@ def test_the_steps_start_their_workflows_with_the_settings(session, made, calls)
     dock.classify()
     assert [name for name, _ in calls.made] == [
         "morphospace.train.embed",
+        "morphospace.train.train_and_embed",
         "morphospace.lay_out.lay_out",
         "morphospace.sort.cluster",
         "morphospace.sort.classify",

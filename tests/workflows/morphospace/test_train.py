@@ -82,13 +82,11 @@ def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
         train(folder, MetricParams(name="forms", **QUICK))
     with pytest.raises(FossilError, match=r"There is no model 'form'.*imagenet, forms"):
         find_model(folder, "form")
-    with pytest.raises(
-        FossilError, match=r"No specimen is linked yet; .*found 24 sections"
-    ):
+    with pytest.raises(FossilError, match=r"No specimen is linked yet; .*found 24 sections"):
         embed(folder, EmbedParams(per=Per.SPECIMEN))
     # What it learned from is told apart by a cross-check that learns again.
     said = classify(folder, ClassifyParams(embedding="embedding"))
-    assert "Named items were judged by an embedding that was learned without them." in said.notes
+    assert "Named items were judged after learning again without them." in said.notes
     assert found.learned == {"shrinkage": 0.3, "share": 0.8, "dimensions": 128}
     assert raw.looks is None
 

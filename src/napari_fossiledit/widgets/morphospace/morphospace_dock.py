@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from napari_fossiledit.params.morphospace import (
     ClusterParams,
     DisparityParams,
     EmbedParams,
+    ItemParams,
     MapParams,
+    MetricParams,
     NameParams,
     Naming,
     PointsParams,
@@ -55,7 +58,7 @@ from napari_fossiledit.workflows.morphospace.sort import (
     classify,
     cluster,
 )
-from napari_fossiledit.workflows.morphospace.train import MODELS, embed
+from napari_fossiledit.workflows.morphospace.train import MODELS, embed, train_and_embed
 from napari_fossiledit.workflows.shared.sources import marked, shown_sources
 
 TITLE = "Morphospace"
@@ -71,7 +74,12 @@ _NOTHING = (
 )
 _NO_POINTS = "The fossils are not compared yet: press Embed above. Then they can be mapped."
 _NO_MAP = "The fossils are compared. Make the map now: those that look alike will lie together."
-_LABELS = {"named_by": "Names are", "class_name": "Class only", "smallest": "Smallest (px)"}
+_LABELS = {
+    "named_by": "Names are",
+    "class_name": "Class only",
+    "smallest": "Smallest (px)",
+    "per": "A point for each",
+}
 #: Width in pixels of a chart in the narrowest page.
 _PICTURE = 280
 _RARE = ("class_name", "smallest", "filling", "device")
@@ -133,6 +141,13 @@ class MorphospaceDock(Dock):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.embedding)
         column.addWidget(self.embedder)
+        self.learner = button(
+            "Learn what tells the names apart",
+            "Learn from the fossils that have a name in what those of one name are alike, then "
+            "describe all by that. It takes minutes; what was learned is then offered as a model.",
+            self.learn,
+        )
+        column.addWidget(self.learner)
         self.comparing = Fold("1. Compare the fossils", inside, bold=True)
         self.column.addWidget(self.comparing)
         self.column.addWidget(self.hint)
@@ -243,6 +258,7 @@ class MorphospaceDock(Dock):
         has_source = bool(project.ledger.sources())
         has_points = (results_folder(project.path) / f"{_POINTS}.npz").exists()
         self.embedder.setEnabled(has_source)
+        self.learner.setEnabled(has_source)
         self._enable(has_points)
         self.say("" if has_points else _NO_POINTS if has_source else _NOTHING)
         if not has_points:
@@ -303,12 +319,12 @@ class MorphospaceDock(Dock):
         function: Callable[..., Any],
         params: Params,
         then: Callable[[Any], None],
-        *,
+        *more: Params,
         in_process: bool = True,
     ) -> None:
         """Start a workflow on the points."""
         then, path = self.session.while_open(then), self.session.current.path
-        self.jobs.start(title, function, path, params, in_process=in_process, then=then)
+        self.jobs.start(title, function, path, params, *more, in_process=in_process, then=then)
 
     def _tell(
         self, text: str, result: Any, action: tuple[str, Callable[[], object]] | None = None
@@ -323,9 +339,18 @@ class MorphospaceDock(Dock):
         self.session.current.require_writable()
         self._run("Embedding", embed, self.embedding.read(), self._on_embedded)
 
+    def learn(self) -> None:
+        """Learn what tells the named fossils apart and describe all by it, in one process."""
+        self.session.current.require_writable()
+        points, taken = self.embedding.read(), set(map(str, self._models()))
+        model = next(n for n in (f"learned-{k}" for k in count(1)) if n not in taken)
+        shared = points.model_dump(include={*ItemParams.model_fields})
+        params = MetricParams(**shared, name=model)
+        self._run("Learning", train_and_embed, params, self._on_embedded, points)
+
     def _on_embedded(self, result: Embedding) -> None:
-        count = counted(len(result.items), "mask")
-        self._tell(f"{count} compared by {result.model}. Make the map next.", result)
+        masks = counted(len(result.items), "mask")
+        self._tell(f"{masks} compared by {result.model}. Make the map next.", result)
         self._on_changed()
 
     def make_map(self) -> None:

@@ -85,7 +85,7 @@ def classify(source: Path, params: ClassifyParams, *, job: Job = QUIET) -> Class
         if embedding.learned:
             again = MetricParams.model_validate(embedding.learned)
             learn = partial(learned_from, embedding.looks[named], names, again)
-            notes.append("Named items were judged by an embedding that was learned without them.")
+            notes.append("Named items were judged after learning again without them.")
     classifier = fit(
         embedding.vectors[named],
         names,

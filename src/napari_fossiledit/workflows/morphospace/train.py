@@ -232,3 +232,12 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
         found = found.by_specimen()
     found.save(path)
     return found
+
+
+def train_and_embed(
+    source: Path, params: MetricParams, points: EmbedParams, *, job: Job = QUIET
+) -> Embedding:
+    """Learn an embedding, and compute the points of all specimens with it; both say their notes."""
+    made = train(source, params, job=job)
+    found = embed(source, points.model_copy(update={"model": made.model}), job=job)
+    return replace(found, notes=tuple(dict.fromkeys((*made.notes, *found.notes))))
