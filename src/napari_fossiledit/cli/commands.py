@@ -59,6 +59,7 @@ from napari_fossiledit.params.review import (
     TeachParams,
     VersionsParams,
 )
+from napari_fossiledit.params.saliency import AsymmetryParams, SaliencyParams
 from napari_fossiledit.params.sample import DemoParams, ReefParams
 from napari_fossiledit.params.segment import (
     CalibrateParams,
@@ -75,7 +76,7 @@ from napari_fossiledit.params.stack import ConvertParams, NewParams, RepairProje
 from napari_fossiledit.progress import Job
 
 #: Option names that differ from the field of the parameter model.
-OPTION_NAMES = {"class_name": "class"}
+OPTION_NAMES = {"class_name": "class", "z": "slice"}
 
 GROUPS = {
     "annotations": "Import and export traced slices, take predictions over.",
@@ -563,6 +564,18 @@ COMMANDS = (
         "Find out what misleads a model: perturb slices and compare what it then sees.",
         params=ProbeParams,
         skip=frozenset({"preset"}),
+    ),
+    Command(
+        "saliency",
+        "saliency.look:run",
+        "Show what a model looks at in a slice when it finds a fossil or draws its mask.",
+        params=SaliencyParams,
+    ),
+    Command(
+        "saliency-report",
+        "saliency.report:run",
+        "Measure how unequally a model looks at the slices and colours that it sees.",
+        params=AsymmetryParams,
     ),
     Command(
         "edit",

@@ -28,7 +28,10 @@ def ran_out(what: str) -> FossilError:
     )
 
 
-def require_memory(need: int, what: str, device: torch.device) -> int:
+_FEWER = "Edit fewer slices or levels at once, or close other programs."
+
+
+def require_memory(need: int, what: str, device: torch.device, advice: str = _FEWER) -> int:
     """Raise where something would not fit into the free memory of the computer.
 
     Parameters
@@ -54,6 +57,6 @@ def require_memory(need: int, what: str, device: torch.device) -> int:
             f"The memory does not suffice for {what}",
             expected=f"{need / 2**30:.1f} GB free",
             found=f"{free / 2**30:.1f} GB",
-            advice="Edit fewer slices or levels at once, or close other programs.",
+            advice=advice,
         )
     return need

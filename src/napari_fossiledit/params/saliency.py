@@ -49,5 +49,39 @@ class LookParams(Params):
     level: int = Field(
         1, ge=0, le=3, description="Pyramid level of Grad-CAM: 0 is the finest, 3 the coarsest."
     )
+    tile: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Longest edge of what is looked at at once, network pixels, to save memory; 0:"
+        " as for a prediction.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the noise and of the intervals.")
     device: Device = Field(Device.AUTO, description="Where to compute.")
+
+
+class SaliencyParams(LookParams):
+    """Which instances of one slice a model is asked about."""
+
+    z: int = Field(0, ge=0, description="Slice, counted from 0.")
+    instance: int = Field(
+        0, ge=0, description="Id of one instance, whoever found it; 0: all that the model finds."
+    )
+
+
+class AsymmetryParams(LookParams):
+    """On which slices it is measured how unequally a model looks at slices and colours."""
+
+    slices: str = Field(
+        "", description="Slices to look at, as 0,2,4-9; empty: the traced ones, else eight."
+    )
+    before: bool = Field(
+        False, description="Judge also what the model was before it was trained, anew from chance."
+    )
+    hue: float = Field(
+        90.0,
+        ge=0,
+        le=180,
+        description="Degrees that hues of traced slices are turned by, to see what a model of"
+        " colours loses; 0: not.",
+    )

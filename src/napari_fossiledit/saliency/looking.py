@@ -6,13 +6,14 @@ is differentiated down to the pixels at the network's own scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from napari_fossiledit.errors import FossilError
@@ -23,7 +24,7 @@ from napari_fossiledit.params.saliency import LookParams, Method, Said
 from napari_fossiledit.progress import QUIET, Clock, Job
 from napari_fossiledit.saliency.methods import (
     Number,
-    Tracked,
+    Step,
     grad_cam,
     gradient,
     integrated,
@@ -85,19 +86,20 @@ def look(
             advice="Choose another slice or class, or a lower score.",
         )
     settings = segmenter.preprocessing
-    tiles = segmenter.held(image, instances, pixel_size_um=pixel_size_um)
+    tiles = segmenter.held(image, instances, pixel_size_um=pixel_size_um, tile=params.tile)
     shape = settings.working_shape((image.shape[0], image.shape[1]), pixel_size_um)
     channels = 1 if params.method is Method.GRAD_CAM else settings.window.channels
     values = np.zeros((channels, *shape), np.float32)
     covered = np.zeros(shape, np.bool_)
     value = without = 0.0
-    clock = job.clock(len(tiles) * _images(params), "Looking at what the model looks at")
-    for n, tile in enumerate(tiles):
+    clock = job.clock(len(tiles) * gradients(params), "Looking at what the model looks at")
+    step = _steps(clock, job)
+    for tile in tiles:
         number = _number(tile, params.of)
         with torch.no_grad():
             value += float(number(tile.pixels))
             without += float(number(torch.zeros_like(tile.pixels)))
-        found = _attributed(segmenter, tile, number, params, _tracked(clock, n, job))
+        found = _attributed(segmenter, tile, number, params, step)
         (y0, x0, y1, x1) = tile.tile
         part = found[0, :, : y1 - y0, : x1 - x0].cpu().numpy()
         if not np.isfinite(part).all():
@@ -114,20 +116,53 @@ def look(
     return Saliency(values, value, without, float(covered.mean()))
 
 
-def _images(params: LookParams) -> int:
+def memory(tiles: Sequence[Held]) -> int:
+    """Estimate the bytes that a gradient holds, of the tile that needs most.
+
+    What is kept for the way back is counted on two small pieces: it grows with their area.
+    """
+    return max((_held_bytes(tile) for tile in tiles), default=0)
+
+
+def _held_bytes(tile: Held) -> int:
+    edges = (64, 128)
+    counted = []
+    for edge in edges:
+        kept: dict[int, int] = {}
+
+        def count(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        piece = tile.pixels.new_zeros(1, tile.pixels.shape[1], edge, edge).requires_grad_()
+        with torch.enable_grad(), saved_tensors_hooks(count, lambda tensor: tensor):
+            # Kept until it is counted: what is freed would lend its place to another tensor.
+            said = tile.logits(piece)
+            counted.append(sum(kept.values()))
+            del said
+    pixels = tile.pixels.shape[-1] * tile.pixels.shape[-2]
+    each = (counted[1] - counted[0]) / (edges[1] ** 2 - edges[0] ** 2)
+    return int(counted[0] + each * max(pixels - edges[0] ** 2, 0))
+
+
+def gradients(params: LookParams) -> int:
     """Return how many gradients are computed for each tile."""
-    many = {Method.SMOOTHGRAD: params.samples, Method.INTEGRATED: params.steps}
+    many = {Method.SMOOTHGRAD: params.samples, Method.INTEGRATED: params.steps + 1}
     return many.get(params.method, 1)
 
 
-def _tracked(clock: Clock, before: int, job: Job) -> Tracked:
-    def tracked(images: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-        for done, image in enumerate(images):
-            job.check("Looking")
-            clock.tick(before * count + done)
-            yield image
+def _steps(clock: Clock, job: Job) -> Step:
+    """Return what counts gradients on a clock; some methods may take more than were planned."""
+    done = 0
 
-    return tracked
+    def step() -> None:
+        nonlocal done
+        job.check("Looking")
+        clock.tick(min(done, clock.total))
+        done += 1
+
+    return step
 
 
 def _number(tile: Held, said: Said) -> Number:
@@ -144,19 +179,18 @@ def _number(tile: Held, said: Said) -> Number:
 
 
 def _attributed(
-    segmenter: Segmenter, tile: Held, number: Number, params: LookParams, tracked: Tracked
+    segmenter: Segmenter, tile: Held, number: Number, params: LookParams, step: Step
 ) -> Tensor:
     """Return the map (1, C, Y, X) of a tile; of Grad-CAM (1, 1, Y, X), stretched to the pixels."""
     pixels = tile.pixels
     if params.method is Method.SMOOTHGRAD:
         noise = params.noise * float(pixels.max() - pixels.min())
         return smoothgrad(
-            number, pixels, samples=params.samples, noise=noise, seed=params.seed, tracked=tracked
+            number, pixels, samples=params.samples, noise=noise, seed=params.seed, step=step
         )
     if params.method is Method.INTEGRATED:
-        return integrated(number, pixels, steps=params.steps, tracked=tracked)
-    # One gradient, which is stopped before it begins.
-    (_,) = tracked([pixels], 1)
+        return integrated(number, pixels, steps=params.steps, step=step)
+    step()
     if params.method is Method.GRAD_CAM:
         layer = list(segmenter.layers().values())[params.level]
         small = grad_cam(number, pixels, layer)

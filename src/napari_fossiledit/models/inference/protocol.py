@@ -57,8 +57,6 @@ class Held:
         (1, C, Y, X) float32, normalised; padded with zeros at the foot and at the right.
     tile
         (y0, x0, y1, x1) at working scale.
-    which
-        Numbers of the instances that were asked for.
     labels
         (n,) numbers of their classes, from 1.
     logits
@@ -68,7 +66,6 @@ class Held:
 
     pixels: Tensor
     tile: Box
-    which: tuple[int, ...]
     labels: Tensor
     logits: Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -204,6 +201,7 @@ class Segmenter(Protocol):
         instances: Sequence[Instance],
         *,
         pixel_size_um: float | None = None,
+        tile: int = 0,
     ) -> list[Held]:
         """Return what the network sees of instances of one slice, in the tiles of a prediction.
 
@@ -214,6 +212,8 @@ class Segmenter(Protocol):
         ----------
         image
             Slice as for prediction; brought to the working scale as for prediction.
+        tile
+            Longest edge of a tile in network pixels; 0: that of a prediction.
 
         Raises
         ------

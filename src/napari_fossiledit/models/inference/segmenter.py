@@ -191,6 +191,7 @@ class MaskRcnnSegmenter:
         instances: Sequence[Instance],
         *,
         pixel_size_um: float | None = None,
+        tile: int = 0,
     ) -> list[Held]:
         """See `Segmenter.held`."""
         rgb = self.preprocessing.prepare(image, pixel_size_um)
@@ -198,22 +199,23 @@ class MaskRcnnSegmenter:
         boxes = torch.tensor([_box(i) for i in instances], dtype=torch.float32).reshape(-1, 4)
         boxes *= torch.tensor([x, y, x, y])
         labels = torch.tensor([self._label(i) for i in instances], dtype=torch.int64)
-        tiles = self._tiles(rgb, False)
+        size = (rgb.shape[0], rgb.shape[1])
+        tiles = tile_boxes(size, tile, tile // 4) if tile else self._tiles(rgb, False)
         corners = torch.tensor([[t[1], t[0], t[3], t[2]] for t in tiles])
         inside = torch.minimum(boxes[:, None, 2:], corners[:, 2:])
         inside = (inside - torch.maximum(boxes[:, None, :2], corners[:, :2])).clamp(min=0)
         best = inside.prod(-1).argmax(1)
         made = []
-        for n, (tile, corner) in enumerate(zip(tiles, corners, strict=True)):
+        for n, (part, corner) in enumerate(zip(tiles, corners, strict=True)):
             which = torch.where(best == n)[0]
             if not len(which):
                 continue
-            pixels = self.preprocessing.normalise(rgb[tile[0] : tile[2], tile[1] : tile[3]])
-            size = (tile[2] - tile[0], tile[3] - tile[1])
+            pixels = self.preprocessing.normalise(rgb[part[0] : part[2], part[1] : part[3]])
+            size = (part[2] - part[0], part[3] - part[1])
             here = clip_boxes_to_image(boxes[which] - corner[:2].repeat(2), size).to(self.device)
             numbers = labels[which].to(self.device)
             logits = partial(self._logits, here, numbers, size)
-            made.append(Held(pixels.to(self.device), tile, tuple(which.tolist()), numbers, logits))
+            made.append(Held(pixels.to(self.device), part, numbers, logits))
         return made
 
     def _logits(

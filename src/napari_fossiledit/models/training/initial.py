@@ -15,12 +15,13 @@ from napari_fossiledit.files import explained, file_digest
 from napari_fossiledit.models.detectron2.file import Checkpoint, read_checkpoint
 from napari_fossiledit.models.detectron2.layers import is_detectron2
 from napari_fossiledit.models.detectron2.read import import_checkpoint
-from napari_fossiledit.models.files.checkpoint import check_tensor, read_tensors
+from napari_fossiledit.models.files.checkpoint import ModelRecord, check_tensor, read_tensors
 from napari_fossiledit.models.files.places import RECORD, SHIPPED
 from napari_fossiledit.models.files.published import COCO
 from napari_fossiledit.models.files.registry import load_model
 from napari_fossiledit.models.files.torchvision_names import choices_of, ours
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
+from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.backbones import first_convolution
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.models.network.spec import NetworkSpec, default_spec
@@ -94,6 +95,25 @@ def initial_network(params: TrainParams) -> Start:
     if window == had and params.start is FirstLayer.PRETRAINED:
         return start
     return _seeing(start, had, window, params.start)
+
+
+def before_training(record: ModelRecord) -> MaskRcnnSegmenter:
+    """Build again what the training of a model began with; what began from chance, by its seed.
+
+    Raises
+    ------
+    FossilError
+        Where the record does not say how it was trained, or what it began with is gone.
+    """
+    said = {n: v for n, v in record.training.items() if n in TrainParams.model_fields}
+    if "init" not in said:
+        raise FossilError(
+            "What this model began with is not known",
+            expected="a model that this program trained",
+            found="no training in its record",
+        )
+    start = initial_network(TrainParams.model_validate(said))
+    return MaskRcnnSegmenter(start.network, record.preprocessing)
 
 
 def _seeing(start: Start, had: Window, window: Window, how: FirstLayer) -> Start:

@@ -1,0 +1,1 @@
+"""Show what a model looks at, and how unequally."""
