@@ -23,7 +23,7 @@ from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.saliency import Method, Said, SaliencyParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import Project
 from napari_fossiledit.stacks.window import Window
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.segment.predict import predict_missing
@@ -154,21 +154,25 @@ def _asked(project: Project, params: SaliencyParams, z: int, job: Job) -> list[I
     """Return the instance of an id, or those of a class that the model finds in a slice."""
     name = known_class(project, params.class_name)
     if params.instance:
-        sources = [ANNOTATIONS, *(s.name for s in project.ledger.sources())]
-        of_slice = (i for source in sources for i in project.instances(source, z))
-        chosen = next((i for i in of_slice if i.id == params.instance), None)
-        if chosen is None:
-            raise FossilError(
-                f"Slice {z} has no instance {params.instance}",
-                expected="the id of an instance of this slice",
-                found=params.instance,
-                advice="Predict the slice first, or leave the instance out.",
-            )
-        return [chosen]
+        asked: dict[str, Any] = {"slices": [z], "ids": [params.instance], "with_probability": True}
+        for source in project.ledger.sources():
+            if chosen := project.ledger.instances(source.name, **asked):
+                return chosen
+        raise FossilError(
+            f"Slice {z} has no instance {params.instance}",
+            expected="the id of an instance of this slice",
+            found=params.instance,
+            advice="Predict the slice first, or leave the instance out.",
+        )
     usual = PredictParams(model=params.model, device=params.device)
-    source = predict_missing(project, usual, [z], job=job).source
-    found = project.instances(source, z, class_name=name or None, min_score=params.score)
-    return [i for i in found if i.part is Part.BODY]
+    return project.ledger.instances(
+        predict_missing(project, usual, [z], job=job).source,
+        slices=[z],
+        class_name=name or None,
+        part=Part.BODY,
+        min_score=params.score,
+        with_probability=True,
+    )
 
 
 def _notes(found: Saliency, params: SaliencyParams) -> list[str]:
