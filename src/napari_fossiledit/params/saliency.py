@@ -46,9 +46,6 @@ class LookParams(Params):
     noise: float = Field(
         0.15, gt=0, le=2, description="Their noise, as a share of the range of the slice's values."
     )
-    level: int = Field(
-        1, ge=0, le=3, description="Pyramid level of Grad-CAM: 0 is the finest, 3 the coarsest."
-    )
     tile: int = Field(
         0,
         ge=0,

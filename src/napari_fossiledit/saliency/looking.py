@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn import functional
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
@@ -181,7 +180,7 @@ def _number(tile: Held, said: Said) -> Number:
 def _attributed(
     segmenter: Segmenter, tile: Held, number: Number, params: LookParams, step: Step
 ) -> Tensor:
-    """Return the map (1, C, Y, X) of a tile; of Grad-CAM (1, 1, Y, X), stretched to the pixels."""
+    """Return the map (1, C, Y, X) of a tile; of Grad-CAM (1, 1, Y, X)."""
     pixels = tile.pixels
     if params.method is Method.SMOOTHGRAD:
         noise = params.noise * float(pixels.max() - pixels.min())
@@ -192,8 +191,6 @@ def _attributed(
         return integrated(number, pixels, steps=params.steps, step=step)
     step()
     if params.method is Method.GRAD_CAM:
-        layer = list(segmenter.layers().values())[params.level]
-        small = grad_cam(number, pixels, layer)
-        return functional.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
+        return grad_cam(number, pixels, [*segmenter.layers().values()])
     slope = gradient(number, pixels)
     return slope * pixels if params.method is Method.INPUT_X_GRADIENT else slope

@@ -7,11 +7,12 @@ at a time, whatever the number of steps: the memory is that of one gradient and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_fossiledit.models.network.mask_rcnn import record_activations
 
@@ -104,12 +105,22 @@ def integrated(number: Number, pixels: Tensor, *, steps: int, step: Step = unhur
     return pixels * total
 
 
-def grad_cam(number: Number, pixels: Tensor, layer: nn.Module) -> Tensor:
-    """Return the positive part of a layer's map (1, 1, y, x), its channels weighted by gradient."""
+def grad_cam(number: Number, pixels: Tensor, layers: Sequence[nn.Module]) -> Tensor:
+    """Return where the maps of layers speak for a number: (1, 1, Y, X), not below 0.
+
+    The channels of a map are weighted by their mean gradient; what they add up to is stretched to
+    the pixels, and summed over layers. A region is pooled from one level of a pyramid: those of one
+    instance are 0 on all others.
+    """
     leaf = pixels.detach().requires_grad_()
-    with torch.enable_grad(), record_activations([layer]) as recorded:
+    with torch.enable_grad(), record_activations(layers) as recorded:
         value = number(leaf)
-        ((_, activation),) = recorded
-        (slope,) = torch.autograd.grad(value, activation)
-    weight = slope.mean((2, 3), keepdim=True)
-    return (weight * activation.detach()).sum(1, keepdim=True).relu()
+        maps = [output for _, output in recorded]
+        slopes = torch.autograd.grad(value, maps, allow_unused=True)
+    total = pixels.new_zeros(1, 1, *pixels.shape[-2:])
+    for slope, values in zip(slopes, maps, strict=True):
+        if slope is not None:
+            weight = slope.mean((2, 3), keepdim=True)
+            small = (weight * values.detach()).sum(1, keepdim=True).relu()
+            total += functional.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
+    return total

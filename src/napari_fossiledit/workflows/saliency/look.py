@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks.window import Window
-from napari_fossiledit.summary import Summary
+from napari_fossiledit.summary import plain
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.shared.seen import seen
@@ -44,7 +44,7 @@ _STRONGEST = 99.5
 
 
 @dataclass(frozen=True)
-class SaliencyResult(Summary):
+class SaliencyResult:
     """What a model looks at in one slice.
 
     Attributes
@@ -87,7 +87,8 @@ class SaliencyResult(Summary):
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values, without the maps."""
-        return {name: value for name, value in super().summary().items() if name != "maps"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "maps"}
+        return cast("dict[str, Any]", plain(values))
 
 
 def run(project_path: Path, params: SaliencyParams, *, job: Job = QUIET) -> SaliencyResult:
@@ -117,7 +118,8 @@ def run(project_path: Path, params: SaliencyParams, *, job: Job = QUIET) -> Sali
             "Choose a smaller tile, such as 512, or close other programs.",
         )
         count = gradients(params) * len(tiles)
-        estimate = f"{count} gradients, one at a time, of about {need / 2**30:.2f} GB"
+        plural = "s, one at a time," if count > 1 else ""
+        estimate = f"{count} gradient{plural} of about {need / 2**30:.2f} GB"
         job.report(0, count, estimate)
         found = look(segmenter, image, instances, params, pixel_size_um=pixel, job=job)
         # The map of Grad-CAM is of the whole window.

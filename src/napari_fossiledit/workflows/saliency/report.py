@@ -22,7 +22,7 @@ from napari_fossiledit.params.saliency import AsymmetryParams
 from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
-from napari_fossiledit.summary import Summary
+from napari_fossiledit.summary import Summary, plain
 from napari_fossiledit.workflows.edit.slices import spread_over
 from napari_fossiledit.workflows.segment.predict import predict_missing
 from napari_fossiledit.workflows.shared.ground_truth import (
@@ -94,33 +94,31 @@ class Seen(Summary):
         )
 
     @property
-    def sentence(self) -> str:
-        """Which slices and colours it looks at, in words."""
+    def sentences(self) -> list[str]:
+        """Which slices and which colours it looks at, in words; none where it sees one of each."""
         words = []
         if self.index is not None and self.index.mean is not None:
             shares = [s.mean or 0.0 for s in self.slices.values()]
             reach = len(shares) // 2
             before, here, after = sum(shares[:reach]), shares[reach], sum(shares[reach + 1 :])
-            sides = {"before": before, "after": after}
-            more = max(sides, key=lambda side: sides[side])
+            side, more = ("after", after) if after > before else ("before", before)
             low, high = self.index.interval or (self.index.mean, self.index.mean)
+            verdict = f"the slices {side} it count more"
             if abs(self.index.mean) <= _EQUAL:
                 verdict = "both sides count about alike"
             elif low <= 0 <= high:
-                verdict = f"more on the slices {more} it, but not on all slices looked at"
-            elif sides[more] > here:
-                verdict = f"the slices {more} it count most, more than the slice itself"
-            else:
-                verdict = f"the slices {more} it count more"
+                verdict += ", but not on all slices that were looked at"
+            elif more > here:
+                verdict = f"the slices {side} it count most, more than the slice itself"
             words.append(
-                f"{percent(here)} lies on the slice itself, {percent(before)} before and"
-                f" {percent(after)} after it: {verdict} (index {self.index.mean:+.3f}, 95 %"
-                f" interval {low:+.3f} to {high:+.3f})."
+                f"{self.model}: of what it looks at, {percent(here)} lies on the slice itself,"
+                f" {percent(before)} before and {percent(after)} after it: {verdict} (index"
+                f" {self.index.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
             )
         if len(self.colours) > 1:
-            parts = [f"{percent(s.mean)} {name}" for name, s in self.colours.items()]
-            words.append(f"By colours: {', '.join(parts)}.")
-        return f"{self.model}: of all it looks at, {' '.join(words)}" if words else ""
+            parts = [f"{percent(s.mean)} in {name}" for name, s in self.colours.items()]
+            words.append(f"{self.model}: of what it looks at, {', '.join(parts)}.")
+        return words
 
 
 @dataclass(frozen=True)
@@ -150,6 +148,14 @@ class AsymmetryResult(Summary):
     sentences: tuple[str, ...]
     folder: Path
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values; of the hues the figures over all fossils."""
+        hue = self.hue and {
+            name: {"before": getattr(self.hue.before, name), "after": getattr(self.hue.after, name)}
+            for name in ("iou_all", "recall_all")
+        }
+        return {**super().summary(), "hue": plain(hue)}
 
 
 def run(project_path: Path, params: AsymmetryParams, *, job: Job = QUIET) -> AsymmetryResult:
@@ -181,7 +187,7 @@ def run(project_path: Path, params: AsymmetryParams, *, job: Job = QUIET) -> Asy
         )
         judged = [z for z in asked if z in traced]
         hue = _turned(project, segmenter, judged, params, job) if params.hue and judged else None
-        sentences = [s.sentence for s in seen_by if s.sentence]
+        sentences = [sentence for one in seen_by for sentence in one.sentences]
         sentences += [] if hue is None else [_on_colour(seen_by[0], hue, params.hue)]
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         folder = inside(project.reports, f"saliency-{ref.name}-{stamp}")
