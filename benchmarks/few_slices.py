@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from paper_bench import JUDGING, TRAINING, Bench, pooled
+from paper_bench import JUDGING, TRAINING, Bench, Found, pooled
 
 from napari_fossiledit.evaluation.compare import compare_results
 from napari_fossiledit.evaluation.figures import detection
@@ -68,29 +68,26 @@ class Ground:
     part: str = ""
     parts: Mapping[int, str] = field(default_factory=dict)
 
-    def train(self, recipe: str, count: int, steps: int, batch: int) -> str:
+    def train(self, name: str, count: int, **changes: Any) -> str:
         """Train with so many traced slices where the model is missing; return its name."""
-        name = f"{recipe.replace(' ', '-')}-{count}-{steps}-{batch}"
         if name not in self.project.models():
             values = {"slices": self.traced[count], "region": self.parts.get(count, "")}
-            fixed = {
-                "max_steps": steps,
-                "batch": batch,
-                "max_minutes": 1e6,
-                "crop": 320,
-                "device": Device.CPU,
-            }
-            classes = (self.class_name,)
-            params = TrainParams(name=name, classes=classes, **values, **fixed, **RECIPES[recipe])
+            fixed = {"max_minutes": 1e6, "crop": 320, "device": Device.CPU}
+            params = TrainParams(
+                name=name, classes=(self.class_name,), **{**values, **fixed, **changes}
+            )
             train.run(self.project.path, params)
         return name
 
-    def judge(self, model: str) -> list[JudgedSlice]:
+    def find(self, model: str) -> Found:
         """Predict the slices that judge."""
         segmenter = find_model(self.project, model).load(Device.CPU)
+        return [find_instances(segmenter, self.project, z) for z in self.judged]
+
+    def judge(self, found: Found) -> list[JudgedSlice]:
+        """Judge predictions of the slices that judge."""
         region = Region.parse(self.part) if self.part else None
         truths = [read_ground_truth(self.project, z, region) for z in self.judged]
-        found = [find_instances(segmenter, self.project, z) for z in self.judged]
         return [
             judged_slice(self.project, t, f, self.class_name)
             for t, f in zip(truths, found, strict=True)
@@ -108,20 +105,21 @@ def chloroplast(work: Path, data: Path) -> Ground:
     """Every second section may be traced, the others judge."""
     traced = {1: "4", 2: "2,6", 4: "0,2,6,8", 5: "0,2,4,6,8"}
     name, folder = "chloroplast", data / "chloroplast"
-    project = _project(work / "chloroplast.fossil", folder / "images", folder / "labels", name)
+    project = read_project(work / "chloroplast.fossil", folder / "images", folder / "labels", name)
     return Ground(name, project, name, traced, (1, 3, 5, 7, 9))
 
 
 def labrador(work: Path, data: Path) -> Ground:
     """Read one slice: 2 or 6 sure archaeocyaths to learn from, 17 others to judge."""
     left = data / "labrador" / "labrador_left.jpg"
-    project = _project(work / "labrador.fossil", left, left.with_suffix(".coco.json"))
+    project = read_project(work / "labrador.fossil", left, left.with_suffix(".coco.json"))
     parts = {1: ":1330", 2: ":1600"}
     slices = dict.fromkeys(parts, "0")
     return Ground("Labrador", project, "archaeocyathid", slices, (0,), "1600:", parts)
 
 
-def _project(path: Path, images: Path, tracings: Path, class_name: str = "") -> Project:
+def read_project(path: Path, images: Path, tracings: Path, class_name: str = "") -> Project:
+    """Read a project, made where it is missing, whose slices were all traced."""
     if not (path / "project.json").exists():
         # No figure here is a length.
         new.run(path, images, NewParams(pixel_size=72.7, slice_spacing=500.0))
@@ -200,9 +198,9 @@ def main() -> None:
     for first, *others in grounds:
         for count in (2,) if given.reduced else first.traced:
             for recipe in recipes:
-                each = [
-                    g.judge(g.train(recipe, count, steps, given.batch)) for g in (first, *others)
-                ]
+                name = f"{recipe.replace(' ', '-')}-{count}-{steps}-{given.batch}"
+                changes = {"max_steps": steps, "batch": given.batch, **RECIPES[recipe]}
+                each = [g.judge(g.find(g.train(name, count, **changes))) for g in (first, *others)]
                 curves.add(recipe, first.name, count, each)
     for (recipe, count), deltas in curves.deltas.items():
         if len(deltas) == len(grounds):
