@@ -105,15 +105,24 @@ def before_training(record: ModelRecord) -> MaskRcnnSegmenter:
     FossilError
         Where the record does not say how it was trained, or what it began with is gone.
     """
-    said = {n: v for n, v in record.training.items() if n in TrainParams.model_fields}
+    said, network, settings = record.training, record.network, record.preprocessing
     if "init" not in said:
         raise FossilError(
             "What this model began with is not known",
             expected="a model that this program trained",
             found="no training in its record",
         )
-    start = initial_network(TrainParams.model_validate(said))
-    return MaskRcnnSegmenter(start.network, record.preprocessing)
+    window = {"input": settings.input, "reach": settings.reach} if settings.reach else {}
+    params = TrainParams(
+        architecture=network.architecture,
+        classes=network.classes,
+        init=said["init"],
+        seed=said.get("seed", 0),
+        start=network.first_layer,
+        **window,
+    )
+    start = initial_network(params)
+    return MaskRcnnSegmenter(start.network, settings)
 
 
 def _seeing(start: Start, had: Window, window: Window, how: FirstLayer) -> Start:

@@ -39,6 +39,7 @@ class Role(StrEnum):
     REGIONS = "regions"
     OUTLINE = "outline"
     PERTURBED = "perturbed"
+    SALIENCY = "saliency"
     BEFORE = "before"
     AFTER = "after"
     REDUCED = "reduced"

@@ -23,6 +23,7 @@ from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
 from napari_fossiledit.widgets.probe_edit.perturbation import Perturbation
 from napari_fossiledit.widgets.probe_edit.repair import Repair
 from napari_fossiledit.widgets.probe_edit.what_is_wrong import WhatIsWrong
+from napari_fossiledit.widgets.probe_edit.what_it_sees import WhatItSees
 from napari_fossiledit.workflows.probe.result import ProbeResult
 
 TITLE = "Probe & Edit"
@@ -45,6 +46,7 @@ class ProbeEditDock(Dock):
         self.mend = Mend(session, jobs, self.model, self.perturbation)
         self.judge = Judge(session, jobs, warm)
         self.repair = Repair(session, jobs, self.model)
+        self.sees = WhatItSees(session, jobs, self.model)
         self.history = History(session, jobs)
         # Regions that were drawn, while the page is left.
         self._drawn: Layer | None = None
@@ -55,6 +57,7 @@ class ProbeEditDock(Dock):
                 ("2  Mend it", "Teach the model with a few slices.", self.mend),
                 ("3  Judge", "Keep the edit, or roll it back.", self.judge),
                 ("Repair one place", "Show a wrong mask or a missed fossil.", self.repair),
+                ("What the model looks at", "See what counts for a mask.", self.sees),
                 ("History", "All models and edits.", self.history),
             )
         }
@@ -81,7 +84,8 @@ class ProbeEditDock(Dock):
             _closing(self.warm)()
         self._drawn = None
         self.model.refresh()
-        for content in (self.perturbation, self.wrong, self.mend, self.repair, self.history):
+        parts = (self.perturbation, self.wrong, self.mend, self.repair, self.sees, self.history)
+        for content in parts:
             content.refresh()
         self._judge("")
 
@@ -100,6 +104,7 @@ class ProbeEditDock(Dock):
             return
         viewer = self.session.viewer
         self.repair.forget()
+        self.sees.forget()
         self.perturbation.mud.pointer.stop()
         self.perturbation.live.setChecked(False)
         self.judge.strength.live.setChecked(False)

@@ -53,7 +53,7 @@ _CLICK, _STOP = "Click a wrong mask", "Click on it ..."
 _NOT_CHOSEN = "Nothing is chosen yet: click a wrong mask, or outline a fossil that was missed."
 # Where no predictions are shown, a click means an instance that would be shown: the slider of
 # scores in the dock Segment begins there.
-_DEFAULT_SCORE = 0.5
+DEFAULT_SCORE = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ def instance_at(instances: Sequence[Instance], x: int, y: int) -> Instance | Non
         if y0 <= y < y1 and x0 <= x < x1 and instance.mask.crop((y, x, y + 1, x + 1))[0, 0]:
             return instance
     return None
+
+
+def source_on(session: Session, model: str, z: int) -> str:
+    """Return the predictions of a model on a slice, those on show where it has several."""
+    return predictions_on(session.current, model, z, shown_source(session))
 
 
 class Repair(QWidget):
@@ -156,7 +161,7 @@ class Repair(QWidget):
             self.pointer.stop()
             return
         # Raises before the click where there is nothing to click on.
-        self._source(self.session.slice)
+        source_on(self.session, self.model, self.session.slice)
         self.pointer.start()
 
     def point(self, z: int, x: int, y: int) -> None:
@@ -168,8 +173,8 @@ class Repair(QWidget):
             Where the model found nothing there.
         """
         layer = find(self.session.viewer, Role.PREDICTIONS)
-        score, cut = _DEFAULT_SCORE, MASK_CUT
-        project, source = self.session.current, self._source(z)
+        score, cut = DEFAULT_SCORE, MASK_CUT
+        project, source = self.session.current, source_on(self.session, self.model, z)
         if layer is not None:
             array = prediction_array(layer)
             score = array.score
@@ -218,9 +223,6 @@ class Repair(QWidget):
         if drawn:
             text = f"Slice {z}: a fossil that was missed, outlined."
             self._choose(RepairTarget(z, None, drawn[-1].region, text))
-
-    def _source(self, z: int) -> str:
-        return predictions_on(self.session.current, self.model, z, shown_source(self.session))
 
     def _choose(self, target: RepairTarget | None) -> None:
         self.target = target

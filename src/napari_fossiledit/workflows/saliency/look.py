@@ -38,9 +38,11 @@ ARRAY, PICTURE, FIGURES = "saliency.npz", "saliency.png", "saliency.json"
 
 _INEXACT = 0.01
 """Share of what is explained that the contributions may miss before it is said."""
-_LINE = (0, 255, 255)
-_STRONGEST = 99.5
-"""Percentile of a map that is drawn as the strongest: single pixels would make all others dark."""
+_LINE, _INCHES = (0, 255, 255), 3.6
+"""Colour of outlines, and width of the picture of one slice."""
+_BRIGHTEST = 0.2
+"""Share of all saliency in the pixels that are drawn as the strongest: a single one would make all
+others dark."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,14 @@ class SaliencyResult:
         Slices of the window, in stack order; Grad-CAM: the slice alone.
     shares
         Share of the slices of the window in all |saliency|; empty for Grad-CAM.
+    cost
+        Gradients that were to be computed, and the memory of one, as estimated before.
     folder
         Where array, picture and figures are.
     notes
         What was assumed or left out, in sentences.
+    strongest
+        Value of the maps that is drawn as the strongest.
     maps
         (slices, y, x) float32: |saliency| summed over colours, at the network's scale.
     """
@@ -76,14 +82,11 @@ class SaliencyResult:
     without: float
     near: tuple[int, ...]
     shares: tuple[float, ...]
+    cost: str
     folder: Path
     notes: tuple[str, ...] = ()
+    strongest: float = 1.0
     maps: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
-
-    @property
-    def strongest(self) -> float:
-        """Value that is drawn as the strongest, above 0."""
-        return max(float(np.percentile(self.maps, _STRONGEST)), 1e-30)
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values, without the maps."""
@@ -140,7 +143,9 @@ def run(project_path: Path, params: SaliencyParams, *, job: Job = QUIET) -> Sali
             near=tuple(window.near(z, project.shape[0])),
             shares=() if is_whole else tuple((total / max(total.sum(), 1e-30)).tolist()),
             folder=inside(project.reports, f"saliency-{ref.name}-{z:04d}-{stamp}"),
-            notes=(*ref.notes, f"It took {estimate}.", *_notes(found, params)),
+            cost=estimate,
+            notes=(*ref.notes, *_notes(found, params)),
+            strongest=_strongest(maps),
             maps=maps,
         )
         said = params.model_dump(mode="json")
@@ -175,6 +180,14 @@ def _asked(project: Project, params: SaliencyParams, z: int, job: Job) -> list[I
         min_score=params.score,
         with_probability=True,
     )
+
+
+def _strongest(maps: NDArray[np.float32]) -> float:
+    """Return the value above which the brightest pixels lie, above 0."""
+    values = np.sort(maps, axis=None)
+    sums = values.cumsum(dtype=np.float64)
+    place = int(np.searchsorted(sums, (1 - _BRIGHTEST) * sums[-1]))
+    return max(float(values[min(place, len(values) - 1)]), 1e-30)
 
 
 def _notes(found: Saliency, params: SaliencyParams) -> list[str]:
@@ -216,7 +229,7 @@ def _write(
     def draw(figure: Any) -> None:
         height, width = project.slice_shape
         panels = figure.subplots(1, len(result.near), squeeze=False)[0]
-        figure.set_size_inches(3.2 * len(panels), 3.2 * height / width + 0.7)
+        figure.set_size_inches(_INCHES * len(panels), _INCHES * height / width + 0.3)
         for n, (axes, z) in enumerate(zip(panels, result.near, strict=True)):
             shown = pictures.outline(
                 pictures.as_rgb(project.contents.read(z)), masks, (0, 255, 255)
@@ -224,7 +237,7 @@ def _write(
             axes.imshow(shown, extent=(0, width, height, 0))
             heat = np.clip(result.maps[n] / result.strongest, 0, 1)
             axes.imshow(heat, cmap="inferno", alpha=heat**0.5, vmax=1, extent=(0, width, height, 0))
-            share = f": {percent(result.shares[n])}" if result.shares else ""
+            share = f": {percent(result.shares[n])}" if len(result.shares) > 1 else ""
             axes.set_title(f"slice {z}{share}", fontsize=9, color=INK)
             axes.axis("off")
 
