@@ -22,6 +22,7 @@ from napari_fossiledit.jobs import WarmProcess
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.editing import EditParams, Scope
 from napari_fossiledit.params.perturb import Preset
+from napari_fossiledit.params.saliency import Method, Said
 from napari_fossiledit.params.segment import Device
 from napari_fossiledit.perturb import SliceScene, parse_region, region_mask
 from napari_fossiledit.progress import QUIET, Progress
@@ -44,6 +45,7 @@ from napari_fossiledit.widgets.segment.segment_dock import SegmentDock
 from napari_fossiledit.workflows.edit.live import LiveComparison, StrengthCurve, StrengthPoint
 from napari_fossiledit.workflows.edit.result import DecisionResult
 from napari_fossiledit.workflows.probe.places import WrongPlace
+from napari_fossiledit.workflows.saliency.look import SaliencyResult
 from napari_fossiledit.workflows.shared.model_refs import set_in_use
 from napari_fossiledit.workflows.shared.perturbed_slices import Preview
 from tests.widgets.conftest import settled
@@ -1023,3 +1025,80 @@ def test_figures_without_a_spread_or_a_side_are_shown_as_they_are():
         ("IoU", "0.500", "", ""),
         ("Missed", "3", "1", "-2"),
     ]
+
+
+# ------------------------------------------------------------------ what it looks at
+
+
+def _looked(folder, **changes):
+    maps = np.zeros((3, 20, 30), np.float32)
+    maps[:, 5, 6] = (1, 6, 3)
+    values = {
+        "model": "first",
+        "slice": 1,
+        "instances": (1,),
+        "method": Method.INPUT_X_GRADIENT,
+        "of": Said.CLASS,
+        "value": 2.0,
+        "without": -1.0,
+        "near": (0, 1, 2),
+        "shares": (0.1, 0.6, 0.3),
+        "cost": "1 gradient of about 0.10 GB",
+        "folder": folder,
+        "strongest": 6.0,
+        "maps": maps,
+    }
+    return SaliencyResult(**{**values, **changes})
+
+
+def _layers(session):
+    roles = (layer.metadata.get(ROLE) for layer in session.viewer.layers)
+    return [la for la, r in zip(session.viewer.layers, roles, strict=True) if r == Role.SALIENCY]
+
+
+def test_what_the_model_looks_at_lies_over_each_slice_of_its_window(session, dock, calls, tmp_path):
+    session.go_to(1)
+    calls.result = _looked(tmp_path)
+    dock.steps[dock.sees].open()
+    press(dock.sees, "Of this slice")
+    name, (path, params) = calls.made[-1]
+    assert (name, path) == ("saliency.look.run", session.current.path)
+    assert (params.model, params.z, params.instance) == (dock.model.name, 1, 0)
+    shown = {layer.translate[0]: layer for layer in _layers(session)}
+    assert [*sorted(shown)] == [0, 500, 1000]
+    for z, value in ((0, 1), (500, 6), (1000, 3)):
+        assert np.asarray(shown[z].data[0])[5, 6] == value
+        assert shown[z].contrast_limits == [0, 6]
+        # 40 x 60 pixels of 70 um, 20 x 30 of the network: the first one lies amid four.
+        np.testing.assert_allclose(shown[z].scale, (500, 140, 140))
+        np.testing.assert_allclose(shown[z].translate[1:], (35, 35))
+    assert "10 % on slice 0, 60 % on slice 1, 30 % on slice 2" in dock.sees.legend.text()
+    assert not dock.sees.legend.isHidden()
+    press(dock.sees, "Clear")
+    assert not _layers(session)
+    assert dock.sees.legend.isHidden()
+
+
+def test_one_mask_is_clicked_and_another_model_clears_what_was_shown(
+    session, dock, calls, tmp_path, monkeypatch
+):
+    # At the first slice the window is mirrored: slice 1 was seen twice.
+    calls.result = _looked(tmp_path, slice=0, near=(1, 0, 1), of=Said.MASK)
+    show_predictions(session, SOURCE, 0.5)
+    monkeypatch.setattr(type(dock.model), "name", property(lambda _: "first"))
+    session.go_to(0)
+    press(dock.sees, "Of one mask ...")
+    assert dock.sees.pointer.is_active
+    dock.sees.pointer.point((0.0, 15 * 70.0, 15 * 70.0))
+    _, (_, params) = calls.made[-1]
+    hit = session.current.instances(SOURCE, 0, min_score=0.5)[0]
+    assert (params.z, params.instance) == (0, hit.id)
+    assert {la.translate[0]: float(np.max(la.data[0])) for la in _layers(session)} == {0: 6, 500: 4}
+    assert "for the outline of one mask on slice 0" in dock.sees.legend.text()
+    dock.model.currentIndexChanged.emit(0)
+    assert not _layers(session)
+    messages = told(monkeypatch)
+    press(dock.sees, "Of one mask ...")
+    dock.sees.pointer.point((0.0, 0.0, 59 * 70.0))
+    assert "found nothing there on slice 0" in messages[-1]
+    assert len(calls.made) == 1

@@ -99,7 +99,7 @@ class ReportButton(QPushButton):
     Attributes
     ----------
     report
-        HTML file of the report, None where there is none yet.
+        HTML file or picture, None where there is none yet.
     """
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from napari_fossiledit.widgets.canvas.saliency import show_saliency
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.notices import errors_shown
+from napari_fossiledit.widgets.common.paths import ReportButton
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.widgets.probe_edit.model_picker import ModelPicker
@@ -66,6 +67,7 @@ class WhatItSees(QWidget):
         tip = "Then click a mask: what does the model look at to find it?"
         self.click_button = button(_CLICK, tip, self.click)
         self.legend = note("")
+        self.report = ReportButton()
         self.clear_button = button("Clear", "Take the layers away again.", self.forget)
         column = QVBoxLayout(self)
         column.addWidget(note(HELP))
@@ -73,6 +75,7 @@ class WhatItSees(QWidget):
         tip = "What does the model look at for all that it finds on this slice?"
         column.addWidget(beside(self.click_button, button("Of this slice", tip, self.look)))
         column.addWidget(self.legend)
+        column.addWidget(self.report)
         column.addWidget(self.clear_button)
         self.pointer.clicked.connect(self._on_click)
         self.pointer.active.connect(
@@ -91,8 +94,8 @@ class WhatItSees(QWidget):
         """Take what is shown away."""
         self.pointer.stop()
         remove(self.session.viewer, Role.SALIENCY, Role.OUTLINE)
-        self.legend.hide()
-        self.clear_button.hide()
+        for widget in (self.legend, self.report, self.clear_button):
+            widget.hide()
 
     def click(self) -> None:
         """Start to wait for a click on a mask, or stop."""
@@ -131,8 +134,9 @@ class WhatItSees(QWidget):
         self.session.predictions_changed.emit()
         show_saliency(self.session, result)
         self.legend.setText(legend(result))
-        self.legend.show()
-        self.clear_button.show()
+        self.report.take(result.folder / look.PICTURE)
+        for widget in (self.legend, self.report, self.clear_button):
+            widget.show()
 
 
 def legend(result: SaliencyResult) -> str:
@@ -148,5 +152,4 @@ def legend(result: SaliencyResult) -> str:
         ]
         words.append(f"Of all that counts: {', '.join(parts)}. Each slice shows its own.")
     words += result.notes
-    words.append(f"Array and picture: reports/{result.folder.name}.")
     return " ".join(words)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_fossiledit.editing.memory import require_memory
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.numbers import percent
 from napari_fossiledit.exchange.pages import pictures
@@ -110,6 +109,7 @@ def run(project_path: Path, params: SaliencyParams, *, job: Job = QUIET) -> Sali
         image = seen(project, ref.window, z)
         instances = _asked(project, params, z, job)
         job.report(0, 0, "Loading the model")
+        from napari_fossiledit.editing.memory import require_memory
         from napari_fossiledit.saliency.looking import gradients, look, memory
 
         segmenter, pixel = ref.load(params.device), project.geometry.pixel_size_um
