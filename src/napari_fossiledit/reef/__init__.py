@@ -2,17 +2,19 @@
 
 from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
 from napari_fossiledit.reef.measure import SpecimenRow, measure
-from napari_fossiledit.reef.sections import Section, sections_of
+from napari_fossiledit.reef.sections import Piece, Section, graph, sections_of
 from napari_fossiledit.reef.surface import Surface, build_surface, simplified
 
 __all__ = [
     "LinkEvent",
     "LinkKind",
     "LinkResult",
+    "Piece",
     "Section",
     "SpecimenRow",
     "Surface",
     "build_surface",
+    "graph",
     "link",
     "measure",
     "sections_of",

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_fossiledit.geometry import Box, StackGeometry
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.masks.rle import union
+from napari_fossiledit.masks.rle import intersections, union
+
+REACH = 1
+"""Slices that a branch may be missing in, as a specimen may when it is linked."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,80 @@ def sections_of(instances: Iterable[Instance]) -> list[Section]:
         if body.area:
             sections.append(Section(z, body, cavity, len(bodies)))
     return sections
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A connected part of a specimen in one slice: a node of its graph.
+
+    Attributes
+    ----------
+    slice
+        Index of the slice.
+    body
+        Everything within the outer wall.
+    cavity
+        The cavities in it; None where there is none.
+    """
+
+    slice: int
+    body: Mask
+    cavity: Mask | None = None
+
+
+def pieces_of(sections: Iterable[Section]) -> list[Piece]:
+    """Divide sections into their connected pieces, diagonal neighbours included."""
+    pieces = []
+    for section in sections:
+        body, cavity = section.body, section.cavity
+        y0, x0, _, _ = body.box
+        labels, count = ndimage.label(body.crop(), np.ones((3, 3)))
+        for n, box in enumerate(ndimage.find_objects(labels), 1):
+            origin = (y0 + box[0].start, x0 + box[1].start)
+            mask = Mask.from_crop(labels[box] == n, origin, body.shape) if count > 1 else body
+            hollow = cavity if cavity is None or count == 1 else cavity & mask
+            pieces.append(Piece(section.slice, mask, hollow if hollow and hollow.area else None))
+    return pieces
+
+
+def graph(
+    sections: Iterable[Section], *, reach: int = REACH
+) -> tuple[list[Piece], NDArray[np.int64]]:
+    """Return the pieces of a specimen, and which of them go on in which.
+
+    Parameters
+    ----------
+    sections
+        Sections of one specimen in stack order.
+    reach
+        Most slices with sections that a piece may be missing in before it goes on.
+
+    Returns
+    -------
+    pieces
+        In stack order.
+    edges
+        Array (n, 2) of indices, the piece in the lower slice first: two pieces of neighbouring
+        slices with sections that share a pixel; a piece that nothing goes on in and one that goes
+        on nothing also where they share a pixel over a slice or two in which the branch is missing.
+    """
+    pieces = pieces_of(sections)
+    slices = np.array([p.slice for p in pieces], dtype=np.int64)
+    starts = np.flatnonzero(np.diff(slices, prepend=-1)).tolist()
+    levels = [range(a, b) for a, b in zip(starts, [*starts[1:], len(pieces)], strict=True)]
+    edges: list[tuple[int, int]] = []
+    ended, begun = set(range(len(pieces))), set(range(len(pieces)))
+    for back in range(1, reach + 2):
+        found = []
+        for before, level in zip(levels, levels[back:], strict=False):
+            low = [n for n in before if back == 1 or n in ended]
+            high = [n for n in level if back == 1 or n in begun]
+            shared = intersections([pieces[n].body for n in low], [pieces[n].body for n in high])
+            found += [(low[i], high[j]) for i, j in np.argwhere(shared).tolist()]
+        edges += found
+        ended -= {a for a, _ in found}
+        begun -= {b for _, b in found}
+    return pieces, np.array(sorted(edges), dtype=np.int64).reshape(-1, 2)
 
 
 def bounding_box(sections: Iterable[Section]) -> Box:
