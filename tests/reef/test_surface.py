@@ -259,3 +259,19 @@ def test_real_archaeocyaths_are_closed_and_keep_their_volume(shared_data, indivi
         assert surface.closed
         expected = contours.sum() * 6.874 * PIXEL**3
         assert surface.volume_um3 == pytest.approx(expected, rel=0.02)
+
+
+def test_uneven_slices_lie_where_they_were_ground():
+    positions = (0.0, 10.0, 20.0, 30.0, 90.0, 150.0, 210.0)
+    geometry = StackGeometry(PIXEL, 35.0, z_positions_um=positions)
+    volume = np.zeros((7, 24, 24), dtype=bool)
+    volume[1:6, 4:20, 4:20] = True
+    surface = build_surface(sections_of(instances_of(volume)), geometry)
+    assert surface.closed
+    assert surface.vertices[:, 0].min() == pytest.approx(5, abs=4)
+    assert surface.vertices[:, 0].max() == pytest.approx(180, abs=4)
+    assert surface.contour_volume_um3 == 16 * 16 * PIXEL**2 * (180 - 5)
+    row = measure(1, instances_of(volume), geometry, surface)
+    assert (row.box_low_um[0], row.box_high_um[0], row.volume_um3) == (
+        5, 180, surface.contour_volume_um3
+    )  # fmt: skip

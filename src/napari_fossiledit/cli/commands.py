@@ -202,6 +202,12 @@ COMMANDS = (
         ),
     ),
     Command(
+        "stack positions",
+        "stack.new:set_positions",
+        "Say how far each slice lies from the first, where the steps are not all the same.",
+        (PROJECT, argument("file", Path, "FILE", "CSV: a line a slice, its last column in um.")),
+    ),
+    Command(
         "annotations import",
         "annotate.files:import_annotations",
         "Import traced slices: COCO, Label Studio, label images, or clicked outlines.",

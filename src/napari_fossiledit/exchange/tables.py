@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import write_json, write_whole
+from napari_fossiledit.files import explained, write_json, write_whole
 
 
 def require_table(path: Path) -> None:
@@ -51,6 +51,29 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer.writeheader()
         writer.writerows({k: _plain(v) for k, v in row.items()} for row in rows)
         write_whole(path, text.getvalue().encode())
+
+
+def read_column(path: Path) -> list[float]:
+    """Read the last column of a CSV file as numbers; a first line without one is its heading.
+
+    Raises
+    ------
+    FossilError
+        Where the file cannot be read or a line has no number.
+    """
+    with explained(path, "Reading"):
+        data = path.read_bytes()
+    values: list[float] = []
+    rows = csv.reader(io.StringIO(data.decode("utf-8-sig", errors="replace")))
+    for n, row in enumerate(filter(None, rows)):
+        try:
+            values.append(float(row[-1]))
+        except ValueError as error:
+            if n:
+                raise FossilError(
+                    f"{path} cannot be read", expected=f"a number in line {n + 1}", found=row[-1]
+                ) from error
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -95,8 +95,8 @@ def measure(
     low, high = _box(sections, geometry)
     volume = cavities = None
     if surface is not None:
-        volume = volume_um3((s.body.area for s in sections), geometry)
-        cavities = volume_um3((s.cavity_area for s in sections), geometry)
+        volume = volume_um3(((s.slice, s.body.area) for s in sections), geometry)
+        cavities = volume_um3(((s.slice, s.cavity_area) for s in sections), geometry)
     centres = []
     for section in sections:
         rows, columns = np.nonzero(section.body.crop())
@@ -144,8 +144,9 @@ def _box(sections: Sequence[Section], geometry: StackGeometry) -> tuple[Triple, 
 
 def _in_rock(voxel: NDArray[np.float64], geometry: StackGeometry) -> Triple:
     """Position in um of a voxel (z, y, x), z mirrored where slices count out of the rock."""
-    mirror = np.array([geometry.handedness, 1, 1])
-    return _triple(voxel * np.array(geometry.voxel_size.zyx) * mirror)
+    z, y, x = voxel.tolist()
+    pixel = geometry.pixel_size_um
+    return geometry.handedness * geometry.z_um(z), y * pixel, x * pixel
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:

@@ -153,6 +153,10 @@ def bounding_box(sections: Iterable[Section]) -> Box:
     return int(y0), int(x0), int(y1), int(x1)
 
 
-def volume_um3(areas: Iterable[int], geometry: StackGeometry) -> float:
-    """Compute the volume of areas in pixels: a section stands for half a step on either side."""
-    return sum(areas) * geometry.voxel_size.volume_um3
+def volume_um3(areas: Iterable[tuple[int, int]], geometry: StackGeometry) -> float:
+    """Compute the volume of sections, (slice, area in pixels) each.
+
+    A section stands for half a step on either side.
+    """
+    total = sum(area * geometry.thickness_um(z) for z, area in areas)
+    return total * geometry.pixel_size_um**2

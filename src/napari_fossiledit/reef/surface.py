@@ -145,10 +145,12 @@ def build_surface(
     box = bounding_box(sections)
     factor = reduction(sections, budget)
     distances = _distances(sections, box, factor, cavities=cavities)
-    step = geometry.voxel_size.z / (geometry.voxel_size.y * factor)
+    # Between two slices the cut-off of distances is the step of this specimen's slices.
+    steps = geometry.z_um(sections[-1].slice + 0.5) - geometry.z_um(sections[0].slice - 0.5)
+    step = steps / (len(distances) * geometry.pixel_size_um * factor)
     field = specimen_field(distances, max(step, 2.0))
     vertices, faces = _isosurface(field, sections[0].slice, box, factor, geometry)
-    volume = volume_um3(areas, geometry)
+    volume = volume_um3(zip((s.slice for s in sections), areas, strict=True), geometry)
     reach = MOST_MOVE * factor * geometry.pixel_size_um
     return Surface(_inflated(vertices, faces, volume, reach), faces, volume, factor)
 
@@ -194,14 +196,15 @@ def _isosurface(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Vertices (z, y, x) in um and faces of the zero level."""
     pixel = geometry.pixel_size_um
-    spacing = (geometry.voxel_size.z, pixel * factor, pixel * factor)
+    spacing = (1.0, pixel * factor, pixel * factor)
     vertices, faces, _, _ = marching_cubes(
         field, 0.0, spacing=spacing, gradient_direction="descent"
     )
     # Node 0 is the empty slice before the first; a block's centre lies (factor - 1) / 2 pixels in.
     inset = (factor - 1) / 2 - factor * _MARGIN
     placed = vertices.astype(np.float64)
-    placed[:, 0] += (first - 1) * geometry.voxel_size.z
+    nodes = [geometry.z_um(first - 1 + k) for k in range(len(field))]
+    placed[:, 0] = np.interp(placed[:, 0], np.arange(len(field)), nodes)
     placed[:, 1] += (box[0] + inset) * pixel
     placed[:, 2] += (box[1] + inset) * pixel
     triangles = faces.astype(np.int64)
