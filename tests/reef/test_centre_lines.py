@@ -1,9 +1,13 @@
 """The graph of a specimen and its centre lines, against shapes made by formula."""
 
-import numpy as np
+import math
 
+import numpy as np
+import pytest
+
+from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.reef import Section, graph
+from napari_fossiledit.reef import Section, centre_lines, graph
 
 
 def sections(volume):
@@ -24,3 +28,65 @@ def test_a_graph_has_a_node_for_each_piece_and_goes_on_over_a_missing_slice():
     assert named == left | {((1, 5), (2, 25)), ((2, 25), (4, 25)), ((4, 25), (5, 25))}
     assert [p.body.area for p in pieces][:3] == [300, 100, 100]
     assert not len(graph(sections(volume[3:4]))[1])
+
+
+def tubes(step, *ends, margin=12):
+    """Round-ended tubes (start, end, radius), (z, y, x) in pixels; and where the origin lies."""
+    corners = np.array([p for start, end, _ in ends for p in (start, end)])
+    low = corners.min(axis=0) - margin + (0.3, 0.2, -0.2)
+    shape = np.ceil((corners.max(axis=0) + margin - low) / (step, 1, 1)).astype(int)
+    place = np.moveaxis(np.indices(shape), 0, -1) * (step, 1, 1) + low
+    inside = np.zeros(shape, dtype=bool)
+    for start, end, radius in ends:
+        way = np.subtract(end, start)
+        along = np.clip((place - start) @ way / (way @ way), 0, 1)
+        inside |= np.linalg.norm(place - start - along[..., None] * way, axis=-1) <= radius
+    return inside, -low
+
+
+def direction(lean, around=0.0):
+    a, b = math.radians(lean), math.radians(around)
+    return np.array([math.cos(a), math.sin(a) * math.sin(b), math.sin(a) * math.cos(b)])
+
+
+@pytest.mark.parametrize(("step", "lean"), [(1, 0), (3, 20), (7, 10)])
+def test_branches_of_a_y_part_where_their_axes_meet(step, lean):
+    ways = [direction(lean + d) for d in (180, -30, 30)]
+    volume, origin = tubes(step, *((np.zeros(3), 70 * way, 8.0) for way in ways))
+    lines = centre_lines(sections(volume), StackGeometry(10.0, 10.0 * step))
+    (point,) = lines.branch_points
+    assert point.point == pytest.approx(10 * origin, abs=10 * step)
+    assert point.angles_deg == pytest.approx([60], abs=5)
+    assert [b.radius_um for b in lines.branches] == pytest.approx([80] * 3, rel=0.03)
+    assert [b.length_um for b in lines.branches] == pytest.approx([780] * 3, rel=0.05)
+    stem = lines.branches[point.branches[0]]
+    assert stem.direction == pytest.approx(-ways[0], abs=0.05)
+
+
+def test_a_branch_that_grows_the_other_way_is_found_alike():
+    up, _ = tubes(2, *((np.zeros(3), 60 * direction(d), 8.0) for d in (180, -30, 30)))
+    one, other = (centre_lines(sections(v), StackGeometry(1, 2)) for v in (up, up[::-1]))
+    assert len(other.branch_points) == 1
+    assert other.branch_points[0].angles_deg == pytest.approx(one.branch_points[0].angles_deg)
+    assert other.length_um == pytest.approx(one.length_um)
+
+
+def test_unevenness_makes_no_branch():
+    volume, _ = tubes(2, ((0, 0, 0), (80, 0, 0), 9.0))
+    volume[20, 1:3, 1:3] = True  # A speck beside it.
+    volume[25, :, 12] = False  # A crack in one slice,
+    volume[28:30, 12, :] = False  # and another one in two.
+    volume[volume.any(axis=(1, 2)).nonzero()[0][-1] + 1, 10:12, 10:12] = True
+    lines = centre_lines(sections(volume), StackGeometry(1.0, 2.0))
+    assert not lines.branch_points
+    (branch,) = lines.branches
+    assert branch.radius_um == pytest.approx(9, rel=0.03)
+    assert branch.length_um == pytest.approx(98, rel=0.05)
+
+
+def test_a_specimen_in_one_slice_or_of_one_voxel_has_a_line_of_one_point():
+    volume = np.zeros((3, 9, 9), dtype=bool)
+    volume[1, 4, 4] = True
+    (branch,) = centre_lines(sections(volume), StackGeometry(10.0, 50.0)).branches
+    assert branch.points.tolist() == [[50, 40, 40]]
+    assert branch.length_um == 50

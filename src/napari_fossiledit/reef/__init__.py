@@ -1,11 +1,15 @@
 """Specimens in 3D from instances of slices: linking, surfaces, measurements."""
 
+from napari_fossiledit.reef.centre_lines import Branch, BranchPoint, CentreLines, centre_lines
 from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
 from napari_fossiledit.reef.measure import SpecimenRow, measure
 from napari_fossiledit.reef.sections import Piece, Section, graph, sections_of
 from napari_fossiledit.reef.surface import Surface, build_surface, simplified
 
 __all__ = [
+    "Branch",
+    "BranchPoint",
+    "CentreLines",
     "LinkEvent",
     "LinkKind",
     "LinkResult",
@@ -14,6 +18,7 @@ __all__ = [
     "SpecimenRow",
     "Surface",
     "build_surface",
+    "centre_lines",
     "graph",
     "link",
     "measure",
