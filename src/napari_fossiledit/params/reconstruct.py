@@ -19,6 +19,14 @@ class MeshFormat(StrEnum):
     PLY = "ply"
     OBJ = "obj"
     GLB = "glb"
+    THREEMF = "3mf"
+
+
+class LengthUnit(StrEnum):
+    """Units of the coordinates of exported meshes and label volumes."""
+
+    UM = "um"
+    MM = "mm"
 
 
 class LinkParams(Params):
@@ -44,6 +52,10 @@ class MeshParams(Params):
     """How specimens become closed surfaces."""
 
     format: MeshFormat = Field(MeshFormat.STL, description="File format.")
+    unit: LengthUnit = Field(
+        LengthUnit.UM,
+        description="Unit of coordinates in files; GLB is always in metres, as its standard says.",
+    )
     source: str = Field("", description="Source that was linked; empty: the one linked last.")
     mask_cut: float = Field(
         0.0,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_fossiledit.exchange.meshes import SpecimenMesh, write_mesh, write_scene
+from napari_fossiledit.exchange.meshes import SpecimenMesh, write_meshes
 from napari_fossiledit.exchange.written_files import WrittenFiles
 from napari_fossiledit.files import explained
-from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
@@ -47,6 +47,8 @@ class MeshResult:
         Probability at which the masks of predictions end.
     removed
         Names of the files of an earlier run that were removed.
+    unit
+        Of the coordinates in the files.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class MeshResult:
     warnings: tuple[str, ...]
     mask_cut: float
     removed: tuple[str, ...] = ()
+    unit: LengthUnit = LengthUnit.UM
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -76,7 +79,7 @@ class MeshResult:
                 }
                 for row in self.rows
             ],
-            "unit": "um",
+            "unit": self.unit,
             "mask_cut": self.mask_cut,
             "removed": list(self.removed),
             "warnings": list(self.warnings),
@@ -133,12 +136,12 @@ def run(
             surface = built.surface.in_rock(project.geometry.z_direction)
             mesh = _named(built.key, names[built.key], surface)
             files.append(out_dir / f"{mesh.name}.{params.format}")
-            write_mesh(mesh, files[-1], params.format)
+            write_meshes([mesh], files[-1], params.format, params.unit)
             simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
             rows.append(measured(project, built))
     scene = out_dir / SCENE if simple else None
     if scene is not None:
-        write_scene(simple, scene)
+        write_meshes(simple, scene, MeshFormat.GLB)
     cleared = written.clear(
         [file.name for file in (*files, *filter(None, [scene]))],
         lambda name: name == SCENE or name.endswith(f".{params.format}"),
@@ -151,6 +154,7 @@ def run(
         (*specimens.warnings, *cleared.warnings),
         specimens.mask_cut,
         cleared.removed,
+        params.unit,
     )
 
 
@@ -203,7 +207,7 @@ def in_memory(
 
 
 def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
-    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
+    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces, key.class_name)
 
 
 def _names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
