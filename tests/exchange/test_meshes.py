@@ -1,12 +1,9 @@
 """Mesh files and tables are read back by trimesh and csv."""
 
 import csv
-import errno
-import io
 import json
 import zipfile
 from functools import partial
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +14,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh, colour, write_meshes, write_vaxml
 from napari_fossiledit.exchange.tables import write_table
 from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat
+from tests.full_disk import full_disk
 
 
 @pytest.fixture
@@ -36,9 +34,9 @@ def two(mesh):
 def reopened(path, unit):
     """All meshes of a file in um, by what trimesh makes of its coordinates and its unit."""
     scene = trimesh.load_scene(path)
-    # GLB is in metres by its standard, and trimesh hands on what 3MF states.
-    stated = {".glb": "m", ".3mf": scene.units}.get(path.suffix, unit)
-    factor = {"m": 1e6, "mm": 1e3, "millimeter": 1e3, "micron": 1, "um": 1}[stated]
+    # The others know no unit.
+    stated = scene.units if path.suffix in (".glb", ".3mf") else unit
+    factor = {"meters": 1e6, "mm": 1e3, "millimeter": 1e3, "micron": 1, "um": 1}[stated]
     return scene, trimesh.util.concatenate(scene.dump()).apply_scale(factor)
 
 
@@ -97,24 +95,6 @@ def test_a_vaxml_file_names_a_mesh_a_colour_a_group_and_the_scale(tmp_path, mesh
     )
     with pytest.raises(FossilError, match=r"reef_stl cannot take the meshes of a VAXML file"):
         write_vaxml(two(mesh), tmp_path / "reef.vaxml", LengthUnit.UM)
-
-
-def full_disk(monkeypatch, after):
-    """Let writing fail as on a full disk, once some bytes are written."""
-    left = after
-
-    class Stream(io.FileIO):
-        def write(self, data):
-            nonlocal left
-            left -= len(memoryview(data).cast("B"))
-            if left < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(data)
-
-    def opened(path, mode):
-        return Stream(path, mode)
-
-    monkeypatch.setattr(Path, "open", opened)
 
 
 # The last one has its meshes written and fails at the file that names them.

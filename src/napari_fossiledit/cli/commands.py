@@ -219,7 +219,10 @@ COMMANDS = (
         "annotations export",
         "annotate.files:export_annotations",
         "Write instances as COCO, for Label Studio or as a label volume, and read them back.",
-        (PROJECT, argument("file", Path, "FILE", "File to write: .json, .tif or .zarr.")),
+        (
+            PROJECT,
+            argument("file", Path, "FILE", "File to write: .json, .tif, .zarr, .nrrd, .nii."),
+        ),
         ExportParams,
         skip=frozenset({"file"}),
     ),
@@ -438,6 +441,22 @@ COMMANDS = (
         "Write a closed surface of every specimen.",
         (PROJECT, argument("out_dir", Path, "OUT_DIR", "Folder for the meshes.")),
         MeshParams,
+    ),
+    Command(
+        "export",
+        "reef.export:run",
+        "Write all specimens into one file: a scene of surfaces, or a label volume.",
+        (
+            PROJECT,
+            argument(
+                "out",
+                Path,
+                "OUT",
+                "Scene (.glb .3mf .ply .stl .obj .vaxml) or volume (.nrrd .nii.gz .tif .zarr).",
+            ),
+        ),
+        MeshParams,
+        skip=frozenset({"format"}),
     ),
     Command(
         "measure",

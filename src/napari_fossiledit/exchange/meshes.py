@@ -33,7 +33,6 @@ from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat
 _GOLDEN_RATIO = 0.618034
 # Bytes of a binary STL file: of the text at its beginning, and with the count of facets.
 _STL_TEXT, _STL_HEADER = 80, 84
-_PER_UM = {LengthUnit.UM: 1.0, LengthUnit.MM: 1e-3}
 _GLB_PER_UM = 1e-6
 _3MF_UNIT = {LengthUnit.UM: "micron", LengthUnit.MM: "millimeter"}
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -104,7 +103,7 @@ def write_meshes(
     FossilError
         Where there is no mesh, one has no face, or the file cannot be written.
     """
-    per_um = _GLB_PER_UM if file_format is MeshFormat.GLB else _PER_UM[unit]
+    per_um = _GLB_PER_UM if file_format is MeshFormat.GLB else unit.per_um
     with replacing(path) as stream:
         _WRITERS[file_format](_solids(meshes, path, per_um), stream, path.stem, unit)
 
@@ -118,7 +117,15 @@ def _solids(meshes: Iterable[SpecimenMesh], path: Path, per_um: float) -> Solids
         vertices = np.asarray(mesh.vertices, dtype=np.float64)[:, ::-1] * per_um
         yield mesh, trimesh.Trimesh(vertices, mesh.faces, process=False)
     if not faces:
-        raise FossilError(f"The mesh for {path} has no face", expected="a closed surface")
+        raise _nothing(path)
+
+
+def _nothing(path: Path) -> FossilError:
+    return FossilError(
+        f"There is no surface to write into {path}",
+        expected="the closed surface of a specimen",
+        advice="A specimen with slices in its midst that nobody has looked at has none.",
+    )
 
 
 def write_vaxml(meshes: Iterable[SpecimenMesh], path: Path, unit: LengthUnit) -> None:
@@ -150,7 +157,7 @@ def write_vaxml(meshes: Iterable[SpecimenMesh], path: Path, unit: LengthUnit) ->
                 "</colour></material></object>\n"
             )
         if not objects:
-            raise FossilError(f"{path} has no mesh", expected="a specimen with a known volume")
+            raise _nothing(path)
         groups = (
             f"<group><name>{escape(name)}</name><visible>1</visible>"
             f"<position>{len(objects) + n}</position></group>\n"
@@ -158,7 +165,7 @@ def write_vaxml(meshes: Iterable[SpecimenMesh], path: Path, unit: LengthUnit) ->
         )
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n<vaxml>\n<header><version>2</version>'
-            f"<title>{escape(path.stem)}</title><scale>{_PER_UM[unit] ** -1 / 1000:g}</scale>"
+            f"<title>{escape(path.stem)}</title><scale>{1e-3 / unit.per_um:g}</scale>"
             f"<comments>Coordinates are in {unit}.</comments></header>\n"
             f"<groups>\n{''.join(groups)}</groups>\n<objects>\n{''.join(objects)}</objects>\n"
             "</vaxml>\n"

@@ -28,6 +28,11 @@ class LengthUnit(StrEnum):
     UM = "um"
     MM = "mm"
 
+    @property
+    def per_um(self) -> float:
+        """Number of these in a um."""
+        return 1.0 if self is LengthUnit.UM else 1e-3
+
 
 class LinkParams(Params):
     """How instances of neighbouring slices become specimens."""

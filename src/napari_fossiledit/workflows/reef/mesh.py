@@ -128,7 +128,7 @@ def run(
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         written = WrittenFiles(out_dir, project.path)
-        names = _names(specimens.keys)
+        names = file_names(specimens.keys)
         written.announce([SCENE, *(f"{name}.{params.format}" for name in names.values())])
         for built in reconstructed(specimens, params, job):
             if built.surface is None:
@@ -187,7 +187,7 @@ def in_memory(
     rows: list[SpecimenRow] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
-        names = _names(specimens.keys)
+        names = file_names(specimens.keys)
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
                 surfaces[built.key] = built.surface
@@ -210,7 +210,7 @@ def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
     return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces, key.class_name)
 
 
-def _names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
+def file_names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
     """Name specimens after their classes and numbers, as files can be called, each differently."""
     names: dict[SpecimenKey, str] = {}
     taken: set[str] = set()
