@@ -1,0 +1,315 @@
+"""How well sections are linked to specimens, beside joining whatever overlaps.
+
+    python benchmarks/linking.py true [--work FOLDER] [--seeds 37,38,41,42,43,44]
+    python benchmarks/linking.py predicted [--work FOLDER] [--seeds ...] [--score 0.5]
+    python benchmarks/linking.py real FOLDER_OF_RLG136A FOLDER_OF_CHLOROPLASTS
+    python benchmarks/linking.py cost
+
+Sample reefs have 32 slices of 640 x 480, 500 um apart at 72.7 um a pixel; settings were chosen on
+seeds 31 to 36, the figures are of other ones. `true`: all connected sections of all archaeocyathids,
+their ids taken away. `predicted`: masks of the shipped `reef-lite`, which was not trained on them.
+
+- Rand: the adapted Rand score (1 - error) of instances, weighted by their pixels and not weighted;
+- links: precision and recall of "these two overlapping sections of neighbouring slices are of one
+  specimen";
+- splits, merges: F1 of "this section goes on in several of its specimen" and "in this one several
+  of its specimen end";
+- volume: median over the true specimens of the error of the volume of the specimen that holds most
+  of it, and the share of specimens within 2 %;
+- VI: variation of information over the pixels of the truth, in bits.
+
+Plain overlap joins each section with all of the slice before that it shares a pixel with, or the
+share of the smaller one that `link` asks for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count, pairwise
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
+from scipy.sparse import coo_array, csr_array
+from skimage.metrics import adapted_rand_error, variation_of_information
+
+from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks.labels import masks_of_labels, paint_masks, paint_order
+from napari_fossiledit.masks.rle import intersections
+from napari_fossiledit.params.sample import DemoParams
+from napari_fossiledit.params.segment import PredictParams
+from napari_fossiledit.progress import QUIET
+from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.reef.link import divided_identities, link, merged_identities
+from napari_fossiledit.workflows.sample import demo
+from napari_fossiledit.workflows.segment import predict
+
+CLASS, MODEL = "archaeocyathid", "reef-lite"
+
+Slices = Sequence[Sequence[Instance]]
+Linker = Callable[[Slices], Mapping[int, int]]
+"""Gives the specimen by instance id."""
+
+
+def ours(slices: Slices, **settings: float) -> dict[int, int]:
+    """Specimen by instance id, from `link`."""
+    return {i: s for i, s in link(slices, **settings).specimens.items() if s is not None}
+
+
+def plain(slices: Slices, least: float = 0.0) -> dict[int, int]:
+    """Specimen by instance id: all that overlap are one."""
+    groups = DisjointSet(i.id for items in slices for i in items)
+    for before, after in pairwise(slices):
+        areas = np.minimum.outer([i.mask.area for i in before], [i.mask.area for i in after])
+        shared = intersections([i.mask for i in before], [i.mask for i in after])
+        for n, m in zip(*np.nonzero((shared > 0) & (shared >= least * areas)), strict=True):
+            groups.merge(before[n].id, after[m].id)
+    return {id_: n for n, group in enumerate(groups.subsets(), 1) for id_ in group}
+
+
+LINKERS: Mapping[str, Linker] = {
+    "link": ours,
+    "plain overlap, a pixel": plain,
+    "plain overlap, 0.25": partial(plain, least=0.25),
+}
+
+
+def reef(work: Path, seed: int) -> Project:
+    """Open a sample reef, made and predicted where it is missing."""
+    folder = work / f"s{seed}"
+    project = folder / "reef.fossil"
+    params = DemoParams(out=folder, slices=32, size=640, seed=seed)
+    demo._sample(folder / "sample", project, params, QUIET)
+    demo._project(project, folder / "sample", QUIET)
+    predict.run(project, PredictParams(model=MODEL))
+    return Project.open(project, read_only=True)
+
+
+def bodies(project: Project, source: str, score: float = 0.0) -> Slices:
+    """Read the bodies of a source, slice by slice."""
+    read = partial(project.instances, source, class_name=CLASS, min_score=score)
+    return [[i for i in read(z) if i.part is Part.BODY] for z in range(project.shape[0])]
+
+
+def identities(project: Project) -> dict[int, int]:
+    """Return the true specimen of each annotation."""
+    return {i.id: i.specimen for i in project.ledger.numbered(ANNOTATIONS)}
+
+
+def table(truth: Sequence[int], found: Sequence[int], weight: Sequence[int]) -> csr_array:
+    """Contingency table, its labels numbered anew."""
+    codes = [np.unique(labels, return_inverse=True)[1] for labels in (truth, found)]
+    return csr_array(coo_array((np.asarray(weight, float), tuple(codes))))
+
+
+def rand(counts: csr_array) -> float:
+    """Adapted Rand score of a table."""
+    return 1 - float(adapted_rand_error(table=counts)[0])
+
+
+Neighbours = Sequence[tuple[int, int]]
+
+
+def touching(slices: Slices) -> Neighbours:
+    """Ids of overlapping sections of neighbouring slices."""
+    pairs = []
+    for before, after in pairwise(slices):
+        shared = intersections([i.mask for i in before], [i.mask for i in after])
+        pairs += [(before[n].id, after[m].id) for n, m in zip(*np.nonzero(shared), strict=True)]
+    return pairs
+
+
+def several(pairs: Neighbours, labels: Mapping[int, int], side: int) -> set[int]:
+    """Sections that go on in several of their specimen (side 0), or in which several end (1)."""
+    number = Counter(pair[side] for pair in pairs if labels[pair[0]] == labels[pair[1]])
+    return {id_ for id_, n in number.items() if n > 1}
+
+
+def f1(truth: set, found: set) -> float:
+    """F1 of a set; 1 where both are empty."""
+    return 2 * len(truth & found) / max(len(truth) + len(found), 1) if truth or found else 1.0
+
+
+def volumes(
+    truth: Sequence[int], found: Sequence[int], weight: Sequence[int], extra: Mapping[int, int] = {}
+) -> list[float]:
+    """Relative error of the volume of each true specimen; `extra`: found pixels outside of all."""
+    true, every = Counter[int](), Counter[int](extra)
+    shared: dict[int, Counter[int]] = defaultdict(Counter)
+    for t, f, w in zip(truth, found, weight, strict=True):
+        true[t] += w
+        if f:
+            every[f] += w
+            shared[t][f] += w
+    best = {t: max(shared[t], key=shared[t].__getitem__, default=0) for t in true}
+    return [abs(every[best[t]] - true[t]) / true[t] for t in true]
+
+
+def judge_true(slices: Slices, truth: Mapping[int, int], linker: Linker) -> list[float]:
+    """Figures of a linking of true sections."""
+    found = linker(slices)
+    items = [i for bodies in slices for i in bodies]
+    labels = [truth[i.id] for i in items], [found[i.id] for i in items]
+    areas = [i.mask.area for i in items]
+    pairs = touching(slices)
+    same = {p for p in pairs if truth[p[0]] == truth[p[1]]}
+    joined = {p for p in pairs if found[p[0]] == found[p[1]]}
+    errors = volumes(*labels, areas)
+    return [
+        rand(table(*labels, areas)),
+        rand(table(*labels, np.ones(len(areas)))),
+        len(same & joined) / len(joined),
+        len(same & joined) / len(same),
+        f1(several(pairs, truth, 0), several(pairs, found, 0)),
+        f1(several(pairs, truth, 1), several(pairs, found, 1)),
+        float(np.median(errors)),
+        float(np.mean(np.array(errors) <= 0.02)),
+        len(set(labels[1])) / len(set(labels[0])),
+    ]
+
+
+def judge_predicted(
+    slices: Slices, truth: Slices, known: Mapping[int, int], linker: Linker
+) -> list[float]:
+    """Figures of a linking of predicted masks: by pixels."""
+    found = linker(slices)
+    shape = next(i.mask.shape for items in truth for i in items)
+    cells, extra = Counter[tuple[int, int]](), Counter[int]()
+    for items, true in zip(slices, truth, strict=True):
+        order = paint_order(items)
+        painted = paint_masks([i.mask for i in order], [found[i.id] for i in order], shape)
+        drawn = paint_masks([i.mask for i in true], [known[i.id] for i in true], shape)
+        both = drawn.astype(np.int64) << 32 | painted
+        for value, number in zip(*np.unique(both[both > 0], return_counts=True), strict=True):
+            t, f = int(value) >> 32, int(value) & 0xFFFFFFFF
+            if t:
+                cells[t, f] += int(number)
+            else:
+                extra[f] += int(number)
+    labels, pixels = list(zip(*cells, strict=True)), list(cells.values())
+    errors = volumes(*labels, pixels, extra)
+    split, merge = variation_of_information(table=table(*labels, pixels))
+    return [
+        float(split + merge),
+        float(split),
+        float(merge),
+        rand(table(*labels, pixels)),
+        float(np.median(errors)),
+        float(np.mean(np.array(errors) <= 0.1)),
+        len({found[i.id] for items in slices for i in items}) / len(set(known.values())),
+    ]
+
+
+HEADS = {
+    "true": "Rand, px|Rand|links P|links R|splits F1|merges F1|volume|within 2 %|specimens",
+    "predicted": "VI|false splits|false merges|Rand, px|volume|within 10 %|specimens",
+}
+
+
+def sample(what: str, work: Path, seeds: Sequence[int], score: float) -> Iterator[str]:
+    """Yield the rows of a table: means over the reefs."""
+    figures: dict[str, list[list[float]]] = defaultdict(list)
+    for seed in seeds:
+        with reef(work, seed) as project:
+            truth, known = bodies(project, ANNOTATIONS), identities(project)
+            (source,) = project.ledger.predictions()
+            slices = bodies(project, source.name, score)
+        for name, linker in LINKERS.items():
+            if what == "true":
+                row = judge_true(truth, known, linker)
+            else:
+                row = judge_predicted(slices, truth, known, linker)
+            figures[name].append(row)
+    yield f"| | {HEADS[what].replace('|', ' | ')} |"
+    yield "|---" * (HEADS[what].count("|") + 2) + "|"
+    for name, rows in figures.items():
+        yield f"| {name} | {' | '.join(f'{v:.4f}' for v in np.mean(rows, axis=0))} |"
+
+
+def of_labels(volume: NDArray[np.integer]) -> tuple[Slices, dict[int, int]]:
+    """Return the instances of a label volume (z, y, x), and the value each had."""
+    ids, values, slices = count(1), {}, []
+    for z, labels in enumerate(volume):
+        masks = masks_of_labels(labels)
+        found = [Instance(z, CLASS, mask, id=next(ids)) for mask in masks.values()]
+        values |= {i.id: value for i, value in zip(found, masks, strict=True)}
+        slices.append(found)
+    return slices, values
+
+
+def real(rlg136a: Path, chloroplasts: Path) -> Iterator[str]:
+    """Yield what becomes of the specimens that people told apart."""
+    for path in (rlg136a / "rlg136a_outer_labels_zyx.tif", chloroplasts / "labels_zyx.tif"):
+        slices, values = of_labels(tifffile.imread(path))
+        for name, result in (("link", link(slices)),):
+            yield (
+                f"{path.name}, {name}: {result.count} of {len(set(values.values()))} specimens; "
+                f"joined {list(merged_identities(result, values).values())}, "
+                f"divided {divided_identities(result, values)}, events "
+                f"{[(str(e.kind), e.slice, values[e.before], values[e.after]) for e in result.events]}"
+            )
+
+
+def many(slices: int, at_once: int = 130, tall: int = 200) -> Iterator[list[Instance]]:
+    """Yield discs (800 x 1200) that wander and last `tall` slices: 2 000 specimens in 3 000."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.linspace(60, 740, 10), np.linspace(50, 1150, 13)), -1)
+    places = grid.reshape(-1, 2)[:at_once]
+    y, x = np.ogrid[-28:29, -28:29]
+    disc = y**2 + x**2 <= 26**2
+    ids = count(1)
+    for z in range(slices):
+        places = places + rng.normal(0, 0.7, places.shape)
+        alive = (z + np.arange(at_once)) % (tall + 5) < tall
+        yield [
+            Instance(z, CLASS, Mask.from_crop(disc, (int(r) - 28, int(c) - 28), (800, 1200)), id=next(ids))
+            for r, c in places[alive]
+        ]
+
+
+def cost() -> Iterator[str]:
+    """Yield seconds and memory for stacks of several heights."""
+    yield "| slices | sections | specimens | s | us a section | MB more |"
+    yield "|---|---|---|---|---|---|"
+    for slices in (750, 1500, 3000):
+        made = list(many(slices))
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        result = link(made)
+        seconds = time.process_time() - began
+        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        each = seconds / len(result.specimens) * 1e6
+        yield (
+            f"| {slices} | {len(result.specimens)} | {result.count} | {seconds:.1f} | {each:.0f} "
+            f"| {more:.0f} |"
+        )
+
+
+def main() -> None:
+    """Print one of the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("true", "predicted", "real", "cost"))
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("linking-work"))
+    parser.add_argument("--seeds", default="37,38,41,42,43,44")
+    parser.add_argument("--score", type=float, default=0.5)
+    args = parser.parse_args()
+    if args.what == "real":
+        lines = real(*args.folders)
+    elif args.what == "cost":
+        lines = cost()
+    else:
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+        lines = sample(args.what, args.work, seeds, args.score)
+    for line in lines:
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
