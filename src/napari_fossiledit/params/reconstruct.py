@@ -34,6 +34,13 @@ class LengthUnit(StrEnum):
         return 1.0 if self is LengthUnit.UM else 1e-3
 
 
+class Branches(StrEnum):
+    """What the branches of a specimen are."""
+
+    GRAPH = "graph"
+    CUT = "cut"
+
+
 class LinkParams(Params):
     """How instances of neighbouring slices become specimens."""
 
@@ -47,9 +54,14 @@ class LinkParams(Params):
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
     mask_cut: MaskCut = 0.5
     min_overlap: float = Field(
-        0.25, gt=0, le=1, description="Least overlap, as share of the smaller section."
+        0.35, gt=0, le=1, description="Least overlap, as share of the smaller section."
     )
-    max_gap: int = Field(1, ge=0, le=50, description="Most slices a specimen may be missing in.")
+    max_gap: int = Field(3, ge=0, le=50, description="Most slices a specimen may be missing in.")
+    branches: Branches = Field(
+        Branches.GRAPH,
+        description="What has branches, or has grown together: graph, one specimen; cut, a specimen"
+        " a branch.",
+    )
     min_slices: int = Field(1, ge=1, description="Specimens in fewer slices are dropped.")
 
 

@@ -167,6 +167,7 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         min_overlap=params.min_overlap,
         max_gap=params.max_gap,
         min_slices=params.min_slices,
+        branches=params.branches,
         known=known,
     )
     # A slice that cannot be read is one that nobody has looked at.
