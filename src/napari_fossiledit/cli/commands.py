@@ -41,7 +41,13 @@ from napari_fossiledit.params.morphospace import (
 )
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
-from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
+from napari_fossiledit.params.reconstruct import (
+    LinkParams,
+    MeasureParams,
+    MeshParams,
+    OrientParams,
+    PictureParams,
+)
 from napari_fossiledit.params.review import (
     AgreementParams,
     CopyParams,
@@ -459,11 +465,17 @@ COMMANDS = (
         skip=frozenset({"format"}),
     ),
     Command(
+        "orient",
+        "reef.orient:run",
+        "Say how the block was cut and how its bedding lay: measurements then give directions.",
+        params=OrientParams,
+    ),
+    Command(
         "measure",
         "reef.measure:run",
-        "Write volume, surface, place and extent of every specimen.",
-        (PROJECT, argument("out", Path, "OUT.csv", "Table to write, CSV or JSON.")),
-        MeshParams,
+        "Measure every specimen, its branches and the reef: tables, a record, and plots.",
+        (PROJECT, argument("out", Path, "OUT.csv", "Table to write: CSV, JSON or Parquet.")),
+        MeasureParams,
     ),
     Command(
         "pictures",

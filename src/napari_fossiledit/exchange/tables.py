@@ -1,10 +1,11 @@
-"""Tables as CSV or JSON; the unit of a column is part of its name."""
+"""Tables as CSV, JSON or Parquet; the unit of a column is part of its name."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,25 @@ def require_table(path: Path) -> None:
     Raises
     ------
     FossilError
-        Where it ends neither in .csv nor in .json.
+        Where it ends otherwise than in .csv, .json or .parquet, or Parquet is not installed.
     """
-    if path.suffix.lower() not in (".csv", ".json"):
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".json", ".parquet"):
         raise FossilError(
             f"The table {path} cannot be written",
-            expected="a name that ends in .csv or .json",
+            expected="a name that ends in .csv, .json or .parquet",
             found=repr(path.suffix),
+        )
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise FossilError(
+            f"The table {path} cannot be written: pyarrow is not installed",
+            expected="pyarrow, for Parquet",
+            advice="Install it with pip install 'napari-fossiledit[parquet]', or write .csv.",
         )
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows to a ``.csv`` or ``.json`` file, the whole file or nothing.
+    """Write rows to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
 
     Parameters
     ----------
@@ -44,6 +52,13 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     require_table(path)
     if path.suffix.lower() == ".json":
         write_json(path, [dict(row) for row in rows])
+    elif path.suffix.lower() == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        sink = pyarrow.BufferOutputStream()
+        parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), sink)
+        write_whole(path, sink.getvalue().to_pybytes())
     else:
         # Floats are written as Python does, so that no digit is lost.
         text = io.StringIO(newline="")

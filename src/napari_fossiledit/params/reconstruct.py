@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
+from napari_fossiledit.geometry import LARGEST_UM
 from napari_fossiledit.params.base import MaskCut, Params
 
 BEST_KNOWN = "best-known"
@@ -84,6 +87,50 @@ class MeshParams(Params):
     cavities: bool = Field(True, description="Cut the central cavities out of the bodies.")
     max_faces: int = Field(
         0, ge=0, description="Simplify each mesh to about that many faces; 0: keep all."
+    )
+
+
+class MeasureParams(MeshParams):
+    """What is measured of specimens and of the reef."""
+
+    close_cracks: float = Field(
+        0.0, ge=0, le=1e6, description="Close cracks up to that width in um first; 0: as they are."
+    )
+    cube_um: float = Field(
+        0.0,
+        ge=0,
+        le=LARGEST_UM,
+        description="Edge in um of the cubes in which surface per volume is measured;"
+        " 0: a quarter of the shortest edge of the stack.",
+    )
+    cubes: int = Field(100, ge=1, le=10_000, description="Cubes, at random places.")
+    seed: int = Field(0, ge=0, description="Seed of the places of the cubes.")
+    plots: Path | None = Field(
+        None, description="Folder for plots: branches, directions, spacing, surface, classes."
+    )
+
+
+def _angle(most: int, description: str) -> Any:
+    return Field(ge=0, le=most, allow_inf_nan=False, description=description)
+
+
+class OrientParams(Params):
+    """How the block was cut and how its bedding lay, all in degrees.
+
+    A strike is an azimuth, and the plane dips to the right of it.
+    """
+
+    block_strike: float = _angle(360, "Strike of the ground face in the field.")
+    block_dip: float = _angle(180, "Dip of the ground face; more than 90 where it looks down.")
+    bedding_strike: float = _angle(360, "Strike of the bedding.")
+    bedding_dip: float = _angle(180, "Dip of the bedding; more than 90 where it is overturned.")
+    strike_heading: float = Field(
+        0.0,
+        ge=0,
+        le=360,
+        allow_inf_nan=False,
+        description="Where the strike of the face points in the photographs, clockwise from their"
+        " top.",
     )
 
 

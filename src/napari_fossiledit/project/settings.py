@@ -17,6 +17,7 @@ from napari_fossiledit.geometry import (
     ZDirection,
     check_positions,
 )
+from napari_fossiledit.params.reconstruct import OrientParams
 from napari_fossiledit.stacks.section import StackRecord
 
 SCHEMA_VERSION = 1
@@ -44,6 +45,8 @@ class ProjectSettings(BaseModel):
         See `StackGeometry`.
     classes
         Classes that models of this project learn.
+    orientation
+        How the block was cut and its bedding lay, None where nobody said.
     mud_colour
         Colour of the red mud in the stack's own values, None where nobody picked it.
     pinned_slices
@@ -59,6 +62,7 @@ class ProjectSettings(BaseModel):
     z_direction: ZDirection = ZDirection.INTO
     z_positions_um: tuple[float, ...] | None = None
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=1000)
+    orientation: OrientParams | None = None
     mud_colour: tuple[Colour, Colour, Colour] | None = None
     pinned_slices: tuple[SliceIndex, ...] = ()
 

@@ -2,11 +2,12 @@
 
 from napari_fossiledit.reef.centre_lines import Branch, BranchPoint, CentreLines, centre_lines
 from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
-from napari_fossiledit.reef.measure import SpecimenRow, measure
-from napari_fossiledit.reef.sections import Piece, Section, graph, sections_of
+from napari_fossiledit.reef.measure import Block, SpecimenRow, measure
+from napari_fossiledit.reef.sections import Piece, Section, graph, sections_of, without_cracks
 from napari_fossiledit.reef.surface import Surface, build_surface, simplified
 
 __all__ = [
+    "Block",
     "Branch",
     "BranchPoint",
     "CentreLines",
@@ -24,4 +25,5 @@ __all__ = [
     "measure",
     "sections_of",
     "simplified",
+    "without_cracks",
 ]

@@ -118,6 +118,12 @@ class CentreLines:
         """Length of all branches."""
         return sum(b.length_um for b in self.branches)
 
+    @property
+    def radius_um(self) -> float:
+        """Mean of the usual radii of the branches, weighted by their lengths."""
+        lengths = [b.length_um for b in self.branches]
+        return float(np.average([b.radius_um for b in self.branches], weights=lengths))
+
 
 @dataclass
 class _Node:
@@ -159,11 +165,12 @@ def centre_lines(sections: Sequence[Section], geometry: StackGeometry) -> Centre
 
 
 def _node(piece: Piece, geometry: StackGeometry) -> _Node:
-    step, pixel, _ = geometry.voxel_size.zyx
+    pixel = geometry.pixel_size_um
     rows, columns = np.nonzero(piece.body.crop())
     y0, x0, _, _ = piece.body.box
     y, x = (float(rows.mean()) + y0) * pixel, (float(columns.mean()) + x0) * pixel
-    return _Node(piece.slice, np.array([piece.slice * step, y, x]), len(rows) * pixel**2, [], [])
+    centre = np.array([geometry.z_um(piece.slice), y, x])
+    return _Node(piece.slice, centre, len(rows) * pixel**2, [], [])
 
 
 def _one_to_many(edges: NDArray[np.int64], pieces: Sequence[Piece]) -> list[tuple[int, int]]:
@@ -214,11 +221,11 @@ def _thinned(nodes: dict[int, _Node], geometry: StackGeometry) -> bool:
     beside a crack, becomes one with it.
     """
     chains = _chains(nodes)
-    step = geometry.voxel_size.z
 
     def size(chain: Sequence[int]) -> tuple[float, float]:
         centres = np.array([nodes[n].centre for n in chain])
-        length = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()) + step
+        halves = sum(geometry.thickness_um(nodes[chain[k]].slice) / 2 for k in (0, -1))
+        length = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()) + halves
         return length, math.sqrt(float(np.median([nodes[n].area for n in chain])) / math.pi)
 
     sizes = [size(chain) for chain in chains]
@@ -389,11 +396,11 @@ def _branch(
     ends: tuple[int | None, int | None],
     geometry: StackGeometry,
 ) -> Branch:
-    step = geometry.voxel_size.z
+    steps = [geometry.thickness_um(int(slices[k])) for k in (0, -1)]
     if not whole.any():
         whole = np.ones(len(points), dtype=np.bool_)
     radius = math.sqrt(float(np.median(areas[whole])) / math.pi)
-    smooth, slopes = _smoothed(points[whole], max(SMOOTHED * radius, 1.5 * step))
+    smooth, slopes = _smoothed(points[whole], max(SMOOTHED * radius, 1.5 * max(steps)))
     # Beyond, the line goes straight on.
     near = np.abs(points[:, None, 0] - smooth[None, :, 0]).argmin(axis=1)
     directions = np.insert(slopes[near], 0, 1.0, axis=1)
@@ -403,7 +410,7 @@ def _branch(
     radii = np.sqrt(areas * cosines / math.pi)
     usual = float(np.median(radii[whole]))
     beyond = 0.0
-    for k, joint in zip((0, -1), joints, strict=True):
+    for k, joint, step in zip((0, -1), joints, steps, strict=True):
         if joint is None:
             beyond += step / 2 / cosines[k]
             # The side of a round end that leans reaches higher than its axis.
@@ -416,7 +423,7 @@ def _branch(
             directions = np.insert(directions, at, directions[k], axis=0)
             line, whole = np.insert(line, at, joint, axis=0), np.insert(whole, at, False)
     length = float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum()) + beyond
-    return Branch(slices, line, radii, directions, max(length, step / 2), usual, ends)
+    return Branch(slices, line, radii, directions, max(length, min(steps) / 2), usual, ends)
 
 
 def _smoothed(points: FloatArray, reach: float) -> tuple[FloatArray, FloatArray]:

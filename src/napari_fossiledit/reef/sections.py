@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,20 @@ def sections_of(instances: Iterable[Instance]) -> list[Section]:
         if body.area:
             sections.append(Section(z, body, cavity, len(bodies)))
     return sections
+
+
+def without_cracks(sections: Iterable[Section], width: float) -> list[Section]:
+    """Close cracks in the bodies, up to a width in pixels; cavities stay as they are."""
+    half = math.ceil(width / 2)
+    y, x = np.ogrid[-half : half + 1, -half : half + 1]
+    disk = y**2 + x**2 <= (width / 2) ** 2
+    closed = []
+    for section in sections:
+        y0, x0, _, _ = section.body.box
+        pixels = ndimage.binary_closing(np.pad(section.body.crop(), half), disk)
+        body = Mask.from_crop(pixels, (y0 - half, x0 - half), section.body.shape)
+        closed.append(replace(section, body=body))
+    return closed
 
 
 @dataclass(frozen=True)

@@ -98,12 +98,13 @@ def scatter_chart(points: NDArray[np.float64], values: Sequence[str | float | No
 
 def drawn(draw: Callable[[Any], None]) -> bytes:
     """Return a PNG of what `draw` draws into a figure of matplotlib."""
-    figure = _figure(_SIZE)
+    figure = blank_figure(_SIZE)
     draw(figure)
     return _saved(figure)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def blank_figure(size: tuple[float, float]) -> Any:
+    """Return a figure of matplotlib of a size in inches, which needs no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -113,7 +114,7 @@ def _figure(size: tuple[float, float]) -> Any:
 
 
 def _axes(size: tuple[float, float], **labels: str) -> Any:
-    return _figure(size).add_subplot(**labels)
+    return blank_figure(size).add_subplot(**labels)
 
 
 def _png(axes: Any) -> bytes:

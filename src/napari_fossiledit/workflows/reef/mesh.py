@@ -138,7 +138,7 @@ def run(
             files.append(out_dir / f"{mesh.name}.{params.format}")
             write_meshes([mesh], files[-1], params.format, params.unit)
             simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
-            rows.append(measured(project, built))
+            rows.append(measured(specimens, built))
     scene = out_dir / SCENE if simple else None
     if scene is not None:
         write_meshes(simple, scene, MeshFormat.GLB)
@@ -191,7 +191,7 @@ def in_memory(
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
                 surfaces[built.key] = built.surface
-            rows.append(measured(project, built))
+            rows.append(measured(specimens, built))
     share = most_faces / max(1, sum(len(s.faces) for s in surfaces.values()))
     warnings = tuple(specimens.warnings)
     if 0 < share < 1:

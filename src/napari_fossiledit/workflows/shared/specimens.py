@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Action, DamagedError, Linked, Project
 from napari_fossiledit.reef import (
+    Block,
+    Section,
     SpecimenRow,
     Surface,
     build_surface,
     measure,
     sections_of,
     simplified,
+    without_cracks,
 )
 from napari_fossiledit.workflows.shared.sources import Choice, choose, looked_at
 from napari_fossiledit.workflows.shared.stale import stale_notes
@@ -54,6 +57,8 @@ class Reconstructed:
     surface
         None where slices in its midst were never looked at: what lies between its sections is
         not known, and neither is its volume.
+    sections
+        Its sections, cracks closed where that was asked for.
     gaps
         Those slices.
     """
@@ -61,6 +66,7 @@ class Reconstructed:
     key: SpecimenKey
     instances: tuple[Instance, ...]
     surface: Surface | None
+    sections: tuple[Section, ...]
     gaps: tuple[int, ...] = ()
 
 
@@ -90,6 +96,12 @@ class Specimens:
     def keys(self) -> list[SpecimenKey]:
         """All specimens, by class and number."""
         return sorted(self.ids)
+
+    @cached_property
+    def block(self) -> Block:
+        """The block that the stack was ground from, and what of it was looked at."""
+        orientation = self.project.settings.orientation
+        return Block(self.project.shape, orientation, frozenset(self.choice.slices))
 
     def instances(self, key: SpecimenKey) -> list[Instance]:
         """Bodies and cavities of one specimen, slice by slice."""
@@ -298,6 +310,7 @@ def reconstructed(
     specimens: Specimens,
     params: MeshParams,
     job: Job = QUIET,
+    close_cracks_um: float = 0.0,
 ) -> Iterator[Reconstructed]:
     """Build the surface of one specimen after the other, where its volume is known.
 
@@ -311,24 +324,28 @@ def reconstructed(
     for key in job.tracked(keys, len(keys), "Building surfaces"):
         instances = specimens.instances(key)
         sections = sections_of(instances)
+        if close_cracks_um:
+            sections = without_cracks(sections, close_cracks_um / geometry.pixel_size_um)
         if not any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
             continue
         within = (unknown > sections[0].slice) & (unknown < sections[-1].slice)
         if gaps := tuple(unknown[within].tolist()):
             broken[key] = gaps
-            yield Reconstructed(key, tuple(instances), None, gaps)
+            yield Reconstructed(key, tuple(instances), None, tuple(sections), gaps)
             continue
         surface = build_surface(sections, geometry, cavities=params.cavities)
         surface = simplified(surface, params.max_faces)
         specimens.warnings += _surface_warnings(key, surface)
-        yield Reconstructed(key, tuple(instances), surface)
+        yield Reconstructed(key, tuple(instances), surface, tuple(sections))
     if broken:
         specimens.warnings.append(_gap_warning(broken))
 
 
-def measured(project: Project, built: Reconstructed) -> SpecimenRow:
+def measured(specimens: Specimens, built: Reconstructed) -> SpecimenRow:
     """Measure a specimen that was built."""
-    return measure(built.key.specimen, built.instances, project.geometry, built.surface)
+    number, geometry = built.key.specimen, specimens.project.geometry
+    shown = built.instances, geometry, built.surface, specimens.block, built.sections
+    return measure(number, *shown)
 
 
 def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:
