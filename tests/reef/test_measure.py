@@ -211,7 +211,7 @@ def test_cubes_hold_the_surface_that_is_in_them():
         1 / 15, rel=0.1
     )
     assert cubes.surface_um2.mean() / 15**2 == pytest.approx(15 / 25, rel=0.15)
-    with pytest.raises(FossilError, match="do not fit"):
+    with pytest.raises(FossilError, match="do not fit around"):
         Cubes.at_random(low, high, 25.0, 1, 0)
 
 

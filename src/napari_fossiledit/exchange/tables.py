@@ -36,13 +36,17 @@ def require_table(path: Path) -> None:
         )
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+def write_table(
+    rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[str] | None = None
+) -> None:
     """Write rows to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
 
     Parameters
     ----------
     rows
         Values by column, the same columns in each.
+    columns
+        Names for the head of a CSV that may have no row; None: those of the first.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     else:
         # Floats are written as Python does, so that no digit is lost.
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer = csv.DictWriter(text, columns or list(rows[0] if rows else []), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _plain(v) for k, v in row.items()} for row in rows)
         write_whole(path, text.getvalue().encode())

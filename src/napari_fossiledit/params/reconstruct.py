@@ -101,7 +101,7 @@ class MeasureParams(MeshParams):
         ge=0,
         le=LARGEST_UM,
         description="Edge in um of the cubes in which surface per volume is measured;"
-        " 0: a quarter of the shortest edge of the stack.",
+        " 0: a quarter of the shortest edge of the box around all specimens.",
     )
     cubes: int = Field(100, ge=1, le=10_000, description="Cubes, at random places.")
     seed: int = Field(0, ge=0, description="Seed of the places of the cubes.")

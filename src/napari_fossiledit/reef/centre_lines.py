@@ -166,7 +166,7 @@ def centre_lines(sections: Sequence[Section], geometry: StackGeometry) -> Centre
 
 def _node(piece: Piece, geometry: StackGeometry) -> _Node:
     pixel = geometry.pixel_size_um
-    rows, columns = np.nonzero(piece.body.crop())
+    rows, columns = np.nonzero(piece.inside)
     y0, x0, _, _ = piece.body.box
     y, x = (float(rows.mean()) + y0) * pixel, (float(columns.mean()) + x0) * pixel
     centre = np.array([geometry.z_um(piece.slice), y, x])

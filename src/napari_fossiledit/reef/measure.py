@@ -15,7 +15,7 @@ from scipy.spatial import ConvexHull
 from skimage.measure import perimeter_crofton
 
 from napari_fossiledit.geometry import StackGeometry
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks import Instance, Part
 from napari_fossiledit.params.reconstruct import OrientParams
 from napari_fossiledit.reef.centre_lines import CentreLines, centre_lines
 from napari_fossiledit.reef.orientation import azimuth_and_inclination, field_frame
@@ -202,7 +202,7 @@ def measure(
         volume = volume_um3(((s.slice, s.body.area) for s in sections), geometry)
         cavities = volume_um3(((s.slice, s.cavity_area) for s in sections), geometry)
         interval = _interval(sections, geometry, block, cut_by)
-        hull = float(ConvexHull(surface.vertices).volume)
+        hull = _hull_volume_um3(surface, geometry)
         length, height = (float(np.ptp(surface.vertices @ way)) for way in (axis, frame[0]))
     azimuth, inclination = azimuth_and_inclination(frame @ axis)
     lean = math.degrees(math.acos(min(1.0, abs(float(axis[0])))))
@@ -258,7 +258,7 @@ def _moments(
     weights, centres, spreads = [], [], []
     for section in sections:
         y0, x0, _, _ = section.body.box
-        pixels = np.argwhere(section.body.crop()) + np.array([y0, x0])
+        pixels = np.argwhere(section.inside) + np.array([y0, x0])
         thickness = geometry.thickness_um(section.slice)
         spread = np.zeros((3, 3))
         # A pixel is a square and a section a slab: each has a spread of its own.
@@ -297,7 +297,7 @@ def wall_thickness_um(
         if section.cavity is None or not section.cavity.area:
             continue
         area = section.body.area - section.cavity_area
-        around = _perimeter(section.body) + _perimeter(section.cavity)
+        around = _perimeter(section.inside) + _perimeter(section.cavity.crop())
         cosine = float(np.mean(cosines.get(section.slice, [1.0])))
         thicknesses.append(2 * area / around * cosine * _stretched(1 / cosine))
         weights.append(area * geometry.thickness_um(section.slice))
@@ -313,9 +313,20 @@ def _stretched(aspect: float) -> float:
     return (aspect + 1) / 2 * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
 
 
-def _perimeter(mask: Mask) -> float:
+def _perimeter(inside: NDArray[np.bool_]) -> float:
     """Length of the outline in pixels; holes in it count as outline."""
-    return float(perimeter_crofton(np.pad(mask.crop(), 1), directions=4))
+    return float(perimeter_crofton(np.pad(inside, 1), directions=4))
+
+
+def _hull_volume_um3(surface: Surface, geometry: StackGeometry) -> float:
+    """Volume of the convex hull; of each row of vertices only the outermost two can be in it."""
+    z, y, x = surface.vertices.T
+    level = np.rint(2 * z / geometry.slice_spacing_um).astype(np.int64)
+    row = np.rint(y / geometry.pixel_size_um).astype(np.int64)
+    order = np.lexsort((x, row, level))
+    changed = (np.diff(level[order]) != 0) | (np.diff(row[order]) != 0)
+    ends = order[np.concatenate([[True], changed]) | np.concatenate([changed, [True]])]
+    return float(ConvexHull(surface.vertices[ends]).volume)
 
 
 def _footprint_um2(
@@ -337,7 +348,7 @@ def _footprint_um2(
     grid = np.zeros(size, dtype=np.bool_)
     for section in sections:
         top, left, _, _ = section.body.box
-        rows, columns = np.nonzero(section.body.crop())
+        rows, columns = np.nonzero(section.inside)
         place = np.stack([rows + top, columns + left], axis=1) @ across[:, 1:].T
         place += geometry.z_um(section.slice) * across[:, 0] - low + margin
         grid[tuple(np.rint(place).astype(np.intp).T)] = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class Section:
     body: Mask
     cavity: Mask | None = None
     parts: int = 1
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_]:
+        """The body in its own box, decoded once."""
+        return self.body.crop()
 
     @property
     def cavity_area(self) -> int:
@@ -80,7 +86,7 @@ def without_cracks(sections: Iterable[Section], width: float) -> list[Section]:
     closed = []
     for section in sections:
         y0, x0, _, _ = section.body.box
-        pixels = ndimage.binary_closing(np.pad(section.body.crop(), half), disk)
+        pixels = ndimage.binary_closing(np.pad(section.inside, half), disk)
         body = Mask.from_crop(pixels, (y0 - half, x0 - half), section.body.shape)
         closed.append(replace(section, body=body))
     return closed
@@ -96,27 +102,30 @@ class Piece:
         Index of the slice.
     body
         Everything within the outer wall.
-    cavity
-        The cavities in it; None where there is none.
+    inside
+        The body in its own box.
     """
 
     slice: int
     body: Mask
-    cavity: Mask | None = None
+    inside: NDArray[np.bool_] = field(repr=False, compare=False)
 
 
 def pieces_of(sections: Iterable[Section]) -> list[Piece]:
     """Divide sections into their connected pieces, diagonal neighbours included."""
     pieces = []
     for section in sections:
-        body, cavity = section.body, section.cavity
+        body = section.body
         y0, x0, _, _ = body.box
-        labels, count = ndimage.label(body.crop(), np.ones((3, 3)))
+        labels, count = ndimage.label(section.inside, np.ones((3, 3)))
+        if count == 1:
+            pieces.append(Piece(section.slice, body, section.inside))
+            continue
         for n, box in enumerate(ndimage.find_objects(labels), 1):
+            inside = labels[box] == n
             origin = (y0 + box[0].start, x0 + box[1].start)
-            mask = Mask.from_crop(labels[box] == n, origin, body.shape) if count > 1 else body
-            hollow = cavity if cavity is None or count == 1 else cavity & mask
-            pieces.append(Piece(section.slice, mask, hollow if hollow and hollow.area else None))
+            mask = Mask.from_crop(inside, origin, body.shape)
+            pieces.append(Piece(section.slice, mask, inside))
     return pieces
 
 

@@ -28,7 +28,12 @@ FloatArray = NDArray[np.float64]
 K = TypeVar("K", bound=Hashable)
 
 CUBE_SHARE = 0.25
-"""Edge of the cubes where nobody has named one, as a share of the shortest edge of the stack."""
+"""Edge of the cubes where nobody has named one, as a share of the shortest edge of their space."""
+
+PLANE_COLUMNS = (
+    *("height_um", "branches", "heading_mean_deg", "heading_variance", "inclination_mean_deg"),
+    *("nearest_neighbour_mean_um", "nearest_neighbour_median_um"),
+)
 
 
 # ---------------------------------------------------------------- horizontal planes
@@ -51,9 +56,9 @@ def planes(
     Returns
     -------
     list of dict
-        Of each plane that crosses a branch: its height, how many cross it, mean and circular
-        variance of their headings, their mean inclination, and how far the nearest neighbour of a
-        branch is in the plane: mean and median. Not known where a branch is alone.
+        `PLANE_COLUMNS` of each plane that crosses a branch: its height, how many cross it, mean and
+        circular variance of their headings, their mean inclination, and how far the nearest
+        neighbour of a branch is in the plane; None where a branch is alone.
     """
     crossings: dict[int, list[FloatArray]] = {}
     for branch in (b for one in lines for b in one.branches):
@@ -75,17 +80,9 @@ def planes(
         near = None
         if len(rows) > 1:
             near = KDTree(places[:, 1:]).query(places[:, 1:], k=2)[0][:, 1]
-        found.append(
-            {
-                "height_um": plane * step_um,
-                "branches": len(rows),
-                "heading_mean_deg": mean,
-                "heading_variance": variance,
-                "inclination_mean_deg": float(inclinations.mean()),
-                "nearest_neighbour_mean_um": None if near is None else float(near.mean()),
-                "nearest_neighbour_median_um": None if near is None else float(np.median(near)),
-            }
-        )
+        spacing = (None, None) if near is None else (float(near.mean()), float(np.median(near)))
+        values = plane * step_um, len(rows), mean, variance, float(inclinations.mean()), *spacing
+        found.append(dict(zip(PLANE_COLUMNS, values, strict=True)))
     return found
 
 
@@ -94,7 +91,7 @@ def planes(
 
 @dataclass
 class Cubes:
-    """Cubes at random places in a stack, and the surface of all specimens in each.
+    """Cubes at random places, and the surface of all specimens in each.
 
     Attributes
     ----------
@@ -127,7 +124,7 @@ class Cubes:
         edge = edge_um or CUBE_SHARE * float((high - low).min())
         if (high - low < edge).any():
             raise FossilError(
-                f"Cubes of {edge:g} um do not fit into the stack",
+                f"Cubes of {edge:g} um do not fit around the specimens",
                 expected=f"at most {float((high - low).min()):g} um",
                 found=f"{edge:g} um",
             )

@@ -50,7 +50,7 @@ def made(tmp_path_factory):
 
 
 def test_measuring_writes_tables_a_record_and_plots(made, tmp_path):
-    params = MeasureParams(plots=tmp_path / "plots", cube_um=200, cubes=7)
+    params = MeasureParams(plots=tmp_path / "plots", cube_um=150, cubes=7)
     result = measure.run(made, tmp_path / "reef.csv", params)
     names = {file.name for file in result.files}
     tables = {
@@ -69,7 +69,7 @@ def test_measuring_writes_tables_a_record_and_plots(made, tmp_path):
     head = (tmp_path / "reef.csv").read_text().splitlines()[0]
     assert {"volume_low_um3", "azimuth_deg", "footprint_um2"} < set(head.split(","))
     record = json.loads((tmp_path / "reef_record.json").read_text())
-    assert record["parameters"]["cube_um"] == 200
+    assert record["parameters"]["cube_um"] == 150
     assert record["reef"]["cubes"] == 7
     assumed = " ".join(record["assumed"])
     for said in ("Directions are those of the stack", "Masks were taken to be right", "7 cubes"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_fossiledit import __version__
 from napari_fossiledit.evaluation.changes import matched_pairs
@@ -22,7 +24,7 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef import SpecimenRow
 from napari_fossiledit.reef.orientation import azimuth_and_inclination, field_frame
-from napari_fossiledit.reef.stereology import Cubes, contacts, planes
+from napari_fossiledit.reef.stereology import PLANE_COLUMNS, Cubes, contacts, planes
 from napari_fossiledit.reef.volume_error import SegmentationError
 from napari_fossiledit.summary import plain
 from napari_fossiledit.workflows.shared.specimens import (
@@ -34,6 +36,23 @@ from napari_fossiledit.workflows.shared.specimens import (
 )
 
 DEFAULTS = MeasureParams()
+
+Row = dict[str, Any]
+FloatArray = NDArray[np.float64]
+
+COLUMNS = {
+    "branches": (
+        *("class_name", "specimen", "branch", "from_branch_point", "to_branch_point"),
+        *("first_slice", "last_slice", "length_um", "radius_um", "azimuth_deg", "inclination_deg"),
+    ),
+    "branch_points": (
+        *("class_name", "specimen", "branch_point", "slice", "z_um", "y_um", "x_um"),
+        *("stem", "branches", "angle_deg"),
+    ),
+    "planes": PLANE_COLUMNS,
+    "classes": ("slice", "z_um", "class_name", "share_of_photograph"),
+}
+"""Columns of the tables beside that of the specimens; angles are of the branches that part."""
 
 #: Overlap from which a prediction and a traced instance are the same one.
 _SAME = 0.5
@@ -112,15 +131,16 @@ def run(
         project.require_not_a_part(out)
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         specimens.block = replace(specimens.block, segmentation=_segmentation_error(specimens))
-        cubes = _cubes(specimens, params)
+        classes: list[Row] = []
+        corners: list[FloatArray] = []
+        shared = contacts(_bodies(specimens, classes, corners, job), project.geometry)
+        cubes = _cubes(corners, params)
         rows: list[SpecimenRow] = []
         for built in reconstructed(specimens, params, job, params.close_cracks):
             rows.append(measured(specimens, built))
             if built.surface is not None:
                 cubes.add(built.surface)
-        classes: list[dict[str, Any]] = []
-        slices = _bodies(specimens, classes, job)
-        rows = _with_contacts(rows, contacts(slices, project.geometry))
+        rows = _with_contacts(rows, shared)
         frame = field_frame(specimens.block.orientation, project.geometry.z_direction)
         step = project.geometry.slice_spacing_um
         tables = {
@@ -137,7 +157,7 @@ def run(
     write_table([row.record() for row in rows], out)
     for name, table in tables.items():
         files.append(out.with_name(f"{out.stem}_{name}{out.suffix}"))
-        write_table(table, files[-1])
+        write_table(table, files[-1], COLUMNS[name])
     files.append(out.with_name(f"{out.stem}_record.json"))
     write_json(files[-1], record)
     if params.plots:
@@ -172,25 +192,19 @@ def _of_classes(instances: Iterable[Instance], specimens: Specimens) -> list[Mas
     return [i.mask for i in instances if i.part is Part.BODY and i.class_name in classes]
 
 
-def _cubes(specimens: Specimens, params: MeasureParams) -> Cubes:
-    project, slices = specimens.project, specimens.choice.slices
-    geometry = project.geometry
-    _, height, width = project.shape
-    low = np.array([geometry.z_um(slices[0] - 0.5), 0, 0])
-    high = np.array([geometry.z_um(slices[-1] + 0.5), height, width]) * (
-        1,
-        geometry.pixel_size_um,
-        geometry.pixel_size_um,
-    )
+def _cubes(corners: list[FloatArray], params: MeasureParams) -> Cubes:
+    """Place the cubes within the box around all specimens."""
+    around = np.array(corners)
+    low, high = around.min(axis=0), around.max(axis=0)
     return Cubes.at_random(low, high, params.cube_um, params.cubes, params.seed)
 
 
 def _bodies(
-    specimens: Specimens, classes: list[dict[str, Any]], job: Job
+    specimens: Specimens, classes: list[Row], corners: list[FloatArray], job: Job
 ) -> Iterator[tuple[int, list[tuple[SpecimenKey, Mask]]]]:
-    """Yield the bodies of each slice, and note how much of it each class takes."""
+    """Yield the bodies of each slice; note how much of it each class takes, and corners around."""
     project, choice = specimens.project, specimens.choice
-    shape = project.slice_shape
+    shape, pixel = project.slice_shape, project.geometry.pixel_size_um
     keys = set(specimens.keys)
     for z in job.tracked(choice.slices, len(choice.slices), "Looking for neighbours"):
         found = project.instances(choice.source_of(z), z, mask_cut=specimens.mask_cut)
@@ -201,11 +215,13 @@ def _bodies(
         place = project.geometry.z_um(z)
         for name, masks in sorted(by_class.items()):
             share = union(masks, shape).area / (shape[0] * shape[1])
-            classes.append(
-                {"slice": z, "z_um": place, "class_name": name, "share_of_photograph": share}
-            )
+            classes.append(_row("classes", z, place, name, share))
         named = ((SpecimenKey(b.class_name, b.specimen or 0), b.mask) for b in bodies)
-        yield z, [(key, mask) for key, mask in named if key in keys]
+        mine = [(key, mask) for key, mask in named if key in keys]
+        for beyond, k in ((-0.5, 0), (0.5, 2)):
+            side = project.geometry.z_um(z + beyond)
+            corners += [np.array([side, *(v * pixel for v in m.box[k : k + 2])]) for _, m in mine]
+        yield z, mine
 
 
 def _with_contacts(
@@ -223,43 +239,31 @@ def _with_contacts(
     return found
 
 
-def _branches(rows: list[SpecimenRow], frame: Any) -> Iterator[dict[str, Any]]:
+def _row(table: str, *values: Any) -> Row:
+    return dict(zip(COLUMNS[table], values, strict=True))
+
+
+def _branches(rows: list[SpecimenRow], frame: FloatArray) -> Iterator[Row]:
     for row in rows:
         for number, branch in enumerate(row.lines.branches):
             azimuth, inclination = azimuth_and_inclination(frame @ branch.direction)
-            low, high = branch.ends
-            yield {
-                "class_name": row.class_name,
-                "specimen": row.specimen,
-                "branch": number,
-                "from_branch_point": low,
-                "to_branch_point": high,
-                "first_slice": int(branch.slices[0]),
-                "last_slice": int(branch.slices[-1]),
-                "length_um": branch.length_um,
-                "radius_um": branch.radius_um,
-                "azimuth_deg": float(azimuth[0]),
-                "inclination_deg": float(inclination[0]),
-            }
+            slices = int(branch.slices[0]), int(branch.slices[-1])
+            size = branch.length_um, branch.radius_um
+            way = float(azimuth[0]), float(inclination[0])
+            whose = row.class_name, row.specimen, number
+            yield _row("branches", *whose, *branch.ends, *slices, *size, *way)
 
 
-def _branch_points(rows: list[SpecimenRow], handedness: int) -> Iterator[dict[str, Any]]:
+def _branch_points(rows: list[SpecimenRow], handedness: int) -> Iterator[Row]:
     for row in rows:
         for number, point in enumerate(row.lines.branch_points):
             z, y, x = point.point.tolist()
-            known = [a for a in point.angles_deg if a == a]  # noqa: PLR0124  # not a number
-            yield {
-                "class_name": row.class_name,
-                "specimen": row.specimen,
-                "branch_point": number,
-                "slice": point.slice,
-                "z_um": handedness * z,
-                "y_um": y,
-                "x_um": x,
-                "stem": point.branches[0],
-                "branches": " ".join(map(str, point.branches[1:])),
-                "angle_deg": float(np.mean(known)) if known else None,
-            }
+            known = [angle for angle in point.angles_deg if not math.isnan(angle)]
+            stem, *arms = point.branches
+            whose = row.class_name, row.specimen, number, point.slice
+            angle = float(np.mean(known)) if known else None
+            place = handedness * z, y, x
+            yield _row("branch_points", *whose, *place, stem, " ".join(map(str, arms)), angle)
 
 
 def _assumed(
@@ -295,11 +299,12 @@ def _assumed(
     if params.close_cracks:
         yield f"Cracks up to {params.close_cracks:g} um were closed before measuring."
     if lying := sum(row.lies_in_slices for row in rows):
-        yield f"{lying} specimens lie in the slices: they have no centre line, branches or radius."
+        yield f"{lying} of {len(rows)} specimens lie in the slices: they have no centre line."
     if cut := sum(bool(row.cut_by) for row in rows):
-        yield f"{cut} specimens reach a side of the stack: their figures are of what lies within."
+        yield f"{cut} of {len(rows)} reach a side of the stack: figures are of what lies within."
     count, edge = len(cubes.low_um), cubes.edge_um
-    yield f"Surface per volume is of {count} cubes of {edge:g} um, seed {params.seed}."
+    where = f"{count} cubes of {edge:g} um in the box around all specimens, seed {params.seed}"
+    yield f"Surface per volume is of {where}."
     yield "Shares of classes are shares of the photograph, not of the rock in it."
 
 
