@@ -59,6 +59,7 @@ from napari_fossiledit.params.review import (
     ProposeParams,
     QueueParams,
     ReshapeParams,
+    SameParams,
     SpecimensParams,
     SplitParams,
     SwapParams,
@@ -337,6 +338,18 @@ COMMANDS = (
         (PROJECT, argument("specimens", str, "NUMBERS", "Numbers of specimens, e.g. 3,7.")),
         SpecimensParams,
         skip=frozenset({"specimens"}),
+    ),
+    Command(
+        "review same",
+        "review.through_z:same",
+        "Say whether two linked sections are of one specimen.",
+        (
+            PROJECT,
+            argument("before", int, "BEFORE", "Id of the section in the earlier slice."),
+            argument("after", int, "AFTER", "Id of the section in the later slice."),
+        ),
+        SameParams,
+        skip=frozenset({"before", "after"}),
     ),
     Command(
         "review swap",

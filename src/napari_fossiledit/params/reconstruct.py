@@ -15,6 +15,10 @@ BEST_KNOWN = "best-known"
 """Stands for the user's instances where a slice has any, and predictions elsewhere."""
 
 
+EVERY_CLASS = "all"
+"""Stands for all classes but the rock face, each linked by itself."""
+
+
 class MeshFormat(StrEnum):
     """File formats of a mesh."""
 
@@ -53,7 +57,9 @@ class LinkParams(Params):
         " use elsewhere), annotations, or the name of a model.",
     )
     relink: bool = Field(False, description="Forget identities that an imported file brought.")
-    class_name: str = Field("", description="Class to link; empty: the project's first.")
+    class_name: str = Field(
+        "", description="Class to link, or all of them: all; empty: the project's first."
+    )
     score: float = Field(0.5, ge=0, le=1, description="Score threshold of predictions.")
     mask_cut: MaskCut = 0.5
     min_overlap: float = Field(

@@ -111,6 +111,30 @@ def test_linking_one_class_leaves_the_identities_of_another_alone(folder):
     assert link.run(folder, microbes).kept
 
 
+def test_all_classes_are_linked_each_by_itself_as_one_action(folder, tmp_path):
+    with Project.open(folder) as project:
+        project.ledger.edit(1, put=[box(1, 0, 0, 60, 80, class_name="rock_face")])
+    result = link.run(folder, LinkParams(class_name="all"))
+    assert (result.class_name, result.specimens, result.instances) == ("all", 3, 16)
+    listed = result.summary()["classes"]
+    assert [(c["class_name"], c["specimens"]) for c in listed] == [(CLASS, 2), ("calcimicrobe", 1)]
+    rows = measure.run(folder, tmp_path / "all.csv").rows
+    assert [r.specimen for r in rows] == [1, 2, 1]
+    with Project.open(folder) as project:
+        assert project.ledger.undo().what == f"link {CLASS}, calcimicrobe"
+    assert set(specimens(folder).values()) == {None}
+
+
+def test_branches_are_cut_by_choice(folder):
+    with Project.open(folder) as project:
+        for z in range(1, 5):
+            halves = [box(z, 5, x, 35, x + 14, id=-x) for x in (5, 21)]
+            project.ledger.store(ANNOTATIONS, z, fossils(z)[:1] if z < 3 else halves)
+    for branches, count in (("graph", 1), ("cut", 2)):
+        result = link.run(folder, LinkParams(branches=branches))
+        assert (result.specimens, [e.kind for e in result.events]) == (count, ["split"])
+
+
 def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
     with Project.open(folder) as project:
         for z in range(1, 5):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -133,17 +134,22 @@ def note_linked(
     mask_cut
         Where the masks of predictions ended.
     """
-    linked = {
-        "source": choice.name,
-        "class_name": class_name,
-        "parts": choice.parts,
-        "mask_cut": mask_cut,
-    }
+    linked = {"source": choice.name, "parts": choice.parts, "mask_cut": mask_cut}
+    noted = project.ledger.get_meta(LINKED) or {}
+    # Classes that were linked before in just this way are meant as well.
+    same = linked == {key: noted.get(key) for key in linked}
+    classes = {class_name, *(_classes_of(noted) if same else ())}
+    linked |= {"class_name": class_name, "classes": sorted(classes)}
     project.ledger.set_meta(LINKED, linked)
     linking = _digest(specimens.items())
     for source, part in choice.parts.items():
         one = Linked(linking, format_slices(part), _digest(found.get(source, ())))
         project.ledger.set_linked(source, class_name, one, action)
+
+
+def _classes_of(noted: Mapping[str, Any]) -> list[str]:
+    """Return the classes of a linking; earlier versions noted one."""
+    return [*noted.get("classes", [noted["class_name"]])]
 
 
 def _digest(values: Iterable[object]) -> str:
@@ -161,7 +167,7 @@ def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
     choice = choose(project, text or noted["source"])
     if noted.get("source") != choice.name:
         return choice, classes, []
-    classes.add(noted["class_name"])
+    classes.update(_classes_of(noted))
     then = Choice.of(noted.get("parts") or choice.parts)
     # A source by itself is what it was; of several, other slices may be taken from another one.
     if choice.name != BEST_KNOWN or then == choice:
