@@ -19,6 +19,7 @@ trained on these reefs.
   of it, and the share of specimens within 2 %;
 - VI: variation of information over the pixels of the truth that some mask covers, in bits.
 
+`all at once` is an integer program over all links of a reef, with the same thresholds.
 Plain overlap joins each section with all of the slice before that it shares a pixel with, or the
 share of the smaller one that `link` asks for.
 """
@@ -37,13 +38,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
-from scipy.sparse import coo_array, csr_array
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array, csr_array, eye_array, hstack, vstack
 from scipy.stats import entropy
 from skimage.metrics import adapted_rand_error
 
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.labels import paint_masks, paint_order
-from napari_fossiledit.masks.rle import intersections
+from napari_fossiledit.masks.rle import intersections, iou_matrix
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reconstruct import Branches
 from napari_fossiledit.params.sample import DemoParams
@@ -80,8 +82,49 @@ def plain(slices: Slices, least: float = 0.0) -> dict[int, int]:
     return {id_: n for n, group in enumerate(groups.subsets(), 1) for id_ in group}
 
 
+def solved(slices: Slices, branch: float = 0.4, gap: float = 0.1) -> dict[int, int]:
+    """Specimen by instance id: all links of the reef chosen at once, by an integer program.
+
+    A link is worth the mean of share and IoU less `gap` for each slice that it jumps; a section
+    that goes on in more than one, or continues more than one, costs `branch`.
+    """
+    there = [items for items in slices if items]
+    index = {i.id: n for n, i in enumerate(i for items in there for i in items)}
+    edges, worth = [], []
+    for jump in range(4):
+        for before, after in zip(there, there[jump + 1 :], strict=False):
+            shared = intersections([i.mask for i in before], [i.mask for i in after])
+            areas = [np.array([i.mask.area for i in side]) for side in (before, after)]
+            share = shared / np.minimum.outer(*areas)
+            iou = shared / (np.add.outer(*areas) - shared)
+            for n, m in np.argwhere((share >= 0.35) & (iou >= (0.4 if jump else 0))):
+                edges.append((index[before[n].id], index[after[m].id]))
+                worth.append((share[n, m] + iou[n, m]) / 2 - gap * jump)
+    nodes, links = len(index), len(edges)
+    ones, columns = np.ones(links), np.arange(links)
+    sides = [coo_array((ones, (side, columns)), (nodes, links)) for side in np.transpose(edges)]
+    found = milp(
+        np.r_[-np.array(worth), np.full(2 * nodes, branch)],
+        integrality=1,
+        bounds=Bounds(0, np.r_[ones, np.full(2 * nodes, 4)]),
+        constraints=LinearConstraint(
+            hstack([vstack(sides), -eye_array(2 * nodes)]).tocsr(), ub=np.ones(2 * nodes)
+        ),
+    )
+    groups = DisjointSet(range(nodes))
+    for (n, m), taken in zip(edges, found.x, strict=False):
+        if taken > 0.5:
+            groups.merge(n, m)
+    for items in there:
+        twins = iou_matrix([i.mask for i in items], [i.mask for i in items]) >= 0.5
+        for n, m in np.argwhere(twins):
+            groups.merge(index[items[n].id], index[items[m].id])
+    return {id_: groups[n] + 1 for id_, n in index.items()}
+
+
 LINKERS: Mapping[str, Linker] = {
     "link": ours,
+    "all at once (milp)": solved,
     "plain overlap, a pixel": plain,
     "plain overlap, 0.35": partial(plain, least=0.35),
 }

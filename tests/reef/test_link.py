@@ -65,7 +65,7 @@ def test_growing_together_is_listed_as_a_merge():
     assert result.specimens == {1: 1, 2: 1, 3: 1}
     assert [e.summary() for e in result.events] == [
         {"kind": "merge", "slice": 1, "specimen": 1, "before": 2, "after": 3}
-        | {"pixels": pytest.approx(0.073 * 120)}
+        | {"pixels": pytest.approx(0.11 * 120)}
     ]
 
 

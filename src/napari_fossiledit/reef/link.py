@@ -45,8 +45,8 @@ BRANCH_OVERLAP = 0.5
 """Share of the smaller section that must lie in the larger one for a split or a merge."""
 _TWINS = 0.5
 """IoU from which on two masks of one slice are of one section."""
-_GAP_IOU = 0.3
-"""Least IoU across slices with other sections: a shift of a few pixels, not another specimen."""
+_GAP_IOU = 0.4
+"""Least IoU across slices with other sections; lower, other specimens were linked."""
 _JUMP_IOU, _JUMP_SHARE, _RIVAL = 0.1, 0.7, 0.5
 """A link is doubtful below this IoU or share, and where another one is so nearly as good."""
 
@@ -62,11 +62,11 @@ class LinkKind(StrEnum):
 
 
 WRONG = {
-    LinkKind.SPLIT: 0.064,
-    LinkKind.MERGE: 0.073,
-    LinkKind.GAP: 0.065,
-    LinkKind.JUMP: 0.12,
-    LinkKind.RIVAL: 0.017,
+    LinkKind.SPLIT: 0.093,
+    LinkKind.MERGE: 0.11,
+    LinkKind.GAP: 0.06,
+    LinkKind.JUMP: 0.11,
+    LinkKind.RIVAL: 0.01,
 }
 """Share of such links that were wrong on six sample reefs, traced and predicted."""
 

@@ -70,7 +70,7 @@ class ReefDock(Dock):
     def _build_linking(self, inside: QVBoxLayout) -> None:
         self.linking = ParamsForm(
             LinkParams,
-            advanced=("class_name", "min_overlap", "max_gap", "min_slices", "relink"),
+            advanced=("class_name", "min_overlap", "max_gap", "min_slices", "branches", "relink"),
             choices={"source": self._sources},
         )
         self.linked = note("")
@@ -158,7 +158,13 @@ class ReefDock(Dock):
         fossils = counted(outcome.specimens, "fossil")
         out = "were left out: the score is too low, or the fossil lies in too few slices."
         left = f" {outcome.unlinked} {out}" if outcome.unlinked else ""
-        self.linked.setText(f"{joined} joined to {fossils}.{left}")
+        doubts = (
+            f" {counted(outcome.doubtful, 'link')} may be wrong: the queue on the page Review shows "
+            "those of your own masks."
+            if outcome.doubtful
+            else ""
+        )
+        self.linked.setText(f"{joined} joined to {fossils}.{left}{doubts}")
         self.linked.show()
         self._hint()
         self.session.specimens_changed.emit()
