@@ -159,7 +159,7 @@ class ReefDock(Dock):
         out = "were left out: the score is too low, or the fossil lies in too few slices."
         left = f" {outcome.unlinked} {out}" if outcome.unlinked else ""
         doubts = (
-            f" {counted(outcome.doubtful, 'link')} may be wrong: the queue on the page Review shows "
+            f" {counted(outcome.doubtful, 'link')} may be wrong: the queue on the page Review has "
             "those of your own masks."
             if outcome.doubtful
             else ""
