@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from napari_fossiledit.project.actions import has
-from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.database import TRIGGERS, Database
 from napari_fossiledit.selection import Doubt, Place
 
 DOUBTS = "doubtful_links"
@@ -60,6 +60,9 @@ class PlaceTable:
             Slice of the later section, ids of the earlier and the later one, pixels at stake.
         """
         with self._database.writing() as db:
+            # A ledger of this version that is older than doubtful links lacks a trigger for them.
+            for statement in TRIGGERS:
+                db.execute(statement)
             every = self._doubts(db)
             slices = {z for z, *_ in [*every.get(class_name, []), *links]}
             row = (DOUBTS, json.dumps(every | {class_name: links}))
