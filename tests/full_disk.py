@@ -17,7 +17,9 @@ def full_disk(monkeypatch, after):
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    def opened(path, mode):
-        return Stream(path, mode)
+    real = Path.open
+
+    def opened(path, mode="r", *how, **more):
+        return Stream(path, mode) if mode == "wb" else real(path, mode, *how, **more)
 
     monkeypatch.setattr(Path, "open", opened)

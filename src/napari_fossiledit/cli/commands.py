@@ -47,6 +47,7 @@ from napari_fossiledit.params.reconstruct import (
     MeshParams,
     OrientParams,
     PictureParams,
+    ReportParams,
 )
 from napari_fossiledit.params.review import (
     AgreementParams,
@@ -482,6 +483,14 @@ COMMANDS = (
         "reef.orient:run",
         "Say how the block was cut and how its bedding lay: measurements then give directions.",
         params=OrientParams,
+    ),
+    Command(
+        "report",
+        "reef.report:run",
+        "Write a page about all specimens: pictures, measurements, where they come from.",
+        (PROJECT, argument("out", Path, "OUT.html", "Page; its figures come beside it.")),
+        ReportParams,
+        skip=frozenset({"format", "unit", "plots"}),
     ),
     Command(
         "measure",

@@ -140,6 +140,12 @@ class OrientParams(Params):
     )
 
 
+class ReportParams(MeasureParams):
+    """What is reported of the specimens, and which slices are drawn."""
+
+    slices: str = Field("", description="Slices to draw, e.g. 0,2,4-9; empty: four with specimens.")
+
+
 class PictureParams(Params):
     """Which slices are drawn, and what of them."""
 

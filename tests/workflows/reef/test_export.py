@@ -1,6 +1,8 @@
-"""Export all specimens into one file."""
+"""Export all specimens into one file, and report them."""
 
+import csv
 import gzip
+import json
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,11 +12,12 @@ import trimesh
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
-from napari_fossiledit.params.reconstruct import LengthUnit, LinkParams, MeshParams
+from napari_fossiledit.params.reconstruct import LengthUnit, LinkParams, MeshParams, ReportParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.workflows.reef import export, link, mesh
+from napari_fossiledit.workflows.reef import export, link, mesh, report
+from tests.full_disk import full_disk
 
 SHAPE = (6, 60, 80)
 CLASSES = ("archaeocyathid", "shell")
@@ -113,3 +116,69 @@ def test_what_cannot_be_exported_is_told(folder, tmp_path):
     with pytest.raises(FossilError, match=r"no surface to write into .*slices in its midst"):
         export.run(path, tmp_path / "reef.glb", MeshParams())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.fossil"]
+
+
+def test_a_report_shows_the_specimens_and_tells_where_they_come_from(folder, tmp_path, monkeypatch):
+    out, files = tmp_path / "reef.html", tmp_path / "reef_files"
+    result = report.run(folder, out, ReportParams(slices="2"))
+    assert (result.specimens, result.warnings) == (3, ())
+    page = out.read_text()
+    assert page.count("data:image/png;base64,") == 7
+    assert "http" not in page.replace("http-equiv", "")
+    names = {file.name for file in files.iterdir()}
+    assert names > {
+        "provenance.json",
+        "scene.png",
+        "slice_0002.png",
+        "specimens.csv",
+        "volumes.png",
+    }
+    with (files / "specimens.csv").open(newline="") as table:
+        volumes = {row["class_name"]: float(row["volume_um3"]) for row in csv.DictReader(table)}
+    assert volumes == {CLASSES[0]: 900 * 4 * 3000, CLASSES[1]: 500 * 4 * 3000}
+    record = json.loads((files / "provenance.json").read_text())
+    assert record["methods"] == result.methods
+    assert record["masks"]["slices"] == {ANNOTATIONS: "1-4"}
+    assert [run["kind"] for run in record["runs"]] == ["link", "link"]
+    for said in (
+        "in 6 serial sections 30 um apart, each further out of the rock than the one before",
+        "Outlines of 4 sections were annotated by hand",
+        "Of 3 specimens, 3 have a known volume, from 6,000,000 to 10,800,000 um³ (median 6,000,000",
+    ):
+        assert said in page
+    (files / "volumes.xlsx").touch()
+    with pytest.raises(FossilError, match=r"reef_files cannot take .*found volumes\.xlsx"):
+        report.run(folder, out, ReportParams())
+    (files / "volumes.xlsx").unlink()
+    before = out.stat().st_mtime_ns
+    # Enough for the figures, not for the page that holds them all.
+    full_disk(monkeypatch, sum(file.stat().st_size for file in files.iterdir()) + 5000)
+    with pytest.raises(FossilError, match=r"(?s)reef\.html.*The disk is full"):
+        report.run(folder, out, ReportParams(slices="3"))
+    assert out.stat().st_mtime_ns == before
+    assert {file.name for file in files.iterdir()} == names
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    report.run(folder, out, ReportParams(slices="3"))
+    assert {file.name for file in files.iterdir()} == names - {"slice_0002.png"} | {
+        "slice_0003.png"
+    }
+
+
+def test_specimens_without_a_volume_are_reported_without_a_picture(tmp_path):
+    path = tmp_path / "reef.fossil"
+    params = NewParams(pixel_size=10, slice_spacing=30, classes=CLASSES)
+    Project.create(path, BlankStack.of_shape(tmp_path / "no.mat", SHAPE), params).close()
+    with pytest.raises(FossilError, match=r"no specimens in .*Link them first"):
+        report.run(path, tmp_path / "reef.html", ReportParams())
+    with pytest.raises(FossilError, match=r"reef\.pdf cannot be written.*\.html"):
+        report.run(path, tmp_path / "reef.pdf", ReportParams())
+    with Project.open(path) as project:
+        for z in (0, 3):
+            project.ledger.store(ANNOTATIONS, z, [box(z, 5, 5, 35, 35, specimen=1)])
+    result = report.run(path, tmp_path / "reef.html", ReportParams(slices="0"))
+    said = " ".join(result.warnings)
+    assert "1 specimens (archaeocyathid 1) have no volume and no mesh" in said
+    assert "No specimen has a known volume" in said
+    assert (tmp_path / "reef.html").read_text().count("data:image/png") == 5
+    assert "1 specimen, 0 with a known volume" in (tmp_path / "reef.html").read_text()

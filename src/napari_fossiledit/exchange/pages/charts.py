@@ -16,6 +16,8 @@ Points = Sequence[tuple[float, float]]
 _SIZE = (7.6, 3.1)
 _HEIGHTS = (2.6, 6.0)
 _DPI = 130
+# Values that differ by such a factor crowd at one end of an even scale.
+_WIDE = 30
 # The colours of templates/style.css.
 INK, _LINE, _GREY = "#6f655f", "#ddd5cf", "#bdb3ac"
 _COLOURS = ("#8c4a35", "#1f6f8b", "#c98a2b", "#4d7c4a", "#7a5a92", "#2b2522")
@@ -93,6 +95,25 @@ def scatter_chart(points: NDArray[np.float64], values: Sequence[str | float | No
     axes.set(aspect="equal", xticks=[], yticks=[])
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _png(axes)
+
+
+def histogram(values: Sequence[float], x: str, y: str) -> bytes:
+    """Draw how often values above 0 occur as a PNG, on a logarithmic scale where they differ much.
+
+    Parameters
+    ----------
+    x, y
+        Labels of the axes.
+    """
+    axes = _axes(_SIZE, xlabel=x, ylabel=y)
+    low, high = min(values), max(values)
+    bins: Any = min(max(5, round(2 * len(values) ** (1 / 3))), 40)
+    if high > _WIDE * low > 0:
+        bins = np.geomspace(low, high, bins + 1)
+        axes.set_xscale("log")
+    axes.hist(values, bins=bins, color=_COLOURS[0], edgecolor="white")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return _png(axes)
 
 
