@@ -146,7 +146,8 @@ def _refresh(project: Project, job: Job) -> list[str]:
     traced = _traced(project)
     changed = [z for z in ledger.places.changed() if z in range(project.shape[0])]
     source = str(ledger.get_meta(QUEUED, ""))
-    links, known, problems = ledger.places.doubts(), dict[str, Set[int]](), []
+    links = ledger.places.doubts() if changed else {}
+    known, problems = dict[str, Set[int]](), list[str]()
     for name in {name for each in links.values() for name, _ in each}:
         known[name] = ledger.known_specimens(ANNOTATIONS, name).keys()
     for z in job.tracked(changed, len(changed), "Looking through masks"):
