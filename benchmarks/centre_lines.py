@@ -90,7 +90,7 @@ def main() -> None:
                     point = lines.branch_points[0]
                     off = float(np.linalg.norm(point.point - meeting))
                     wrong = point.angles_deg[0] - angle
-                    stem, *arms = point.branches
+                    stem, arms = point.stem or 0, list(point.branches)
                     truth = [RADIUS, RADIUS, RADIUS * SHAPES[shape][2]]
                     # Which arm is which: the thinner one comes last.
                     arms.sort(key=lambda n: -lines.branches[n].radius_um)

@@ -59,7 +59,7 @@ def test_branches_of_a_y_part_where_their_axes_meet(step, lean):
     assert point.angles_deg == pytest.approx([60], abs=5)
     assert [b.radius_um for b in lines.branches] == pytest.approx([80] * 3, rel=0.03)
     assert [b.length_um for b in lines.branches] == pytest.approx([780] * 3, rel=0.05)
-    stem = lines.branches[point.branches[0]]
+    stem = lines.branches[point.stem]
     assert stem.direction == pytest.approx(-ways[0], abs=0.05)
 
 
@@ -69,6 +69,15 @@ def test_a_branch_that_grows_the_other_way_is_found_alike():
     assert len(other.branch_points) == 1
     assert other.branch_points[0].angles_deg == pytest.approx(one.branch_points[0].angles_deg)
     assert other.length_um == pytest.approx(one.length_um)
+
+
+def test_a_v_has_a_branch_point_and_no_stem():
+    volume, _ = tubes(2, *((np.zeros(3), 60 * direction(d), 8.0) for d in (-30, 30)))
+    lines = centre_lines(sections(volume), StackGeometry(1.0, 2.0))
+    (point,) = lines.branch_points
+    assert (point.stem, point.branches) == (None, (0, 1))
+    assert point.angles_deg == pytest.approx([60], abs=5)
+    assert [b.length_um for b in lines.branches] == pytest.approx([68, 68], rel=0.1)
 
 
 def test_unevenness_makes_no_branch():
@@ -82,6 +91,14 @@ def test_unevenness_makes_no_branch():
     (branch,) = lines.branches
     assert branch.radius_um == pytest.approx(9, rel=0.03)
     assert branch.length_um == pytest.approx(98, rel=0.05)
+
+
+def test_a_bridge_between_two_ends_is_no_stem():
+    volume = np.zeros((12, 20, 50), dtype=bool)
+    volume[:10, 5:15, 5:15] = volume[:10, 5:15, 30:40] = True
+    volume[10, 9:11, 12:34] = True
+    lines = centre_lines(sections(volume), StackGeometry(1.0, 2.0))
+    assert (len(lines.branches), lines.branch_points) == (2, ())
 
 
 def test_a_specimen_in_one_slice_or_of_one_voxel_has_a_line_of_one_point():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -93,8 +93,10 @@ class BranchPoint:
         The last slice in which the branches hang together.
     point
         Where their axes meet, (z, y, x) in um in the frame of the stack.
+    stem
+        Index of the branch they part from; None where it is shorter than it is thick.
     branches
-        Index of the stem and of the branches that part.
+        Indices of those that part.
     angles_deg
         Angle between each two of those that part, in the order of `itertools.combinations`; not a
         number where one of them is in a single slice.
@@ -102,6 +104,7 @@ class BranchPoint:
 
     slice: int
     point: FloatArray
+    stem: int | None
     branches: tuple[int, ...]
     angles_deg: tuple[float, ...]
 
@@ -236,7 +239,14 @@ def _thinned(nodes: dict[int, _Node], geometry: StackGeometry) -> bool:
 
     gone = set()
     for star in _stars(nodes, chains):
-        if any(n in gone for n in star.arms):
+        if any(n in gone for n in (star.stem, *star.arms)):
+            continue
+        hub = nodes[star.hub]
+        beside = hub.above if star.side else hub.below
+        ends = not (hub.below if star.side else hub.above)
+        if ends and hub.area < min(nodes[n].area for n in beside):
+            # A bridge between two ends, and not where they have grown together.
+            gone.add(star.stem)
             continue
         by_length = sorted(star.arms, key=lambda n: sizes[n][0])
         for n in filter(is_short, by_length):
@@ -312,14 +322,37 @@ def _built(nodes: dict[int, _Node], geometry: StackGeometry) -> CentreLines:
         common = up * (raw[star.stem][:, 0] - point[0]) > 0
         common[0 if star.side else -1] = False
         kept[star.stem] &= ~common
-        points.append(BranchPoint(nodes[star.hub].slice, point, (star.stem, *star.arms), angles))
+        arms = tuple(star.arms)
+        points.append(BranchPoint(nodes[star.hub].slice, point, star.stem, arms, angles))
     branches = []
     for n, chain in enumerate(chains):
         slices = np.array([nodes[k].slice for k in chain])[kept[n]]
         joints = [None if e is None else points[e].point for e in ends[n]]
         k, end = kept[n], (ends[n][0], ends[n][1])
         branches.append(_branch(slices, raw[n][k], areas[n][k], whole[n][k], joints, end, geometry))
-    return CentreLines(tuple(branches), tuple(points))
+    return _without_stumps(branches, points)
+
+
+def _without_stumps(branches: list[Branch], points: list[BranchPoint]) -> CentreLines:
+    """Leave out stems that end freely before they are as long as thick, and count anew."""
+    stumps = {
+        p.stem
+        for p in points
+        if p.stem is not None
+        and None in branches[p.stem].ends
+        and branches[p.stem].length_um < 2 * branches[p.stem].radius_um
+    }
+    left = [n for n in range(len(branches)) if n not in stumps]
+    new = {n: k for k, n in enumerate(left)}
+    renumbered = (
+        replace(
+            p,
+            stem=None if p.stem is None else new.get(p.stem),
+            branches=tuple(new[n] for n in p.branches),
+        )
+        for p in points
+    )
+    return CentreLines(tuple(branches[n] for n in left), tuple(renumbered))
 
 
 def _whole(points: FloatArray, areas: FloatArray, free: tuple[bool, bool]) -> NDArray[np.bool_]:

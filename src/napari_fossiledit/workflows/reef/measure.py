@@ -259,11 +259,11 @@ def _branch_points(rows: list[SpecimenRow], handedness: int) -> Iterator[Row]:
         for number, point in enumerate(row.lines.branch_points):
             z, y, x = point.point.tolist()
             known = [angle for angle in point.angles_deg if not math.isnan(angle)]
-            stem, *arms = point.branches
             whose = row.class_name, row.specimen, number, point.slice
             angle = float(np.mean(known)) if known else None
             place = handedness * z, y, x
-            yield _row("branch_points", *whose, *place, stem, " ".join(map(str, arms)), angle)
+            arms = " ".join(map(str, point.branches))
+            yield _row("branch_points", *whose, *place, point.stem, arms, angle)
 
 
 def _assumed(
