@@ -48,6 +48,13 @@ class Branches(StrEnum):
     CUT = "cut"
 
 
+class Ends(StrEnum):
+    """What becomes of a surface where the block of rock ends."""
+
+    CAPPED = "capped"
+    OPEN = "open"
+
+
 class LinkParams(Params):
     """How instances of neighbouring slices become specimens."""
 
@@ -91,8 +98,25 @@ class MeshParams(Params):
         " 0: as it was when linking.",
     )
     cavities: bool = Field(True, description="Cut the central cavities out of the bodies.")
+    ends: Ends = Field(
+        Ends.CAPPED,
+        description="Where a specimen is cut by a side of the block: capped closes its mesh there,"
+        " open leaves it open.",
+    )
+    bridge: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Interpolate a specimen over at most so many slices in which it is missing or"
+        " that nobody traced; 0: never.",
+    )
     max_faces: int = Field(
         0, ge=0, description="Simplify each mesh to about that many faces; 0: keep all."
+    )
+    max_error: float = Field(
+        0.0,
+        ge=0,
+        description="Leave off faces as long as the surface moves by less, in um; 0: keep all.",
     )
 
 

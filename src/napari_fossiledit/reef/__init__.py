@@ -4,9 +4,10 @@ from napari_fossiledit.reef.centre_lines import Branch, BranchPoint, CentreLines
 from napari_fossiledit.reef.link import LinkEvent, LinkKind, LinkResult, link
 from napari_fossiledit.reef.measure import Block, SpecimenRow, measure
 from napari_fossiledit.reef.sections import Piece, Section, graph, sections_of, without_cracks
-from napari_fossiledit.reef.surface import Surface, build_surface, simplified
+from napari_fossiledit.reef.surface import NEAR, Surface, build_surface, simplified, thinned
 
 __all__ = [
+    "NEAR",
     "Block",
     "Branch",
     "BranchPoint",
@@ -25,5 +26,6 @@ __all__ = [
     "measure",
     "sections_of",
     "simplified",
+    "thinned",
     "without_cracks",
 ]

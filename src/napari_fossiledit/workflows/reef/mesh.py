@@ -41,6 +41,8 @@ class MeshResult:
         specimen with a known volume.
     rows
         Measurements of each.
+    sound
+        Whether each mesh is an oriented manifold, as manifold3d finds it.
     warnings
         What the user should know.
     mask_cut
@@ -55,6 +57,7 @@ class MeshResult:
     files: tuple[Path, ...]
     scene: Path | None
     rows: tuple[SpecimenRow, ...]
+    sound: tuple[bool, ...]
     warnings: tuple[str, ...]
     mask_cut: float
     removed: tuple[str, ...] = ()
@@ -73,11 +76,12 @@ class MeshResult:
                     "specimen": row.specimen,
                     "class_name": row.class_name,
                     "closed": row.mesh_closed,
+                    "manifold": sound,
                     "volume_um3": row.mesh_volume_um3,
                     "contour_volume_um3": (row.volume_um3 or 0) - (row.cavity_volume_um3 or 0),
                     "surface_um2": row.surface_um2,
                 }
-                for row in self.rows
+                for row, sound in zip(self.rows, self.sound, strict=True)
             ],
             "unit": self.unit,
             "mask_cut": self.mask_cut,
@@ -124,6 +128,7 @@ def run(
         out_dir.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     rows: list[SpecimenRow] = []
+    sound: list[bool] = []
     simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
@@ -139,6 +144,7 @@ def run(
             write_meshes([mesh], files[-1], params.format, params.unit)
             simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
             rows.append(measured(specimens, built))
+            sound.append(surface.sound)
     scene = out_dir / SCENE if simple else None
     if scene is not None:
         write_meshes(simple, scene, MeshFormat.GLB)
@@ -151,6 +157,7 @@ def run(
         tuple(files),
         scene,
         tuple(rows),
+        tuple(sound),
         (*specimens.warnings, *cleared.warnings),
         specimens.mask_cut,
         cleared.removed,
