@@ -41,10 +41,10 @@ def smoothed(inside: Bytes, limit: float) -> Floats:
     values = distance[1:-1].copy()
     # Drawn near to 0 where a part, or a hole, of a neighbour ends in this slice.
     for masks, draw in ((inside, np.maximum), (1 - inside, np.minimum)):
-        for there, step in ((slice(2, None), -1), (slice(None, -2), 1)):
-            ends = _ending(masks, step)
-            if ends is not None:
-                here = ends[there]
+        ends = _ending(masks)
+        for there, end in zip((slice(2, None), slice(None, -2)), ends, strict=True):
+            if end is not None:
+                here = end[there]
                 values[here] = draw(values[here], -distance[there][here])
     for _ in range(_SUMS):
         values = values[:, 1:] + values[:, :-1]
@@ -87,35 +87,41 @@ def _squared(free: Bytes, radius: int) -> NDArray[np.uint16]:
     return squares
 
 
-def _ending(inside: Bytes, step: int) -> NDArray[np.bool_] | None:
-    """Parts of each slice that overlap nothing in the next slice (1) or the one before (-1).
+def _ending(inside: Bytes) -> list[NDArray[np.bool_] | None]:
+    """Parts of each slice that overlap nothing in the slice before, and in the one after.
 
-    None where there is no such part in the slices that have an inner slice there. Parts are told by
-    their runs of pixels along x, of which there are far fewer than pixels.
+    None where there is no such part beside an inner slice. Parts are told by their runs of pixels
+    along x, of which there are far fewer than pixels.
     """
     count, layer, width = len(inside), inside[0].size, inside.shape[2]
-    rows = inside.copy()
+    rows = inside.ravel().copy()
     # No run goes over the end of a row.
-    rows[..., -1] = 0
-    edges = np.flatnonzero(np.diff(rows.ravel(), prepend=0, append=0))
+    rows[width - 1 :: width] = 0
+    rows[0] = 0
+    edges = np.flatnonzero(rows[1:] != rows[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     first, last = _within(starts, ends, width)
-    above = np.repeat(np.arange(starts.size), last - first)
-    below = np.arange(above.size) + np.repeat(last - np.cumsum(last - first), last - first)
+    over = last - first
+    above = np.repeat(np.arange(starts.size), over)
+    below = np.arange(above.size) + np.repeat(last - np.cumsum(over), over)
     same = starts[above] // layer == starts[below] // layer
     links = coo_array((same, (above, below)), shape=(starts.size,) * 2)
     parts, part = connected_components(links, directed=False)
-    first, last = _within(starts, ends, step * layer)
     z = starts // layer
-    going_on = np.zeros(parts, dtype=np.bool_)
-    going_on[part[(last > first) | ((z > count - 3) if step > 0 else (z < 2))]] = True
-    over = ~going_on[part]
-    if not over.any():
-        return None
-    change = np.zeros(inside.size, dtype=np.int8)
-    change[starts[over]] = 1
-    change[ends[over]] = -1
-    return np.cumsum(change, dtype=np.int8).astype(np.bool_).reshape(inside.shape)
+    found: list[NDArray[np.bool_] | None] = []
+    for step in (-1, 1):
+        first, last = _within(starts, ends, step * layer)
+        going_on = np.zeros(parts, dtype=np.bool_)
+        going_on[part[(last > first) | ((z > count - 3) if step > 0 else (z < 2))]] = True
+        ending = ~going_on[part]
+        if not ending.any():
+            found.append(None)
+            continue
+        change = np.zeros(inside.size, dtype=np.int8)
+        change[starts[ending]] = 1
+        change[ends[ending]] = -1
+        found.append(np.cumsum(change, dtype=np.int8).view(np.bool_).reshape(inside.shape))
+    return found
 
 
 def _within(starts: Ints, ends: Ints, offset: int) -> tuple[Ints, Ints]:

@@ -16,9 +16,10 @@ on Medical Imaging 9, 32-42). Four things are done for sections of ground rock:
   terraces half-way between slices instead of long ramps, which would eat thin slanting walls.
 * The staircase of the pixels is smoothed off the outline over a pixel. It never turns a pixel:
   inside stays inside.
-* Where another specimen is near, the field is half of what it has more than the next of all others,
-  the rock around them among them. Two specimens that touch have the same face from both sides, and
-  the move that keeps the volume leaves such faces where they are.
+* Where others are near, a specimen is what lies inside all of them together and on its own side:
+  its field is half of what it has more than the next of the others, and at most that of the union.
+  Two specimens that touch have the same face from both sides, and the move that keeps the volume
+  leaves such faces where they are.
 
 A specimen is worked on in slabs of slices, each in a box of its own, so that time and memory are
 those of its surface and not of the box around a long, leaning specimen.
@@ -40,9 +41,10 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box, StackGeometry, ZDirection
+from napari_fossiledit.masks.rle import overlap, stacked
 from napari_fossiledit.reef.field import MARGIN, smoothed
 from napari_fossiledit.reef.lattice import crossings, parted, shares
-from napari_fossiledit.reef.sections import Section, bounding_box, volume_um3
+from napari_fossiledit.reef.sections import Section, volume_um3
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.int64]
@@ -61,6 +63,7 @@ NEAR = 4
 #: Voxels of a slab: its arrays stay within the cache of a processor. Fewer slices than `_THICK`
 #: would be read twice too often, and more voxels than `_MOST` fill the memory.
 _SLAB, _THICK, _MOST = 300_000, 16, 24_000_000
+_FAR = 2**31
 #: Error of the enclosed volume that is left, as a share of it.
 _TOLERANCE = 1e-4
 #: How often the number of faces is doubled before a surface is left as it is.
@@ -210,15 +213,16 @@ class _Slab:
         inside, values = self.inside[inner], smoothed(self.inside, limit)
         taken = np.zeros_like(inside)
         if self.others:
-            everything = np.bitwise_or.reduce([self.inside, *self.others])
-            rest = -smoothed(everything, limit)
+            rest = np.full_like(values, -limit)
             for other in self.others:
                 theirs = smoothed(other, limit)
                 # A pixel of two specimens goes to the one that has more of what is around it.
                 inside = inside & ~(other[inner] & (theirs > values))
                 taken |= other[inner]
                 np.maximum(rest, theirs, out=rest)
-            values = (values - rest) * np.float32(0.5)
+            # Inside of all of them together, and on this one's side of the others.
+            everything = np.bitwise_or.reduce([self.inside, *self.others])
+            values = np.minimum(smoothed(everything, limit), (values - rest) * np.float32(0.5))
         # Inside stays inside, however thin it is.
         sides = np.maximum(values, LEAST_DISTANCE), np.minimum(values, -LEAST_DISTANCE)
         return inside, np.where(inside, *sides).astype(np.float32, copy=False), taken & ~inside
@@ -236,18 +240,28 @@ def _slabs(
     others = [{s.slice: s for s in other} for other in near]
     margin = MARGIN + (reach if others else 0)
     slices = np.array(list(own))
+    # Lower sides with the other sign: a box around others has the largest of each.
+    boxes = np.full((int(slices[-1] - slices[0]) + 5, 4), -_FAR)
+    boxes[slices - slices[0] + 2] = np.array([s.body.box for s in sections]) * (-1, -1, 1, 1)
+
+    def around(first: int, last: int) -> NDArray[np.int64]:
+        rows = boxes[first - slices[0] + 2 : last - slices[0] + 3]
+        return np.asarray(rows.max(axis=0, initial=-_FAR))
+
     for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1):
         low, end = int(run[0]) - 1, int(run[-1]) + 1
         while True:
-            high, box = low + 1, (0, 0, 0, 0)
+            high, box = low + 1, around(low - 1, low + 2)
             while high < end:
-                wider = bounding_box(own[z] for z in range(low - 1, high + 3) if z in own)
-                voxels = (high + 4 - low) * (wider[2] - wider[0]) * (wider[3] - wider[1])
+                wider = np.maximum(box, around(high + 2, high + 2))
+                voxels = (high + 4 - low) * (wider[0] + wider[2]) * (wider[1] + wider[3])
                 nodes = high + 1 - low
                 if nodes > 3 and (voxels > _MOST or (voxels > _SLAB and nodes > _THICK)):
                     break
                 high, box = high + 1, wider
-            yield low < run[0], _slab(low - 1, high + 1, box, margin, own, others, cavities)
+            y0, x0, y1, x1 = (box * (-1, -1, 1, 1)).tolist()
+            box_of = (y0, x0, y1, x1)
+            yield low < run[0], _slab(low - 1, high + 1, box_of, margin, own, others, cavities)
             if high == end:
                 break
             low = high - 1
@@ -263,20 +277,22 @@ def _slab(
     cavities: bool,
 ) -> _Slab:
     """Paint the masks of the slices from `first` to `last` around a box."""
-    y0, x0, y1, x1 = (v + m for v, m in zip(box, (-margin, -margin, margin, margin), strict=True))
+    y0, x0, y1, x1 = grown = (
+        box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
+    )  # fmt: skip
     shape = (last + 1 - first, y1 - y0, x1 - x0)
 
     def painted(specimen: Mapping[int, Section]) -> Bytes | None:
-        masks = None
-        for z in range(first, last + 1):
-            if z not in specimen:
-                continue
-            a, b, c, d = specimen[z].body.box
-            part = (max(a, y0), max(b, x0), min(c, y1), min(d, x1))
-            if part[0] < part[2] and part[1] < part[3]:
-                masks = np.zeros(shape, np.uint8) if masks is None else masks
-                pixels = specimen[z].pixels(part, cavities=cavities)
-                masks[z - first, part[0] - y0 : part[2] - y0, part[1] - x0 : part[3] - x0] = pixels
+        there = [specimen[z] for z in range(first, last + 1) if z in specimen]
+        there = [s for s in there if overlap(s.body.box, grown)]
+        if not there:
+            return None
+        masks = np.zeros(shape, np.uint8)
+        masks[[s.slice - first for s in there]] = stacked([s.body for s in there], grown)
+        hollow = [(s.slice - first, s.cavity) for s in there if cavities and s.cavity is not None]
+        if hollow:
+            slices, inner = zip(*hollow, strict=True)
+            masks[list(slices)] &= ~stacked(inner, grown)
         return masks
 
     inside = painted(own)

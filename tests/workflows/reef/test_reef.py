@@ -307,13 +307,18 @@ def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_
     assert (row.specimen, row.slices, row.volume_um3, row.surface_um2) == (7, 3, None, None)
     assert measured.warnings == (
         "1 specimens (archaeocyathid 7) have no volume and no mesh: 3 slices in their midst (1-2,4)"
-        " are neither annotated nor predicted. Predict them and link again.",
+        " are neither annotated nor predicted. Predict them and link again, or interpolate over"
+        " them (bridge).",
     )
     with (tmp_path / "reef.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["volume_um3"] == ""
     meshes = mesh.run(folder, tmp_path / "meshes", MeshParams())
     assert (meshes.files, meshes.scene, meshes.warnings) == ((), None, measured.warnings)
     assert list((tmp_path / "meshes").iterdir()) == []
+    bridged = mesh.run(folder, tmp_path / "bridged", MeshParams(bridge=2))
+    assert bridged.rows[0].volume_um3 == pytest.approx(6 * 600 * 100 * 30, rel=0.05)
+    assert "7) were interpolated over 3 slices" in bridged.warnings[-1]
+    assert bridged.sound == (True,)
     with Project.open(folder) as project:
         # Now somebody has looked, and it is not there.
         for z in (1, 2, 4):
