@@ -123,7 +123,8 @@ class Mask:
         long for an instance of a large slice, and each stroke does it for all it touches.
         """
         y0, x0, y1, x1 = self.box if box is None else box
-        return stacked([self], (y0, x0, min(y1, self.shape[0]), x1))[0].view(np.bool_)
+        part: BoolArray = stacked([self], (y0, x0, min(y1, self.shape[0]), x1)).view(np.bool_)[0]
+        return part
 
     def runs(self) -> Runs:
         """Decode to run lengths column by column, background first.
