@@ -127,7 +127,8 @@ def crossings(inside: Bytes) -> Crossings:
             cell = low + (layer - d1 * first - d2 * second)
             around[:, k] = number[cell] + sheets[cases[cell], 4 * axis + 2 * d2 + d1]
         turned = flat[low] == (axis == 1)
-        around[turned] = around[turned, ::-1]
+        # The first stays the first: a neighbour on the other side divides its own like this one.
+        around[turned] = around[turned][:, [0, 3, 2, 1]]
         lows.append(low)
         highs.append(low + stride)
         quads.append(around)
