@@ -143,5 +143,5 @@ def test_no_cell_is_a_formula(tmp_path):
 
 
 def test_other_tables_are_refused(tmp_path):
-    with pytest.raises(FossilError, match=r"reef\.xlsx.*\.csv or \.json.*'\.xlsx'"):
+    with pytest.raises(FossilError, match=r"reef\.xlsx.*\.json or \.parquet.*'\.xlsx'"):
         write_table([], tmp_path / "reef.xlsx")

@@ -498,6 +498,7 @@ COMMANDS = (
         "Measure every specimen, its branches and the reef: tables, a record, and plots.",
         (PROJECT, argument("out", Path, "OUT.csv", "Table to write: CSV, JSON or Parquet.")),
         MeasureParams,
+        skip=frozenset({"format", "unit"}),
     ),
     Command(
         "pictures",
