@@ -102,6 +102,17 @@ def test_a_hollow_tube_has_its_wall_length_direction_and_hull(step, lean):
     assert row.footprint_um2 == pytest.approx(shadow, rel=0.06)
 
 
+@pytest.mark.parametrize("pixels", [[(1, 4, 4)], [(1, 4, 4), (2, 4, 4)], [(1, 2, 2), (3, 6, 6)]])
+def test_a_few_voxels_are_measured(pixels):
+    body = np.zeros((5, 9, 9), dtype=bool)
+    body[tuple(np.array(pixels).T)] = True
+    row = row_of(body, 7, block=Block(body.shape))
+    assert row.volume_um3 == len(pixels) * 7000
+    assert 0 <= row.volume_low_um3 < row.volume_um3 < row.volume_high_um3
+    assert row.hull_volume_um3 > 0
+    assert row.branches == 1
+
+
 def test_the_shadow_falls_on_the_bedding():
     """A standing tube whose bedding stands throws the shadow of its side."""
     body, _ = tubes(3, (np.zeros(3), np.array([80.0, 0, 0]), 10.0))
