@@ -1,12 +1,16 @@
 """What linking, meshing and measuring cost, beside marching cubes in the box of each specimen.
 
     python benchmarks/reef_cost.py [SLICES [SPECIMENS]]
+    python benchmarks/reef_cost.py engines
 
 A synthetic reef of 3 000 slices of 800 x 1 200 pixels and 2 000 specimens: leaning tubes, every
 second one hollow, some of which touch. Labels are made slice by slice and only their run lengths
 are held. Times are those of the processor, one thread, without making the labels. Marching cubes
 (scikit-image, on the 8-bit crop of each specimen) neither smooths, nor parts touching specimens,
 nor keeps volumes; its time is given without and with decoding the masks into the crop.
+
+``engines`` compares what finds a surface, all else left out, on a ball of 96 pixels: the lattice of
+this program, scikit-image and, where it is installed, vtk.
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from skimage.measure import marching_cubes
@@ -23,6 +30,7 @@ from skimage.measure import marching_cubes
 from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.reef import NEAR, build_surface, link, measure, sections_of
+from napari_fossiledit.reef.lattice import crossings, shares
 from napari_fossiledit.reef.sections import Section, bounding_box
 
 SHAPE = (800, 1200)
@@ -93,8 +101,56 @@ def touching(specimens: dict[int, list[Section]]) -> dict[int, list[int]]:
     return {k: sorted(v) for k, v in found.items()}
 
 
+def engines() -> None:
+    """Print how long a bare surface takes, the best of five."""
+    z, y, x = np.ogrid[-55:55, -55:55, -55:55]
+    inside = (z * z + y * y + x * x < 48**2).astype(np.uint8)
+
+    def own() -> int:
+        found = crossings(inside)
+        nodes = np.stack(np.unravel_index(found.low, inside.shape), 1).astype(np.float32)
+        _ = shares(found.quads, found.count + 1) @ nodes
+        return 2 * len(found.quads)
+
+    makers: dict[str, Callable[[], int]] = {
+        "lattice": own,
+        "scikit-image": lambda: len(marching_cubes(inside, 0.5)[1]),
+    }
+    if find_spec("vtk"):
+        import vtk
+        from vtk.util.numpy_support import numpy_to_vtk
+
+        def filtered(name: str, values: Any, **options: tuple[Any, ...]) -> int:
+            image, maker = vtk.vtkImageData(), getattr(vtk, name)()
+            image.SetDimensions(values.shape[::-1])
+            image.GetPointData().SetScalars(numpy_to_vtk(values.ravel()))
+            maker.SetInputData(image)
+            for option, value in options.items():
+                getattr(maker, option)(*value)
+            maker.Update()
+            return int(maker.GetOutput().GetNumberOfPolys())
+
+        for smooth in (True, False):
+            makers[f"vtk surface nets, {'smoothed' if smooth else 'bare'}"] = partial(
+                filtered, "vtkSurfaceNets3D", inside, SetValue=(0, 1), SetSmoothing=(smooth,)
+            )
+        floats = inside.astype(np.float32)
+        options = {"SetValue": (0, 0.5), "SetComputeNormals": (False,)}
+        makers["vtk flying edges"] = partial(filtered, "vtkFlyingEdges3D", floats, **options)
+    for name, make in makers.items():
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            faces = make()
+            times.append(time.process_time() - start)
+        print(f"| {name} | {1000 * min(times):.1f} ms | {faces} |")
+
+
 def main() -> None:
     """Print the table."""
+    if sys.argv[1:] == ["engines"]:
+        engines()
+        return
     slices, count = (int(v) for v in (*sys.argv[1:], 3000, 2000)[:2])
     if len(sys.argv) == 2:
         count = slices * 2 // 3
