@@ -21,7 +21,7 @@ from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common import notices
-from napari_fossiledit.widgets.morphospace.colouring import SAFE, coloured
+from napari_fossiledit.widgets.common.colouring import SAFE, coloured
 from napari_fossiledit.widgets.morphospace.morphospace_dock import TITLE, MorphospaceDock
 from napari_fossiledit.widgets.morphospace.reading import EDGE
 from napari_fossiledit.widgets.morphospace.scatter import Scatter

@@ -208,6 +208,7 @@ def test_annotating_after_linking_is_told(folder):
         project.ledger.edit(2, put=[box(2, 10, 10, 30, 40)])
     model = mesh.in_memory(folder, MeshParams())
     assert [r.last_slice for r in model.rows] == [3, 3]
+    assert model.reviewed == ("in part", "in part")
     assert "Slices 2 were annotated or predicted since linking" in model.warnings[0]
     link.run(folder, LinkParams())
     assert mesh.in_memory(folder, MeshParams()).warnings == ()

@@ -160,6 +160,8 @@ class Table(QTableView):
         selection = self.selectionModel()
         if selection is not None:
             selection.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+        if not chosen.isEmpty():
+            self.scrollTo(chosen.indexes()[0])
 
     def _emit(self, signal: Any, index: Index) -> None:
         """Emit the row at an index of the sorted table; a cleared selection has none."""

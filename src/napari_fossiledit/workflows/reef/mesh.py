@@ -12,11 +12,13 @@ from typing import Any
 from napari_fossiledit.exchange.meshes import SpecimenMesh, write_meshes
 from napari_fossiledit.exchange.written_files import WrittenFiles
 from napari_fossiledit.files import explained
+from napari_fossiledit.masks import Origin, Part
 from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
+    Reconstructed,
     SpecimenKey,
     measured,
     read_specimens,
@@ -92,11 +94,21 @@ class MeshResult:
 
 @dataclass(frozen=True)
 class SpecimenModel:
-    """All specimens in memory, to be shown."""
+    """All specimens in memory, to be shown.
+
+    Attributes
+    ----------
+    reviewed
+        How far a person has reviewed the specimen of each row.
+    share
+        Share of the faces that the surfaces kept.
+    """
 
     meshes: tuple[SpecimenMesh, ...]
     rows: tuple[SpecimenRow, ...]
+    reviewed: tuple[str, ...]
     warnings: tuple[str, ...]
+    share: float = 1.0
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -192,6 +204,7 @@ def in_memory(
     """
     surfaces: dict[SpecimenKey, Surface] = {}
     rows: list[SpecimenRow] = []
+    reviewed: list[str] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         names = file_names(specimens.keys)
@@ -199,18 +212,24 @@ def in_memory(
             if built.surface is not None:
                 surfaces[built.key] = built.surface
             rows.append(measured(specimens, built))
-    share = most_faces / max(1, sum(len(s.faces) for s in surfaces.values()))
-    warnings = tuple(specimens.warnings)
-    if 0 < share < 1:
+            reviewed.append(_reviewed(built))
+    faces = sum(len(s.faces) for s in surfaces.values())
+    share = most_faces / faces if 0 < most_faces < faces else 1.0
+    if share < 1:
         surfaces = {
             key: simplified(s, math.ceil(share * len(s.faces))) for key, s in surfaces.items()
         }
-        warnings += (
-            f"The surfaces are shown with about {share:.0%} of their faces; figures and exported"
-            " meshes have all of them.",
-        )
     meshes = tuple(_named(key, names[key], surface) for key, surface in surfaces.items())
-    return SpecimenModel(meshes, tuple(rows), warnings)
+    warnings = tuple(specimens.warnings)
+    return SpecimenModel(meshes, tuple(rows), tuple(reviewed), warnings, share)
+
+
+def _reviewed(built: Reconstructed) -> str:
+    """Say whether a person drew the sections of a specimen, or found them right."""
+    seen = {
+        i.reviewed or i.origin is not Origin.MODEL for i in built.instances if i.part is Part.BODY
+    }
+    return {(True,): "by a person", (False,): "not yet"}.get(tuple(seen), "in part")
 
 
 def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
