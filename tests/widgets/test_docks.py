@@ -66,6 +66,9 @@ class Done:
     minutes: float = 3
     values: dict[str, Any] = field(default_factory=lambda: {"paper": {"iou": 0.5}, "matched": 3})
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ("Pixel 70 um < 80 um.",)
+    specimens: int = 2
 
     def summary(self) -> dict[str, Any]:
         return self.values
@@ -511,7 +514,8 @@ def look_at_specimens(session, dock, layer, qtbot):
     )
     for _ in dock.surfaces._on_press(session.viewer, press_at):
         press_at.type = "mouse_release"
-    assert (colours_of(session).chosen_specimens, session.slice) == ({9}, 3)
+    assert colours_of(session).chosen_specimens == {SpecimenKey("", 9)}
+    assert session.slice == 3
     (marked,) = dock.table.selectionModel().selectedRows()
     assert dock.table.model().mapToSource(marked).row() == 1
     session.go_to(2)
@@ -586,9 +590,15 @@ def test_what_is_written_goes_to_the_chosen_file(session, made, calls, monkeypat
     chosen = tmp_path / "chosen"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(chosen), ""))
     press(made(StackDock), "Export ...")
-    press(made(ReefDock), "Measure ...")
-    exported, measured = (args for _, args in calls.made)
-    assert exported[1].file == measured[1] == chosen
+    reef = made(ReefDock)
+    reef.measuring.fill(close_cracks="150")
+    for text in ("Measure ...", "Report ...", "One file ..."):
+        press(reef, text)
+    exported, measured, reported, one = (args for _, args in calls.made)
+    assert exported[1].file == measured[1] == reported[1] == one[1] == chosen
+    assert (measured[2].close_cracks, reported[2].close_cracks) == (150, 150)
+    assert measured[2].plots == tmp_path / "chosen_plots"
+    assert reef.assumed.text() == "Pixel 70 um &lt; 80 um."
 
 
 def test_a_result_is_dropped_once_another_project_is_open(session):

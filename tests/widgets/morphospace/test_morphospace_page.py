@@ -237,14 +237,14 @@ def test_specimens_chosen_in_a_table_are_chosen_on_the_map(page, session, qtbot)
     colours = colours_of(session)
     qtbot.waitUntil(lambda: bool(colours.specimens), timeout=10_000)
     read(page, qtbot)
-    (number,) = {i.specimen for i in page.map.mapped.instances} - {None}
-    colours.choose((), {number})
+    (key,) = {colours.linked_specimen(i) for i in page.map.mapped.instances} - {None}
+    colours.choose((), {key})
     (first, second) = page.map.chosen
     assert {page.map.mapped.sources[row] for row in (first, second)} == {SOURCE}
     assert "of 1 fossil." in page.map.text.text()
     # One section stands for its specimen in 3D; a mask of another source with that number not.
     page.map.choose(np.array([first]))
-    assert colours.chosen_specimens == {number}
+    assert colours.chosen_specimens == {key}
     page.map.choose(own_rows(page))
     assert colours.chosen_specimens == set()
 

@@ -59,7 +59,9 @@ class JoinedMeshes:
         corners = self.vertices[slice(*span)]
         return corners.min(axis=0), corners.max(axis=0)
 
-    def colours(self, of: Callable[[SpecimenKey], RGB], chosen: Collection[int] = ()) -> Floats:
+    def colours(
+        self, of: Callable[[SpecimenKey], RGB], chosen: Collection[SpecimenKey] = ()
+    ) -> Floats:
         """Return colours (n, 4) of the vertices; with specimens `chosen`, the others are pale.
 
         Parameters
@@ -69,7 +71,7 @@ class JoinedMeshes:
         """
         rgba = np.ones((len(self.vertices), 4), dtype=np.float32)
         for key, (start, end) in self.spans.items():
-            pale = bool(chosen) and key.specimen not in chosen
+            pale = bool(chosen) and key not in chosen
             rgba[start:end, :3] = _PALE if pale else of(key)
         rgba[:, :3] *= self.light[:, np.newaxis]
         return rgba

@@ -97,7 +97,7 @@ class ReefSurfaces:
         self._of = of
         self._paint()
 
-    def highlight(self, *specimens: int) -> None:
+    def highlight(self, *specimens: SpecimenKey) -> None:
         """Show some specimens bright and all others pale; none: all in their own colours."""
         self._colours.choose((), specimens)
 
@@ -162,7 +162,7 @@ class ReefSurfaces:
             return
         hit = self.hit(np.asarray(event.position), np.asarray(event.view_direction))
         if hit is not None:
-            self.highlight(hit[0].specimen)
+            self.highlight(hit[0])
             if self._cut or self._photograph() is None:
                 self.session.go_to(hit[1])
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from qtpy.QtWidgets import QVBoxLayout
 
 from napari_fossiledit.params.reconstruct import (
     BEST_KNOWN,
+    EVERY_CLASS,
     Branches,
     LinkParams,
     MeasureParams,
     MeshParams,
     OrientParams,
+    ReportParams,
 )
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas.colours import colours_of
@@ -27,11 +30,11 @@ from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.model_choices import Choice
 from napari_fossiledit.widgets.common.notices import counted, show_done
-from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
+from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path, open_report
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
 from napari_fossiledit.widgets.reef.view_panel import ViewPanel, key_of
-from napari_fossiledit.workflows.reef import export, link, measure, mesh, orient
+from napari_fossiledit.workflows.reef import export, link, measure, mesh, orient, report
 from napari_fossiledit.workflows.shared.sources import marked, shown_sources
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
@@ -67,7 +70,7 @@ class ReefDock(Dock):
         self._build_linking(section(self.column, "1. Link sections to specimens"))
         self._build_looking(section(self.column, "2. Look"))
         self._build_export(fold(self.column, "3. Export"))
-        self._build_measuring(fold(self.column, "4. Measure"))
+        self._build_measuring(fold(self.column, "4. Measure and report"))
         changed = (
             self.session.annotations_changed,
             self.session.predictions_changed,
@@ -83,7 +86,7 @@ class ReefDock(Dock):
         self.linking = ParamsForm(
             LinkParams,
             advanced=("class_name", "min_overlap", "max_gap", "min_slices", "branches", "relink"),
-            choices={"source": self._sources},
+            choices={"source": self._sources, "class_name": self._classes},
             labels={"branches": "Branching fossils"},
             words={Branches.GRAPH: "stay one fossil", Branches.CUT: "one fossil a branch"},
         )
@@ -148,8 +151,14 @@ class ReefDock(Dock):
         self.assumed = note("")
         self.assumed.hide()
         inside.addWidget(self.measuring)
-        tip = "Write tables (CSV) of all specimens and of the reef, and plots."
-        inside.addWidget(button("Measure ...", tip, self.measure))
+        tables = "Write tables (CSV) of all specimens and of the reef, and plots."
+        page = "Write a page with pictures, figures, where they come from, and a draft of methods."
+        inside.addWidget(
+            beside(
+                button("Measure ...", tables, self.measure),
+                button("Report ...", page, self.report),
+            )
+        )
         inside.addWidget(self.assumed)
         angles = fold(inside, "Directions in the field")
         self.orienting = ParamsForm(OrientParams, advanced=("strike_heading",))
@@ -166,6 +175,14 @@ class ReefDock(Dock):
             for name in [*sources, ANNOTATIONS]
         ]
         return list(dict.fromkeys([Choice.named(BEST_KNOWN, _BEST), *named]))
+
+    def _classes(self) -> list[str]:
+        """Return the classes to link."""
+        project = self.session.project
+        names = list(project.settings.classes) if project is not None else []
+        first = Choice.named("", names[0] if names else "")
+        every = [Choice.named(EVERY_CLASS, "all classes")] if names[1:] else []
+        return [first, *every, *names[1:]]
 
     def refresh(self) -> None:
         """Clear the table of the previous project."""
@@ -259,7 +276,7 @@ class ReefDock(Dock):
 
     def _on_chosen(self, row: Mapping[str, Any]) -> None:
         """Show a specimen in 3D, or its section in the first of its slices."""
-        self.surfaces.highlight(int(row["specimen"]))
+        self.surfaces.highlight(key_of(row))
         if self.surfaces.is_shown:
             self.surfaces.look_at(key_of(row))
         else:
@@ -269,7 +286,8 @@ class ReefDock(Dock):
             look_at(self.session, int(row["first_slice"]), (y0, x0, y1, x1), fitting=True)
 
     def _on_chosen_elsewhere(self) -> None:
-        self.table.mark("specimen", colours_of(self.session).chosen_specimens)
+        chosen = colours_of(self.session).chosen_specimens
+        self.table.mark(lambda row: key_of(row) in chosen)
 
     def export(self) -> None:
         """Write a mesh of each specimen."""
@@ -304,17 +322,37 @@ class ReefDock(Dock):
 
     def measure(self) -> None:
         """Write tables of all specimens and of the reef, and plots in a folder beside them."""
-        project = self.session.current
-        values = self.meshing.read().model_dump() | self.measuring.values()
-        self.measuring.read()
-        proposed = str(project.path.parent / f"{project.path.stem}.csv")
+        values, path = self._measured_by(), self.session.current.path
+        proposed = str(path.with_suffix(".csv"))
         chosen = ask_path(self, Pick.SAVE_FILE, "Write the table", proposed, "Table (*.csv)")
-        if not chosen:
-            return
-        file = Path(chosen)
-        params = MeasureParams(**values, plots=file.with_name(f"{file.stem}_plots"))
-        then = self.session.while_open(self._on_measured)
-        self.jobs.start("Measuring", measure.run, project.path, file, params, then=then)
+        if chosen:
+            file = Path(chosen)
+            params = MeasureParams(**values, plots=file.with_name(f"{file.stem}_plots"))
+            then = self.session.while_open(self._on_measured)
+            self.jobs.start("Measuring", measure.run, path, file, params, then=then)
+
+    def report(self) -> None:
+        """Write a page about all specimens."""
+        values, path = self._measured_by(), self.session.current.path
+        proposed = str(path.with_suffix(".html"))
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write the report", proposed, "Page (*.html)")
+        if chosen:
+            self.jobs.start(
+                "Writing the report",
+                report.run,
+                path,
+                Path(chosen),
+                ReportParams(**values),
+                then=lambda result: show_done(
+                    f"{counted(result.specimens, 'fossil')} reported: {result.file}.",
+                    ("Open report", partial(open_report, result.file)),
+                ),
+            )
+
+    def _measured_by(self) -> dict[str, Any]:
+        """Return how meshes are made and measured, as the forms say."""
+        shown = self.measuring.read().model_dump(include=set(self.measuring.rows))
+        return self.meshing.read().model_dump() | shown
 
     def _on_measured(self, result: Any) -> None:
         fossils = counted(len(result.rows), "fossil")

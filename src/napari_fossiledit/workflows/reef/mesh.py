@@ -226,10 +226,11 @@ def in_memory(
 
 def _reviewed(built: Reconstructed) -> str:
     """Say whether a person drew the sections of a specimen, or found them right."""
-    seen = {
-        i.reviewed or i.origin is not Origin.MODEL for i in built.instances if i.part is Part.BODY
-    }
-    return {(True,): "by a person", (False,): "not yet"}.get(tuple(seen), "in part")
+    bodies = [i for i in built.instances if i.part is Part.BODY]
+    seen = [i.reviewed or i.origin is not Origin.MODEL for i in bodies]
+    if all(seen):
+        return "by a person"
+    return "in part" if any(seen) else "not yet"
 
 
 def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
