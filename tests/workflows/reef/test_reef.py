@@ -11,7 +11,7 @@ import trimesh
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.written_files import LIST
 from napari_fossiledit.geometry import ZDirection
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams, RepairProjectParams
@@ -208,7 +208,7 @@ def test_annotating_after_linking_is_told(folder):
         project.ledger.edit(2, put=[box(2, 10, 10, 30, 40)])
     model = mesh.in_memory(folder, MeshParams())
     assert [r.last_slice for r in model.rows] == [3, 3]
-    assert model.reviewed == ("in part", "in part")
+    assert model.reviewed == ("in part", "not yet")
     assert "Slices 2 were annotated or predicted since linking" in model.warnings[0]
     link.run(folder, LinkParams())
     assert mesh.in_memory(folder, MeshParams()).warnings == ()
@@ -476,6 +476,7 @@ def predict(folder, slices):
     with Project.open(folder) as project:
         for z in slices:
             found = [box(z, 5, 5, 35, 20, score=0.9), box(z, 45, 5, 55, 60, score=0.8)]
+            found = [replace(i, origin=Origin.MODEL) for i in found]
             project.ledger.store(MODEL, z, found)
 
 

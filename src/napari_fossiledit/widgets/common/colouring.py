@@ -18,7 +18,7 @@ from qtpy.QtGui import QColor
 SAFE = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7")
 _OTHERS, _NONE = "#8c6d46", "#8f8f8f"
 #: Columns of amounts, and their units; all others are kinds.
-AMOUNTS = {"Slice": "", "Confidence": "", "Volume": "mm3", "Interval of the volume": "%"}
+AMOUNTS = {"Slice": "", "Confidence": "", "Volume": "mm3", "Interval of the volume": "% of it"}
 #: Those of which a few are many times as large as the others.
 _FACTORS = ("mm3",)
 _STEPS = 12

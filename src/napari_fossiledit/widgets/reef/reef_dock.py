@@ -15,6 +15,7 @@ from napari_fossiledit.params.reconstruct import (
     BEST_KNOWN,
     EVERY_CLASS,
     Branches,
+    Ends,
     LinkParams,
     MeasureParams,
     MeshParams,
@@ -57,6 +58,13 @@ _COLUMNS = {
 }
 _BEST = "yours, else predictions"
 _ONE_FILE = "Scene (*.glb *.3mf *.ply *.obj *.stl *.vaxml);;Volume (*.nrrd *.nii.gz *.tif *.zarr)"
+_MESHING = {
+    "mask_cut": "Mask cut (0: as linked)",
+    "ends": "At the sides of the block",
+    "bridge": "Bridge gaps (slices)",
+    "max_faces": "Most faces (0: all)",
+    "max_error": "Largest error (um)",
+}
 #: Only in the tooltip of a row: the page is narrow.
 _HIDDEN = ("surface_mm2", "last_slice", "texture")
 
@@ -126,8 +134,9 @@ class ReefDock(Dock):
         self.meshing = ParamsForm(
             MeshParams,
             hidden=("source",),
-            advanced=("mask_cut", "max_faces"),
-            labels={"mask_cut": "Mask cut (0: as linked)", "max_faces": "Most faces (0: all)"},
+            advanced=("mask_cut", "ends", "bridge", "max_faces", "max_error"),
+            labels=_MESHING,
+            words={Ends.CAPPED: "closed", Ends.OPEN: "open"},
         )
         self.folder = PathRow("mesh folder", Pick.FOLDER, "Folder for one file per specimen.")
         inside.addWidget(self.meshing)

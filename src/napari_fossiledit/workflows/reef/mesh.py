@@ -227,7 +227,7 @@ def in_memory(
 def _reviewed(built: Reconstructed) -> str:
     """Say whether a person drew the sections of a specimen, or found them right."""
     bodies = [i for i in built.instances if i.part is Part.BODY]
-    seen = [i.reviewed or i.origin is not Origin.MODEL for i in bodies]
+    seen = [i.reviewed or i.origin in (Origin.HUMAN, Origin.IMPORTED) for i in bodies]
     if all(seen):
         return "by a person"
     return "in part" if any(seen) else "not yet"
