@@ -11,6 +11,7 @@ from napari_fossiledit.geometry import (
     StackGeometry,
     VoxelSize,
     ZDirection,
+    check_positions,
     format_slices,
     parse_slices,
 )
@@ -58,6 +59,29 @@ def test_voxels_have_a_volume_and_a_hand():
     assert geometry.voxel_size.volume_um3 == pytest.approx(500 * 72.7**2)
     assert geometry.handedness == 1
     assert StackGeometry(1, 1, ZDirection.OUT_OF).handedness == -1
+
+
+def test_slices_have_positions_and_stand_for_half_the_way_to_their_neighbours():
+    even = StackGeometry(10.0, 40.0)
+    assert [even.z_um(-0.5), even.z_um(2), even.thickness_um(7)] == [-20, 80, 40]
+    uneven = StackGeometry(10.0, 50.0, z_positions_um=(0.0, 40.0, 60.0, 150.0))
+    assert [uneven.z_um(z) for z in (-1, 0.25, 2, 3.5)] == [-40, 10, 60, 195]
+    assert [uneven.thickness_um(z) for z in range(4)] == [40, 30, 55, 90]
+
+
+@pytest.mark.parametrize(
+    ("positions", "found"),
+    [
+        ([0.0, 1.0], "expected 3, one a slice; found 2"),
+        ([0.0, float("nan"), 2.0], "found nan after 0 at slice 1"),
+        ([5.0, 7.0, 7.0], "found 7 after 7 at slice 2"),
+        ([float("inf"), 7.0, 8.0], "found inf at slice 0"),
+    ],
+)
+def test_impossible_positions_are_refused(positions, found):
+    with pytest.raises(FossilError, match=f"in p.csv cannot be used.*{found}"):
+        check_positions(positions, 3, "p.csv")
+    assert check_positions([5.0, 7.0, 8.5], 3, "p.csv") == (0.0, 2.0, 3.5)
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf")])

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from napari_fossiledit.errors import FossilError
 
@@ -57,6 +58,8 @@ class VoxelSize:
         return self.z * self.y * self.x
 
 
+_ONE_A_SLICE = "Write a line for each slice, also for those that nobody traced."
+
 SMALLEST_UM, LARGEST_UM = 1e-4, 1e9
 """An atom and a kilometre: nothing is photographed in smaller or larger steps."""
 
@@ -70,14 +73,33 @@ class StackGeometry:
     pixel_size_um
         Edge of a (square) pixel in um.
     slice_spacing_um
-        Distance between the centres of neighbouring slices in um.
+        Distance between the centres of neighbouring slices in um; the mean of them where
+        `z_positions_um` states each.
     z_direction
         See `ZDirection`.
+    z_positions_um
+        Distance of each slice from the first in um; None where all steps are `slice_spacing_um`.
     """
 
     pixel_size_um: float
     slice_spacing_um: float
     z_direction: ZDirection = ZDirection.INTO
+    z_positions_um: tuple[float, ...] | None = None
+
+    def z_um(self, z: float) -> float:
+        """Return the distance of slice `z` from the first, straight between two slices.
+
+        Beyond the first and the last slice their steps go on.
+        """
+        positions = self.z_positions_um
+        if positions is None or len(positions) < 2:
+            return z * self.slice_spacing_um
+        low = min(max(math.floor(z), 0), len(positions) - 2)
+        return positions[low] + (z - low) * (positions[low + 1] - positions[low])
+
+    def thickness_um(self, z: int) -> float:
+        """Return how much rock slice `z` stands for: half-way to either neighbour."""
+        return self.z_um(z + 0.5) - self.z_um(z - 0.5)
 
     @property
     def voxel_size(self) -> VoxelSize:
@@ -88,6 +110,32 @@ class StackGeometry:
     def handedness(self) -> int:
         """+1 where z counts into the rock, -1 where a mesh must be mirrored along z."""
         return 1 if self.z_direction is ZDirection.INTO else -1
+
+
+def check_positions(positions: Sequence[float], count: int, file: object) -> tuple[float, ...]:
+    """Return positions of slices in um, counted from the first.
+
+    Raises
+    ------
+    FossilError
+        Where there is not one for each of `count` slices, or they are not numbers that increase.
+    """
+    what = f"The positions of slices in {file} cannot be used"
+    if len(positions) != count:
+        raise FossilError(
+            what, expected=f"{count}, one a slice", found=len(positions), advice=_ONE_A_SLICE
+        )
+    for z, (before, here) in enumerate(pairwise((-math.inf, *positions))):
+        if not (math.isfinite(here) and here > before):
+            after = f" after {before:g}" if z else ""
+            raise FossilError(
+                what,
+                expected="numbers of um that increase",
+                found=f"{here:g}{after} at slice {z}",
+                advice="State distances from the first slice in the order of the slices;"
+                " whether they count into the rock is said when the project is made.",
+            )
+    return tuple(float(z - positions[0]) for z in positions)
 
 
 def check_slice(z: int, count: int, stack: str = "the stack") -> int:

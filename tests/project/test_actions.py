@@ -394,6 +394,7 @@ def test_a_ledger_of_the_first_version_gets_a_journal(tmp_path: Path) -> None:
     old = sqlite3.connect(path)
     old.executescript(
         "DROP TABLE action_slices; DROP TABLE actions; PRAGMA user_version = 1;"
+        "DROP TRIGGER set_decided;"
         "ALTER TABLE instances DROP COLUMN guessed; ALTER TABLE instances DROP COLUMN probability;"
     )
     old.close()

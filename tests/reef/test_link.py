@@ -10,6 +10,7 @@ from PIL import Image
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.labels import masks_of_labels
+from napari_fossiledit.params.reconstruct import Branches
 from napari_fossiledit.reef.link import (
     LinkKind,
     divided_identities,
@@ -53,6 +54,8 @@ def test_a_branch_stays_with_its_specimen_and_is_listed():
     assert [(e.kind, e.slice, e.before, e.after) for e in result.events] == [
         (LinkKind.SPLIT, 1, 1, 3)
     ]
+    cut = link(slices, branches=Branches.CUT)
+    assert (cut.specimens, cut.events) == ({1: 1, 2: 1, 3: 2}, result.events)
     assert link(slices, branch_overlap=1.1).count == 2
 
 
@@ -62,7 +65,54 @@ def test_growing_together_is_listed_as_a_merge():
     assert result.specimens == {1: 1, 2: 1, 3: 1}
     assert [e.summary() for e in result.events] == [
         {"kind": "merge", "slice": 1, "specimen": 1, "before": 2, "after": 3}
+        | {"pixels": pytest.approx(0.11 * 120)}
     ]
+
+
+def test_two_specimens_under_one_mask_for_a_slice_stay_two():
+    """What goes on beyond the mask has not grown together, and is no branch."""
+    two = [(0, 0, 10, 14), (0, 16, 10, 28)]
+    slices = [
+        [box(0, 1, *two[0]), box(0, 2, *two[1])],
+        [box(1, 3, 0, 0, 10, 28)],
+        [box(2, 4, *two[0]), box(2, 5, *two[1])],
+    ]
+    result = link(slices)
+    assert result.specimens == {1: 1, 2: 2, 3: 1, 4: 1, 5: 2}
+    assert [(d.kind, d.before, d.after) for d in result.doubts][-1] == (LinkKind.GAP, 2, 5)
+    assert link(slices, max_gap=0).count == 1
+
+
+def test_across_a_slice_with_others_two_sections_must_be_alike():
+    other = box(1, 9, 20, 40, 30, 50)
+    slices = [[box(0, 1, 0, 0, 10, 10)], [other], [box(2, 2, 0, 6, 10, 16)]]
+    assert link(slices).count == 3
+    # Where nothing was seen at all, nobody may have looked.
+    assert link([slices[0], slices[2]]).count == 1
+
+
+def test_two_masks_of_one_section_are_one_specimen():
+    slices = [[box(0, 1, 0, 0, 10, 10), box(0, 2, 0, 2, 10, 11)]]
+    assert link(slices).specimens == {1: 1, 2: 1}
+    assert link(slices, known={1: 1, 2: 2}).specimens == {1: 1, 2: 2}
+
+
+def test_links_that_may_be_wrong_are_listed():
+    slices = [
+        [box(0, 1, 0, 0, 10, 10), box(0, 2, 0, 20, 20, 50), box(0, 3, 30, 0, 40, 10)],
+        [box(1, 4, 0, 5, 10, 15), box(1, 5, 0, 20, 4, 24), box(1, 6, 30, 0, 40, 10)],
+    ]
+    result = link(slices)
+    assert result.specimens == {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3}
+    assert {(d.kind, d.slice, d.specimen, d.before) for d in result.doubts} == {
+        (LinkKind.JUMP, 1, 1, 1),
+        (LinkKind.JUMP, 1, 2, 2),
+    }
+    assert result.events == ()
+
+
+def test_a_specimen_of_one_pixel_is_a_specimen():
+    assert link([[box(0, 1, 0, 0, 1, 1)], [box(1, 2, 5, 5, 6, 6)]]).specimens == {1: 1, 2: 2}
 
 
 def test_branches_that_rejoin_are_no_second_event():

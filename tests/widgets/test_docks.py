@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, field
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as PILImage
 from qtpy.QtCore import QLocale, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QPlainTextEdit, QTextBrowser
 
-from napari_fossiledit.errors import FossilError
+from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.log import start_logging
 from napari_fossiledit.masks import Instance, Origin
@@ -23,9 +25,9 @@ from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.review import CorrectParams
-from napari_fossiledit.progress import QUIET, Progress
+from napari_fossiledit.progress import QUIET, Job, Progress
 from napari_fossiledit.project import ANNOTATIONS
-from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas import correcting, turntable
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, joined
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -43,6 +45,7 @@ from napari_fossiledit.widgets.stack.stack_dock import StackDock
 from napari_fossiledit.widgets.start.start_dock import StartHere, way_of
 from napari_fossiledit.workflows.annotate.corrections import correct
 from napari_fossiledit.workflows.annotate.files import import_annotations
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey
 from tests.widgets.conftest import SHAPE, settled
 
 SOURCE = "model:first:0123456789ab"
@@ -63,6 +66,9 @@ class Done:
     minutes: float = 3
     values: dict[str, Any] = field(default_factory=lambda: {"paper": {"iou": 0.5}, "matched": 3})
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ("Pixel 70 um < 80 um.",)
+    specimens: int = 2
 
     def summary(self) -> dict[str, Any]:
         return self.values
@@ -453,7 +459,7 @@ def tetrahedron(specimen: int) -> SpecimenMesh:
     return SpecimenMesh(specimen, f"specimen_{specimen}", corners, faces)
 
 
-def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls):
+def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls, qtbot):
     rows = [
         {"specimen": 4, "first_slice": 3, "last_slice": 4, "slices": 2, "volume_um3": 2e9},
         {"specimen": 9, "first_slice": 1, "last_slice": 1, "slices": 1, "volume_um3": 1e9},
@@ -474,15 +480,77 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls)
     assert model.index(0, 1).data(Qt.ItemDataRole.DecorationRole) is None
     bright = layer.vertex_colors.copy()
     dock.table.selectRow(0)
-    assert session.slice == 3
+    assert session.slice == 1
     assert (layer.vertex_colors[:4] == bright[:4]).all()
     assert (layer.vertex_colors[4:] != bright[4:]).any()
     press(dock, "Show all")
     assert (layer.vertex_colors == bright).all()
+    look_at_specimens(session, dock, layer, qtbot)
     session.viewer.dims.ndisplay = 2
     assert layer not in session.viewer.layers
     assert session.slice == 3
     assert session.viewer.dims.nsteps[0] == 5
+
+
+def look_at_specimens(session, dock, layer, qtbot):
+    """Colour them by volume, click one, and cut what lies before it away."""
+    dock.looks.by.setCurrentText("Volume")
+    assert "1 <span" in dock.looks.legend.text()
+    assert dock.looks.legend.text().endswith("2 mm3, by factors")
+    small, big = dock.looks.colour(SpecimenKey("", 9)), dock.looks.colour(SpecimenKey("", 4))
+    assert sum(small) < sum(big)
+    np.testing.assert_allclose(layer.vertex_colors[0, :3] / layer.vertex_colors[0, 0] * big[0], big)
+    session.go_to(0)
+    down, up = np.array([-1.0, 0, 0]), np.array([1.0, 0, 0])
+    seen = dock.surfaces.hit
+    assert seen(np.array([5000.0, 950, 950]), down) == (SpecimenKey("", 9), 3)
+    qtbot.waitUntil(lambda: find(session.viewer, Role.REDUCED) is not None)
+    assert seen(np.array([-5000.0, 950, 950]), up) is None
+    find(session.viewer, Role.REDUCED).visible = False
+    assert seen(np.array([-5000.0, 950, 950]), up) == (SpecimenKey("", 9), 2)
+    assert seen(np.array([5000.0, 420, 2000]), down) is None
+    press_at = SimpleNamespace(
+        type="mouse_press", button=1, position=(5000, 950, 950), view_direction=down
+    )
+    for _ in dock.surfaces._on_press(session.viewer, press_at):
+        press_at.type = "mouse_release"
+    assert colours_of(session).chosen_specimens == {SpecimenKey("", 9)}
+    assert session.slice == 3
+    (marked,) = dock.table.selectionModel().selectedRows()
+    assert dock.table.model().mapToSource(marked).row() == 1
+    session.go_to(2)
+    dock.looks.cut.setCurrentText("Cut away what lies after the slice")
+    assert seen(np.array([5000.0, 950, 950]), down) == (SpecimenKey("", 9), 2)
+    (plane,) = layer.experimental_clipping_planes
+    assert (plane.position, plane.normal) == ((2, 0, 0), (-1, 0, 0))
+    dock.looks.slice.setValue(1)
+    assert layer.experimental_clipping_planes[0].position[0] == session.slice == 1
+    session.go_to(3)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_turn_is_a_movie_that_is_written_whole_or_not_at_all(tmp_path, stopped):
+    file, frames = tmp_path / "turn.gif", Queue()
+    for n in range(3):
+        frames.put(np.full((900, 1000, 3), 80 * n, np.uint8))
+    if stopped:
+        with pytest.raises(CancelledError):
+            turntable.write(frames, 4, file, job=Job(cancelled=frames.empty))
+        assert not list(tmp_path.iterdir())
+        return
+    assert turntable.write(frames, 3, file) == file
+    with PILImage.open(file) as movie:
+        assert (movie.size, movie.n_frames, movie.info["loop"]) == ((800, 720), 3, 0)
+    np.testing.assert_allclose(turntable.turning(1, np.pi / 2) @ [1, 5, 0], [0, 5, 1], atol=1e-12)
+
+
+def test_pictures_are_of_what_is_shown_in_3d(session, made, tmp_path):
+    table = made(ReefDock).looks.turntable
+    with pytest.raises(FossilError, match=r"Nothing is shown in 3D.*Show in 3D"):
+        table.start(tmp_path / "a.png", print)
+    session.viewer.dims.ndisplay = 3
+    with pytest.raises(FossilError, match=r"expected.*movie.*found \.mp4"):
+        table.start(tmp_path / "a.mp4", print)
 
 
 def test_no_specimen_says_what_to_do(session, made, calls):
@@ -522,9 +590,15 @@ def test_what_is_written_goes_to_the_chosen_file(session, made, calls, monkeypat
     chosen = tmp_path / "chosen"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(chosen), ""))
     press(made(StackDock), "Export ...")
-    press(made(ReefDock), "Measure ...")
-    exported, measured = (args for _, args in calls.made)
-    assert exported[1].file == measured[1] == chosen
+    reef = made(ReefDock)
+    reef.measuring.fill(close_cracks="150")
+    for text in ("Measure ...", "Report ...", "One file ..."):
+        press(reef, text)
+    exported, measured, reported, one = (args for _, args in calls.made)
+    assert exported[1].file == measured[1] == reported[1] == one[1] == chosen
+    assert (measured[2].close_cracks, reported[2].close_cracks) == (150, 150)
+    assert measured[2].plots == tmp_path / "chosen_plots"
+    assert reef.assumed.text() == "Pixel 70 um &lt; 80 um."
 
 
 def test_a_result_is_dropped_once_another_project_is_open(session):

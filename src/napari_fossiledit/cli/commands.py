@@ -41,7 +41,14 @@ from napari_fossiledit.params.morphospace import (
 )
 from napari_fossiledit.params.perturb import PerturbParams
 from napari_fossiledit.params.probe import ProbeParams
-from napari_fossiledit.params.reconstruct import LinkParams, MeshParams, PictureParams
+from napari_fossiledit.params.reconstruct import (
+    LinkParams,
+    MeasureParams,
+    MeshParams,
+    OrientParams,
+    PictureParams,
+    ReportParams,
+)
 from napari_fossiledit.params.review import (
     AgreementParams,
     CopyParams,
@@ -53,6 +60,7 @@ from napari_fossiledit.params.review import (
     ProposeParams,
     QueueParams,
     ReshapeParams,
+    SameParams,
     SpecimensParams,
     SplitParams,
     SwapParams,
@@ -203,6 +211,12 @@ COMMANDS = (
         ),
     ),
     Command(
+        "stack positions",
+        "stack.new:set_positions",
+        "Say how far each slice lies from the first, where the steps are not all the same.",
+        (PROJECT, argument("file", Path, "FILE", "CSV: a line a slice, its last column in um.")),
+    ),
+    Command(
         "annotations import",
         "annotate.files:import_annotations",
         "Import traced slices: COCO, Label Studio, label images, or clicked outlines.",
@@ -214,7 +228,10 @@ COMMANDS = (
         "annotations export",
         "annotate.files:export_annotations",
         "Write instances as COCO, for Label Studio or as a label volume, and read them back.",
-        (PROJECT, argument("file", Path, "FILE", "File to write: .json, .tif or .zarr.")),
+        (
+            PROJECT,
+            argument("file", Path, "FILE", "File to write: .json, .tif, .zarr, .nrrd, .nii."),
+        ),
         ExportParams,
         skip=frozenset({"file"}),
     ),
@@ -323,6 +340,18 @@ COMMANDS = (
         (PROJECT, argument("specimens", str, "NUMBERS", "Numbers of specimens, e.g. 3,7.")),
         SpecimensParams,
         skip=frozenset({"specimens"}),
+    ),
+    Command(
+        "review same",
+        "review.through_z:same",
+        "Say whether two linked sections are of one specimen.",
+        (
+            PROJECT,
+            argument("before", int, "BEFORE", "Id of the section in the earlier slice."),
+            argument("after", int, "AFTER", "Id of the section in the later slice."),
+        ),
+        SameParams,
+        skip=frozenset({"before", "after"}),
     ),
     Command(
         "review swap",
@@ -435,11 +464,42 @@ COMMANDS = (
         MeshParams,
     ),
     Command(
+        "export",
+        "reef.export:run",
+        "Write all specimens into one file: a scene of surfaces, or a label volume.",
+        (
+            PROJECT,
+            argument(
+                "out",
+                Path,
+                "OUT",
+                "Scene (.glb .3mf .ply .stl .obj .vaxml) or volume (.nrrd .nii.gz .tif .zarr).",
+            ),
+        ),
+        MeshParams,
+        skip=frozenset({"format"}),
+    ),
+    Command(
+        "orient",
+        "reef.orient:run",
+        "Say how the block was cut and how its bedding lay: measurements then give directions.",
+        params=OrientParams,
+    ),
+    Command(
+        "report",
+        "reef.report:run",
+        "Write a page about all specimens: pictures, measurements, where they come from.",
+        (PROJECT, argument("out", Path, "OUT.html", "Page; its figures come beside it.")),
+        ReportParams,
+        skip=frozenset({"format", "unit", "plots"}),
+    ),
+    Command(
         "measure",
         "reef.measure:run",
-        "Write volume, surface, place and extent of every specimen.",
-        (PROJECT, argument("out", Path, "OUT.csv", "Table to write, CSV or JSON.")),
-        MeshParams,
+        "Measure every specimen, its branches and the reef: tables, a record, and plots.",
+        (PROJECT, argument("out", Path, "OUT.csv", "Table to write: CSV, JSON or Parquet.")),
+        MeasureParams,
+        skip=frozenset({"format", "unit"}),
     ),
     Command(
         "pictures",

@@ -121,7 +121,9 @@ class ImportParams(Params):
 class ExportParams(Params):
     """Which instances are written to a COCO file or a label volume."""
 
-    file: Path = Field(description="COCO file (.json) or label volume (.tif, .zarr) to write.")
+    file: Path = Field(
+        description="COCO file (.json) or label volume (.tif, .zarr, .nrrd, .nii.gz) to write."
+    )
     source: str = Field(
         BEST_KNOWN,
         description="best-known (annotations where a slice has any, predictions of the model in"

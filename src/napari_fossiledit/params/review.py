@@ -224,6 +224,14 @@ class SpecimensParams(Params):
     )
 
 
+class SameParams(Params):
+    """Whether two sections that were linked are of one specimen."""
+
+    before: int = Field(0, ge=1, description="Id of the section in the earlier slice.")
+    after: int = Field(0, ge=1, description="Id of the section in the later slice.")
+    same: bool = Field(True, description="One specimen; no: two.")
+
+
 class TeachParams(Params):
     """How corrected slices teach the model, or what is decided about a model that was taught."""
 

@@ -168,6 +168,14 @@ TRIGGERS = tuple(
             "WHEN NEW.source = 'annotations'",
             _there("NEW"),
         ),
+        (
+            # Whose a section is was decided, or is open again; linking alone changes no guess.
+            "set_decided",
+            "UPDATE OF guessed ON instances",
+            "WHEN NEW.source = 'annotations' AND OLD.specimen IS NOT NULL "
+            "AND NEW.guessed <> OLD.guessed",
+            _there("NEW"),
+        ),
         *(
             (f"{name}_{event.lower()}", f"{event} ON {table}", when.format(row), slices(row))
             for name, table, when, slices in (

@@ -7,13 +7,19 @@ places are found anew before the next one is asked for.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from napari_fossiledit.project.actions import has
-from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.database import TRIGGERS, Database
 from napari_fossiledit.selection import Doubt, Place
+
+DOUBTS = "doubtful_links"
+"""Key in the ledger under which linking notes what should be looked at."""
+
+Link = tuple[int, int, int, float]
 
 
 class PlaceTable:
@@ -44,6 +50,40 @@ class PlaceTable:
             for table in ("places", "changed"):
                 db.execute(f"DELETE FROM {table} WHERE z = ?", (z,))
             db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", rows)
+
+    def doubt(self, class_name: str, links: Sequence[Link]) -> None:
+        """Write which links of a class should be looked at, in place of earlier ones.
+
+        Parameters
+        ----------
+        links
+            Slice of the later section, ids of the earlier and the later one, pixels at stake.
+        """
+        with self._database.writing() as db:
+            # A ledger of this version that is older than doubtful links lacks a trigger for them.
+            for statement in TRIGGERS:
+                db.execute(statement)
+            every = self._doubts(db)
+            slices = {z for z, *_ in [*every.get(class_name, []), *links]}
+            row = (DOUBTS, json.dumps(every | {class_name: links}))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+            query = "INSERT INTO changed SELECT ?1 WHERE ?1 NOT IN (SELECT z FROM changed)"
+            db.executemany(query, [(z,) for z in slices])
+
+    def doubts(self) -> dict[int, list[tuple[str, Link]]]:
+        """Return the links that should be looked at and their classes, by the later slice."""
+        with self._database.reading() as db:
+            every = self._doubts(db)
+        found: dict[int, list[tuple[str, Link]]] = {}
+        for name, links in every.items():
+            for link in links:
+                found.setdefault(link[0], []).append((name, link))
+        return found
+
+    @staticmethod
+    def _doubts(db: sqlite3.Connection) -> dict[str, list[Link]]:
+        row = db.execute("SELECT value FROM meta WHERE key = ?", (DOUBTS,)).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
 
     def best(
         self, limit: int, *, skip: int = 0, doubt: str = "", z: int | None = None

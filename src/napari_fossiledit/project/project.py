@@ -279,9 +279,9 @@ class Project:
                 )
         self.set_stack(record)
 
-    def set_stack(self, record: StackRecord) -> None:
-        """Write which photographs the project is of; no check is made."""
-        self.update(stack=_stored(record, self.path).model_dump())
+    def set_stack(self, record: StackRecord, **changes: Any) -> None:
+        """Write which photographs the project is of, and other settings; no check is made."""
+        self.update(stack=_stored(record, self.path).model_dump(), **changes)
         for name in ("stack", "contents", "original"):
             self.__dict__.pop(name, None)
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json
-from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
+from napari_fossiledit.geometry import (
+    LARGEST_UM,
+    SMALLEST_UM,
+    StackGeometry,
+    ZDirection,
+    check_positions,
+)
+from napari_fossiledit.params.reconstruct import OrientParams
 from napari_fossiledit.stacks.section import StackRecord
 
 SCHEMA_VERSION = 1
@@ -34,10 +41,12 @@ class ProjectSettings(BaseModel):
     stack
         Where the photographs are and what they look like; its path as it stands in the file
         (relative to the project folder where the photographs lie beside or in it).
-    pixel_size_um, slice_spacing_um, z_direction
+    pixel_size_um, slice_spacing_um, z_direction, z_positions_um
         See `StackGeometry`.
     classes
         Classes that models of this project learn.
+    orientation
+        How the block was cut and its bedding lay, None where nobody said.
     mud_colour
         Colour of the red mud in the stack's own values, None where nobody picked it.
     pinned_slices
@@ -51,7 +60,9 @@ class ProjectSettings(BaseModel):
     pixel_size_um: Um
     slice_spacing_um: Um
     z_direction: ZDirection = ZDirection.INTO
+    z_positions_um: tuple[float, ...] | None = None
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=1000)
+    orientation: OrientParams | None = None
     mud_colour: tuple[Colour, Colour, Colour] | None = None
     pinned_slices: tuple[SliceIndex, ...] = ()
 
@@ -71,10 +82,21 @@ class ProjectSettings(BaseModel):
             raise ValueError("the path of the stack is no path")
         return record
 
+    @model_validator(mode="after")
+    def _one_position_a_slice(self) -> Self:
+        if self.z_positions_um is not None:
+            try:
+                check_positions(self.z_positions_um, self.stack.shape[0], "the project")
+            except FossilError as error:
+                raise ValueError(str(error)) from error
+        return self
+
     @property
     def geometry(self) -> StackGeometry:
-        """Voxel size and direction."""
-        return StackGeometry(self.pixel_size_um, self.slice_spacing_um, self.z_direction)
+        """Voxel size, positions of the slices, and direction."""
+        return StackGeometry(
+            self.pixel_size_um, self.slice_spacing_um, self.z_direction, self.z_positions_um
+        )
 
 
 def _is_plain(name: str) -> bool:

@@ -1,21 +1,27 @@
 """From sections to specimens: instances are linked through z by overlap.
 
 Between two slices each section continues at most one section before it, chosen by
-`scipy.optimize.linear_sum_assignment` so that the sum of the IoU is greatest. Archaeocyaths branch
-and grow together, so what that leaves over may still belong to a neighbour:
+`scipy.optimize.linear_sum_assignment` so that the sum of the IoU is greatest. A specimen may be
+missing in up to `max_gap` slices; nearer slices are linked first, and across slices in which other
+specimens are seen two sections must be alike. Archaeocyaths branch and grow together, so what that
+leaves over may still belong to a neighbour:
 
-* a section without a predecessor that lies in a section before it is a branch of that specimen
-  (a *split*);
-* a section without a successor that lies in a section after it has grown together with that
-  specimen (a *merge*).
+* a section that goes on none before and lies in a section of the nearest slice before is a branch
+  of that specimen (a *split*);
+* a section that goes on in none after and lies in a section of the next slice has grown together
+  with that specimen (a *merge*). Whether it goes on is known `max_gap` slices later, so that two
+  specimens which one mask covers in a few slices are not taken for one.
 
 "Lies in" means at least `branch_overlap` of the smaller of the two. Both are listed as events, so
-that they can be looked at. A section that lies in another one of its own slice is nested: it is
-neither a branch of that specimen nor grown together with it. A specimen may be missing in up to
-`max_gap` slices; nearer slices are linked first. Cavities follow the body they lie in.
+that they can be looked at; by choice the branches are specimens of their own. A section that lies
+in another one of its own slice is nested: it is neither a branch of that specimen nor grown
+together with it. Two that nearly cover each other are two masks of one section. Cavities follow the
+body they lie in.
 
 Where it is known which specimen some sections belong to, they stay what they are: sections of one
 specimen are linked however far apart they are, and those of two never are.
+
+Figures: docs/benchmarks/reef-3d.md.
 """
 
 from __future__ import annotations
@@ -32,33 +38,58 @@ from scipy.optimize import linear_sum_assignment
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import intersections
+from napari_fossiledit.params.reconstruct import Branches
 from napari_fossiledit.summary import Summary
 
 BRANCH_OVERLAP = 0.5
 """Share of the smaller section that must lie in the larger one for a split or a merge."""
+_TWINS = 0.5
+"""IoU from which on two masks of one slice are of one section."""
+_GAP_IOU = 0.4
+"""Least IoU across slices with other sections; lower, other specimens were linked."""
+_JUMP_IOU, _JUMP_SHARE, _RIVAL = 0.1, 0.7, 0.5
+"""A link is doubtful below this IoU or share, and where another one is so nearly as good."""
 
 
 class LinkKind(StrEnum):
-    """Links that are not one section after the other."""
+    """Links that are not one section after the other, or that may be wrong."""
 
     SPLIT = "split"
     MERGE = "merge"
+    GAP = "gap"
+    JUMP = "jump"
+    RIVAL = "rival"
+
+
+WRONG = {
+    LinkKind.SPLIT: 0.093,
+    LinkKind.MERGE: 0.11,
+    LinkKind.GAP: 0.06,
+    LinkKind.JUMP: 0.11,
+    LinkKind.RIVAL: 0.01,
+}
+"""Share of such links that were wrong on six sample reefs, traced and predicted."""
 
 
 @dataclass(frozen=True)
 class LinkEvent(Summary):
-    """Two sections of one specimen that a one-to-one linking would have kept apart.
+    """Two sections that were linked, and that should be looked at.
 
     Attributes
     ----------
     kind
-        A split (the specimen branches) or a merge (two specimens grow together).
+        A split (the specimen branches), a merge (two specimens grow together), a gap (it is
+        missing in between), a jump (one is much smaller than the other, or lies mostly beside it)
+        or a rival (another section is nearly as like).
     slice
         The later of the two slices.
     specimen
         The specimen after linking.
     before, after
         Instance ids of the section before and after.
+    pixels
+        Pixels that are expected to be of another specimen: the area of the smaller section times
+        the share of such links that are wrong (`WRONG`).
     """
 
     kind: LinkKind
@@ -66,6 +97,7 @@ class LinkEvent(Summary):
     specimen: int | None
     before: int
     after: int
+    pixels: float
 
 
 @dataclass(frozen=True)
@@ -77,12 +109,17 @@ class LinkResult:
     specimens
         Specimen by instance id, numbered from 1 in order of the first slice; None where the
         specimen is in fewer slices than asked for.
-    events
-        Splits and merges, in stack order.
+    doubts
+        Links that may be wrong, in stack order.
     """
 
     specimens: dict[int, int | None]
-    events: tuple[LinkEvent, ...] = ()
+    doubts: tuple[LinkEvent, ...] = ()
+
+    @property
+    def events(self) -> tuple[LinkEvent, ...]:
+        """Splits and merges, also where each branch is a specimen of its own."""
+        return tuple(d for d in self.doubts if d.kind in (LinkKind.SPLIT, LinkKind.MERGE))
 
     @property
     def count(self) -> int:
@@ -104,6 +141,8 @@ class _Section:
     mask: Mask
     hosts: tuple[int, ...] = ()
     continued: bool = False
+    #: Section of the next slice that it has grown together with, unless it goes on later.
+    into: _Section | None = None
 
 
 @dataclass
@@ -113,9 +152,10 @@ class _Chain:
     groups: DisjointSet = field(default_factory=DisjointSet)
     slices: dict[int, set[int]] = field(default_factory=dict)
     parents: dict[int, int | None] = field(default_factory=dict)
-    events: list[tuple[LinkKind, int, int, int]] = field(default_factory=list)
+    doubts: list[tuple[LinkKind, int, int, int, float]] = field(default_factory=list)
     open: list[_Section] = field(default_factory=list)
     known: Mapping[int, int] = field(default_factory=dict)
+    cut: bool = False
     #: Known specimen by the root of its group, and the first of its sections.
     named: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
@@ -131,32 +171,43 @@ class _Chain:
 
     def specimen(self, id_: int) -> int | None:
         """Return the known specimen that a section belongs to, by itself or by its links."""
-        return self.named.get(self.groups[id_])
+        return self.named.get(self.groups[id_]) if self.named else None
 
     def agree(self, before: _Section, after: _Section) -> bool:
         """Return whether two sections are not known to be of two specimens."""
         one, other = self.specimen(before.id), self.specimen(after.id)
         return one is None or other is None or one == other
 
-    def join(self, before: _Section, after: _Section, kind: LinkKind | None = None) -> bool:
-        """Put two sections into one specimen, unless they are known to be of two.
-
-        Parameters
-        ----------
-        kind
-            Lists the link as an event, where the sections were apart.
-        """
+    def join(self, before: _Section, after: _Section) -> bool:
+        """Put two sections into one specimen, unless they are known to be of two."""
         if not self.agree(before, after):
             return False
-        names = (self.specimen(before.id), self.specimen(after.id))
-        apart = self.groups.merge(before.id, after.id)
-        for name in names:
-            if name is not None:
-                self.named[self.groups[after.id]] = name
-        before.continued = True
-        if kind is not None and apart:
-            self.events.append((kind, after.slice, before.id, after.id))
+        name = self.specimen(before.id)
+        name = self.specimen(after.id) if name is None else name
+        self.groups.merge(before.id, after.id)
+        if name is not None:
+            self.named[self.groups[after.id]] = name
         return True
+
+    def branch(self, before: _Section, after: _Section, kind: LinkKind) -> None:
+        """List a split or a merge where the sections are apart, and join them unless cut."""
+        if self.groups.connected(before.id, after.id) or not self.agree(before, after):
+            return
+        self.note(kind, before, after)
+        if not self.cut:
+            self.join(before, after)
+
+    def note(self, kind: LinkKind, before: _Section, after: _Section) -> None:
+        """List a link that may be wrong."""
+        area = min(before.mask.area, after.mask.area)
+        self.doubts.append((kind, after.slice, before.id, after.id, WRONG[kind] * area))
+
+    def close(self, z: int) -> None:
+        """Let go of sections before slice `z`: memory does not grow with the stack."""
+        for section in self.open:
+            if section.slice < z and section.into is not None and not section.continued:
+                self.branch(section, section.into, LinkKind.MERGE)
+        self.open = [s for s in self.open if s.slice >= z]
 
     def may_join(self, section: _Section, other: _Section) -> bool:
         """Return whether a section may be of the specimen of another, in which it is not nested."""
@@ -167,10 +218,11 @@ class _Chain:
 def link(
     slices: Iterable[Sequence[Instance]],
     *,
-    min_overlap: float = 0.25,
-    max_gap: int = 1,
+    min_overlap: float = 0.35,
+    max_gap: int = 3,
     min_slices: int = 1,
     branch_overlap: float = BRANCH_OVERLAP,
+    branches: Branches = Branches.GRAPH,
     known: Mapping[int, int] | None = None,
 ) -> LinkResult:
     """Link the instances of one class through the stack.
@@ -189,6 +241,8 @@ def link(
     branch_overlap
         Least shared area for a split or a merge, as share of the smaller section; more than 1
         links strictly one to one.
+    branches
+        Whether branches are of one specimen or each of its own.
     known
         Specimens that are known, by instance id: they keep their numbers, whatever `min_slices`
         is; others are numbered above them.
@@ -198,7 +252,7 @@ def link(
     FossilError
         Where an instance has no id, or the slices do not rise.
     """
-    chain = _Chain(known=known or {})
+    chain = _Chain(known=known or {}, cut=branches is Branches.CUT)
     last = -1
     for instances in slices:
         if not instances:
@@ -211,17 +265,20 @@ def link(
         if any(i.id is None for i in instances):
             raise FossilError(f"An instance in slice {z} has no id", expected="stored instances")
         last = z
+        chain.close(z - max_gap - 1)
         sections = _register(chain, instances, branch_overlap)
-        # Older sections are let go: memory does not grow with the stack.
-        chain.open = [s for s in chain.open if z - s.slice <= max_gap + 1]
         fresh = sections
-        # Nearer slices first; a section that goes on in one of them cannot go on beyond a gap.
-        for back in range(1, max_gap + 2):
-            before = [
-                s for s in chain.open if z - s.slice == back and (back == 1 or not s.continued)
-            ]
-            fresh = _link_pair(chain, before, sections, fresh, (min_overlap, branch_overlap))
+        nearest, *farther = sorted({s.slice for s in chain.open}, reverse=True) or [z]
+        near = [s for s in chain.open if s.slice == nearest]
+        fresh = _link_pair(chain, near, fresh, min_overlap)
+        for level in farther:
+            # A section that goes on in a nearer slice cannot go on beyond it.
+            ended = [s for s in chain.open if s.slice == level and not s.continued]
+            fresh = _link_pair(chain, ended, fresh, min_overlap, _GAP_IOU)
+        _split(chain, near, fresh, branch_overlap)
+        _note_merges(chain, near, sections, branch_overlap)
         chain.open.extend(sections)
+    chain.close(last + 1)
     return _numbered(chain, min_slices)
 
 
@@ -242,88 +299,98 @@ def _register(chain: _Chain, instances: Sequence[Instance], branch: float) -> li
     masks = [b.mask for b in drawn]
     areas = np.array([m.area for m in masks], dtype=np.int64)
     shared = intersections(masks, masks)
+    twins = shared >= _TWINS * (areas[:, None] + areas[None, :] - shared)
     # A section is nested in the larger ones of its slice that hold this share of it.
-    nested = (shared >= branch * areas[:, None]) & (areas[:, None] < areas[None, :])
-    return [
-        _Section(_id(b), b.slice, b.mask, tuple(_id(drawn[n]) for n in np.flatnonzero(row)))
+    nested = (shared >= branch * areas[:, None]) & (areas[:, None] < areas[None, :]) & ~twins
+    sections = [
+        _Section(_id(b), b.slice, b.mask, tuple(_id(drawn[n]) for n in row.nonzero()[0]))
         for b, row in zip(drawn, nested, strict=True)
     ]
+    for n, m in np.argwhere(np.triu(twins, 1)).tolist():
+        chain.join(sections[n], sections[m])
+    return sections
 
 
 def _id(instance: Instance) -> int:
     return -1 if instance.id is None else instance.id
 
 
+def _shares(
+    before: Sequence[_Section], after: Sequence[_Section]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the shared area (before, after), as share of the smaller section, and the IoU."""
+    shared = intersections([s.mask for s in before], [s.mask for s in after])
+    rows = np.array([s.mask.area for s in before], dtype=np.float64)[:, None]
+    columns = np.array([s.mask.area for s in after], dtype=np.float64)[None, :]
+    return shared / np.minimum(rows, columns), shared / (rows + columns - shared)
+
+
 def _link_pair(
     chain: _Chain,
     before: Sequence[_Section],
-    sections: Sequence[_Section],
     fresh: Sequence[_Section],
-    thresholds: tuple[float, float],
+    least: float,
+    least_iou: float = 0.0,
 ) -> list[_Section]:
-    """Link `sections` with those of one slice before; return those still without predecessor."""
-    if not before or not sections:
+    """Link sections one to one with those of a slice before; return those that go on none."""
+    if not before or not fresh:
         return list(fresh)
-    least, branch = thresholds
-    shared = intersections([s.mask for s in before], [s.mask for s in sections])
-    rows = np.array([s.mask.area for s in before], dtype=np.float64)[:, None]
-    columns = np.array([s.mask.area for s in sections], dtype=np.float64)[None, :]
-    share, iou = shared / np.minimum(rows, columns), shared / (rows + columns - shared)
-    new = [n for n, s in enumerate(sections) if s in fresh]
-    allowed = share[:, new] >= least
+    share, iou = _shares(before, fresh)
+    allowed = (share >= least) & (iou >= least_iou)
     if chain.known:
-        agree = [[chain.agree(b, sections[n]) for n in new] for b in before]
+        agree = [[chain.agree(b, s) for s in fresh] for b in before]
         allowed &= np.array(agree, dtype=np.bool_)
     # The one-to-one choice with the greatest sum of IoU.
-    chosen = linear_sum_assignment(np.where(allowed, iou[:, new], 0.0), maximize=True)
-    pairs = {
-        new[column]: row
-        for row, column in zip(*(side.tolist() for side in chosen), strict=True)
-        if allowed[row, column]
-    }
+    rows, columns = linear_sum_assignment(np.where(allowed, iou, 0.0), maximize=True)
+    rival = iou.copy()
+    rival[rows, columns] = 0
+    rivals = np.maximum(rival.max(axis=1)[rows], rival.max(axis=0)[columns])
+    linked = set[int]()
     # Two links may together bring two known specimens into one: the better overlap wins.
-    best = sorted(pairs.items(), key=lambda pair: -iou[pair[1], pair[0]])
-    linked = {column for column, row in best if chain.join(before[row], sections[column])}
-    rest = [n for n in new if n not in linked]
-    branches = _branch(chain, before, sections, rest, share, branch)
-    _fuse(chain, before, sections, share, branch)
-    return [sections[n] for n in rest if n not in branches]
+    for n in np.argsort(-iou[rows, columns], kind="stable").tolist():
+        row, column = int(rows[n]), int(columns[n])
+        if not allowed[row, column] or not chain.join(before[row], fresh[column]):
+            continue
+        before[row].continued = True
+        linked.add(column)
+        if least_iou:
+            chain.note(LinkKind.GAP, before[row], fresh[column])
+        elif iou[row, column] < _JUMP_IOU or share[row, column] < _JUMP_SHARE:
+            chain.note(LinkKind.JUMP, before[row], fresh[column])
+        elif rivals[n] > _RIVAL * iou[row, column]:
+            chain.note(LinkKind.RIVAL, before[row], fresh[column])
+    return [s for n, s in enumerate(fresh) if n not in linked]
 
 
-def _branch(
-    chain: _Chain,
-    before: Sequence[_Section],
-    sections: Sequence[_Section],
-    columns: Sequence[int],
-    share: NDArray[np.float64],
-    least: float,
-) -> set[int]:
-    """Give sections without a predecessor to the specimen they branch from; return these."""
-    joined = set[int]()
+def _split(
+    chain: _Chain, before: Sequence[_Section], fresh: Sequence[_Section], least: float
+) -> None:
+    """Give sections that go on none to the specimen they branch from."""
     # Large ones first, so that a host is linked before what is nested in it.
-    for column in sorted(columns, key=lambda n: -sections[n].mask.area):
-        section = sections[column]
+    fresh = sorted(fresh, key=lambda s: -s.mask.area)
+    if not before or not fresh:
+        return
+    share, _ = _shares(before, fresh)
+    for column, section in enumerate(fresh):
         free = np.array([chain.may_join(section, b) for b in before])
         row = int((share[:, column] * free).argmax())
         if free[row] and share[row, column] >= least:
-            chain.join(before[row], section, LinkKind.SPLIT)
-            joined.add(column)
-    return joined
+            chain.branch(before[row], section, LinkKind.SPLIT)
 
 
-def _fuse(
-    chain: _Chain,
-    before: Sequence[_Section],
-    sections: Sequence[_Section],
-    share: NDArray[np.float64],
-    least: float,
+def _note_merges(
+    chain: _Chain, before: Sequence[_Section], sections: Sequence[_Section], least: float
 ) -> None:
-    """Give sections without a successor to the specimen they grow together with."""
-    for row, section in enumerate(before):
+    """Note what sections that do not go on have grown together with."""
+    ended = [s for s in before if not s.continued]
+    if not ended or not sections:
+        return
+    share, _ = _shares(ended, sections)
+    for row, section in enumerate(ended):
         free = np.array([chain.may_join(section, s) for s in sections])
         column = int((share[row] * free).argmax())
-        if not section.continued and free[column] and share[row, column] >= least:
-            chain.join(section, sections[column], LinkKind.MERGE)
+        if free[column] and share[row, column] >= least:
+            section.into = sections[column]
 
 
 def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
@@ -339,8 +406,11 @@ def _numbered(chain: _Chain, min_slices: int) -> LinkResult:
     specimens = {i: numbers.get(root) for i, root in roots.items()}
     for cavity, parent in chain.parents.items():
         specimens[cavity] = None if parent is None else specimens[parent]
-    events = (LinkEvent(k, z, specimens[a], a, b) for k, z, a, b in chain.events)
-    return LinkResult(specimens, tuple(events))
+    doubts = (
+        LinkEvent(kind, z, specimens[before], before, after, pixels)
+        for kind, z, before, after, pixels in sorted(chain.doubts, key=lambda doubt: doubt[1])
+    )
+    return LinkResult(specimens, tuple(doubts))
 
 
 def merged_identities(

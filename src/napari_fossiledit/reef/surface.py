@@ -1,60 +1,69 @@
 """Closed surfaces of specimens, in um.
 
-The surface is the zero level of a smooth field, found by scikit-image's marching cubes (Lewiner et
-al. 2003). Each section stands for half a slice step on either side of its slice,
-so the volume of the rock between the surfaces is known: area times step. What smoothing and
-interpolation took from it is given back by moving the surface along its normals, by a fraction of
-a pixel.
+The surface is the zero level of a smooth field on the nodes of the slices' pixels (`field`), found
+by dual marching cubes (`lattice`). Each section stands for half a slice step on either side of its
+slice, so the volume of the rock between the surfaces is known: area times thickness. What smoothing
+and interpolation took from it is given back by moving the surface along its normals, by a fraction
+of a pixel.
 
 In each slice the field is the signed distance to the outline in pixels, positive inside; between
 two slices it runs straight, which interpolates the shape (Raya and Udupa 1990, IEEE Transactions
-on Medical Imaging 9, 32-42). Three things are done for sections of ground rock:
+on Medical Imaging 9, 32-42). Four things are done for sections of ground rock:
 
 * A part that ends (it overlaps nothing in the next slice) ends half a step beyond its last
   section, and so does a hole or cavity; far outlines elsewhere in the slice do not draw it in.
 * Distances are cut off at one slice step, so that surfaces flatter than 45 degrees become
   terraces half-way between slices instead of long ramps, which would eat thin slanting walls.
-* A Gaussian of one pixel takes the staircase of the pixels off the outline. It never turns a
-  pixel: inside stays inside.
+* The staircase of the pixels is smoothed off the outline over a pixel. It never turns a pixel:
+  inside stays inside.
+* Where others are near, a specimen is what lies inside all of them together and on its own side:
+  its field is half of what it has more than the next of the others, and at most that of the union.
+  Two specimens that touch have the same face from both sides, and the move that keeps the volume
+  leaves such faces where they are.
+
+A specimen is worked on in slabs of slices, each in a box of its own, so that time and memory are
+those of its surface and not of the box around a long, leaning specimen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import fast_simplification
+import manifold3d
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.optimize import brentq
-from skimage.measure import block_reduce, marching_cubes
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import Box, StackGeometry, ZDirection
-from napari_fossiledit.reef.sections import Section, bounding_box, volume_um3
+from napari_fossiledit.masks.rle import overlap, stacked
+from napari_fossiledit.reef.field import MARGIN, smoothed
+from napari_fossiledit.reef.lattice import crossings, parted, shares
+from napari_fossiledit.reef.sections import Section, volume_um3
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float32]
-
-SMOOTHING_SIGMA = 1.0
-"""Standard deviation in pixels of the Gaussian along the outline."""
+Points = NDArray[np.float64]
+Faces = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 LEAST_DISTANCE = 0.1
 """Least distance in pixels that is left of a pixel's own side."""
 
-VOXEL_BUDGET = 24_000_000
-"""Most voxels of the field of one specimen, 4 bytes each."""
-
 MOST_MOVE = 1.0
 """Farthest the surface is moved to keep its volume, in pixels."""
 
-#: Empty blocks around the specimen, so that its field is negative on its border.
-_MARGIN = 3
+NEAR = 4
+"""Pixels within which another specimen has a say in where the surface of this one runs."""
+
+#: Voxels of a slab: its arrays stay within the cache of a processor. Fewer slices than `_THICK`
+#: would be read twice too often, and more voxels than `_MOST` fill the memory.
+_SLAB, _THICK, _MOST = 300_000, 16, 24_000_000
+_FAR = 2**31
 #: Error of the enclosed volume that is left, as a share of it.
 _TOLERANCE = 1e-4
 #: How often the number of faces is doubled before a surface is left as it is.
@@ -63,7 +72,7 @@ _ROUNDS = 4
 
 @dataclass(frozen=True)
 class Surface:
-    """A closed triangle mesh.
+    """A triangle mesh, closed unless it is open where the block of rock ends.
 
     Attributes
     ----------
@@ -73,20 +82,28 @@ class Surface:
     faces
         Array (m, 3) of vertex indices, counter-clockwise from outside in the frame (x, y, z).
     contour_volume_um3
-        Volume of the sections: area times slice step, summed.
-    reduced_by
-        Edge in pixels of the blocks that were averaged to stay within the voxel budget.
+        Volume of the sections: area times thickness, summed.
+    open
+        Whether faces at the sides of the block were left off.
     """
 
-    vertices: NDArray[np.float64]
-    faces: NDArray[np.int64]
+    vertices: Points
+    faces: Faces
     contour_volume_um3: float
-    reduced_by: int = 1
+    open: bool = False
 
     @cached_property
     def solid(self) -> Any:
         """The mesh as trimesh has it, vertices (x, y, z)."""
         return trimesh.Trimesh(self.vertices[:, ::-1], self.faces, process=False)
+
+    @cached_property
+    def manifold(self) -> Any:
+        """The mesh as manifold3d has it, vertices (x, y, z); its `status` says what is wrong."""
+        mesh = manifold3d.Mesh64(
+            np.ascontiguousarray(self.vertices[:, ::-1]), self.faces.astype(np.uint64)
+        )
+        return manifold3d.Manifold(mesh)
 
     def in_rock(self, direction: ZDirection) -> Surface:
         """Return the surface mirrored along z where slices count out of the rock.
@@ -99,20 +116,35 @@ class Surface:
         vertices = self.vertices * np.array([-1.0, 1.0, 1.0])
         return replace(self, vertices=vertices, faces=np.ascontiguousarray(self.faces[:, ::-1]))
 
-    @property
+    @cached_property
     def closed(self) -> bool:
         """True where each edge joins exactly two faces that agree on which side is outside."""
-        return bool(self.solid.is_watertight and self.solid.is_winding_consistent)
+        start, end = (self.faces[:, order].ravel() for order in ([0, 1, 2], [1, 2, 0]))
+        forth, back = start < end, start > end
+        ways = (
+            np.sort(start[forth] * len(self.vertices) + end[forth]),
+            np.sort(end[back] * len(self.vertices) + start[back]),
+        )
+        return bool(ways[0].size and np.array_equal(*ways) and (ways[0][1:] != ways[0][:-1]).all())
 
     @property
+    def sound(self) -> bool:
+        """True where manifold3d takes the mesh for an oriented manifold."""
+        return bool(self.manifold.status() == manifold3d.Error.NoError)
+
+    @cached_property
     def volume_um3(self) -> float:
-        """Enclosed volume, positive where the faces look outward."""
-        return float(self.solid.volume)
+        """Enclosed volume, positive where the faces look outward; of an open one the sections'."""
+        if self.open:
+            return self.contour_volume_um3
+        # A triangle is a quadrilateral with two corners in one place.
+        return _volume(self.vertices - self.vertices.mean(axis=0), self.faces[:, [0, 1, 2, 2]])
 
-    @property
+    @cached_property
     def area_um2(self) -> float:
         """Area of the surface, that of cavities included where they were cut out."""
-        return float(self.solid.area)
+        a, b, c = (self.vertices[self.faces[:, n]] for n in range(3))
+        return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
 
 
 def build_surface(
@@ -120,9 +152,10 @@ def build_surface(
     geometry: StackGeometry,
     *,
     cavities: bool = True,
-    budget: int = VOXEL_BUDGET,
+    near: Sequence[Sequence[Section]] = (),
+    open_at: tuple[int, int, int] | None = None,
 ) -> Surface:
-    """Build the closed surface of a specimen.
+    """Build the surface of a specimen.
 
     Parameters
     ----------
@@ -131,112 +164,259 @@ def build_surface(
         surface is closed half a step beyond the section before and begins anew.
     cavities
         Cut the cavities out of the bodies.
-    budget
-        Most voxels of the specimen's box; larger ones are reduced in the plane of the slices.
+    near
+        Sections of other specimens that may touch this one.
+    open_at
+        Shape (z, y, x) of the stack: no faces where the specimen is cut by its sides. None: all
+        surfaces are closed.
 
     Raises
     ------
     FossilError
         Where there is nothing to mesh.
     """
-    areas = [s.body.area - (s.cavity_area if cavities else 0) for s in sections]
-    if not any(areas):
+    areas = [(s.slice, s.body.area - (s.cavity_area if cavities else 0)) for s in sections]
+    if not any(area for _, area in areas):
         raise FossilError("A specimen has no pixel", expected="at least one section")
-    box = bounding_box(sections)
-    factor = reduction(sections, budget)
-    distances = _distances(sections, box, factor, cavities=cavities)
-    step = geometry.voxel_size.z / (geometry.voxel_size.y * factor)
-    field = specimen_field(distances, max(step, 2.0))
-    vertices, faces = _isosurface(field, sections[0].slice, box, factor, geometry)
-    volume = volume_um3(areas, geometry)
-    reach = MOST_MOVE * factor * geometry.pixel_size_um
-    return Surface(_inflated(vertices, faces, volume, reach), faces, volume, factor)
+    mesh = _Mesh(geometry, open_at)
+    limit = max(geometry.slice_spacing_um / geometry.pixel_size_um, 2.0)
+    for anew, slab in _slabs(sections, cavities, near, math.ceil(limit)):
+        mesh.add(slab, limit, anew=anew)
+    return mesh.surface(volume_um3(areas, geometry))
 
 
-def reduction(sections: Sequence[Section], budget: int = VOXEL_BUDGET) -> int:
-    """Return the edge in pixels of the blocks that bring a specimen within the budget, >= 1."""
-    y0, x0, y1, x1 = bounding_box(sections)
-    # The slices of the specimen, and an empty one at either end (see `specimen_field`).
-    voxels = (y1 - y0) * (x1 - x0) * (sections[-1].slice - sections[0].slice + 3)
-    return max(1, math.ceil(math.sqrt(voxels / budget)))
+@dataclass(frozen=True)
+class _Slab:
+    """Masks of some slices of a specimen, with one slice more at either end.
 
-
-def _distances(
-    sections: Sequence[Section], box: Box, factor: int, *, cavities: bool
-) -> list[FloatArray]:
-    """Signed distances of all slices from the first to the last section, margin added.
-
-    The unit is a block of `factor` pixels.
+    Attributes
+    ----------
+    first
+        Slice of the first mask.
+    origin
+        Row and column of pixel (0, 0) of the masks.
+    inside
+        Array (z, y, x) of 0 and 1, `MARGIN` pixels of 0 around.
+    others
+        The same of other specimens; empty where none is near.
     """
-    by_slice = {s.slice: s for s in sections}
-    margin = factor * _MARGIN
-    height, width = (
-        factor * math.ceil((box[n + 2] - box[n]) / factor) + 2 * margin for n in (0, 1)
-    )
-    empty = np.full((height // factor, width // factor), -np.inf, dtype=np.float32)
-    distances = []
-    for z in range(sections[0].slice, sections[-1].slice + 1):
-        if z not in by_slice:
-            distances.append(empty)
-            continue
-        mask = np.zeros((height, width), dtype=np.bool_)
-        pixels = by_slice[z].pixels(box, cavities=cavities)
-        mask[margin : margin + pixels.shape[0], margin : margin + pixels.shape[1]] = pixels
-        distance = signed_distance(mask)
-        if factor > 1:
-            distance = block_reduce(distance, (factor, factor), np.mean) / np.float32(factor)
-        distances.append(distance)
-    return distances
+
+    first: int
+    origin: tuple[int, int]
+    inside: Bytes
+    others: tuple[Bytes, ...]
+
+    def field(self, limit: float) -> tuple[Bytes, Floats, Bytes]:
+        """Return masks and field of the inner nodes, and the pixels of others."""
+        # Smoothing took two pixels off.
+        inner = (slice(1, -1), slice(2, -2), slice(2, -2))
+        inside, values = self.inside[inner], smoothed(self.inside, limit)
+        taken = np.zeros_like(inside)
+        if self.others:
+            rest = np.full_like(values, -limit)
+            for other in self.others:
+                theirs = smoothed(other, limit)
+                # A pixel of two specimens goes to the one that has more of what is around it.
+                inside = inside & ~(other[inner] & (theirs > values))
+                taken |= other[inner]
+                np.maximum(rest, theirs, out=rest)
+            # Inside of all of them together, and on this one's side of the others.
+            everything = np.bitwise_or.reduce([self.inside, *self.others])
+            values = np.minimum(smoothed(everything, limit), (values - rest) * np.float32(0.5))
+        # Inside stays inside, however thin it is.
+        sides = np.maximum(values, LEAST_DISTANCE), np.minimum(values, -LEAST_DISTANCE)
+        return inside, np.where(inside, *sides).astype(np.float32, copy=False), taken & ~inside
 
 
-def _isosurface(
-    field: FloatArray, first: int, box: Box, factor: int, geometry: StackGeometry
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vertices (z, y, x) in um and faces of the zero level."""
-    pixel = geometry.pixel_size_um
-    spacing = (geometry.voxel_size.z, pixel * factor, pixel * factor)
-    vertices, faces, _, _ = marching_cubes(
-        field, 0.0, spacing=spacing, gradient_direction="descent"
-    )
-    # Node 0 is the empty slice before the first; a block's centre lies (factor - 1) / 2 pixels in.
-    inset = (factor - 1) / 2 - factor * _MARGIN
-    placed = vertices.astype(np.float64)
-    placed[:, 0] += (first - 1) * geometry.voxel_size.z
-    placed[:, 1] += (box[0] + inset) * pixel
-    placed[:, 2] += (box[1] + inset) * pixel
-    triangles = faces.astype(np.int64)
-    # Where a tunnel ends on the side of a cube, marching cubes puts pairs of faces that lie on each
-    # other back to back; they enclose nothing and leave edges with four faces.
-    pairs = trimesh.grouping.group_rows(np.sort(triangles, axis=1), require_count=2)
-    if len(pairs):
-        triangles = np.delete(triangles, pairs.ravel(), axis=0)
-    return placed, triangles
+def _slabs(
+    sections: Sequence[Section], cavities: bool, near: Sequence[Sequence[Section]], reach: int
+) -> Iterator[tuple[bool, _Slab]]:
+    """Divide a specimen into slabs, with whether one begins anew.
+
+    If it does not, its first layer of cells is the last of the slab before. An empty slice lies
+    before each run of sections, and one behind it.
+    """
+    own = {s.slice: s for s in sections}
+    others = [{s.slice: s for s in other} for other in near]
+    margin = MARGIN + (reach if others else 0)
+    slices = np.array(list(own))
+    # Lower sides with the other sign: a box around others has the largest of each.
+    boxes = np.full((int(slices[-1] - slices[0]) + 5, 4), -_FAR)
+    boxes[slices - slices[0] + 2] = np.array([s.body.box for s in sections]) * (-1, -1, 1, 1)
+
+    def around(first: int, last: int) -> NDArray[np.int64]:
+        rows = boxes[first - slices[0] + 2 : last - slices[0] + 3]
+        return np.asarray(rows.max(axis=0, initial=-_FAR))
+
+    for run in np.split(slices, np.flatnonzero(np.diff(slices) > 1) + 1):
+        low, end = int(run[0]) - 1, int(run[-1]) + 1
+        while True:
+            high, box = low + 1, around(low - 1, low + 2)
+            while high < end:
+                wider = np.maximum(box, around(high + 2, high + 2))
+                voxels = (high + 4 - low) * (wider[0] + wider[2]) * (wider[1] + wider[3])
+                nodes = high + 1 - low
+                if nodes > 3 and (voxels > _MOST or (voxels > _SLAB and nodes > _THICK)):
+                    break
+                high, box = high + 1, wider
+            y0, x0, y1, x1 = (box * (-1, -1, 1, 1)).tolist()
+            box_of = (y0, x0, y1, x1)
+            yield low < run[0], _slab(low - 1, high + 1, box_of, margin, own, others, cavities)
+            if high == end:
+                break
+            low = high - 1
+
+
+def _slab(
+    first: int,
+    last: int,
+    box: Box,
+    margin: int,
+    own: Mapping[int, Section],
+    others: Sequence[Mapping[int, Section]],
+    cavities: bool,
+) -> _Slab:
+    """Paint the masks of the slices from `first` to `last` around a box."""
+    y0, x0, y1, x1 = grown = (
+        box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
+    )  # fmt: skip
+    shape = (last + 1 - first, y1 - y0, x1 - x0)
+
+    def painted(specimen: Mapping[int, Section]) -> Bytes | None:
+        there = [specimen[z] for z in range(first, last + 1) if z in specimen]
+        there = [s for s in there if overlap(s.body.box, grown)]
+        if not there:
+            return None
+        masks = np.zeros(shape, np.uint8)
+        masks[[s.slice - first for s in there]] = stacked([s.body for s in there], grown)
+        hollow = [(s.slice - first, s.cavity) for s in there if cavities and s.cavity is not None]
+        if hollow:
+            slices, inner = zip(*hollow, strict=True)
+            masks[list(slices)] &= ~stacked(inner, grown)
+        return masks
+
+    inside = painted(own)
+    found = tuple(m for m in map(painted, others) if m is not None)
+    return _Slab(first, (y0, x0), np.zeros(shape, np.uint8) if inside is None else inside, found)
+
+
+class _Mesh:
+    """The surface of a specimen, slab by slab."""
+
+    def __init__(self, geometry: StackGeometry, block: tuple[int, int, int] | None) -> None:
+        self._geometry, self._block = geometry, block
+        self._points: list[Points] = []
+        self._quads: list[Faces] = []
+        # Of each quadrilateral: whether another specimen has it too; where it lies in a side of the
+        # block, in nodes (not a number elsewhere), and along which axis.
+        self._shared: list[NDArray[np.bool_]] = []
+        self._sides: list[Floats] = []
+        self._axes: list[NDArray[np.int64]] = []
+        self._count = 0
+        self._doubled = False
+        self.lost: dict[int, int] = {}
+
+    def add(self, slab: _Slab, limit: float, *, anew: bool) -> None:
+        """Add the surface of a slab."""
+        inside, values, taken = slab.field(limit)
+        found = crossings(inside)
+        self._doubled |= found.doubled
+        for z, lost in enumerate((slab.inside[1:-1, 2:-2, 2:-2] & ~inside).sum(axis=(1, 2))):
+            self.lost[slab.first + 1 + z] = int(lost)
+        flat, others = values.ravel(), taken.ravel()
+        low, high = flat[found.low], flat[found.high]
+        _, height, width = inside.shape
+        # Node (z, y, x) of each crossing, and a 1 that counts them.
+        layer, rest = np.divmod(found.low, height * width)
+        nodes = np.stack([layer, *np.divmod(rest, width), np.ones_like(layer)], 1)
+        places = nodes.astype(np.float32)
+        along = 2 - found.axis
+        places[np.arange(len(places)), along] += low / (low - high)
+        sums = shares(found.quads, found.count + 1) @ places
+        points = (sums[:-1, :3] / sums[:-1, 3:]).astype(np.float64)
+        offset = np.array([slab.first + 1, slab.origin[0] + 2, slab.origin[1] + 2])
+        seen = 0 if anew else found.first_layer
+        self._points.append(points[seen:] + offset)
+        # The other quadrilaterals have a vertex in a layer of another slab.
+        upright = found.axis == 2
+        mine = (layer < len(inside) - 1) & ((layer > 0) | (upright & anew))
+        self._quads.append(found.quads[mine] + (self._count - seen))
+        self._shared.append((others[found.low] | others[found.high])[mine] > 0)
+        self._count += found.count - seen
+        if self._block is None:
+            return
+        axes = along[mine].astype(np.int64)
+        at = nodes[mine][np.arange(len(axes)), axes] + offset[axes]
+        ends = np.array(self._block)[axes]
+        side = np.where(at < 0, -0.5, np.where(at + 1 >= ends, ends - 0.5, np.nan))
+        self._sides.append(side.astype(np.float32))
+        self._axes.append(axes)
+
+    def surface(self, volume: float) -> Surface:
+        """Return the surface; what was lost to other specimens is taken off its volume."""
+        geometry = self._geometry
+        pixel = geometry.pixel_size_um
+        lost = volume_um3(self.lost.items(), geometry)
+        placed, quads = np.concatenate(self._points), np.concatenate(self._quads)
+        capped = np.zeros(len(quads), dtype=np.bool_)
+        if self._block is not None:
+            sides = np.concatenate(self._sides)
+            capped = ~np.isnan(sides)
+            # So that the rim lies in the side of the block.
+            axes = np.concatenate(self._axes)[capped, None]
+            placed[quads[capped], axes] = sides[capped, None]
+        slices = np.arange(math.floor(placed[:, 0].min()), math.ceil(placed[:, 0].max()) + 1)
+        positions = [geometry.z_um(z) for z in slices.tolist()]
+        placed = np.stack(
+            [np.interp(placed[:, 0], slices, positions), *(placed[:, 1:].T * pixel)], axis=1
+        )
+        placed = _inflated(
+            placed, quads, volume - lost, MOST_MOVE * pixel, np.concatenate(self._shared)
+        )
+        if capped.any():
+            kept, quads = np.unique(quads[~capped], return_inverse=True)
+            placed, quads = placed[kept], quads.reshape(-1, 4)
+        faces = quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
+        if self._doubled:
+            placed, faces = parted(placed, faces)
+        return Surface(placed, faces, volume, bool(capped.any()))
+
+
+def _volume(points: Points, quads: Faces) -> float:
+    """Volume inside a closed mesh of quadrilaterals (n, 4) of points (z, y, x)."""
+    a, b, c, d = (points[quads[:, n], ::-1] for n in range(4))
+    return float(np.einsum("ij,ij->", a, np.cross(c, d - b))) / 6
 
 
 def _inflated(
-    vertices: NDArray[np.float64], faces: NDArray[np.int64], volume: float, reach: float
-) -> NDArray[np.float64]:
-    """Move vertices along their normals until the enclosed volume is `volume`.
+    points: Points, quads: Faces, volume: float, reach: float, shared: NDArray[np.bool_]
+) -> Points:
+    """Move points along their normals until the enclosed volume is `volume`.
 
-    No vertex moves farther than `reach` in um, and inwards only a quarter of it, so that the
-    thinnest part does not turn inside out.
+    No point moves farther than `reach` in um, and inwards only a quarter of it, so that the
+    thinnest part does not turn inside out. Points of shared quadrilaterals stay.
     """
-    solid = trimesh.Trimesh(vertices[:, ::-1], faces, process=False)
-    normals = np.asarray(solid.vertex_normals)[:, ::-1]
-
-    def missing(move: float) -> float:
-        # The volume inside a closed mesh is the sum of its signed tetrahedra.
-        a, b, c = ((vertices + move * normals)[faces[:, n], ::-1] for n in range(3))
-        return volume - float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
-
-    here = missing(0.0)
-    if abs(here) <= _TOLERANCE * volume:
-        return vertices
-    farthest = reach if here > 0 else -reach / 4
-    if here * missing(farthest) >= 0:
-        return vertices + farthest * normals
-    move = brentq(missing, 0.0, farthest, xtol=_TOLERANCE * reach)
-    return vertices + float(move) * normals
+    middle = points.mean(axis=0)
+    here = points - middle
+    a, b, c, d = (here[quads[:, n], ::-1] for n in range(4))
+    across = np.cross(c - a, d - b)
+    at = shares(quads, len(points))
+    normals = np.asarray(at @ across)[:, ::-1]
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    normals[(at @ shared.astype(np.float32)) > 0] = 0
+    area = float(np.linalg.norm(across[~shared], axis=1).sum()) / 2
+    missing = volume - float(np.einsum("ij,ij->", a, np.cross(c, d - b))) / 6
+    move, rate = 0.0, area
+    # The volume is all but straight in the move: the secant needs a step or two.
+    for _ in range(6):
+        if abs(missing) <= _TOLERANCE * volume or rate <= 0:
+            break
+        further = float(np.clip(move + missing / rate, -reach / 4, reach))
+        left = volume - _volume(here + further * normals, quads)
+        if further == move:
+            break
+        rate, move, missing = (missing - left) / (further - move), further, left
+    return points + move * normals
 
 
 def simplified(surface: Surface, max_faces: int) -> Surface:
@@ -257,70 +437,16 @@ def simplified(surface: Surface, max_faces: int) -> Surface:
             target_count=count,
         )
         candidate = replace(surface, vertices=points + origin, faces=triangles.astype(np.int64))
-        if candidate.closed:
+        if candidate.closed or surface.open:
             return candidate
         count *= 2
     return surface
 
 
-# ---------------------------------------------------------------- the smooth field
-
-
-def signed_distance(mask: BoolArray) -> FloatArray:
-    """Compute the distance in pixels to the outline of a mask (y, x), positive inside.
-
-    The outline runs half-way between the centres of inside and outside pixels. Minus infinity
-    everywhere where the mask is empty, infinity where it is full.
-    """
-    if mask.all() or not mask.any():
-        return np.where(mask, np.inf, -np.inf).astype(np.float32)
-    inside = ndimage.distance_transform_edt(mask)
-    outside = ndimage.distance_transform_edt(~mask)
-    distance: FloatArray = np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
-    return distance
-
-
-def specimen_field(distances: Sequence[FloatArray], limit: float) -> FloatArray:
-    """Compute the field of a specimen on the nodes of the slices.
-
-    Parameters
-    ----------
-    distances
-        Signed distances (y, x) of consecutive slices in pixels, with room around the outline.
-    limit
-        Where distances are cut off: one slice step in pixels.
-
-    Returns
-    -------
-    array (z + 2, y, x) of float32
-        Negative on its whole border: one empty slice was added at either end.
-    """
-    empty = np.full_like(distances[0], -limit)
-    field = np.stack([empty, *(np.clip(d, -limit, limit) for d in distances), empty])
-    before = empty
-    for k in range(len(field)):
-        own = field[k].copy()
-        after = field[k + 1] if k + 1 < len(field) else empty
-        # Drawn near to 0 where a part, or a hole, of a neighbour ends in this slice.
-        values = own.copy()
-        for other in (before, after):
-            solid = _ending(other > 0, own > 0)
-            values[solid] = np.maximum(values[solid], -other[solid])
-            hole = _ending(other <= 0, own <= 0)
-            values[hole] = np.minimum(values[hole], -other[hole])
-        smooth = ndimage.gaussian_filter(values, SMOOTHING_SIGMA, mode="nearest")
-        # Inside stays inside, however thin it is.
-        outside = np.minimum(smooth, -LEAST_DISTANCE)
-        field[k] = np.where(values > 0, np.maximum(smooth, LEAST_DISTANCE), outside)
-        before = own
-    return field
-
-
-def _ending(mask: BoolArray, neighbour: BoolArray) -> BoolArray:
-    """Components of a mask that overlap nothing of the same mask in the neighbouring slice."""
-    components, count = ndimage.label(mask)
-    going_on = np.zeros(count + 1, dtype=np.bool_)
-    going_on[components[neighbour]] = True
-    going_on[0] = True
-    ending: BoolArray = ~going_on[components]
-    return ending
+def thinned(surface: Surface, max_error: float) -> Surface:
+    """Leave off vertices as long as no point of the surface moves by `max_error` um or more."""
+    if max_error <= 0 or surface.open or not surface.sound:
+        return surface
+    mesh = surface.manifold.simplify(max_error).to_mesh64()
+    vertices = np.ascontiguousarray(mesh.vert_properties[:, 2::-1])
+    return replace(surface, vertices=vertices, faces=mesh.tri_verts.astype(np.int64))

@@ -36,6 +36,7 @@ class Doubt(StrEnum):
     GAP = "gap"
     LEFT_OUT = "left out"
     UNREVIEWED = "unreviewed"
+    LINK = "same specimen"
 
 
 WEIGHTS = {
@@ -82,6 +83,8 @@ class Place:
         Predictions that may have been left out, the likeliest first.
     missing
         Instances of the slice below whose specimen may be missing here.
+    before
+        Instance of an earlier slice that the first of `ids` may not be the same specimen as.
     """
 
     slice: int
@@ -91,6 +94,7 @@ class Place:
     ids: tuple[int, ...] = ()
     predictions: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> float:

@@ -21,7 +21,7 @@ from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.common import notices
-from napari_fossiledit.widgets.morphospace.colouring import SAFE, coloured
+from napari_fossiledit.widgets.common.colouring import SAFE, coloured
 from napari_fossiledit.widgets.morphospace.morphospace_dock import TITLE, MorphospaceDock
 from napari_fossiledit.widgets.morphospace.reading import EDGE
 from napari_fossiledit.widgets.morphospace.scatter import Scatter
@@ -241,14 +241,14 @@ def test_specimens_chosen_in_a_table_are_chosen_on_the_map(page, session, qtbot)
     colours = colours_of(session)
     qtbot.waitUntil(lambda: bool(colours.specimens), timeout=10_000)
     read(page, qtbot)
-    (number,) = {i.specimen for i in page.map.mapped.instances} - {None}
-    colours.choose((), {number})
+    (key,) = {colours.linked_specimen(i) for i in page.map.mapped.instances} - {None}
+    colours.choose((), {key})
     (first, second) = page.map.chosen
     assert {page.map.mapped.sources[row] for row in (first, second)} == {SOURCE}
     assert "of 1 fossil." in page.map.text.text()
     # One section stands for its specimen in 3D; a mask of another source with that number not.
     page.map.choose(np.array([first]))
-    assert colours.chosen_specimens == {number}
+    assert colours.chosen_specimens == {key}
     page.map.choose(own_rows(page))
     assert colours.chosen_specimens == set()
 

@@ -118,6 +118,24 @@ def test_the_queue_is_built_and_decided_by_keys(page, qtbot):
     assert 1 not in marks.reviewed
 
 
+def test_two_sections_are_said_to_be_of_two_specimens(page, qtbot):
+    ledger = page.session.current.ledger
+    before, after = (next(iter(own(page, z).values())) for z in (0, 2))
+    ledger.set_specimens(ANNOTATIONS, {before.id: 1, after.id: 1}, guessed=True)
+    ledger.places.doubt(before.class_name, [(2, before.id, after.id, 9.0)])
+    press(page, "Look through all")
+    waited(qtbot, page)
+    queue, panel = attach(page.session).queue, page.queue
+    panel.doubts.setCurrentIndex(panel.doubts.findData(str(Doubt.LINK)))
+    waited(qtbot, page)
+    assert "another specimen than before" in panel.text.text()
+    assert (panel.right.text(), panel.wrong.text()) == ("One specimen", "Two specimens")
+    key(page.session, "R")
+    waited(qtbot, page)
+    assert [own(page, i.slice)[i.id].specimen for i in (before, after)] == [1, 2]
+    assert queue.shown is None
+
+
 def test_a_mask_is_split_grown_merged_and_copied(page, qtbot):
     session, selection = page.session, attach(page.session).selection
     pick(page, 0, 15, 15)

@@ -11,7 +11,7 @@ import trimesh
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.written_files import LIST
 from napari_fossiledit.geometry import ZDirection
-from napari_fossiledit.masks import Instance, Mask, Part
+from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams, RepairProjectParams
@@ -111,6 +111,30 @@ def test_linking_one_class_leaves_the_identities_of_another_alone(folder):
     assert link.run(folder, microbes).kept
 
 
+def test_all_classes_are_linked_each_by_itself_as_one_action(folder, tmp_path):
+    with Project.open(folder) as project:
+        project.ledger.edit(1, put=[box(1, 0, 0, 60, 80, class_name="rock_face")])
+    result = link.run(folder, LinkParams(class_name="all"))
+    assert (result.class_name, result.specimens, result.instances) == ("all", 3, 16)
+    listed = result.summary()["classes"]
+    assert [(c["class_name"], c["specimens"]) for c in listed] == [(CLASS, 2), ("calcimicrobe", 1)]
+    rows = measure.run(folder, tmp_path / "all.csv").rows
+    assert [r.specimen for r in rows] == [1, 2, 1]
+    with Project.open(folder) as project:
+        assert project.ledger.undo().what == f"link {CLASS}, calcimicrobe"
+    assert set(specimens(folder).values()) == {None}
+
+
+def test_branches_are_cut_by_choice(folder):
+    with Project.open(folder) as project:
+        for z in range(1, 5):
+            halves = [box(z, 5, x, 35, x + 14, id=-x) for x in (5, 21)]
+            project.ledger.store(ANNOTATIONS, z, fossils(z)[:1] if z < 3 else halves)
+    for branches, count in (("graph", 1), ("cut", 2)):
+        result = link.run(folder, LinkParams(branches=branches))
+        assert (result.specimens, [e.kind for e in result.events]) == (count, ["split"])
+
+
 def test_predictions_below_the_threshold_belong_to_no_specimen(folder):
     with Project.open(folder) as project:
         for z in range(1, 5):
@@ -184,6 +208,7 @@ def test_annotating_after_linking_is_told(folder):
         project.ledger.edit(2, put=[box(2, 10, 10, 30, 40)])
     model = mesh.in_memory(folder, MeshParams())
     assert [r.last_slice for r in model.rows] == [3, 3]
+    assert model.reviewed == ("in part", "not yet")
     assert "Slices 2 were annotated or predicted since linking" in model.warnings[0]
     link.run(folder, LinkParams())
     assert mesh.in_memory(folder, MeshParams()).warnings == ()
@@ -283,13 +308,18 @@ def test_no_volume_is_invented_between_slices_that_nobody_looked_at(folder, tmp_
     assert (row.specimen, row.slices, row.volume_um3, row.surface_um2) == (7, 3, None, None)
     assert measured.warnings == (
         "1 specimens (archaeocyathid 7) have no volume and no mesh: 3 slices in their midst (1-2,4)"
-        " are neither annotated nor predicted. Predict them and link again.",
+        " are neither annotated nor predicted. Predict them and link again, or interpolate over"
+        " them (bridge).",
     )
     with (tmp_path / "reef.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["volume_um3"] == ""
     meshes = mesh.run(folder, tmp_path / "meshes", MeshParams())
     assert (meshes.files, meshes.scene, meshes.warnings) == ((), None, measured.warnings)
     assert list((tmp_path / "meshes").iterdir()) == []
+    bridged = mesh.run(folder, tmp_path / "bridged", MeshParams(bridge=2))
+    assert bridged.rows[0].volume_um3 == pytest.approx(6 * 600 * 100 * 30, rel=0.05)
+    assert "7) were interpolated over 3 slices" in bridged.warnings[-1]
+    assert bridged.sound == (True,)
     with Project.open(folder) as project:
         # Now somebody has looked, and it is not there.
         for z in (1, 2, 4):
@@ -325,7 +355,8 @@ def test_meshes_are_written_closed_with_the_volume_of_the_sections(folder, tmp_p
     read = [trimesh.load_mesh(f) for f in result.files]
     assert all(m.is_watertight for m in read)
     pixels = np.array([30 * 30 - 16 * 16, 30 * 25])
-    assert [m.volume for m in read] == pytest.approx(pixels * 4 * 100 * 30, rel=1e-3)
+    volumes = pixels * 4 * 100 * 30 * (1e-18 if file_format is MeshFormat.GLB else 1)
+    assert [m.volume for m in read] == pytest.approx(volumes, rel=1e-3)
     assert set(trimesh.load(result.scene).geometry) == {"archaeocyathid_001", "archaeocyathid_002"}
     assert result.summary()["closed"] == 2
 
@@ -391,7 +422,12 @@ def test_meshes_of_an_earlier_run_do_not_stay_beside_new_ones(folder, tmp_path):
 def test_what_a_broken_off_run_wrote_is_removed_by_the_next(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     link.run(folder, LinkParams())
-    monkeypatch.setattr(mesh, "write_scene", lambda meshes, path: 1 / 0)
+    write = mesh.write_meshes
+
+    def broken_off(meshes, path, *how):
+        return 1 / 0 if path.name == mesh.SCENE else write(meshes, path, *how)
+
+    monkeypatch.setattr(mesh, "write_meshes", broken_off)
     with pytest.raises(ZeroDivisionError):
         mesh.run(folder, out, MeshParams())
     monkeypatch.undo()
@@ -440,6 +476,7 @@ def predict(folder, slices):
     with Project.open(folder) as project:
         for z in slices:
             found = [box(z, 5, 5, 35, 20, score=0.9), box(z, 45, 5, 55, 60, score=0.8)]
+            found = [replace(i, origin=Origin.MODEL) for i in found]
             project.ledger.store(MODEL, z, found)
 
 

@@ -10,14 +10,22 @@ import pytest
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.reconstruct import LinkParams
-from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams
+from napari_fossiledit.params.review import (
+    CopyParams,
+    InterpolateParams,
+    QueueParams,
+    SameParams,
+    SpecimensParams,
+)
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.project.ledger import LARGEST_ID
+from napari_fossiledit.selection import Doubt, Place
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link
 from napari_fossiledit.workflows.review.journal import undo
-from napari_fossiledit.workflows.review.through_z import copy, interpolate, specimens
+from napari_fossiledit.workflows.review.queue import build
+from napari_fossiledit.workflows.review.through_z import copy, interpolate, same, specimens
 
 DEPTH, SHAPE = 12, (60, 90)
 CUP, MICROBE = "archaeocyathid", "calcimicrobe"
@@ -301,3 +309,44 @@ def test_a_slice_is_not_copied_onto_itself(path: Path) -> None:
     body = put(path, 3, disc(30, 30, 14))
     with pytest.raises(FossilError, match="Masks of slice 3 cannot be copied onto themselves"):
         copy(path, CopyParams(slice=3, ids=str(body), to="3"))
+
+
+def doubtful(path: Path) -> list[Place]:
+    places = [place.place for place in build(path, QueueParams()).places]
+    return [place for place in places if place.doubt is Doubt.LINK]
+
+
+def in_order(path: Path) -> list[int | None]:
+    return [i.specimen for i in sorted(stored(path), key=lambda i: (i.slice, i.id or 0))]
+
+
+def test_a_doubtful_link_is_decided_and_linking_keeps_to_it(path: Path) -> None:
+    """One goes on far beside where the other ended; a third touches neither."""
+    ids = [put(path, z, disc(30, 30 if z < 3 else 45, 12)) for z in range(6)]
+    put(path, 0, disc(10, 80, 5))
+    with Project.open(path) as project:
+        for z in range(6):
+            project.ledger.set_traced(z, None)
+    assert link.run(path, LinkParams(min_overlap=0.2)).doubtful == 1
+    assert in_order(path) == [1, 2, 1, 1, 1, 1, 1]
+    (place,) = doubtful(path)
+    assert (place.slice, place.before, place.ids) == (3, (ids[2],), (ids[3],))
+    result = same(path, SameParams(before=ids[2], after=ids[3], same=False))
+    assert (result.specimens, result.slices, result.instances) == ((1, 3), (3, 4, 5), 3)
+    assert (in_order(path), doubtful(path)) == ([1, 2, 1, 1, 3, 3, 3], [])
+    with pytest.raises(FossilError, match=rf"{ids[2]} and {ids[3]} are not linked.*specimen 3"):
+        same(path, SameParams(before=ids[2], after=ids[3]))
+    undo(path)
+    assert (in_order(path), doubtful(path)) == ([1, 2, 1, 1, 1, 1, 1], [place])
+    same(path, SameParams(before=ids[2], after=ids[3], same=False))
+    assert link.run(path, LinkParams(min_overlap=0.2)).kept
+    assert (in_order(path), doubtful(path)) == ([1, 4, 1, 1, 3, 3, 3], [])
+    for _ in range(2):
+        undo(path)
+    same(path, SameParams(before=ids[2], after=ids[3]))
+    # A stricter linking parts what nobody has decided about.
+    link.run(path, LinkParams(min_overlap=1))
+    found = in_order(path)
+    assert found[3] == found[4] == 1
+    link.run(path, LinkParams(min_overlap=0.5, relink=True))
+    assert in_order(path) == [1, 2, 1, 1, 3, 3, 3]

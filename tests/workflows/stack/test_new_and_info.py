@@ -18,7 +18,7 @@ from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.annotate.files import import_annotations
-from napari_fossiledit.workflows.stack import info, new
+from napari_fossiledit.workflows.stack import append, info, new
 
 VOXEL = {"pixel_size": 72.7, "slice_spacing": 500}
 
@@ -54,6 +54,23 @@ def test_a_new_project_is_told_with_what_is_odd(photographs: Path, tmp_path: Pat
     text = " ".join(summary["warnings"])
     assert "pixel size is 72.7 um, but the files say 100 um" in text
     assert len(summary["warnings"]) == 2
+
+
+def test_positions_of_slices_are_stated_in_a_file(photographs: Path, tmp_path: Path) -> None:
+    project, file = tmp_path / "p.fossil", tmp_path / "z.csv"
+    new.run(project, photographs, NewParams(**VOXEL))
+    file.write_text("slice,um\n0,100\n1,500\n2,1300\n")
+    assert new.set_positions(project, file).voxel_size_um == (600.0, 72.7, 72.7)
+    with Project.open(project) as opened:
+        assert opened.geometry.z_positions_um == (0, 400, 1200)
+    Image.new("RGB", (30, 20)).save(photographs / "s4.png", dpi=(254, 254))
+    assert "lie 600 um apart" in append.run(project).warnings[-1]
+    with Project.open(project) as opened:
+        assert opened.geometry.z_um(3) == 1800
+    for text, message in (("1\n2\n3\nx\n", "a number in line 4; found x"), ("1\n2\n", "found 2")):
+        file.write_text(text)
+        with pytest.raises(FossilError, match=message):
+            new.set_positions(project, file)
 
 
 def test_outlines_make_a_project_without_photographs(tmp_path: Path) -> None:
@@ -115,6 +132,7 @@ def test_an_overview_is_json(photographs: Path, tmp_path: Path) -> None:
     assert found["geometry"] == {
         "pixel_size_um": 10.0,
         "slice_spacing_um": 20.0,
+        "z_positions_um": None,
         "z_direction": "into",
     }
     assert found["stack"]["shape"] == [3, 20, 30, 3]

@@ -16,6 +16,8 @@ Points = Sequence[tuple[float, float]]
 _SIZE = (7.6, 3.1)
 _HEIGHTS = (2.6, 6.0)
 _DPI = 130
+# Values that differ by such a factor crowd at one end of an even scale.
+_WIDE = 30
 # The colours of templates/style.css.
 INK, _LINE, _GREY = "#6f655f", "#ddd5cf", "#bdb3ac"
 _COLOURS = ("#8c4a35", "#1f6f8b", "#c98a2b", "#4d7c4a", "#7a5a92", "#2b2522")
@@ -96,14 +98,34 @@ def scatter_chart(points: NDArray[np.float64], values: Sequence[str | float | No
     return _png(axes)
 
 
+def histogram(values: Sequence[float], x: str, y: str) -> bytes:
+    """Draw how often values above 0 occur as a PNG, on a logarithmic scale where they differ much.
+
+    Parameters
+    ----------
+    x, y
+        Labels of the axes.
+    """
+    axes = _axes(_SIZE, xlabel=x, ylabel=y)
+    low, high = min(values), max(values)
+    bins: Any = min(max(5, round(2 * len(values) ** (1 / 3))), 40)
+    if high > _WIDE * low > 0:
+        bins = np.geomspace(low, high, bins + 1)
+        axes.set_xscale("log")
+    axes.hist(values, bins=bins, color=_COLOURS[0], edgecolor="white")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    return _png(axes)
+
+
 def drawn(draw: Callable[[Any], None]) -> bytes:
     """Return a PNG of what `draw` draws into a figure of matplotlib."""
-    figure = _figure(_SIZE)
+    figure = blank_figure(_SIZE)
     draw(figure)
     return _saved(figure)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def blank_figure(size: tuple[float, float]) -> Any:
+    """Return a figure of matplotlib of a size in inches, which needs no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -113,7 +135,7 @@ def _figure(size: tuple[float, float]) -> Any:
 
 
 def _axes(size: tuple[float, float], **labels: str) -> Any:
-    return _figure(size).add_subplot(**labels)
+    return blank_figure(size).add_subplot(**labels)
 
 
 def _png(axes: Any) -> bytes:

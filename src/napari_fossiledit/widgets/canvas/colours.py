@@ -32,6 +32,7 @@ from napari_fossiledit.widgets.canvas.palette import (
 from napari_fossiledit.widgets.common.compat import RIM, camera_of, draw_with, refresh_box
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.session import Session
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey
 
 Box = tuple[int, int, int, int]
 Texture = NDArray[np.uint8]
@@ -130,7 +131,7 @@ class Colours(QObject):
     specimens
         Index in the palette by number.
     chosen_specimens
-        Numbers of those that are chosen; empty: none.
+        Those that are chosen; empty: none.
     """
 
     changed = Signal()
@@ -145,7 +146,7 @@ class Colours(QObject):
         self._opacity: dict[tuple[str, bool], float] = {}
         self._picked: tuple[str, int] | None = None
         self._chosen = np.zeros(0, np.uint32)
-        self.chosen_specimens: frozenset[int] = frozenset()
+        self.chosen_specimens: frozenset[SpecimenKey] = frozenset()
         self._layers: weakref.WeakSet[Labels] = weakref.WeakSet()
         # napari may read from a thread of its own.
         self._lock = threading.RLock()
@@ -230,14 +231,15 @@ class Colours(QObject):
         zoom = camera_of(session.viewer).zoom if session is not None else 1.0
         return max(1, round(width / max(zoom * float(layer.scale[-1]), 1e-9)))
 
-    def linked_specimen(self, instance: Instance) -> int | None:
-        """Return the specimen that an instance is a section of in 3D.
+    def linked_specimen(self, instance: Instance) -> SpecimenKey | None:
+        """Return the specimen that an instance is a section of in 3D: what was linked last."""
+        if instance.specimen is None or instance.id not in self._of_specimens:
+            return None
+        return SpecimenKey(instance.class_name, instance.specimen)
 
-        Numbers begin anew in each class, and 3D shows what was linked last.
-        """
-        return instance.specimen if instance.id in self._of_specimens else None
-
-    def choose(self, instances: Collection[Instance], specimens: Collection[int] = ()) -> None:
+    def choose(
+        self, instances: Collection[Instance], specimens: Collection[SpecimenKey] = ()
+    ) -> None:
         """Draw a bright outline around instances of the ledger; none: around nothing.
 
         Their specimens and `specimens` keep their colours in 3D, and others are pale.

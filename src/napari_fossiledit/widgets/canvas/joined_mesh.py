@@ -18,6 +18,7 @@ from napari_fossiledit.exchange.meshes import SpecimenMesh
 from napari_fossiledit.params.reconstruct import MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.workflows.reef import mesh
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey
 
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
@@ -50,9 +51,17 @@ class JoinedMeshes:
     vertices: Floats
     faces: NDArray[np.int64]
     light: Floats
-    spans: dict[int, Span]
+    spans: dict[SpecimenKey, Span]
 
-    def colours(self, of: Callable[[int], RGB], chosen: Collection[int] = ()) -> Floats:
+    def box(self, *keys: SpecimenKey) -> tuple[Floats, Floats]:
+        """Return the corners (z, y, x) of the box around a specimen in um; none: around all."""
+        (span,) = (self.spans[key] for key in keys) if keys else ((0, None),)
+        corners = self.vertices[slice(*span)]
+        return corners.min(axis=0), corners.max(axis=0)
+
+    def colours(
+        self, of: Callable[[SpecimenKey], RGB], chosen: Collection[SpecimenKey] = ()
+    ) -> Floats:
         """Return colours (n, 4) of the vertices; with specimens `chosen`, the others are pale.
 
         Parameters
@@ -61,9 +70,9 @@ class JoinedMeshes:
             Returns the colour of a specimen, from 0 to 1.
         """
         rgba = np.ones((len(self.vertices), 4), dtype=np.float32)
-        for specimen, (start, end) in self.spans.items():
-            pale = bool(chosen) and specimen not in chosen
-            rgba[start:end, :3] = _PALE if pale else of(specimen)
+        for key, (start, end) in self.spans.items():
+            pale = bool(chosen) and key not in chosen
+            rgba[start:end, :3] = _PALE if pale else of(key)
         rgba[:, :3] *= self.light[:, np.newaxis]
         return rgba
 
@@ -78,7 +87,10 @@ def joined(meshes: Sequence[SpecimenMesh]) -> JoinedMeshes:
         np.concatenate([mesh.vertices for mesh in meshes]).astype(np.float32),
         np.concatenate(faces).astype(np.int64),
         np.concatenate([lit(mesh) for mesh in meshes]),
-        {mesh.specimen: span for mesh, span in zip(meshes, spans, strict=True)},
+        {
+            SpecimenKey(mesh.class_name, mesh.specimen): span
+            for mesh, span in zip(meshes, spans, strict=True)
+        },
     )
 
 
@@ -105,14 +117,17 @@ class SpecimenScene:
     meshes
         All specimens in one, None where there are none.
     rows
-        Figures of each specimen by name.
+        Figures of each specimen by name, and how far it was reviewed.
     warnings
         Messages for the user.
+    share
+        Share of the faces that are shown.
     """
 
     meshes: JoinedMeshes | None
     rows: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
+    share: float = 1.0
 
 
 def build_scene(
@@ -125,6 +140,10 @@ def build_scene(
     model = mesh.in_memory(project_path, params, most_faces=_MOST_FACES, job=job)
     return SpecimenScene(
         joined(model.meshes) if model.meshes else None,
-        tuple(row.record() for row in model.rows),
+        tuple(
+            row.record() | {"review": said}
+            for row, said in zip(model.rows, model.reviewed, strict=True)
+        ),
         model.warnings,
+        model.share,
     )

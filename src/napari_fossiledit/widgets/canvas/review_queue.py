@@ -9,9 +9,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.params.review import CorrectParams, NextParams
+from napari_fossiledit.params.review import CorrectParams, NextParams, SameParams
 from napari_fossiledit.project import ANNOTATIONS
-from napari_fossiledit.selection import Doubt
+from napari_fossiledit.selection import Doubt, Place
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import Role, remove
 from napari_fossiledit.widgets.canvas.pointing import look_at
@@ -21,7 +21,9 @@ from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import counted, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.workflows.annotate.corrections import correct
+from napari_fossiledit.workflows.review import through_z
 from napari_fossiledit.workflows.review.queue import PlaceToSee, QueueResult, next_place
+from napari_fossiledit.workflows.review.through_z import SpecimensResult
 
 WORDS = {
     Doubt.SCORE: "the model was not sure of it",
@@ -32,12 +34,14 @@ WORDS = {
     Doubt.GAP: "a fossil that is below and above is missing here",
     Doubt.LEFT_OUT: "the model found something that is not among your masks",
     Doubt.UNREVIEWED: "nothing speaks against it, but nobody has looked at it",
+    Doubt.LINK: "it may be another specimen than before, where it is outlined too",
 }
 
 
 _ANSWERS = {
     Doubt.LEFT_OUT: ("A fossil", "No fossil"),
     Doubt.GAP: ("Nothing is missing", ""),
+    Doubt.LINK: ("One specimen", "Two specimens"),
 }
 
 
@@ -130,7 +134,9 @@ class ReviewQueue(QObject):
             return
         shown = self._needed()
         place = shown.place
-        if place.doubt is Doubt.LEFT_OUT:
+        if place.doubt is Doubt.LINK:
+            self._same(place, same=True)
+        elif place.doubt is Doubt.LEFT_OUT:
             self._decide(place.slice, shown.source, accept=place.predictions[:1])
         else:
             # Beside masks that are right, nothing is missing.
@@ -150,8 +156,15 @@ class ReviewQueue(QObject):
                 "There is no mask here that could be wrong",
                 advice="Draw the fossil that is missing, or say that nothing is missing (A).",
             )
+        if place.doubt is Doubt.LINK:
+            self._same(place, same=False)
+            return
         wrong = place.predictions if place.doubt is Doubt.LEFT_OUT else place.ids
         self._decide(place.slice, shown.source, reject=wrong)
+
+    def _same(self, place: Place, *, same: bool) -> None:
+        params = SameParams(before=place.before[0], after=place.ids[0], same=same)
+        self._run("Keeping the decision", through_z.same, params, self._on_same)
 
     def _needed(self) -> PlaceToSee:
         if self.shown is None:
@@ -201,6 +214,14 @@ class ReviewQueue(QObject):
         if self.result is not None:
             self.go()
 
+    def _on_same(self, result: SpecimensResult) -> None:
+        numbers = " and ".join(map(str, result.specimens))
+        noun = "specimens" if len(result.specimens) > 1 else "specimen"
+        show_done(f"Kept as {noun} {numbers}.", correcting.undo_of_newest(self.session))
+        self.session.annotations_changed.emit()
+        if self.result is not None:
+            self.go()
+
     def _show(self, result: QueueResult) -> None:
         self.result = result
         if not result.places and self._passed:
@@ -221,7 +242,7 @@ class ReviewQueue(QObject):
         """Return what is in doubt at a place, each mask with the slice that it is outlined on."""
         place, ledger = shown.place, self.session.current.ledger
         ids = {Doubt.LEFT_OUT: place.predictions[:1], Doubt.GAP: place.missing}.get(
-            place.doubt, place.ids
+            place.doubt, place.ids + place.before
         )
         return [
             (place.slice, instance.mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import (
@@ -150,16 +150,18 @@ class Table(QTableView):
         if viewport is not None:
             viewport.update()
 
-    def mark(self, key: str, values: Collection[Any]) -> None:
-        """Show the rows with one of these values as chosen; nothing is emitted."""
+    def mark(self, which: Callable[[Row], bool]) -> None:
+        """Show some rows as chosen; nothing is emitted."""
         chosen, last = QItemSelection(), len(self.rows.keys) - 1
         for number, row in enumerate(self.rows.rows):
-            if row.get(key) in values:
+            if which(row):
                 ends = (self.rows.index(number, 0), self.rows.index(number, last))
                 chosen.select(*map(self._sorted.mapFromSource, ends))
         selection = self.selectionModel()
         if selection is not None:
             selection.select(chosen, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+        if not chosen.isEmpty():
+            self.scrollTo(chosen.indexes()[0])
 
     def _emit(self, signal: Any, index: Index) -> None:
         """Emit the row at an index of the sorted table; a cleared selection has none."""

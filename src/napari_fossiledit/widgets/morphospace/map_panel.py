@@ -19,11 +19,11 @@ from napari_fossiledit.widgets.canvas.correcting import show_labels
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.canvas.pointing import look_at
 from napari_fossiledit.widgets.canvas.project_view import attach
+from napari_fossiledit.widgets.common.colouring import coloured
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import counted, errors_shown, show_error
 from napari_fossiledit.widgets.common.session import Session
 from napari_fossiledit.widgets.dock import note
-from napari_fossiledit.widgets.morphospace.colouring import coloured
 from napari_fossiledit.widgets.morphospace.reading import EDGE, NOTHING, Mapped, read_pictures
 from napari_fossiledit.widgets.morphospace.scatter import Rows, Scatter
 from napari_fossiledit.widgets.segment.score_picker import picker_of

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import napari
 from qtpy.QtWidgets import QVBoxLayout
 
-from napari_fossiledit.params.reconstruct import BEST_KNOWN, LinkParams, MeshParams
+from napari_fossiledit.params.reconstruct import (
+    BEST_KNOWN,
+    EVERY_CLASS,
+    Branches,
+    Ends,
+    LinkParams,
+    MeasureParams,
+    MeshParams,
+    OrientParams,
+    ReportParams,
+)
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_scene
+from napari_fossiledit.widgets.canvas.pointing import look_at
 from napari_fossiledit.widgets.canvas.surfaces import ReefSurfaces
 from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.model_choices import Choice
 from napari_fossiledit.widgets.common.notices import counted, show_done
-from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
+from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path, open_report
 from napari_fossiledit.widgets.common.tables import Table
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
-from napari_fossiledit.workflows.reef import link, measure, mesh
+from napari_fossiledit.widgets.reef.view_panel import ViewPanel, key_of
+from napari_fossiledit.workflows.reef import export, link, measure, mesh, orient, report
 from napari_fossiledit.workflows.shared.sources import marked, shown_sources
 from napari_fossiledit.workflows.shared.specimens import count_linked
 
@@ -43,6 +57,14 @@ _COLUMNS = {
     "texture": "Texture",
 }
 _BEST = "yours, else predictions"
+_ONE_FILE = "Scene (*.glb *.3mf *.ply *.obj *.stl *.vaxml);;Volume (*.nrrd *.nii.gz *.tif *.zarr)"
+_MESHING = {
+    "mask_cut": "Mask cut (0: as linked)",
+    "ends": "At the sides of the block",
+    "bridge": "Bridge gaps (slices)",
+    "max_faces": "Most faces (0: all)",
+    "max_error": "Largest error (um)",
+}
 #: Only in the tooltip of a row: the page is narrow.
 _HIDDEN = ("surface_mm2", "last_slice", "texture")
 
@@ -55,7 +77,8 @@ class ReefDock(Dock):
         self.surfaces = ReefSurfaces(self.session)
         self._build_linking(section(self.column, "1. Link sections to specimens"))
         self._build_looking(section(self.column, "2. Look"))
-        self._build_export(fold(self.column, "3. Export and measure"))
+        self._build_export(fold(self.column, "3. Export"))
+        self._build_measuring(fold(self.column, "4. Measure and report"))
         changed = (
             self.session.annotations_changed,
             self.session.predictions_changed,
@@ -70,8 +93,10 @@ class ReefDock(Dock):
     def _build_linking(self, inside: QVBoxLayout) -> None:
         self.linking = ParamsForm(
             LinkParams,
-            advanced=("class_name", "min_overlap", "max_gap", "min_slices", "relink"),
-            choices={"source": self._sources},
+            advanced=("class_name", "min_overlap", "max_gap", "min_slices", "branches", "relink"),
+            choices={"source": self._sources, "class_name": self._classes},
+            labels={"branches": "Branching fossils"},
+            words={Branches.GRAPH: "stay one fossil", Branches.CUT: "one fossil a branch"},
         )
         self.linked = note("")
         inside.addWidget(self.linking)
@@ -82,8 +107,10 @@ class ReefDock(Dock):
 
     def _build_looking(self, inside: QVBoxLayout) -> None:
         colours = colours_of(self.session)
-        self.table = Table(_COLUMNS, colour_of=lambda row: colours.specimen(int(row["specimen"])))
+        self.looks = ViewPanel(self.surfaces, self.jobs)
+        self.table = Table(_COLUMNS, colour_of=lambda row: self.looks.colour(key_of(row)))
         colours.changed.connect(self.table.repaint_rows)
+        self.looks.coloured.connect(self.table.repaint_rows)
         colours.chosen_changed.connect(self._on_chosen_elsewhere)
         for key in _HIDDEN:
             self.table.hideColumn(list(_COLUMNS).index(key))
@@ -91,27 +118,62 @@ class ReefDock(Dock):
         inside.addWidget(
             beside(
                 button("Show in 3D", "Build surfaces and turn to 3D.", self.show_in_3d),
-                button("Show all", "Give every specimen its colour back.", self._show_all),
+                button(
+                    "Show all",
+                    "Give every fossil its colour back, and fit all into the canvas.",
+                    self._show_all,
+                ),
             )
         )
         self.hint = note("")
         inside.addWidget(self.hint)
         inside.addWidget(self.table)
+        inside.addWidget(self.looks)
 
     def _build_export(self, inside: QVBoxLayout) -> None:
         self.meshing = ParamsForm(
-            MeshParams, hidden=("source",), labels={"mask_cut": "Mask cut (0: as linked)"}
+            MeshParams,
+            hidden=("source",),
+            advanced=("mask_cut", "ends", "bridge", "max_faces", "max_error"),
+            labels=_MESHING,
+            words={Ends.CAPPED: "closed", Ends.OPEN: "open"},
         )
         self.folder = PathRow("mesh folder", Pick.FOLDER, "Folder for one file per specimen.")
         inside.addWidget(self.meshing)
         inside.addWidget(note("Folder for the meshes"))
         inside.addWidget(self.folder)
+        one_file = "Write all into one file: a scene, or a volume of labels for 3D Slicer."
         inside.addWidget(
             beside(
                 button("Export meshes", "Write a closed surface per specimen.", self.export),
-                button("Measure ...", "Write a table (CSV) of all specimens.", self.measure),
+                button("One file ...", one_file, self.export_one),
             )
         )
+
+    def _build_measuring(self, inside: QVBoxLayout) -> None:
+        self.measuring = ParamsForm(
+            MeasureParams,
+            hidden=(*MeshParams.model_fields, "plots"),
+            advanced=("cube_um", "cubes", "seed"),
+            labels={"close_cracks": "Close cracks (um)", "cube_um": "Edge of cubes (um)"},
+        )
+        self.assumed = note("")
+        self.assumed.hide()
+        inside.addWidget(self.measuring)
+        tables = "Write tables (CSV) of all specimens and of the reef, and plots."
+        page = "Write a page with pictures, figures, where they come from, and a draft of methods."
+        inside.addWidget(
+            beside(
+                button("Measure ...", tables, self.measure),
+                button("Report ...", page, self.report),
+            )
+        )
+        inside.addWidget(self.assumed)
+        angles = fold(inside, "Directions in the field")
+        self.orienting = ParamsForm(OrientParams, advanced=("strike_heading",))
+        angles.addWidget(self.orienting)
+        tip = "Keep these angles with the project: directions are then those of the rock."
+        angles.addWidget(button("Keep the angles", tip, self.orient))
 
     def _sources(self) -> list[str]:
         """Return the sources to link, what is best known first."""
@@ -123,13 +185,21 @@ class ReefDock(Dock):
         ]
         return list(dict.fromkeys([Choice.named(BEST_KNOWN, _BEST), *named]))
 
+    def _classes(self) -> list[str]:
+        """Return the classes to link."""
+        project = self.session.project
+        names = list(project.settings.classes) if project is not None else []
+        first = Choice.named("", names[0] if names else "")
+        every = [Choice.named(EVERY_CLASS, "all classes")] if names[1:] else []
+        return [first, *every, *names[1:]]
+
     def refresh(self) -> None:
         """Clear the table of the previous project."""
         self.linking.refresh()
-        self.table.show_rows([])
-        self.table.hide()
+        self._show_rows([])
         self.hint.show()
         self.linked.hide()
+        self.assumed.hide()
         project = self.session.project
         self._hint()
         if project is not None and not self.folder.text:
@@ -158,7 +228,13 @@ class ReefDock(Dock):
         fossils = counted(outcome.specimens, "fossil")
         out = "were left out: the score is too low, or the fossil lies in too few slices."
         left = f" {outcome.unlinked} {out}" if outcome.unlinked else ""
-        self.linked.setText(f"{joined} joined to {fossils}.{left}")
+        doubts = (
+            f" {counted(outcome.doubtful, 'link')} may be wrong: the queue on the page Review has "
+            "those of your own masks."
+            if outcome.doubtful
+            else ""
+        )
+        self.linked.setText(f"{joined} joined to {fossils}.{left}{doubts}")
         self.linked.show()
         self._hint()
         self.session.specimens_changed.emit()
@@ -171,12 +247,16 @@ class ReefDock(Dock):
 
     def _on_scene(self, scene: SpecimenScene) -> None:
         viewer = self.session.viewer
-        self.table.show_rows([in_mm(row) for row in scene.rows])
+        self._show_rows([in_mm(row) for row in scene.rows])
         self._on_chosen_elsewhere()
-        self.table.setVisible(bool(scene.rows))
-        self.hint.setVisible(not scene.rows)
         for warning in scene.warnings:
             show_done(warning)
+        if scene.share < 1:
+            self.hint.setText(
+                f"To be quick, 3D shows reduced copies with {scene.share:.0%} of the faces. Figures"
+                " and exported files are of the whole surfaces."
+            )
+        self.hint.setVisible(scene.share < 1 or not scene.rows)
         if scene.meshes is None:
             self.hint.setText("No specimen was found. Link the sections first.")
             return
@@ -184,6 +264,11 @@ class ReefDock(Dock):
         meshes = scene.meshes
         self.session.soon(lambda: self.surfaces.show(meshes))
         self.session.soon(self._look_at_specimens)
+
+    def _show_rows(self, rows: list[dict[str, Any]]) -> None:
+        self.table.show_rows(rows)
+        self.looks.show_rows(rows)
+        self.table.setVisible(bool(rows))
 
     def _look_at_specimens(self) -> None:
         viewer = self.session.viewer
@@ -195,13 +280,23 @@ class ReefDock(Dock):
     def _show_all(self) -> None:
         self.table.clearSelection()
         self.surfaces.highlight()
+        if self.surfaces.is_shown:
+            self.surfaces.look_at_all()
 
     def _on_chosen(self, row: Mapping[str, Any]) -> None:
-        self.surfaces.highlight(int(row["specimen"]))
-        self.session.go_to(int(row["first_slice"]))
+        """Show a specimen in 3D, or its section in the first of its slices."""
+        self.surfaces.highlight(key_of(row))
+        if self.surfaces.is_shown:
+            self.surfaces.look_at(key_of(row))
+        else:
+            pixel = self.session.current.geometry.pixel_size_um
+            corners = (f"box_{end}_{axis}_um" for end in ("low", "high") for axis in "yx")
+            y0, x0, y1, x1 = (round(row[name] / pixel + 0.5) for name in corners)
+            look_at(self.session, int(row["first_slice"]), (y0, x0, y1, x1), fitting=True)
 
     def _on_chosen_elsewhere(self) -> None:
-        self.table.mark("specimen", colours_of(self.session).chosen_specimens)
+        chosen = colours_of(self.session).chosen_specimens
+        self.table.mark(lambda row: key_of(row) in chosen)
 
     def export(self) -> None:
         """Write a mesh of each specimen."""
@@ -217,23 +312,69 @@ class ReefDock(Dock):
             ),
         )
 
+    def export_one(self) -> None:
+        """Write all specimens into one file."""
+        project, params = self.session.current, self.meshing.read()
+        proposed = str(project.path.with_suffix(".glb"))
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write all specimens", proposed, _ONE_FILE)
+        if chosen:
+            self.jobs.start(
+                "Writing the specimens",
+                export.run,
+                project.path,
+                Path(chosen),
+                params,
+                then=lambda result: show_done(
+                    f"{counted(result.specimens, 'fossil')} written: {result.file}.",
+                ),
+            )
+
     def measure(self) -> None:
-        """Write a table of all specimens."""
-        project = self.session.current
-        proposed = str(project.path.parent / f"{project.path.stem}.csv")
+        """Write tables of all specimens and of the reef, and plots in a folder beside them."""
+        values, path = self._measured_by(), self.session.current.path
+        proposed = str(path.with_suffix(".csv"))
         chosen = ask_path(self, Pick.SAVE_FILE, "Write the table", proposed, "Table (*.csv)")
-        if not chosen:
-            return
-        self.jobs.start(
-            "Measuring",
-            measure.run,
-            project.path,
-            Path(chosen),
-            self.meshing.read(),
-            then=lambda result: show_done(
-                f"{counted(len(result.rows), 'fossil')} measured: the table is {result.file}."
-            ),
-        )
+        if chosen:
+            file = Path(chosen)
+            params = MeasureParams(**values, plots=file.with_name(f"{file.stem}_plots"))
+            then = self.session.while_open(self._on_measured)
+            self.jobs.start("Measuring", measure.run, path, file, params, then=then)
+
+    def report(self) -> None:
+        """Write a page about all specimens."""
+        values, path = self._measured_by(), self.session.current.path
+        proposed = str(path.with_suffix(".html"))
+        chosen = ask_path(self, Pick.SAVE_FILE, "Write the report", proposed, "Page (*.html)")
+        if chosen:
+            self.jobs.start(
+                "Writing the report",
+                report.run,
+                path,
+                Path(chosen),
+                ReportParams(**values),
+                then=lambda result: show_done(
+                    f"{counted(result.specimens, 'fossil')} reported: {result.file}.",
+                    ("Open report", partial(open_report, result.file)),
+                ),
+            )
+
+    def _measured_by(self) -> dict[str, Any]:
+        """Return how meshes are made and measured, as the forms say."""
+        shown = self.measuring.read().model_dump(include=set(self.measuring.rows))
+        return self.meshing.read().model_dump() | shown
+
+    def _on_measured(self, result: Any) -> None:
+        fossils = counted(len(result.rows), "fossil")
+        show_done(f"{fossils} measured: the table is {result.file}, more tables lie beside it.")
+        self.assumed.setText("<br>".join(map(escape, (*result.warnings, *result.assumed))))
+        self.assumed.show()
+
+    def orient(self) -> None:
+        """Keep the angles of block and bedding with the project."""
+        project, params = self.session.writable, self.orienting.read()
+        done = "The angles are kept. Measure again, and directions are those of the rock."
+        then = self.session.while_open(lambda _: show_done(done))
+        self.jobs.start("Keeping the angles", orient.run, project.path, params, then=then)
 
 
 def in_mm(record: Mapping[str, Any]) -> dict[str, Any]:

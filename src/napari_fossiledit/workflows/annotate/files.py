@@ -14,7 +14,12 @@ from typing import Any
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.exchange.label_volume import SUFFIXES as VOLUMES
-from napari_fossiledit.exchange.label_volume import Labels, painted, write_label_volume
+from napari_fossiledit.exchange.label_volume import (
+    Labels,
+    painted,
+    suffix_of,
+    write_label_volume,
+)
 from napari_fossiledit.exchange.tracings.coco import CocoFile, CocoReading
 from napari_fossiledit.exchange.tracings.coco_writer import write_coco
 from napari_fossiledit.exchange.tracings.label_images import SUFFIXES, LabelImages
@@ -441,7 +446,7 @@ def export_annotations(
     FossilError
         Where there is nothing to write, the file cannot be written, or has another suffix.
     """
-    suffix = params.file.suffix.lower()
+    suffix = suffix_of(params.file) or params.file.suffix.lower()
     if suffix not in (".json", *VOLUMES):
         raise FossilError(
             f"{params.file} cannot be written",
@@ -492,7 +497,8 @@ def export_annotations(
                 polygons = params.layout is Layout.POLYGONS
                 written = write_coco(params.file, items, *stack, known, polygons=polygons)
             result = replace(result, instances=written)
-        if not params.check:
+        # What is read from other programs are pictures, not their volumes.
+        if not params.check or suffix in (".nrrd", ".nii", ".nii.gz"):
             return result
         try:
             file = _opened(project, ImportParams(file=params.file, class_name=params.class_name))

@@ -10,9 +10,10 @@ from typing import Any
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.reconstruct import LinkParams
+from napari_fossiledit.params.reconstruct import EVERY_CLASS, LinkParams
+from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import DamagedError, Project
+from napari_fossiledit.project import ANNOTATIONS, Action, DamagedError, Project
 from napari_fossiledit.reef.link import (
     LinkEvent,
     divided_identities,
@@ -44,6 +45,8 @@ class LinkOutcome:
         Probability at which the masks of predictions end.
     specimens, instances, unlinked
         Number of specimens, of instances in them, and of instances in none.
+    doubtful
+        Number of links that should be looked at.
     kept
         True where the identities that a file brought were kept.
     events
@@ -54,6 +57,9 @@ class LinkOutcome:
         Slices that each source was asked for.
     warnings
         What the user should know.
+    classes
+        Outcome of each class where several were linked; all counts are then sums, and specimens
+        are compared with known identities in the classes alone.
     """
 
     source: str
@@ -62,12 +68,14 @@ class LinkOutcome:
     specimens: int
     instances: int
     unlinked: int
+    doubtful: int = 0
     kept: bool = False
     events: tuple[LinkEvent, ...] = ()
     merged: dict[int, tuple[int, ...]] = field(default_factory=dict)
     divided: dict[int, tuple[int, ...]] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    classes: tuple[LinkOutcome, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -79,11 +87,13 @@ class LinkOutcome:
             "specimens": self.specimens,
             "instances": self.instances,
             "unlinked": self.unlinked,
+            "doubtful": self.doubtful,
             "identities_kept": self.kept,
             "events": [event.summary() for event in self.events],
             "merged_identities": {str(k): list(v) for k, v in self.merged.items()},
             "divided_identities": {str(k): list(v) for k, v in self.divided.items()},
             "warnings": list(self.warnings),
+            **({"classes": [o.summary() for o in self.classes]} if self.classes else {}),
         }
 
 
@@ -105,11 +115,44 @@ def run(
     """
     with Project.open(project_path) as project:
         project.require_writable()
-        params = with_class(project, params)
+        every = params.class_name == EVERY_CLASS
+        params = params if every else with_class(project, params)
         with project.ledger.recorded("link", params.model_dump(mode="json")) as summary:
-            outcome = _link(project, choose(project, params.source), params, job)
+            choice = choose(project, params.source)
+            names = [params.class_name]
+            if every:
+                known = {c for source in choice.parts for c in project.ledger.classes(source)}
+                names = sorted(known - {ROCK_CLASS}) or [project.settings.classes[0]]
+            action = project.ledger.begin(f"link {', '.join(names)}")
+            found: list[LinkOutcome] = []
+            for name in names:
+                one = params.model_copy(update={"class_name": name})
+                # A class may occur only in slices of a source that another one stands in for.
+                needed = name == names[-1] and not found
+                outcome = _link(project, choice, one, action, job, needed=needed)
+                found += [outcome] if outcome else []
+            outcome = found[0] if len(found) == 1 else _together(found)
             summary.update(outcome.summary())
     return outcome
+
+
+def _together(found: Sequence[LinkOutcome]) -> LinkOutcome:
+    """Return one outcome of several classes."""
+    first = found[0]
+    return LinkOutcome(
+        first.source,
+        EVERY_CLASS,
+        first.mask_cut,
+        specimens=sum(o.specimens for o in found),
+        instances=sum(o.instances for o in found),
+        unlinked=sum(o.unlinked for o in found),
+        doubtful=sum(o.doubtful for o in found),
+        kept=any(o.kept for o in found),
+        events=tuple(e for o in found for e in o.events),
+        parts=first.parts,
+        warnings=tuple(dict.fromkeys(w for o in found for w in o.warnings)),
+        classes=tuple(found),
+    )
 
 
 @dataclass
@@ -147,16 +190,18 @@ class _Reader:
             noted = self.found.setdefault(source, {})
             noted.update((i.id, i.specimen) for i in ours if i.id is not None)
             yield without_orphans(linked)
-        if not any(self.found.values()):
-            raise FossilError(
-                f"{self.choice.name} has nothing to link",
-                expected=f"instances of the class {self.params.class_name}",
-                found=", ".join([*sorted(self.classes), *self.damaged.values()]) or "no instance",
-            )
 
 
-def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> LinkOutcome:
-    """Link, write who belongs where, and compare with the identities that there were."""
+def _link(
+    project: Project,
+    choice: Choice,
+    params: LinkParams,
+    action: Action,
+    job: Job,
+    *,
+    needed: bool,
+) -> LinkOutcome | None:
+    """Link a class, write who belongs where, and compare with the identities that there were."""
     ledger, name = project.ledger, params.class_name
     told = {source: ledger.known_specimens(source, name) for source in choice.parts}
     # Where two files each told their own specimens, their numbers do not mean the same.
@@ -167,11 +212,19 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         min_overlap=params.min_overlap,
         max_gap=params.max_gap,
         min_slices=params.min_slices,
+        branches=params.branches,
         known=known,
     )
+    if not any(reader.found.values()):
+        if not needed:
+            return None
+        raise FossilError(
+            f"{choice.name} has nothing to link",
+            expected=f"instances of the class {name}",
+            found=", ".join([*sorted(reader.classes), *reader.damaged.values()]) or "no instance",
+        )
     # A slice that cannot be read is one that nobody has looked at.
     choice = choice.without(reader.damaged)
-    action = ledger.begin(f"link {name}")
     # All or nothing: numbers of two linkings mean nothing together.
     with ledger.transaction():
         for source, identities in reader.found.items():
@@ -180,6 +233,9 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
             if not known.keys() & identities.keys():
                 ledger.set_guessed(source, name, action)
         note_linked(project, choice, name, result.specimens, reader.found, action, params.mask_cut)
+        own = reader.found.get(ANNOTATIONS, {})
+        doubts = [d for d in result.doubts if d.before in own and d.after in own]
+        ledger.places.doubt(name, [(d.slice, d.before, d.after, d.pixels) for d in doubts])
     everyone = {i: s for identities in reader.found.values() for i, s in identities.items()}
     before = {i: s for told_here in told.values() for i, s in told_here.items()}
     members = sum(s is not None for s in result.specimens.values())
@@ -190,6 +246,7 @@ def _link(project: Project, choice: Choice, params: LinkParams, job: Job) -> Lin
         specimens=result.count,
         instances=members,
         unlinked=len(everyone) - members,
+        doubtful=len(result.doubts),
         kept=bool(known),
         events=result.events,
         merged={} if known else merged_identities(result, before),

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_fossiledit.exchange.meshes import SpecimenMesh, write_mesh, write_scene
+from napari_fossiledit.exchange.meshes import SpecimenMesh, write_meshes
 from napari_fossiledit.exchange.written_files import WrittenFiles
 from napari_fossiledit.files import explained
-from napari_fossiledit.params.reconstruct import MeshParams
+from napari_fossiledit.masks import Origin, Part
+from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
+    Reconstructed,
     SpecimenKey,
     measured,
     read_specimens,
@@ -41,21 +43,27 @@ class MeshResult:
         specimen with a known volume.
     rows
         Measurements of each.
+    sound
+        Whether each mesh is an oriented manifold, as manifold3d finds it.
     warnings
         What the user should know.
     mask_cut
         Probability at which the masks of predictions end.
     removed
         Names of the files of an earlier run that were removed.
+    unit
+        Of the coordinates in the files.
     """
 
     folder: Path
     files: tuple[Path, ...]
     scene: Path | None
     rows: tuple[SpecimenRow, ...]
+    sound: tuple[bool, ...]
     warnings: tuple[str, ...]
     mask_cut: float
     removed: tuple[str, ...] = ()
+    unit: LengthUnit = LengthUnit.UM
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -70,13 +78,14 @@ class MeshResult:
                     "specimen": row.specimen,
                     "class_name": row.class_name,
                     "closed": row.mesh_closed,
+                    "manifold": sound,
                     "volume_um3": row.mesh_volume_um3,
                     "contour_volume_um3": (row.volume_um3 or 0) - (row.cavity_volume_um3 or 0),
                     "surface_um2": row.surface_um2,
                 }
-                for row in self.rows
+                for row, sound in zip(self.rows, self.sound, strict=True)
             ],
-            "unit": "um",
+            "unit": self.unit,
             "mask_cut": self.mask_cut,
             "removed": list(self.removed),
             "warnings": list(self.warnings),
@@ -85,11 +94,21 @@ class MeshResult:
 
 @dataclass(frozen=True)
 class SpecimenModel:
-    """All specimens in memory, to be shown."""
+    """All specimens in memory, to be shown.
+
+    Attributes
+    ----------
+    reviewed
+        How far a person has reviewed the specimen of each row.
+    share
+        Share of the faces that the surfaces kept.
+    """
 
     meshes: tuple[SpecimenMesh, ...]
     rows: tuple[SpecimenRow, ...]
+    reviewed: tuple[str, ...]
     warnings: tuple[str, ...]
+    share: float = 1.0
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -121,11 +140,12 @@ def run(
         out_dir.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     rows: list[SpecimenRow] = []
+    sound: list[bool] = []
     simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
         written = WrittenFiles(out_dir, project.path)
-        names = _names(specimens.keys)
+        names = file_names(specimens.keys)
         written.announce([SCENE, *(f"{name}.{params.format}" for name in names.values())])
         for built in reconstructed(specimens, params, job):
             if built.surface is None:
@@ -133,12 +153,13 @@ def run(
             surface = built.surface.in_rock(project.geometry.z_direction)
             mesh = _named(built.key, names[built.key], surface)
             files.append(out_dir / f"{mesh.name}.{params.format}")
-            write_mesh(mesh, files[-1], params.format)
+            write_meshes([mesh], files[-1], params.format, params.unit)
             simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
-            rows.append(measured(project, built))
+            rows.append(measured(specimens, built))
+            sound.append(surface.sound)
     scene = out_dir / SCENE if simple else None
     if scene is not None:
-        write_scene(simple, scene)
+        write_meshes(simple, scene, MeshFormat.GLB)
     cleared = written.clear(
         [file.name for file in (*files, *filter(None, [scene]))],
         lambda name: name == SCENE or name.endswith(f".{params.format}"),
@@ -148,9 +169,11 @@ def run(
         tuple(files),
         scene,
         tuple(rows),
+        tuple(sound),
         (*specimens.warnings, *cleared.warnings),
         specimens.mask_cut,
         cleared.removed,
+        params.unit,
     )
 
 
@@ -181,32 +204,40 @@ def in_memory(
     """
     surfaces: dict[SpecimenKey, Surface] = {}
     rows: list[SpecimenRow] = []
+    reviewed: list[str] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
-        names = _names(specimens.keys)
+        names = file_names(specimens.keys)
         for built in reconstructed(specimens, params, job):
             if built.surface is not None:
                 surfaces[built.key] = built.surface
-            rows.append(measured(project, built))
-    share = most_faces / max(1, sum(len(s.faces) for s in surfaces.values()))
-    warnings = tuple(specimens.warnings)
-    if 0 < share < 1:
+            rows.append(measured(specimens, built))
+            reviewed.append(_reviewed(built))
+    faces = sum(len(s.faces) for s in surfaces.values())
+    share = most_faces / faces if 0 < most_faces < faces else 1.0
+    if share < 1:
         surfaces = {
             key: simplified(s, math.ceil(share * len(s.faces))) for key, s in surfaces.items()
         }
-        warnings += (
-            f"The surfaces are shown with about {share:.0%} of their faces; figures and exported"
-            " meshes have all of them.",
-        )
     meshes = tuple(_named(key, names[key], surface) for key, surface in surfaces.items())
-    return SpecimenModel(meshes, tuple(rows), warnings)
+    warnings = tuple(specimens.warnings)
+    return SpecimenModel(meshes, tuple(rows), tuple(reviewed), warnings, share)
+
+
+def _reviewed(built: Reconstructed) -> str:
+    """Say whether a person drew the sections of a specimen, or found them right."""
+    bodies = [i for i in built.instances if i.part is Part.BODY]
+    seen = [i.reviewed or i.origin in (Origin.HUMAN, Origin.IMPORTED) for i in bodies]
+    if all(seen):
+        return "by a person"
+    return "in part" if any(seen) else "not yet"
 
 
 def _named(key: SpecimenKey, name: str, surface: Surface) -> SpecimenMesh:
-    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces)
+    return SpecimenMesh(key.specimen, name, surface.vertices, surface.faces, key.class_name)
 
 
-def _names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
+def file_names(keys: Iterable[SpecimenKey]) -> dict[SpecimenKey, str]:
     """Name specimens after their classes and numbers, as files can be called, each differently."""
     names: dict[SpecimenKey, str] = {}
     taken: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,18 @@ def _refresh(project: Project, job: Job) -> list[str]:
     traced = _traced(project)
     changed = [z for z in ledger.places.changed() if z in range(project.shape[0])]
     source = str(ledger.get_meta(QUEUED, ""))
-    problems = []
+    links = ledger.places.doubts() if changed else {}
+    known, problems = dict[str, Set[int]](), list[str]()
+    for name in {name for each in links.values() for name, _ in each}:
+        known[name] = ledger.known_specimens(ANNOTATIONS, name).keys()
     for z in job.tracked(changed, len(changed), "Looking through masks"):
         # What changes between looking and writing would be taken for looked at.
         with ledger.transaction():
             try:
                 places = [] if z in traced else _places(project, z, source, traced)
+                for name, (_, *pair, pixels) in links.get(z, []):
+                    if not known[name] >= {*pair}:
+                        places += _linked(ledger.instances(ANNOTATIONS, ids=pair), pixels)
             except DamagedError as error:
                 problems.append(str(error))
                 places = []
@@ -182,6 +188,24 @@ def _places(project: Project, z: int, source: str, traced: Container[int]) -> li
         predictions=_fossils(ledger.instances(source, slices=[z])) if source else (),
         denied=ledger.rejected(z),
     )
+
+
+def _linked(pair: Sequence[Instance], pixels: float) -> list[Place]:
+    """Return a place where two sections may not be of one specimen, though linked as such."""
+    if len(pair) < 2 or pair[0].specimen is None or pair[0].specimen != pair[1].specimen:
+        return []
+    before, after = sorted(pair, key=lambda i: i.slice)
+    (y0, x0, y1, x1), (v0, u0, v1, u1) = before.mask.box, after.mask.box
+    return [
+        Place(
+            after.slice,
+            Doubt.LINK,
+            ((Doubt.LINK, pixels),),
+            (min(y0, v0), min(x0, u0), max(y1, v1), max(x1, u1)),
+            ids=(after.id or 0,),
+            before=(before.id or 0,),
+        )
+    ]
 
 
 def _fossils(instances: list[Instance]) -> list[Instance]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
@@ -19,7 +19,12 @@ from napari_fossiledit.geometry import check_slice, format_slices, parse_slices
 from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.masks.interpolate import interpolate as interpolated
 from napari_fossiledit.masks.rle import intersections, overlap, union
-from napari_fossiledit.params.review import CopyParams, InterpolateParams, SpecimensParams
+from napari_fossiledit.params.review import (
+    CopyParams,
+    InterpolateParams,
+    SameParams,
+    SpecimensParams,
+)
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Numbered, Project
 from napari_fossiledit.reef.link import link
@@ -257,6 +262,64 @@ def specimens(project_path: Path, params: SpecimensParams, *, job: Job = QUIET) 
     slices = tuple(sorted({i.slice for i in changed}))
     left = 0 if params.merge or split is not None else len(members) - len(changed)
     return SpecimensResult(kind, tuple(sorted(after)), slices, len(changed), left)
+
+
+def same(project_path: Path, params: SameParams, *, job: Job = QUIET) -> SpecimensResult:
+    """Write whether two linked sections are of one specimen; linking keeps to it from then on.
+
+    Where they are not, all that goes on from the later one gets a new number, as one action.
+
+    Raises
+    ------
+    FossilError
+        Where the sections are gone or not of one specimen, or the ledger cannot be written.
+    """
+    with Project.open(project_path) as project:
+        project.require_writable()
+        ledger = project.ledger
+        what = "one specimen" if params.same else "two specimens"
+        action = ledger.begin(f"{params.before} and {params.after} are {what}")
+        with ledger.transaction():
+            every = ledger.numbered(ANNOTATIONS)
+            pair = [i for i in every if i.id in (params.before, params.after)]
+            alike = len({(i.class_name, i.specimen) for i in pair}) == 1
+            if not alike or len({i.slice for i in pair}) != 2:
+                raise FossilError(
+                    f"Sections {params.before} and {params.after} are not linked",
+                    expected="two sections of one specimen in two slices",
+                    found=", ".join(f"{i.id} of specimen {i.specimen}" for i in pair) or "neither",
+                    advice="Link again, and look at the next place.",
+                )
+            before, after = pair
+            name, number = before.class_name, before.specimen
+            told, changed = {before.id: number, after.id: number}, dict[int, int]()
+            if not params.same:
+                told[after.id] = 1 + max(i.specimen for i in every if i.class_name == name)
+                members = [i.id for i in every if (i.class_name, i.specimen) == (name, number)]
+                sides = _apart(project.ledger.instances(ANNOTATIONS, ids=members), pair, told)
+                changed = {i: n for i, n in sides.items() if n != number}
+                ledger.set_specimens(ANNOTATIONS, changed, guessed=True, action=action)
+            ledger.set_specimens(ANNOTATIONS, told, action=action)
+            ledger.set_identified(ANNOTATIONS, True, action)
+    slices = sorted({i.slice for i in every if i.id in changed})
+    numbers = tuple(sorted({*told.values()}))
+    return SpecimensResult(name, numbers, tuple(slices), len(changed), 0)
+
+
+def _apart(
+    members: Sequence[Instance], pair: Sequence[Numbered], told: Mapping[int, int]
+) -> dict[int, int]:
+    """Return whose each instance of a specimen is, where two of its sections are of two."""
+    slices = ([i for i in members if i.slice == z] for z in sorted({i.slice for i in members}))
+    # Those of each side are known to be together: the least overlap will do.
+    linked = link(slices, min_overlap=0.01, max_gap=pair[1].slice, known=told).specimens
+    sides = dict[int, int]()
+    for item in members:
+        number = linked.get(item.id or 0)
+        if number is None or number not in told.values():
+            number = told[pair[item.slice >= pair[1].slice].id]
+        sides[item.id or 0] = number
+    return sides
 
 
 def _check_split(members: Sequence[Numbered], split: int) -> None:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.geometry import format_slices, parse_slices
-from napari_fossiledit.masks import Instance
+from napari_fossiledit.geometry import Box, format_slices, parse_slices
+from napari_fossiledit.masks import Instance, Origin, Part
+from napari_fossiledit.masks.interpolate import interpolate
 from napari_fossiledit.masks.probability import MASK_CUT
-from napari_fossiledit.params.reconstruct import BEST_KNOWN, MeshParams
+from napari_fossiledit.params.reconstruct import BEST_KNOWN, Ends, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Action, DamagedError, Linked, Project
 from napari_fossiledit.reef import (
+    NEAR,
+    Block,
+    Section,
     SpecimenRow,
     Surface,
     build_surface,
     measure,
     sections_of,
     simplified,
+    thinned,
+    without_cracks,
 )
 from napari_fossiledit.workflows.shared.sources import Choice, choose, looked_at
 from napari_fossiledit.workflows.shared.stale import stale_notes
@@ -33,6 +41,7 @@ LINKED = "linked"
 
 # Share by which mesh and outlines may differ in volume before the user is warned.
 _VOLUME_TOLERANCE = 0.02
+_MADE = Origin.INTERPOLATED
 #: Specimens that a warning names.
 _NAMED = 5
 
@@ -54,6 +63,8 @@ class Reconstructed:
     surface
         None where slices in its midst were never looked at: what lies between its sections is
         not known, and neither is its volume.
+    sections
+        Its sections, cracks closed where that was asked for.
     gaps
         Those slices.
     """
@@ -61,6 +72,7 @@ class Reconstructed:
     key: SpecimenKey
     instances: tuple[Instance, ...]
     surface: Surface | None
+    sections: tuple[Section, ...]
     gaps: tuple[int, ...] = ()
 
 
@@ -76,6 +88,8 @@ class Specimens:
         Probability at which the masks of predictions end.
     ids
         Of the instances of each.
+    boxes
+        Of each slice, the box of each body and the specimen that it belongs to.
     warnings
         What the user should know.
     """
@@ -84,6 +98,7 @@ class Specimens:
     choice: Choice
     mask_cut: float = MASK_CUT
     ids: dict[SpecimenKey, list[int]] = field(default_factory=dict)
+    boxes: dict[int, list[tuple[Box, SpecimenKey]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -91,12 +106,31 @@ class Specimens:
         """All specimens, by class and number."""
         return sorted(self.ids)
 
+    @cached_property
+    def block(self) -> Block:
+        """The block that the stack was ground from, and what of it was looked at."""
+        orientation = self.project.settings.orientation
+        return Block(self.project.shape, orientation, frozenset(self.choice.slices))
+
     def instances(self, key: SpecimenKey) -> list[Instance]:
         """Bodies and cavities of one specimen, slice by slice."""
         read = partial(self.project.ledger.instances, ids=self.ids[key], mask_cut=self.mask_cut)
         parts = map(read, self.choice.parts)
         found = (i for part in parts for i in part if i.class_name == key.class_name)
         return sorted(found, key=lambda i: i.slice)
+
+    def near(self, key: SpecimenKey, sections: Iterable[Section]) -> list[SpecimenKey]:
+        """Specimens that may touch one with these sections."""
+        found: set[SpecimenKey] = set()
+        for section in sections:
+            y0, x0, y1, x1 = section.body.box
+            for z in range(section.slice - 1, section.slice + 2):
+                found |= {
+                    other
+                    for (a, b, c, d), other in self.boxes.get(z, ())
+                    if y0 < c + NEAR and a < y1 + NEAR and x0 < d + NEAR and b < x1 + NEAR
+                }
+        return sorted(found - {key})
 
 
 def note_linked(
@@ -121,17 +155,22 @@ def note_linked(
     mask_cut
         Where the masks of predictions ended.
     """
-    linked = {
-        "source": choice.name,
-        "class_name": class_name,
-        "parts": choice.parts,
-        "mask_cut": mask_cut,
-    }
+    linked = {"source": choice.name, "parts": choice.parts, "mask_cut": mask_cut}
+    noted = project.ledger.get_meta(LINKED) or {}
+    # Classes that were linked before in just this way are meant as well.
+    same = linked == {key: noted.get(key) for key in linked}
+    classes = {class_name, *(_classes_of(noted) if same else ())}
+    linked |= {"class_name": class_name, "classes": sorted(classes)}
     project.ledger.set_meta(LINKED, linked)
     linking = _digest(specimens.items())
     for source, part in choice.parts.items():
         one = Linked(linking, format_slices(part), _digest(found.get(source, ())))
         project.ledger.set_linked(source, class_name, one, action)
+
+
+def _classes_of(noted: Mapping[str, Any]) -> list[str]:
+    """Return the classes of a linking; earlier versions noted one."""
+    return [*noted.get("classes", [noted["class_name"]])]
 
 
 def _digest(values: Iterable[object]) -> str:
@@ -149,7 +188,7 @@ def _linked(project: Project, text: str) -> tuple[Choice, set[str], list[str]]:
     choice = choose(project, text or noted["source"])
     if noted.get("source") != choice.name:
         return choice, classes, []
-    classes.add(noted["class_name"])
+    classes.update(_classes_of(noted))
     then = Choice.of(noted.get("parts") or choice.parts)
     # A source by itself is what it was; of several, other slices may be taken from another one.
     if choice.name != BEST_KNOWN or then == choice:
@@ -210,6 +249,8 @@ def read_specimens(
             if item.specimen is not None:
                 key = SpecimenKey(item.class_name, item.specimen)
                 found.ids.setdefault(key, []).append(item.id)
+                if item.part is Part.BODY and item.mask.area:
+                    found.boxes.setdefault(z, []).append((item.mask.box, key))
     found.choice = choice.without(damaged)
     mixed = numbers.mixed()
     if mixed & {key.class_name for key in found.ids}:
@@ -298,6 +339,7 @@ def reconstructed(
     specimens: Specimens,
     params: MeshParams,
     job: Job = QUIET,
+    close_cracks_um: float = 0.0,
 ) -> Iterator[Reconstructed]:
     """Build the surface of one specimen after the other, where its volume is known.
 
@@ -308,49 +350,110 @@ def reconstructed(
     geometry = specimens.project.geometry
     unknown = np.array(specimens.choice.gaps, dtype=np.int64)
     broken: dict[SpecimenKey, tuple[int, ...]] = {}
-    for key in job.tracked(keys, len(keys), "Building surfaces"):
+    bridges: dict[SpecimenKey, int] = {}
+    opened = 0
+
+    # Its neighbours are often read for more than one specimen.
+    @lru_cache(maxsize=64)
+    def read(key: SpecimenKey) -> tuple[tuple[Instance, ...], list[Section]]:
         instances = specimens.instances(key)
+        added = _bridges(instances, params.bridge) if params.bridge else []
+        bridges.update({key: len({i.slice for i in added})} if added else {})
+        instances = sorted([*instances, *added], key=lambda i: i.slice)
         sections = sections_of(instances)
+        if close_cracks_um:
+            sections = without_cracks(sections, close_cracks_um / geometry.pixel_size_um)
+        return tuple(instances), sections
+
+    for key in job.tracked(keys, len(keys), "Building surfaces"):
+        instances, sections = read(key)
         if not any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
             continue
         within = (unknown > sections[0].slice) & (unknown < sections[-1].slice)
-        if gaps := tuple(unknown[within].tolist()):
+        there = [s.slice for s in sections]
+        if gaps := tuple(z for z in unknown[within].tolist() if z not in there):
             broken[key] = gaps
-            yield Reconstructed(key, tuple(instances), None, gaps)
+            yield Reconstructed(key, instances, None, tuple(sections), gaps)
             continue
-        surface = build_surface(sections, geometry, cavities=params.cavities)
-        surface = simplified(surface, params.max_faces)
+        surface = build_surface(
+            sections,
+            geometry,
+            cavities=params.cavities,
+            near=[read(other)[1] for other in specimens.near(key, sections)],
+            open_at=specimens.project.shape if params.ends is Ends.OPEN else None,
+        )
+        surface = simplified(thinned(surface, params.max_error), params.max_faces)
+        opened += surface.open
         specimens.warnings += _surface_warnings(key, surface)
-        yield Reconstructed(key, tuple(instances), surface)
+        yield Reconstructed(key, instances, surface, tuple(sections))
     if broken:
         specimens.warnings.append(_gap_warning(broken))
+    if bridges:
+        specimens.warnings.append(
+            f"{len(bridges)} specimens ({_named(bridges)}) were interpolated over"
+            f" {sum(bridges.values())} slices in which they are missing: these sections count in"
+            " their figures like drawn ones."
+        )
+    if opened:
+        specimens.warnings.append(
+            f"{opened} specimens are cut by a side of the block and left open there: the volume of"
+            " their meshes is that of their sections."
+        )
 
 
-def measured(project: Project, built: Reconstructed) -> SpecimenRow:
+def _bridges(instances: Sequence[Instance], most: int) -> list[Instance]:
+    """Interpolate a specimen over gaps of at most `most` slices."""
+    sections = [s for s in sections_of(instances) if s.body.area]
+    slices = [s.slice for s in sections]
+    missing = [z for a, b in pairwise(slices) if b - a - 1 <= most for z in range(a + 1, b)]
+    if not missing:
+        return []
+    bodies = interpolate({s.slice: s.body for s in sections}, missing)
+    hollow = {s.slice: s.cavity for s in sections if s.cavity is not None and s.cavity.area}
+    # Where both neighbours have a cavity.
+    inner = [
+        z
+        for a, b in pairwise(slices)
+        if a in hollow and b in hollow
+        for z in range(a + 1, b)
+        if z in bodies
+    ]
+    cavities = interpolate(hollow, inner) if inner else {}
+    first = instances[0]
+    return [
+        Instance(z, first.class_name, mask, part=part, specimen=first.specimen, origin=_MADE)
+        for part, masks in ((Part.BODY, bodies), (Part.CAVITY, cavities))
+        for z, mask in masks.items()
+        if mask.area
+    ]
+
+
+def measured(specimens: Specimens, built: Reconstructed) -> SpecimenRow:
     """Measure a specimen that was built."""
-    return measure(built.key.specimen, built.instances, project.geometry, built.surface)
+    number, geometry = built.key.specimen, specimens.project.geometry
+    shown = built.instances, geometry, built.surface, specimens.block, built.sections
+    return measure(number, *shown)
 
 
 def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:
-    named = ", ".join(f"{key.class_name} {key.specimen}" for key in list(broken)[:_NAMED])
-    more = ", ..." if len(broken) > _NAMED else ""
     slices = sorted({z for gaps in broken.values() for z in gaps})
     return (
-        f"{len(broken)} specimens ({named}{more}) have no volume and no mesh: {len(slices)} slices "
-        f"in their midst ({format_slices(slices)}) are neither annotated nor predicted. Predict "
-        "them and link again."
+        f"{len(broken)} specimens ({_named(broken)}) have no volume and no mesh: {len(slices)} "
+        f"slices in their midst ({format_slices(slices)}) are neither annotated nor predicted. "
+        "Predict them and link again, or interpolate over them (bridge)."
     )
+
+
+def _named(keys: Collection[SpecimenKey]) -> str:
+    """Name the first of some specimens."""
+    named = ", ".join(f"{key.class_name} {key.specimen}" for key in list(keys)[:_NAMED])
+    return named + (", ..." if len(keys) > _NAMED else "")
 
 
 def _surface_warnings(key: SpecimenKey, surface: Surface) -> Iterator[str]:
     """Yield warnings for the user about the mesh of a specimen."""
     name = f"{key.class_name} {key.specimen}"
-    if surface.reduced_by > 1:
-        yield (
-            f"{name} is very large: blocks of {surface.reduced_by} x {surface.reduced_by} pixels "
-            "were averaged for its mesh."
-        )
-    if not surface.closed:
+    if not (surface.open or surface.closed):
         yield f"The mesh of {name} is not closed."
     off = surface.volume_um3 / surface.contour_volume_um3 - 1
     if abs(off) > _VOLUME_TOLERANCE:

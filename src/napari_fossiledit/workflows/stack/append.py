@@ -76,7 +76,16 @@ def run(project_path: Path, stack_path: Path | None = None, *, job: Job = QUIET)
         added, warnings = record.names[len(had.names) :], find_warnings(stack)
         if added:
             original = project.original
-            project.set_stack(record)
+            positions = project.geometry.z_positions_um
+            if positions is not None:
+                step = project.geometry.slice_spacing_um
+                further = (positions[-1] + step * (n + 1) for n in range(len(added)))
+                positions = (*positions, *further)
+                warnings.append(
+                    f"The new slices are taken to lie {step:g} um apart: state their positions with"
+                    " 'fossiledit stack positions'."
+                )
+            project.set_stack(record, z_positions_um=positions)
             if original is not None:
                 project.ledger.contents.note(STACK, original.known)
                 warnings.append(

@@ -59,6 +59,7 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
                 "geometry": {
                     "pixel_size_um": geometry.pixel_size_um,
                     "slice_spacing_um": geometry.slice_spacing_um,
+                    "z_positions_um": geometry.z_positions_um,
                     "z_direction": str(geometry.z_direction),
                 },
                 "classes": list(project.settings.classes),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.tables import read_column
 from napari_fossiledit.exchange.tracings.outlines import read_outlines
+from napari_fossiledit.geometry import check_positions
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -101,6 +103,28 @@ def move_stack(
         result = _result(project, project.stack)
     job.report(1, 1, "Found the stack")
     return result
+
+
+def set_positions(project_path: Path, file: Path, *, job: Job = QUIET) -> NewResult:
+    """Write how far each slice lies from the first, where the steps are not all the same.
+
+    Parameters
+    ----------
+    file
+        CSV with a line for each slice; its last column is the position in um.
+
+    Raises
+    ------
+    FossilError
+        Where the file has another number of lines than the stack has slices, or the positions do
+        not increase.
+    """
+    job.check("Reading positions of slices")
+    with Project.open(project_path) as project:
+        positions = check_positions(read_column(file), project.shape[0], file)
+        mean = positions[-1] / max(1, len(positions) - 1) or project.geometry.slice_spacing_um
+        project.update(z_positions_um=positions, slice_spacing_um=mean)
+        return _result(project, project.stack)
 
 
 def open_source(path: Path) -> SectionStack:

@@ -1,4 +1,4 @@
-"""Colours of points by what is known of them, and what they mean."""
+"""Colours of points or specimens by what is known of them, and what they mean."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from qtpy.QtGui import QColor
 #: which are lost on the dark page or on the light one.
 SAFE = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7")
 _OTHERS, _NONE = "#8c6d46", "#8f8f8f"
-#: Columns of amounts; all others are kinds.
-AMOUNTS = ("Slice", "Confidence")
+#: Columns of amounts, and their units; all others are kinds.
+AMOUNTS = {"Slice": "", "Confidence": "", "Volume": "mm3", "Interval of the volume": "% of it"}
+#: Those of which a few are many times as large as the others.
+_FACTORS = ("mm3",)
 _STEPS = 12
 
 
@@ -52,7 +54,7 @@ def coloured(
         Returns the colour of a specimen in the other views, from 0 to 1.
     """
     if heading in AMOUNTS:
-        return _amounts(values)
+        return _amounts(values, AMOUNTS[heading])
     counts = Counter(value for value in values if value is not None)
     kinds: list[Any] = [value for value, _ in counts.most_common()]
     if heading == "Specimen":
@@ -61,7 +63,8 @@ def coloured(
     else:
         shown = kinds if len(kinds) <= len(SAFE) else kinds[: len(SAFE) - 1]
         palette = [QColor(SAFE[n] if n < len(shown) else _OTHERS) for n in range(len(kinds))]
-        told = [(SAFE[n], f"{kind} ({counts[kind]})") for n, kind in enumerate(shown)]
+        words = [f"{kind} ({counts[kind]})".replace("_", " ") for kind in shown]
+        told = list(zip(SAFE, words, strict=False))
         if rest := kinds[len(shown) :]:
             told.append((_OTHERS, f"{len(rest)} others ({sum(counts[kind] for kind in rest)})"))
     if nothing := len(values) - sum(counts.values()):
@@ -74,15 +77,18 @@ def coloured(
     )
 
 
-def _amounts(values: Sequence[float | None]) -> Colouring:
+def _amounts(values: Sequence[float | None], unit: str) -> Colouring:
     known = np.array([np.nan if value is None else float(value) for value in values])
-    low, high = (float(np.nanmin(known)), float(np.nanmax(known)))
-    share = np.nan_to_num((known - low) / max(high - low, 1e-9))
+    there = known[~np.isnan(known)]
+    low, high = (float(there.min()), float(there.max())) if there.size else (0.0, 0.0)
+    scale, note = (np.log, ", by factors") if unit in _FACTORS and low > 0 else (np.array, "")
+    span = max(float(scale(high) - scale(low)), 1e-9) if there.size else 1.0
+    share = np.nan_to_num((scale(known) - scale(low)) / span)
     kinds = np.where(np.isnan(known), _STEPS, (share * (_STEPS - 1)).round()).astype(np.intp)
     rgb = ensure_colormap("viridis").map(np.linspace(0.1, 1, _STEPS))[:, :3]
     palette = [QColor.fromRgbF(*map(float, each)) for each in rgb]
     ends = "".join(f'<span style="color:{colour.name()}">●</span>' for colour in palette)
-    told = [("", f"{low:.3g} {ends} {high:.3g}")]
+    told = [("", f"{low:.3g} {ends} {high:.3g} {unit}{note}")] if there.size else []
     if nothing := int(np.isnan(known).sum()):
         told.append((_NONE, f"none ({nothing})"))
     return Colouring(kinds, [*palette, QColor(_NONE)], _legend(told, is_html=True))
