@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -24,14 +25,16 @@ from napari_fossiledit.progress import Job
 SHAPE = (128, 128)
 
 
-@pytest.fixture
-def small(monkeypatch):
+@pytest.fixture(scope="module")
+def small():
     """A narrow network, so that a step takes a tenth of a second."""
     changes = {"channels": 32, "box_width": 64, "mask_channels": 32, "roi_batch": 32}
-    monkeypatch.setattr(
-        "napari_fossiledit.models.training.initial.default_spec",
-        lambda *a: default_spec(*a).model_copy(update=changes),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "napari_fossiledit.models.training.initial.default_spec",
+            lambda *a: default_spec(*a).model_copy(update=changes),
+        )
+        yield
 
 
 class Discs:
@@ -70,6 +73,25 @@ def _params(**changes):
     return TrainParams(**(plain | changes))
 
 
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    """A training of five steps that nothing stopped."""
+    return train(Discs(), _params(), folder=tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def stopped(small, tmp_path_factory):
+    """The same, stopped after three steps."""
+    folder = tmp_path_factory.mktemp("stopped")
+    return train(Discs(), _params(), folder=folder, job=Job(cancelled=_after(3)))
+
+
+@pytest.fixture
+def part(stopped, tmp_path):
+    """A folder with what the stopped one left, to go on in."""
+    return shutil.copytree(stopped.curve.parent, tmp_path / "part")
+
+
 def test_learns_one_slice_by_heart(small, tmp_path):
     reports = []
     result = train(
@@ -98,26 +120,19 @@ def test_learns_one_slice_by_heart(small, tmp_path):
     assert not (tmp_path / training.STATE).exists()
 
 
-def test_same_seed_same_weights_and_another_seed_others(small, tmp_path):
-    hashes = [
-        train(
-            Discs(), _params(max_steps=3, seed=seed), folder=tmp_path / str(i)
-        ).segmenter.model_hash
-        for i, seed in enumerate((1, 1, 2))
-    ]
-    assert hashes[0] == hashes[1]
-    assert hashes[0] != hashes[2]
-
-
-def test_resumed_run_equals_an_uninterrupted_one(small, tmp_path):
-    whole = train(Discs(), _params(), folder=tmp_path / "whole")
-    calls = iter(range(100))
-    part = train(
-        Discs(), _params(), folder=tmp_path / "part", job=Job(cancelled=lambda: next(calls) >= 3)
+def test_same_seed_same_weights_and_another_seed_others(whole, tmp_path):
+    same, other = (
+        train(Discs(), _params(seed=seed), folder=tmp_path / str(seed)).segmenter.model_hash
+        for seed in (4, 2)
     )
-    assert (part.stopped, part.steps) == ("cancelled", 3)
-    assert load_model(tmp_path / "part", "cpu").model_hash == part.segmenter.model_hash
-    rest = train(Discs(), _params(), folder=tmp_path / "part", resume=True)
+    assert same == whole.segmenter.model_hash
+    assert other != same
+
+
+def test_resumed_run_equals_an_uninterrupted_one(whole, stopped, part):
+    assert (stopped.stopped, stopped.steps) == ("cancelled", 3)
+    assert load_model(part, "cpu").model_hash == stopped.segmenter.model_hash
+    rest = train(Discs(), _params(), folder=part, resume=True)
     assert rest.steps == 5
     assert rest.segmenter.model_hash == whole.segmenter.model_hash
     curves = [
@@ -127,14 +142,13 @@ def test_resumed_run_equals_an_uninterrupted_one(small, tmp_path):
     assert curves[0] == curves[1]
 
 
-def test_resume_refuses_other_parameters_and_broken_files(small, tmp_path):
-    train(Discs(), _params(), folder=tmp_path, job=Job(cancelled=_after(1)))
+def test_resume_refuses_other_parameters_and_broken_files(part):
     with pytest.raises(FossilError, match="expected crop = 96; found crop = 64"):
-        train(Discs(), _params(crop=96), folder=tmp_path, resume=True)
-    state = tmp_path / training.STATE
+        train(Discs(), _params(crop=96), folder=part, resume=True)
+    state = part / training.STATE
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(FossilError, match=r"training\.safetensors cannot be read.*Delete the file"):
-        train(Discs(), _params(), folder=tmp_path, resume=True)
+        train(Discs(), _params(), folder=part, resume=True)
 
 
 def _after(count):
@@ -254,39 +268,30 @@ def _precise(monkeypatch, gains):
     monkeypatch.setattr(training, "gains", lambda device: gains)
 
 
-def test_mixed_precision_learns_alike_where_it_is_faster(small, tmp_path, monkeypatch):
+def test_mixed_precision_learns_alike_where_it_is_faster(whole, tmp_path, monkeypatch):
     _precise(monkeypatch, True)
-    full, mixed = (
-        train(Discs(), _params(precision=p, max_steps=3), folder=tmp_path / p)
-        for p in ("full", "mixed")
-    )
+    mixed = train(Discs(), _params(precision="mixed"), folder=tmp_path)
     losses = [
         [json.loads(line)["loss"] for line in r.curve.read_text().splitlines()]
-        for r in (full, mixed)
+        for r in (whole, mixed)
     ]
     assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.2)
-    assert full.segmenter.model_hash != mixed.segmenter.model_hash
+    assert whole.segmenter.model_hash != mixed.segmenter.model_hash
     assert "bfloat16" in mixed.notes[-1]
-    assert not any("bfloat16" in note for note in full.notes)
-    kept = [read_record(tmp_path / p).training["precision"] for p in ("full", "mixed")]
+    assert not any("bfloat16" in note for note in whole.notes)
+    kept = [read_record(r.curve.parent).training["precision"] for r in (whole, mixed)]
     assert kept == ["full", "mixed"]
 
 
-def test_mixed_precision_without_a_gain_is_full_and_said(small, tmp_path, monkeypatch):
+def test_mixed_precision_without_a_gain_is_full_and_said(whole, tmp_path, monkeypatch):
     _precise(monkeypatch, False)
-    full, mixed = (
-        train(Discs(), _params(precision=p, max_steps=2), folder=tmp_path / p)
-        for p in ("full", "mixed")
-    )
-    assert mixed.segmenter.model_hash == full.segmenter.model_hash
+    mixed = train(Discs(), _params(precision="mixed"), folder=tmp_path)
+    assert mixed.segmenter.model_hash == whole.segmenter.model_hash
     assert "not faster so" in mixed.notes[-1]
 
 
-def test_a_resumed_training_keeps_its_precision(small, tmp_path, monkeypatch):
+def test_a_resumed_training_keeps_its_precision(whole, part, monkeypatch):
     _precise(monkeypatch, True)
-    whole = train(Discs(), _params(precision="full"), folder=tmp_path / "whole")
-    folder = tmp_path / "parts"
-    train(Discs(), _params(precision="full"), folder=folder, job=Job(cancelled=_after(2)))
-    again = train(Discs(), _params(precision="mixed"), folder=folder, resume=True)
+    again = train(Discs(), _params(precision="mixed"), folder=part, resume=True)
     assert again.segmenter.model_hash == whole.segmenter.model_hash
     assert "goes on in the precision that it began with: full" in again.notes[-1]

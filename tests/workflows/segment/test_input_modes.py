@@ -35,7 +35,7 @@ IN_GREY = "The photographs are coloured, and the model sees them in grey."
 
 def _trained(project, *options):
     command = ["train", str(project), "--name", "m", "--slices", "0,2", "--device", "cpu", *options]
-    few = ["--max-steps", "2", "--crop", "64", "--batch", "1"]
+    few = ["--init", "blank", "--max-steps", "2", "--crop", "64", "--batch", "1"]
     done = CliRunner().invoke(app, [*command, *few])
     assert done.exit_code == 0, done.output
     return read_record(project / "models" / "m"), done.output
@@ -114,7 +114,7 @@ def test_a_refiner_an_edit_and_features_take_the_model(grey_project):
     assert distance.run(grey_project, looked).slices == (2, 3, 4)
 
 
-def test_windows_in_colour_take_all_colours(reef_project):
+def test_windows_in_colour_take_all_colours(reef_project, blank_model):
     options = ("--input", "rgb-window", "--start", "uniform-z")
     record, said = _trained(reef_project, *options)
     assert (record.network.inputs, record.network.first_layer) == (9, "uniform-z")

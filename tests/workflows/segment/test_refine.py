@@ -50,7 +50,7 @@ def shifted_model(monkeypatch):
 
     monkeypatch.setattr(refine, "find_instances", find)
     monkeypatch.setattr(refine, "LEAST_TRACED", 3)
-    monkeypatch.setattr(fit, "fit_network", functools.partial(fit.fit_network, steps=100))
+    monkeypatch.setattr(fit, "fit_network", functools.partial(fit.fit_network, steps=50))
 
 
 def fitted(project, model, **values):

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class Trainer:
         mixed: bool = False,
     ) -> None:
         self.network = network.to(device)
-        self._halved, self.mixed = halved(self.network), mixed
+        self.mixed = mixed
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.best = self.network_state()
         self.best_score = -math.inf
@@ -158,6 +159,11 @@ class Trainer:
         self._optimiser = torch.optim.AdamW(
             self._learned, lr=recipe.rate, weight_decay=_WEIGHT_DECAY
         )
+
+    @cached_property
+    def _halved(self) -> MaskRcnn:
+        """The network in bfloat16 for the most part, with the same weights."""
+        return halved(self.network)
 
     def network_state(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights."""
