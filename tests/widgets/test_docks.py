@@ -590,7 +590,11 @@ def test_what_is_written_goes_to_the_chosen_file(session, made, calls, monkeypat
     chosen = tmp_path / "chosen"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(chosen), ""))
     press(made(StackDock), "Export ...")
+    session.current.update(
+        orientation={"block_strike": 30, "block_dip": 80, "bedding_strike": 10, "bedding_dip": 5}
+    )
     reef = made(ReefDock)
+    assert reef.orienting.read().block_dip == 80
     reef.measuring.fill(close_cracks="150")
     for text in ("Measure ...", "Report ...", "One file ..."):
         press(reef, text)

@@ -58,7 +58,16 @@ _COLUMNS = {
 }
 _BEST = "yours, else predictions"
 _ONE_FILE = "Scene (*.glb *.3mf *.ply *.obj *.stl *.vaxml);;Volume (*.nrrd *.nii.gz *.tif *.zarr)"
+_LINKING = {
+    "relink": "Forget imported identities",
+    "class_name": "Class",
+    "min_overlap": "Least overlap",
+    "max_gap": "Most slices missed",
+    "branches": "Branching fossils",
+    "min_slices": "Fewest slices",
+}
 _MESHING = {
+    "cavities": "Cut out cavities",
     "mask_cut": "Mask cut (0: as linked)",
     "ends": "At the sides of the block",
     "bridge": "Bridge gaps (slices)",
@@ -95,7 +104,7 @@ class ReefDock(Dock):
             LinkParams,
             advanced=("class_name", "min_overlap", "max_gap", "min_slices", "branches", "relink"),
             choices={"source": self._sources, "class_name": self._classes},
-            labels={"branches": "Branching fossils"},
+            labels=_LINKING,
             words={Branches.GRAPH: "stay one fossil", Branches.CUT: "one fossil a branch"},
         )
         self.linked = note("")
@@ -201,6 +210,9 @@ class ReefDock(Dock):
         self.linked.hide()
         self.assumed.hide()
         project = self.session.project
+        angles = None if project is None else project.settings.orientation
+        for name, row in self.orienting.rows.items():
+            row.value = row.field.get_default() if angles is None else getattr(angles, name)
         self._hint()
         if project is not None and not self.folder.text:
             self.folder.text = str(project.path.parent / f"{project.path.stem}-meshes")
