@@ -96,7 +96,7 @@ def test_learns_one_slice_by_heart(small, tmp_path):
     reports = []
     result = train(
         Discs(),
-        _params(max_steps=60, crop=128, learning_rate=3e-3),
+        _params(max_steps=60, crop=96, learning_rate=3e-3),
         folder=tmp_path,
         job=Job(reports.append),
     )

@@ -23,16 +23,16 @@ def quick(**values):
     return TrainParams(device=Device.CPU, **{**fixed, **values})
 
 
-def test_a_model_is_trained_recorded_and_predicts(reef_project):
+def test_a_model_is_trained_recorded_and_predicts(reef_project, blank_model):
     reports = []
-    made = train.run(reef_project, quick(hold_back=0), job=Job(reports.append))
+    made = train.run(reef_project, quick(init=blank_model, hold_back=0), job=Job(reports.append))
     assert made.steps == 2
     assert {"loss", "loss_mask"} <= set(reports[-1].values)
     assert (reports[-1].done, reports[-1].total) == (2, 2)
     assert made.summary()["held_back_instances"] > 0
     assert made.notes[-1].startswith("Slices 1,3-4 are traced, and the model did not learn")
     with Project.open(reef_project) as project:
-        assert project.models() == ["quick"]
+        assert project.models() == [blank_model, "quick"]
         (run,) = [r for r in project.ledger.runs() if r.kind == "train"]
         assert run.params["slices"] == "0,2"
         assert run.summary["steps"] == 2
@@ -40,13 +40,13 @@ def test_a_model_is_trained_recorded_and_predicts(reef_project):
     assert found.predicted == (1,)
 
 
-def test_a_finished_model_is_not_overwritten(reef_project):
-    train.run(reef_project, quick(max_steps=1))
+def test_a_finished_model_is_not_overwritten(reef_project, blank_model):
+    train.run(reef_project, quick(init=blank_model, max_steps=1))
     with pytest.raises(FossilError, match="has a model 'quick' already"):
-        train.run(reef_project, quick(max_steps=1))
+        train.run(reef_project, quick(init=blank_model, max_steps=1))
 
 
-def test_one_name_is_trained_by_one_process(reef_project):
+def test_one_name_is_trained_by_one_process(reef_project, blank_model):
     code = (
         "import sys, time; from pathlib import Path\n"
         "from napari_fossiledit.project import Project\n"
@@ -57,10 +57,10 @@ def test_one_name_is_trained_by_one_process(reef_project):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(FossilError, match=r"'quick' of .* is being trained by another process"):
-            train.run(reef_project, quick(max_steps=1))
+            train.run(reef_project, quick(init=blank_model, max_steps=1))
         other.kill()
     # A process that was killed keeps nothing.
-    assert train.run(reef_project, quick(max_steps=1)).steps == 1
+    assert train.run(reef_project, quick(init=blank_model, max_steps=1)).steps == 1
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_instances_outside_the_region_teach_nothing(reef_project):
             ProjectSamples(project, [4], [], ("archaeocyathid",), Region.parse("12:"))
 
 
-def test_pinned_slices_are_not_trained_on_unless_named(reef_project):
+def test_pinned_slices_are_not_trained_on_unless_named(reef_project, blank_model):
     with Project.open(reef_project) as project:
         project.update(pinned_slices=(1, 2))
-    made = train.run(reef_project, quick(slices="", max_steps=1))
+    made = train.run(reef_project, quick(init=blank_model, slices="", max_steps=1))
     assert made.slices == (0, 3, 4)
     assert not any("calibrating" in note for note in made.notes)
 
@@ -149,11 +149,11 @@ def test_what_a_training_starts_from_is_told_and_recorded(reef_project, init, re
     assert told in record["start"][0]
 
 
-def test_few_instances_are_all_learned_and_nothing_is_said_to_judge(reef_project):
-    made = train.run(reef_project, quick())
+def test_few_instances_are_all_learned_and_nothing_is_said_to_judge(reef_project, blank_model):
+    made = train.run(reef_project, quick(init=blank_model))
     assert (made.held_back, made.summary()["validation_score"]) == (0, None)
     assert "all are learned and none is held back to judge (--hold-back)" in " ".join(made.notes)
     assert read_record(made.folder).training["score"] is None
-    other = train.run(reef_project, quick(name="judged", validation="1"))
+    other = train.run(reef_project, quick(init=blank_model, name="judged", validation="1"))
     assert other.held_back > 0
     assert other.score >= 0
