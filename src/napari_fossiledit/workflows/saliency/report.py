@@ -116,8 +116,8 @@ class Seen(Summary):
                 f" {self.index.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})."
             )
         if len(self.colours) > 1:
-            parts = [f"{percent(s.mean)} in {name}" for name, s in self.colours.items()]
-            words.append(f"{self.model}: of what it looks at, {', '.join(parts)}.")
+            parts = [f"{percent(s.mean)} {name}" for name, s in self.colours.items()]
+            words.append(f"{self.model}: what it looks at is {', '.join(parts)}.")
         return words
 
 
