@@ -80,6 +80,8 @@ def test_a_model_of_colours_is_judged_with_other_hues(reef_project, blank_model)
     assert seen.index is None
     assert sum(s.mean for s in seen.colours.values()) == pytest.approx(1)
     assert "with all hues turned by 90 degrees" in result.sentences[-1]
+    # A model that finds nothing has nothing to lose.
+    assert "it finds too little of them to tell" in result.sentences[-1]
     assert {*result.summary()["hue"]} == {"iou_all", "recall_all"}
 
 
@@ -96,6 +98,15 @@ def test_words_of_an_index(index, words):
     found = Asymmetry(Window(InputMode.GREY_WINDOW, 1), sides[..., None])
     np.testing.assert_allclose(found.index, index, atol=1e-12)
     assert words in Seen.of("m", found, 0).sentences[0]
+
+
+def test_the_side_in_words_is_that_of_the_index():
+    """Where one slice looks at its neighbours much, and others a little at the other side."""
+    sides = np.array([[0.5, 0.2, 0.3], [0, 0.9, 0.1], [0, 0.9, 0.1]])
+    found = Asymmetry(Window(InputMode.GREY_WINDOW, 1), sides[..., None])
+    sentence = Seen.of("m", found, 0).sentences[0]
+    assert "the slices after it count more" in sentence
+    assert "index +0.5" in sentence
 
 
 def test_what_cannot_be_looked_at_says_why(reef_project, windowed, blank_segmenter):

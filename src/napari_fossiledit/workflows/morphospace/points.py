@@ -156,7 +156,7 @@ def read_points(source: Path, name: str) -> Points:
     """Return the points of an embedding that are still what they were when it was made.
 
     Instances that were changed since, and what was deleted, are left out; names and specimens are
-    those of now. Pictures are not read again.
+    those of now. Pictures are read again where their files were touched since.
 
     Raises
     ------

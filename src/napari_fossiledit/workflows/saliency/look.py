@@ -231,9 +231,7 @@ def _write(
         panels = figure.subplots(1, len(result.near), squeeze=False)[0]
         figure.set_size_inches(_INCHES * len(panels), _INCHES * height / width + 0.3)
         for n, (axes, z) in enumerate(zip(panels, result.near, strict=True)):
-            shown = pictures.outline(
-                pictures.as_rgb(project.contents.read(z)), masks, (0, 255, 255)
-            )
+            shown = pictures.outline(pictures.as_rgb(project.contents.read(z)), masks, _LINE)
             axes.imshow(shown, extent=(0, width, height, 0))
             heat = np.clip(result.maps[n] / result.strongest, 0, 1)
             axes.imshow(heat, cmap="inferno", alpha=heat**0.5, vmax=1, extent=(0, width, height, 0))

@@ -49,6 +49,8 @@ _EQUAL = 0.05
 _LITTLE, _MOST = 0.1, 0.5
 """Share of the IoU lost without true hues up to which colour hardly counts, and that from which on
 it counts most."""
+_TOO_LITTLE = 0.1
+"""IoU with true hues below which what is lost says nothing."""
 
 _NAMES = ("red", "green", "blue")
 
@@ -101,7 +103,7 @@ class Seen(Summary):
             shares = [s.mean or 0.0 for s in self.slices.values()]
             reach = len(shares) // 2
             before, here, after = sum(shares[:reach]), shares[reach], sum(shares[reach + 1 :])
-            side, more = ("after", after) if after > before else ("before", before)
+            side, more = ("after", after) if self.index.mean > 0 else ("before", before)
             low, high = self.index.interval or (self.index.mean, self.index.mean)
             verdict = f"the slices {side} it count more"
             if abs(self.index.mean) <= _EQUAL:
@@ -186,9 +188,12 @@ def run(project_path: Path, params: AsymmetryParams, *, job: Job = QUIET) -> Asy
             for name, model in models.items()
         )
         judged = [z for z in asked if z in traced]
-        hue = _turned(project, segmenter, judged, params, job) if params.hue and judged else None
+        name = params.class_name or project.settings.classes[0]
+        hue = None
+        if params.hue and judged:
+            hue = _turned(project, segmenter, judged, name, params, job)
         sentences = [sentence for one in seen_by for sentence in one.sentences]
-        sentences += [] if hue is None else [_on_colour(seen_by[0], hue, params.hue)]
+        sentences += [] if hue is None else [_on_colour(seen_by[0], hue, name, params.hue)]
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         folder = inside(project.reports, f"saliency-{ref.name}-{stamp}")
         result = AsymmetryResult(
@@ -228,7 +233,13 @@ def _asked(
     asked = {}
     for z in slices:
         least = 0.0 if z in traced else params.score
-        of_slice = project.instances(ANNOTATIONS if z in traced else source, z, min_score=least)
+        # Boxes are those of the predictions.
+        of_slice = project.ledger.instances(
+            ANNOTATIONS if z in traced else source,
+            slices=[z],
+            min_score=least,
+            with_probability=True,
+        )
         chosen = [
             i for i in of_slice if i.part is Part.BODY and not i.unsure and i.class_name in classes
         ]
@@ -267,13 +278,17 @@ def _measured(
 
 
 def _turned(
-    project: Project, segmenter: Segmenter, slices: Sequence[int], params: AsymmetryParams, job: Job
+    project: Project,
+    segmenter: Segmenter,
+    slices: Sequence[int],
+    name: str,
+    params: AsymmetryParams,
+    job: Job,
 ) -> Comparison | None:
     """Compare what is found in traced slices as they are and with the hues of all turned."""
     window = segmenter.preprocessing.window
     if not project.stack.rgb or window.colours == 1:
         return None
-    name = params.class_name or project.settings.classes[0]
     steps = PerturbParams(preset=Preset.CUSTOM, steps=f"all -> hue {params.hue:g}")
 
     def turned(z: int) -> Image:
@@ -294,21 +309,23 @@ def _turned(
     return compare(before, after, score_before=params.score, score_after=params.score)
 
 
-def _on_colour(seen_by: Seen, hue: Comparison, degrees: float) -> str:
+def _on_colour(seen_by: Seen, hue: Comparison, class_name: str, degrees: float) -> str:
     """Say whether a model goes by colour or by texture, with both figures."""
     old, new = (r.iou_all.mean or 0.0 for r in (hue.before, hue.after))
     recalls = [percent(r.recall_all.mean) for r in (hue.before, hue.after)]
     lost = 1 - new / old if old else 0.0
     first, share = max(((n, s.mean or 0.0) for n, s in seen_by.colours.items()), key=lambda c: c[1])
     verdict = "it goes by colour and by texture"
-    if lost >= _MOST:
+    if old < _TOO_LITTLE:
+        verdict = "it finds too little of them to tell what it goes by"
+    elif lost >= _MOST:
         verdict = "it goes by colour more than by texture"
     elif lost <= _LITTLE:
         verdict = "it goes by texture and brightness, hardly by colour"
     return (
         f"{percent(share)} of what it looks at is in the {first} channel; with all hues turned by"
-        f" {degrees:g} degrees the IoU over all fossils goes from {old:.2f} to {new:.2f} and their"
-        f" recall from {recalls[0]} to {recalls[1]}: {verdict}."
+        f" {degrees:g} degrees the IoU over all that is traced as {class_name} goes from {old:.2f}"
+        f" to {new:.2f} and the recall from {recalls[0]} to {recalls[1]}: {verdict}."
     )
 
 
