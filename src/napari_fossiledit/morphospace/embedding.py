@@ -93,7 +93,8 @@ class Embedding(Summary):
         Shrinkage, share and dimensions of the training, where the model learned from some of these
         items: what is said of those is judged by learning again without them.
     looks
-        (n, q) 16-bit features before any learning; None where `vectors` are these.
+        (n, q) 16-bit features before the closed form, those of the network as it is; None where
+        `vectors` are these.
     """
 
     vectors: NDArray[np.float32]

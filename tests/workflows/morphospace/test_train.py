@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from napari_fossiledit.params.morphospace import (
 )
 from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.workflows.morphospace import train as training
 from napari_fossiledit.workflows.morphospace.judge import _unseen, evaluate
 from napari_fossiledit.workflows.morphospace.sort import classify
 from napari_fossiledit.workflows.morphospace.sources import opened
@@ -62,7 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
+def test_a_folder_is_learned_embedded_and_judged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = train(folder, MetricParams(name="forms", **QUICK))
     results = folder.with_name("forms-morphospace")
     assert made.folder == results / "models/forms"
@@ -89,6 +93,13 @@ def test_a_folder_is_learned_embedded_and_judged(folder: Path) -> None:
     assert "Named items were judged after learning again without them." in said.notes
     assert found.learned == {"shrinkage": 0.3, "share": 0.8, "dimensions": 128}
     assert raw.looks is None
+    # A network that has seen the pictures cannot be made to forget them.
+    model = find_model(folder, "forms")
+    tuned = replace(model, record=model.record.model_copy(update={"fine_tuned": True}))
+    monkeypatch.setattr(training, "find_model", lambda *_: tuned)
+    embed(folder, EmbedParams(model="forms", embedding="tuned"))
+    notes = classify(folder, ClassifyParams(embedding="tuned")).notes
+    assert any(note.startswith("The network itself was trained on some") for note in notes)
 
 
 def test_a_saved_model_is_judged_on_what_it_has_not_learned(folder: Path, tmp_path: Path) -> None:
@@ -173,7 +184,14 @@ def test_pictures_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
 def test_classes_of_few_specimens_are_not_left_out() -> None:
     # Twelve sections, but two specimens: a fold would have none to test on.
     items = [Item(f"{n}", f"{n % 8}", "abcd"[n % 4]) for n in range(48)]
-    assert _unseen(items, Way(np.empty), JudgeParams(), QUIET) == ()
+    assert _unseen(items, (), Way(np.empty), JudgeParams(), QUIET) == ()
+
+
+def test_classes_that_a_saved_model_has_learned_are_not_called_unseen() -> None:
+    items = [Item(f"{n}", f"{n}", "abcd"[n % 4]) for n in range(48)]
+    points = np.eye(4)[np.arange(48) % 4]
+    (found,) = _unseen(items, ("a", "b"), Way(lambda _: points), JudgeParams(), QUIET)
+    assert found.classes == ("c", "d")
 
 
 def test_unseen_sections_are_not_found_by_their_own_specimen() -> None:

@@ -122,11 +122,12 @@ def evaluate(source: Path, params: JudgeParams, *, job: Job = QUIET) -> JudgeRes
         way = _way(model, items, pictures, params, job)
     seeds = range(params.seed, params.seed + params.repeats)
     crossed = cross_validated(items, way, count=folds, seeds=seeds, job=job)
-    found = _unseen(items, way, params, job) if params.unseen else ()
+    learned = () if model is None else model.record.classes
+    found = _unseen(items, learned, way, params, job) if params.unseen else ()
     if params.unseen and not found:
         notes.append(
             "No pair of classes was left out: that takes two specimens of each of the pair, and two"
-            " other classes, one of five specimens."
+            " other classes, one of five specimens; a saved model must have learned neither of it."
         )
     result = JudgeResult(
         crossed.accuracy,
@@ -203,10 +204,17 @@ def _way(
     return Way(learn, unit(upright), again)
 
 
-def _unseen(items: Sequence[Item], way: Way, params: JudgeParams, job: Job) -> tuple[OnUnseen, ...]:
+def _unseen(
+    items: Sequence[Item], learned: Sequence[str], way: Way, params: JudgeParams, job: Job
+) -> tuple[OnUnseen, ...]:
+    """Judge each pair of classes without which the points can be made."""
     counts = require_classes(items, "Judging")
     # Unknown is told from held-out known ones: that takes some of two classes.
-    left = [pair for pair, _ in without_pairs(items) if _enough(counts, pair)]
+    left = [
+        pair
+        for pair, _ in without_pairs(items)
+        if _enough(counts, pair) and not {*pair} & {*learned}
+    ]
     tracked = job.tracked(left, len(left), "Leaving classes out")
     return tuple(on_unseen(items, pair, way, seed=params.seed) for pair in tracked)
 

@@ -218,6 +218,12 @@ def embed(source: Path, params: EmbedParams, *, job: Job = QUIET) -> Embedding:
     learned = {}
     if {item.content for item in items} & set(model.record.items.values()):
         learned = {name: model.record.settings[name] for name in _LEARNED}
+        if model.record.fine_tuned:
+            notes += (
+                "The network itself was trained on some of these: what classify says of its own"
+                " accuracy, confidence and unknown is too good. Judge it on others, with"
+                " `fossiledit morphospace evaluate --model`.",
+            )
     record = model.record.name, model.hash
     found = Embedding(
         vectors,
