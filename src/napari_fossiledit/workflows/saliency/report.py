@@ -183,6 +183,8 @@ def run(project_path: Path, params: AsymmetryParams, *, job: Job = QUIET) -> Asy
         if params.before:
             models[f"{ref.name} before training"] = _began_with(ref, segmenter)
         asked, notes = _asked(project, params, segmenter, slices, job)
+        if not project.stack.rgb and segmenter.preprocessing.window.colours == 3:
+            notes.append("The photographs are grey: red, green and blue show the model the same.")
         seen_by = tuple(
             Seen.of(name, _measured(project, model, asked, params, name, job), params.seed)
             for name, model in models.items()
