@@ -553,6 +553,12 @@ def test_pictures_are_of_what_is_shown_in_3d(session, made, tmp_path):
         table.start(tmp_path / "a.mp4", print)
 
 
+def test_specimens_fit_the_photographs_where_steps_of_slices_differ(session, made):
+    session.current.update(z_positions_um=(0.0, 100.0, 400.0, 900.0, 2000.0))
+    layer = made(ReefDock).surfaces.show(joined([tetrahedron(4)]))
+    np.testing.assert_allclose(layer.extent.world[:, 0], (2 * 500, 3 * 500))
+
+
 def test_no_specimen_says_what_to_do(session, made, calls):
     calls.result = SpecimenScene(None, (), ())
     dock = made(ReefDock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -68,8 +69,16 @@ class ReefSurfaces:
 
     def show(self, meshes: JoinedMeshes) -> Surface:
         """Show meshes in place of earlier ones; return their layer."""
+        project = self.session.current
+        geometry, voxel = project.geometry, project.geometry.voxel_size.zyx
+        if geometry.z_positions_um is not None:
+            # The canvas has even steps: fossils fit their photographs.
+            slices = np.arange(-1, project.shape[0] + 1)
+            places = [geometry.z_um(z) for z in slices.tolist()]
+            vertices = meshes.vertices.copy()
+            vertices[:, 0] = np.interp(vertices[:, 0], places, slices * voxel[0])
+            meshes = replace(meshes, vertices=vertices)
         self.meshes = meshes
-        voxel = self.session.current.geometry.voxel_size.zyx
         layer = Surface(
             # In voxels, scaled to um: the slice slider takes its step from every layer's scale.
             (meshes.vertices / np.asarray(voxel, dtype=np.float32), meshes.faces),
