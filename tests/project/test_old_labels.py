@@ -80,6 +80,7 @@ def as_version_1(path: Path) -> None:
     database = sqlite3.connect(path / "ledger.sqlite")
     database.executescript(
         "DROP TABLE action_slices; DROP TABLE actions; PRAGMA user_version = 1;"
+        "DROP TRIGGER set_decided;"
         "ALTER TABLE instances DROP COLUMN guessed; ALTER TABLE instances DROP COLUMN probability;"
         "CREATE TABLE changes (id INTEGER PRIMARY KEY, what TEXT);"
         "CREATE TABLE overwritten (id INTEGER PRIMARY KEY, change INTEGER);"
