@@ -123,6 +123,19 @@ def test_the_shadow_falls_on_the_bedding():
     assert row.height_um == pytest.approx(200, rel=0.05)
 
 
+def test_uneven_slices_are_slabs_of_their_own_thickness():
+    """A box in three slices, 50 to 1050 um deep, has its middle and its shadow there."""
+    geometry = StackGeometry(PIXEL, 275.0, ZDirection.OUT_OF, (0.0, 100.0, 200.0, 1000.0, 1100.0))
+    body = np.zeros((30, 30), dtype=bool)
+    body[10:20, 10:20] = True
+    found = [Instance(z, "a", Mask.from_array(body)) for z in (1, 2, 3)]
+    upright = OrientParams(block_strike=0, block_dip=90, bedding_strike=0, bedding_dip=0)
+    surface = build_surface(sections_of(found), geometry)
+    row = measure(1, found, geometry, surface, Block((5, 30, 30), upright))
+    assert row.centroid_um == pytest.approx((-550, 145, 145))
+    assert row.footprint_um2 == pytest.approx(100 * 1000, rel=0.02)
+
+
 def test_what_lies_in_the_slices_has_no_centre_line():
     body, _ = tubes(2, (np.zeros(3), np.array([0, 0, 80.0]), 10.0))
     row = row_of(body, 2)

@@ -39,10 +39,10 @@ def reef_lite():
 
 @pytest.fixture(scope="module")
 def sample(reef_home, reef_lite):
-    """A piece of a slice of the sample reef, and the best instance that the model finds in it."""
+    """A small piece of a slice of the sample reef, and the best instance found in it."""
     file = sorted((reef_home / "reef" / "images").iterdir())[2]
     image = skimage.io.imread(file)
-    y0, x0, y1, x1 = reef_lite.predict(image, pixel_size_um=PIXEL)[0].mask.box
+    y0, x0, y1, x1 = reef_lite.predict(image, pixel_size_um=PIXEL)[1].mask.box
     piece = image[max(y0 - 4, 0) : y1 + 4, max(x0 - 4, 0) : x1 + 4]
     return piece, reef_lite.predict(piece, pixel_size_um=PIXEL)[0]
 

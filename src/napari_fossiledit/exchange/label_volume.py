@@ -66,6 +66,22 @@ def suffix_of(path: Path) -> str:
     return max((s for s in SUFFIXES if name.endswith(s)), key=len, default="")
 
 
+def placing(path: Path, geometry: StackGeometry) -> Iterator[str]:
+    """Yield what a user should know of how such a file places the slices."""
+    if geometry.z_positions_um is not None:
+        yield (
+            "The steps between slices are not all the same; the file states their mean,"
+            f" {geometry.slice_spacing_um:g} um."
+        )
+    if geometry.handedness < 0:
+        turned = suffix_of(path) not in (".tif", ".tiff", ".zarr")
+        yield "Slices count out of the rock: " + (
+            "the file states z the other way round, as meshes have it."
+            if turned
+            else "in the order of the slices the volume is a mirror image of the fossils."
+        )
+
+
 def write_label_volume(
     path: Path,
     slices: Iterator[Labels],

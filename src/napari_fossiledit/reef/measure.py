@@ -242,7 +242,7 @@ def measure(
         centre_line_um=None if lies else lines.length_um,
         radius_um=None if lies else lines.radius_um,
         cut_by=", ".join(cut_by),
-        centroid_um=_in_rock(centroid, geometry),
+        centroid_um=_triple(centroid * (geometry.handedness, 1, 1)),
         box_low_um=low,
         box_high_um=high,
         texture=_majority(instances, "texture"),
@@ -253,30 +253,29 @@ def measure(
 def _moments(
     sections: Sequence[Section], geometry: StackGeometry
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Return centroid (z, y, x) in voxels, unit vector of the longest axis, and elongation."""
+    """Return centroid (z, y, x) in um, unit vector of the longest axis, and elongation."""
     pixel = geometry.pixel_size_um
     weights, centres, spreads = [], [], []
     for section in sections:
         y0, x0, _, _ = section.body.box
         pixels = np.argwhere(section.inside) + np.array([y0, x0])
-        thickness = geometry.thickness_um(section.slice)
+        low, high = (geometry.z_um(section.slice + half) for half in (-0.5, 0.5))
+        thickness = high - low
         spread = np.zeros((3, 3))
         # A pixel is a square and a section a slab: each has a spread of its own.
         spread[0, 0] = thickness**2 / 12
         spread[1:, 1:] = (np.cov(pixels.T, bias=True) + np.eye(2) / 12) * pixel**2
         weights.append(len(pixels) * thickness)
-        centres.append((section.slice, *pixels.mean(axis=0)))
+        # The middle of the slab, which is not its slice where the steps are uneven.
+        centres.append(((low + high) / 2, *(pixels.mean(axis=0) * pixel)))
         spreads.append(spread)
-    middles = np.array(centres)
-    places = middles * (1, pixel, pixel)
-    places[:, 0] = [geometry.z_um(s.slice) for s in sections]
-    away = places - np.average(places, axis=0, weights=weights)
+    centroid = np.average(centres, axis=0, weights=weights)
+    away = np.array(centres) - centroid
     total = np.average(spreads, axis=0, weights=weights)
     total += np.einsum("n,ni,nj->ij", weights, away, away) / np.sum(weights)
     values, axes = np.linalg.eigh(total)
     thick = math.sqrt(float(values[0] + values[1]) / 2)
-    areas = [s.body.area for s in sections]
-    return np.average(middles, axis=0, weights=areas), axes[:, 2], math.sqrt(values[2]) / thick
+    return centroid, axes[:, 2], math.sqrt(values[2]) / thick
 
 
 def wall_thickness_um(
@@ -347,31 +346,23 @@ def _footprint_um2(
     """Area of the shadow on the horizontal plane of a frame (up, north, east)."""
     pixel = geometry.pixel_size_um
     y0, x0, y1, x1 = bounding_box(sections)
-    first, last = (geometry.z_um(sections[k].slice) for k in (0, -1))
-    corners = np.array([(z, y, x) for z in (first, last) for y in (y0, y1) for x in (x0, x1)])
+    ends = geometry.z_um(sections[0].slice - 0.5), geometry.z_um(sections[-1].slice + 0.5)
     across = frame[1:] * (1.0 / pixel, 1.0, 1.0)
-    thickness = geometry.thickness_um(sections[0].slice)
+    corners = np.array([(z, y, x) for z in ends for y in (y0, y1) for x in (x0, x1)]) @ across.T
+    low = corners.min(axis=0) - 2
+    grid = np.zeros(np.ceil(np.ptp(corners, axis=0)).astype(int) + 5, dtype=np.bool_)
     # Each section is a slab, whose shadow is as much longer.
-    drawn = across[:, 0] * thickness
-    steps = max(1, math.ceil(float(np.abs(drawn).max())))
-    margin = steps + 2
-    low = (corners @ across.T).min(axis=0)
-    size = np.ceil(np.ptp(corners @ across.T, axis=0)).astype(int) + 2 * margin + 1
-    grid = np.zeros(size, dtype=np.bool_)
+    drawn = np.abs(across[:, 0]).max() * max(geometry.thickness_um(s.slice) for s in sections)
+    parts = np.linspace(-0.5, 0.5, 1 + math.ceil(drawn - 1e-6))
     for section in sections:
         top, left, _, _ = section.body.box
         rows, columns = np.nonzero(section.inside)
-        place = np.stack([rows + top, columns + left], axis=1) @ across[:, 1:].T
-        place += geometry.z_um(section.slice) * across[:, 0] - low + margin
-        grid[tuple(np.rint(place).astype(np.intp).T)] = True
+        place = np.stack([rows + top, columns + left], axis=1) @ across[:, 1:].T - low
+        for part in parts:
+            moved = place + geometry.z_um(section.slice + part) * across[:, 0]
+            grid[tuple(np.rint(moved).astype(np.intp).T)] = True
     # Turned pixels leave holes between them.
-    grid = ndimage.binary_closing(grid, np.ones((3, 3)))
-    shadow = grid.copy()
-    if np.abs(drawn).max() > 1:
-        for part in np.linspace(-0.5, 0.5, steps + 1):
-            dy, dx = np.rint(part * drawn).astype(int)
-            shadow |= np.roll(grid, (dy, dx), axis=(0, 1))
-    return float(shadow.sum()) * pixel**2
+    return float(ndimage.binary_closing(grid, np.ones((3, 3))).sum()) * pixel**2
 
 
 def _cut_by(sections: Sequence[Section], block: Block) -> list[str]:

@@ -45,8 +45,7 @@ def folder(tmp_path_factory):
             ]
             project.ledger.store(ANNOTATIONS, z, found)
             project.ledger.set_traced(z, None)
-    for name in CLASSES:
-        link.run(path, LinkParams(class_name=name))
+    link.run(path, LinkParams(class_name="all"))
     return path
 
 
@@ -143,7 +142,9 @@ def test_a_report_shows_the_specimens_and_tells_where_they_come_from(folder, tmp
     record = json.loads((files / "provenance.json").read_text())
     assert record["methods"] == result.methods
     assert record["masks"]["slices"] == {ANNOTATIONS: "1-4"}
-    assert [run["kind"] for run in record["runs"]] == ["link", "link"]
+    assert [run["kind"] for run in record["runs"]] == ["link"]
+    assert set(record["links"]) == set(CLASSES)
+    assert f"Outlines of {CLASSES[0]} in neighbouring sections were joined" in record["methods"]
     for said in (
         "in 6 serial sections 30 um apart, each further out of the rock than the one before",
         "Outlines of 4 sections were annotated by hand",

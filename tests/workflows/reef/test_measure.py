@@ -9,7 +9,7 @@ import pytest
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.tables import write_table
-from napari_fossiledit.masks import Instance, Mask
+from napari_fossiledit.masks import Instance, Mask, Origin
 from napari_fossiledit.params.reconstruct import LinkParams, MeasureParams, OrientParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
@@ -43,7 +43,11 @@ def made(tmp_path_factory):
                 for n, body in enumerate(bodies)
             ]
             project.ledger.store(ANNOTATIONS, z, found)
-            project.ledger.store(MODEL, z, [replace(i, mask=grown(i.mask)) for i in found])
+            # A person drew the box.
+            origins = Origin.MODEL, Origin.HUMAN
+            drawn = zip(found, origins, strict=False)
+            larger = [replace(i, mask=grown(i.mask), origin=origin) for i, origin in drawn]
+            project.ledger.store(MODEL, z, larger)
             project.ledger.set_traced(z, None)
     link.run(path, LinkParams(source=ANNOTATIONS))
     return path
@@ -103,6 +107,11 @@ def test_predicted_areas_that_are_too_large_move_the_interval(made, tmp_path):
     assert one.volume_um3 == other.volume_um3
     middle = (other.volume_low_um3 + other.volume_high_um3) / 2
     assert middle / one.volume_um3 == pytest.approx(1 / 1.074, abs=0.005)
+    # The model did not draw the box.
+    (one, other) = (result.rows[1] for result in (before, after))
+    assert (one.volume_low_um3, one.volume_high_um3) == pytest.approx(
+        (other.volume_low_um3, other.volume_high_um3)
+    )
 
 
 def test_parquet_says_what_it_needs(tmp_path):

@@ -59,13 +59,10 @@ def draw_plots(
         for kind in ("png", "svg"):
             buffer = io.BytesIO()
             # Without a date the same measurements give the same file.
-            figure.savefig(buffer, format=kind, dpi=150, **_undated(kind))
+            undated = {"Date": None} if kind == "svg" else None
+            figure.savefig(buffer, format=kind, dpi=150, metadata=undated)
             found[f"{name}.{kind}"] = buffer.getvalue()
     return found
-
-
-def _undated(kind: str) -> dict[str, Any]:
-    return {"metadata": {"Date": None}} if kind == "svg" else {}
 
 
 def _branching(figure: Any, rows: Sequence[SpecimenRow], tables: Mapping[str, Table]) -> None:

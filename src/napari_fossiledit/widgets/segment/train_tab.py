@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import format_slices
-from napari_fossiledit.params.segment import TrainParams
+from napari_fossiledit.params.segment import FirstLayer, InputMode, TrainParams
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import only_installed_backends
@@ -41,6 +42,16 @@ _LABELS = {
     "backend": "Compute with",
     "precision": "Precision",
 }
+_WORDS: dict[Enum, str] = {
+    InputMode.RGB: "the slice alone (rgb)",
+    InputMode.GREY_WINDOW: "neighbours, in grey (grey-window)",
+    InputMode.RGB_WINDOW: "neighbours, in colour (rgb-window)",
+    FirstLayer.PRETRAINED: "as it was (pretrained)",
+    FirstLayer.UNIFORM: "all channels alike (uniform)",
+    FirstLayer.UNIFORM_Z: "all slices alike (uniform-z)",
+    FirstLayer.SYMMETRIC: "before and after alike (symmetric)",
+    FirstLayer.RANDOM: "by chance (random)",
+}
 _SHOWN = ("name", "architecture", "slices", "max_minutes")
 
 
@@ -54,7 +65,7 @@ class TrainTab(QWidget):
         self._filled = ""
         advanced = [name for name in TrainParams.model_fields if name not in _SHOWN]
         self.form = only_installed_backends(
-            ParamsForm(TrainParams, advanced=advanced, labels=_LABELS)
+            ParamsForm(TrainParams, advanced=advanced, labels=_LABELS, words=_WORDS)
         )
         column = QVBoxLayout(self)
         column.addWidget(

@@ -17,6 +17,7 @@ from napari_fossiledit.exchange.label_volume import SUFFIXES as VOLUMES
 from napari_fossiledit.exchange.label_volume import (
     Labels,
     painted,
+    placing,
     suffix_of,
     write_label_volume,
 )
@@ -540,6 +541,7 @@ def _export_volume(
     write_label_volume(result.file, labels(), project.shape, project.geometry)
     notes = ["Values are specimens." if specimens else "Values count the instances: not all of them"
              " belong to a specimen, or there are several classes."]  # fmt: skip
+    notes += placing(result.file, project.geometry)
     if hidden:
         notes.append(f"{hidden} pixels lie under another instance and are its alone in the file.")
     notes.append("Slices without instances and slices that nobody looked at are both empty.")

@@ -12,6 +12,7 @@ from napari_fossiledit.exchange.label_volume import SUFFIXES as VOLUMES
 from napari_fossiledit.exchange.label_volume import (
     Labels,
     painted,
+    placing,
     suffix_of,
     write_label_volume,
 )
@@ -142,7 +143,14 @@ def _write_volume(specimens: Specimens, out: Path, params: MeshParams, job: Job)
             yield image
 
     write_label_volume(out, labels(), project.shape, project.geometry, params.unit)
-    specimens.warnings += _volume_notes(project, out, hidden)
+    specimens.warnings += placing(out, project.geometry)
+    if hidden:
+        specimens.warnings.append(
+            f"{hidden} pixels lie under another specimen and are its alone in the file."
+        )
+    specimens.warnings.append(
+        "Slices without specimens and slices that nobody looked at are both empty."
+    )
     return len(values)
 
 
@@ -157,22 +165,3 @@ def _values(specimens: Specimens) -> dict[SpecimenKey, int]:
         said.append(f"{name}: their numbers + {shift}" if shift else f"{name}: their numbers")
     specimens.warnings.append(f"Values are specimens ({'; '.join(said)}).")
     return values
-
-
-def _volume_notes(project: Project, out: Path, hidden: int) -> Iterator[str]:
-    positions = project.geometry.z_positions_um
-    if positions is not None:
-        yield (
-            "The steps between slices are not all the same; the file states their mean,"
-            f" {project.geometry.slice_spacing_um:g} um."
-        )
-    if project.geometry.handedness < 0:
-        turned = suffix_of(out) not in (".tif", ".tiff", ".zarr")
-        yield "Slices count out of the rock: " + (
-            "the file states z the other way round, as meshes have it."
-            if turned
-            else "in the order of the slices the volume is a mirror image of the fossils."
-        )
-    if hidden:
-        yield f"{hidden} pixels lie under another specimen and are its alone in the file."
-    yield "Slices without specimens and slices that nobody looked at are both empty."

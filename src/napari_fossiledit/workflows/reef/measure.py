@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_fossiledit import __version__
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import matched_pairs
 from napari_fossiledit.exchange.pages.reef_plots import draw_plots
 from napari_fossiledit.exchange.tables import require_table, write_table
@@ -21,7 +22,7 @@ from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import iou_matrix, union
 from napari_fossiledit.params.reconstruct import MeasureParams, MeshParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project
+from napari_fossiledit.project import ANNOTATIONS, DamagedError, Project
 from napari_fossiledit.reef import SpecimenRow
 from napari_fossiledit.reef.orientation import azimuth_and_inclination, field_frame
 from napari_fossiledit.reef.stereology import PLANE_COLUMNS, Cubes, contacts, planes
@@ -173,14 +174,17 @@ def _segmentation_error(specimens: Specimens) -> SegmentationError | None:
     project = specimens.project
     predicted, traced = [], []
     for z in project.settings.pinned_slices:
-        truths = _of_classes(project.instances(ANNOTATIONS, z), specimens)
-        for source in specimens.choice.parts:
-            found = (
-                []
-                if source == ANNOTATIONS
-                else project.instances(source, z, mask_cut=specimens.mask_cut)
-            )
-            masks = _of_classes(found, specimens)
+        try:
+            truths = _of_classes(project.instances(ANNOTATIONS, z), specimens)
+            found = [
+                _of_classes(project.instances(source, z, mask_cut=specimens.mask_cut), specimens)
+                for source in specimens.choice.parts
+                if source != ANNOTATIONS
+            ]
+        except DamagedError as error:
+            specimens.warnings.append(str(error))
+            continue
+        for masks in found:
             for a, b in matched_pairs(iou_matrix(truths, masks), _SAME):
                 traced.append(truths[a].area)
                 predicted.append(masks[b].area)
@@ -194,8 +198,9 @@ def _of_classes(instances: Iterable[Instance], specimens: Specimens) -> list[Mas
 
 def _cubes(corners: list[FloatArray], params: MeasureParams) -> Cubes:
     """Place the cubes within the box around all specimens."""
-    around = np.array(corners)
-    low, high = around.min(axis=0), around.max(axis=0)
+    if not corners:
+        raise FossilError("No specimen has a pixel", expected="at least one section")
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     return Cubes.at_random(low, high, params.cube_um, params.cubes, params.seed)
 
 
@@ -212,15 +217,17 @@ def _bodies(
         by_class: dict[str, list[Mask]] = {}
         for body in bodies:
             by_class.setdefault(body.class_name, []).append(body.mask)
-        place = project.geometry.z_um(z)
+        place = project.geometry.handedness * project.geometry.z_um(z)
         for name, masks in sorted(by_class.items()):
             share = union(masks, shape).area / (shape[0] * shape[1])
             classes.append(_row("classes", z, place, name, share))
         named = ((SpecimenKey(b.class_name, b.specimen or 0), b.mask) for b in bodies)
         mine = [(key, mask) for key, mask in named if key in keys]
-        for beyond, k in ((-0.5, 0), (0.5, 2)):
-            side = project.geometry.z_um(z + beyond)
-            corners += [np.array([side, *(v * pixel for v in m.box[k : k + 2])]) for _, m in mine]
+        if mine:
+            boxes = np.array([mask.box for _, mask in mine]) * pixel
+            low, high = (project.geometry.z_um(z + half) for half in (-0.5, 0.5))
+            corners.append(np.array([low, *boxes[:, :2].min(axis=0)]))
+            corners.append(np.array([high, *boxes[:, 2:].max(axis=0)]))
         yield z, mine
 
 
@@ -294,7 +301,8 @@ def _assumed(
         yield (
             f"Predicted areas are {np.expm1(error.log_bias):+.1%} of traced ones, with a spread of "
             f"{np.expm1(error.log_spread):.1%} ({error.count} instances in pinned slices): "
-            "intervals are moved and widened by it, volumes are not."
+            "intervals of specimens with masks of the model are moved and widened by it, volumes "
+            "are not."
         )
     if params.close_cracks:
         yield f"Cracks up to {params.close_cracks:g} um were closed before measuring."

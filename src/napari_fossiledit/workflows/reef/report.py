@@ -270,7 +270,7 @@ def _record(reef: _Reef, params: ReportParams) -> dict[str, Any]:
             {"kind": r.kind, "started": r.started, "status": r.status, "params": r.params}
             for r in ledger.runs()
         ],
-        "links": {r.params["class_name"]: r.params | r.summary for r in _links(ledger.runs())},
+        "links": {one["class_name"]: one for one in _links(ledger.runs(), choice.name)},
         "measured": {"reef": reef.measured.reef, "assumed": list(reef.measured.assumed)},
         "params": params.model_dump(mode="json", exclude={"format", "unit", "version", "plots"}),
         "versions": {"python": platform.python_version()}
@@ -280,8 +280,11 @@ def _record(reef: _Reef, params: ReportParams) -> dict[str, Any]:
     return record | {"methods": _methods(reef, record)}
 
 
-def _links(runs: Sequence[Run]) -> Iterator[Run]:
-    return (r for r in runs if r.kind == "link" and r.status == "done" and "class_name" in r.params)
+def _links(runs: Sequence[Run], source: str) -> Iterator[Row]:
+    """Yield how each class of a source was linked, the last time last."""
+    for run in runs:
+        if run.kind == "link" and run.status == "done" and run.summary.get("source") == source:
+            yield from (run.params | one for one in run.summary.get("classes", [run.summary]))
 
 
 def _models(project: Project, name: str) -> Iterator[dict[str, Any]]:
@@ -340,7 +343,7 @@ def _methods(reef: _Reef, record: Mapping[str, Any]) -> str:
         f" by at least {link['min_overlap']:.0%} of the smaller one, across at most"
         f" {_counted(link['max_gap'], 'section')} without it"
         + (
-            "; identities that the file of the annotations states were kept."
+            "; identities that a person or an imported file had stated were kept."
             if link.get("identities_kept")
             else "."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import Any
@@ -398,6 +398,7 @@ def reconstructed(
         specimens.warnings.append(
             f"{opened} specimens are cut by a side of the block and left open there: the volume of"
             " their meshes is that of their sections."
+            + (" They keep all faces (max_error)." if params.max_error else "")
         )
 
 
@@ -430,9 +431,13 @@ def _bridges(instances: Sequence[Instance], most: int) -> list[Instance]:
 
 def measured(specimens: Specimens, built: Reconstructed) -> SpecimenRow:
     """Measure a specimen that was built."""
-    number, geometry = built.key.specimen, specimens.project.geometry
-    shown = built.instances, geometry, built.surface, specimens.block, built.sections
-    return measure(number, *shown)
+    block = specimens.block
+    if not any(i.origin is Origin.MODEL for i in built.instances):
+        # What the model errs by says nothing of masks that a person drew.
+        block = replace(block, segmentation=None)
+    geometry = specimens.project.geometry
+    shown = built.instances, geometry, built.surface, block, built.sections
+    return measure(built.key.specimen, *shown)
 
 
 def _gap_warning(broken: dict[SpecimenKey, tuple[int, ...]]) -> str:
