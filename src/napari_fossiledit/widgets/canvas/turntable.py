@@ -77,6 +77,14 @@ class Turntable(QObject):
             self._timer.start()
 
     def _take(self) -> None:
+        try:
+            self._take_next()
+        except (RuntimeError, FossilError):
+            # The window was closed, and Qt has deleted its canvas.
+            self._timer.stop()
+            self.jobs.runner.cancel()
+
+    def _take_next(self) -> None:
         """Turn the camera and take one picture, unless those before it still wait."""
         viewer, runner = self.session.viewer, self.jobs.runner
         camera = camera_of(viewer)
