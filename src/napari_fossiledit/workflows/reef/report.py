@@ -354,8 +354,9 @@ def _methods(reef: _Reef, record: Mapping[str, Any]) -> str:
     volumes = [v / um**3 for v in reef.volumes]
     if volumes:
         said.append(
-            "Surfaces were interpolated between the sections by their signed distances and made"
-            " to keep the volume of the sections. Volumes are all within the outer wall. Of"
+            "Surfaces were interpolated between the sections by their signed distances and moved"
+            " by up to a pixel to keep the volume of the sections. Volumes are those of the"
+            " sections, all within the outer wall. Of"
             f" {_counted(len(reef.rows), 'specimen')}, {len(volumes)} have a known volume, from"
             f" {_figure(volumes[0])} to {_figure(volumes[-1])} {unit}{_POWERS[3]} (median"
             f" {_figure(float(np.median(volumes)))} {unit}{_POWERS[3]})."
