@@ -96,6 +96,18 @@ def test_a_single_section_reaches_half_a_step_to_either_side():
     assert surface.volume_um3 == pytest.approx(400 * 7 * PIXEL**3, rel=1e-3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 12), (4, 5)])
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_body_of_a_few_pixels_keeps_its_volume(height, width, slices):
+    volume = np.zeros((5, 20, 30), dtype=bool)
+    volume[2 : 2 + slices, 5 : 5 + height, 5 : 5 + width] = True
+    surface = surface_of(volume, 7)
+    assert surface.closed
+    assert surface.volume_um3 == pytest.approx(surface.contour_volume_um3, rel=0.01)
+    z = surface.vertices[:, 0] / (7 * PIXEL)
+    assert (z.min(), z.max()) == pytest.approx((1.5, 1.5 + slices), abs=0.15)
+
+
 def test_vertices_lie_where_the_voxels_are():
     """The centre of pixel (0, 0) of slice 0 is the origin; order (z, y, x)."""
     volume = np.zeros((8, 40, 50), dtype=bool)

@@ -23,7 +23,7 @@ _FARTHEST = 180
 _SUMS = 4
 
 
-def smoothed(inside: Bytes, limit: float) -> Floats:
+def smoothed(inside: Bytes, limit: float) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute the field on the inner slices of a stack of masks.
 
     Parameters
@@ -36,22 +36,27 @@ def smoothed(inside: Bytes, limit: float) -> Floats:
     Returns
     -------
     array (z, y - 4, x - 4)
+    array (z - 1, y - 4, x - 4)
+        Where a part, or a hole, of one slice ends before the next.
     """
     distance = clipped_distance(inside, limit)
     values = distance[1:-1].copy()
+    ended = np.zeros((len(values) - 1, *values.shape[1:]), dtype=np.bool_)
     # Drawn near to 0 where a part, or a hole, of a neighbour ends in this slice.
     for masks, draw in ((inside, np.maximum), (1 - inside, np.minimum)):
         ends = _ending(masks)
-        for there, end in zip((slice(2, None), slice(None, -2)), ends, strict=True):
+        for first, end in zip((2, 0), ends, strict=True):
             if end is not None:
+                there = slice(first, first + len(values))
                 here = end[there]
                 values[here] = draw(values[here], -distance[there][here])
+                ended |= here[:-1] if first else here[1:]
     for _ in range(_SUMS):
         values = values[:, 1:] + values[:, :-1]
     for _ in range(_SUMS):
         values = values[:, :, 1:] + values[:, :, :-1]
     values *= np.float32(1 / 4**_SUMS)
-    return values
+    return values, ended[:, 2:-2, 2:-2]
 
 
 def clipped_distance(inside: Bytes, limit: float) -> Floats:

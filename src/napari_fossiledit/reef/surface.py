@@ -57,6 +57,10 @@ LEAST_DISTANCE = 0.1
 MOST_MOVE = 1.0
 """Farthest the surface is moved to keep its volume, in pixels."""
 
+_THIN = 0.3
+"""Field in pixels up to which a part is thin. With 0.1 bodies of a few pixels lose up to a fifth of
+their volume, with 1 the surface of a torus cut seven times as coarsely in z is 3 % too large."""
+
 NEAR = 4
 """Pixels within which another specimen has a say in where the surface of this one runs."""
 
@@ -206,26 +210,28 @@ class _Slab:
     inside: Bytes
     others: tuple[Bytes, ...]
 
-    def field(self, limit: float) -> tuple[Bytes, Floats, Bytes]:
-        """Return masks and field of the inner nodes, and the pixels of others."""
+    def field(self, limit: float) -> tuple[Bytes, Floats, NDArray[np.bool_], Bytes]:
+        """Return masks and field of the inner nodes, where parts end, and the pixels of others."""
         # Smoothing took two pixels off.
         inner = (slice(1, -1), slice(2, -2), slice(2, -2))
-        inside, values = self.inside[inner], smoothed(self.inside, limit)
+        inside, (values, ended) = self.inside[inner], smoothed(self.inside, limit)
         taken = np.zeros_like(inside)
         if self.others:
             rest = np.full_like(values, -limit)
             for other in self.others:
-                theirs = smoothed(other, limit)
+                theirs, _ = smoothed(other, limit)
                 # A pixel of two specimens goes to the one that has more of what is around it.
                 inside = inside & ~(other[inner] & (theirs > values))
                 taken |= other[inner]
                 np.maximum(rest, theirs, out=rest)
             # Inside of all of them together, and on this one's side of the others.
             everything = np.bitwise_or.reduce([self.inside, *self.others])
-            values = np.minimum(smoothed(everything, limit), (values - rest) * np.float32(0.5))
+            around, _ = smoothed(everything, limit)
+            values = np.minimum(around, (values - rest) * np.float32(0.5))
         # Inside stays inside, however thin it is.
         sides = np.maximum(values, LEAST_DISTANCE), np.minimum(values, -LEAST_DISTANCE)
-        return inside, np.where(inside, *sides).astype(np.float32, copy=False), taken & ~inside
+        values = np.where(inside, *sides).astype(np.float32, copy=False)
+        return inside, values, ended, taken & ~inside
 
 
 def _slabs(
@@ -318,7 +324,7 @@ class _Mesh:
 
     def add(self, slab: _Slab, limit: float, *, anew: bool) -> None:
         """Add the surface of a slab."""
-        inside, values, taken = slab.field(limit)
+        inside, values, ended, taken = slab.field(limit)
         found = crossings(inside)
         self._doubled |= found.doubled
         for z, lost in enumerate((slab.inside[1:-1, 2:-2, 2:-2] & ~inside).sum(axis=(1, 2))):
@@ -331,7 +337,13 @@ class _Mesh:
         nodes = np.stack([layer, *np.divmod(rest, width), np.ones_like(layer)], 1)
         places = nodes.astype(np.float32)
         along = 2 - found.axis
-        places[np.arange(len(places)), along] += low / (low - high)
+        part = low / (low - high)
+        # A section stands for half a step to where nothing goes on, also where it is so thin that
+        # smoothing leaves next to nothing of it. Faces of two specimens are where both fields say.
+        free = (along == 0) & ~(others[found.low] | others[found.high]).astype(np.bool_)
+        ends = free.nonzero()[0][ended.ravel()[found.low[free]]]
+        part[ends[np.maximum(low, high)[ends] <= _THIN]] = 0.5
+        places[np.arange(len(places)), along] += part
         sums = shares(found.quads, found.count + 1) @ places
         points = (sums[:-1, :3] / sums[:-1, 3:]).astype(np.float64)
         offset = np.array([slab.first + 1, slab.origin[0] + 2, slab.origin[1] + 2])
