@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -80,10 +78,3 @@ def test_nothing_starts_where_the_dialog_is_cancelled_or_a_setting_is_wrong(
     dock.models.importing.fill(name="n" * 65)
     press(dock, IMPORT)
     assert calls.made == []
-
-
-def test_the_window_loads_no_torch_for_it():
-    dock = "napari_fossiledit.widgets.segment.segment_dock"
-    code = f"import sys, {dock}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
