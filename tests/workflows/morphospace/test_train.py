@@ -33,7 +33,7 @@ from napari_fossiledit.workflows.morphospace.sort import classify
 from napari_fossiledit.workflows.morphospace.sources import opened
 from napari_fossiledit.workflows.morphospace.train import embed, find_model, train
 
-QUICK = {"edge": 64, "copies": 4, "epochs": 1}
+QUICK = {"edge": 64, "copies": 2, "epochs": 1}
 
 
 def draw(file: Path, kind: str, seed: int) -> None:
