@@ -396,6 +396,7 @@ def test_a_ledger_of_the_first_version_gets_a_journal(tmp_path: Path) -> None:
         "DROP TABLE action_slices; DROP TABLE actions; PRAGMA user_version = 1;"
         "DROP TRIGGER set_decided;"
         "ALTER TABLE instances DROP COLUMN guessed; ALTER TABLE instances DROP COLUMN probability;"
+        "ALTER TABLE instances DROP COLUMN placed; ALTER TABLE traced DROP COLUMN placed;"
     )
     old.close()
     with Ledger(path, read_only=True) as reader:

@@ -44,13 +44,24 @@ STATE_COLUMNS = (
     "parent",
     "review",
     "guessed",
+    "placed",
 )
+AREA_COLUMNS = "height, width, counts, placed"
+"""Columns of a traced area."""
+
 TO_TRACE = "to_trace"
 """Fact of the ledger: slices that a person means to trace."""
 
+ALIGNMENT = "alignment"
+"""Fact of the ledger: where the photographs lie."""
+
 #: Facts that are undone: whose the specimens of the user's set are (an import changes them), and
-#: which slices are to be traced.
-_FACTS = (*(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked")), TO_TRACE)
+#: which slices are to be traced, and where the photographs lie.
+_FACTS = (
+    *(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked")),
+    TO_TRACE,
+    ALIGNMENT,
+)
 
 Rows = dict[int, dict[str, Any]]
 #: Values of the columns of a row, by id.
@@ -128,7 +139,7 @@ class _State:
 
     z: int | None
     rows: Values = field(default_factory=dict)
-    #: Columns of the table `traced` (height, width, counts); None where nothing is traced.
+    #: Columns of the table `traced` (height, width, counts, placed); None where nothing is traced.
     traced: list[Any] | None = None
     done: bool = False
     #: Hash of the photograph; None where none is noted.
@@ -393,7 +404,7 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
     listed = ", ".join(("id", *columns))
     query = f"SELECT {listed} FROM instances WHERE source = ? AND z = ?"
     rows = {number: tuple(row) for number, *row in db.execute(query, (ANNOTATIONS, z))}
-    traced = db.execute("SELECT height, width, counts FROM traced WHERE z = ?", (z,)).fetchone()
+    traced = db.execute(f"SELECT {AREA_COLUMNS} FROM traced WHERE z = ?", (z,)).fetchone()
     done = db.execute("SELECT 1 FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z)).fetchone()
     query = "SELECT content FROM made_from WHERE source = ? AND z = ?"
     made = db.execute(query, (ANNOTATIONS, z)).fetchone()
@@ -409,7 +420,7 @@ def _state(db: sqlite3.Connection, z: int, columns: Sequence[str]) -> _State:
 
 
 def _facts(db: sqlite3.Connection) -> _State:
-    query = "SELECT key, value FROM meta WHERE key IN (?, ?, ?, ?)"
+    query = f"SELECT key, value FROM meta WHERE key IN ({', '.join('?' * len(_FACTS))})"
     found = dict(db.execute(query, _FACTS).fetchall())
     return _State(None, facts={key: found.get(key) for key in _FACTS})
 
@@ -447,8 +458,11 @@ def unpacked(blob: bytes) -> dict[str, Any]:
             raise ValueError(f"columns {', '.join(row)}")
         if isinstance(row.get("counts"), str):
             row["counts"] = row["counts"].encode("latin-1")
-    if content.get("traced") and content["traced"][2] is not None:
-        content["traced"][2] = content["traced"][2].encode("latin-1")
+    if content.get("traced"):
+        height, width, counts, *placed = content["traced"]
+        # Before version 5 nothing was placed anywhere.
+        code = None if counts is None else counts.encode("latin-1")
+        content["traced"] = [height, width, code, *(placed or [""])]
     return content
 
 
@@ -475,7 +489,7 @@ def _apply(
     if "traced" in there:
         db.execute("DELETE FROM traced WHERE z = ?", (z,))
         if there["traced"] is not None:
-            db.execute("INSERT INTO traced VALUES (?, ?, ?, ?)", (z, *there["traced"]))
+            db.execute("INSERT INTO traced VALUES (?, ?, ?, ?, ?)", (z, *there["traced"]))
     if "done" in there:
         db.execute("DELETE FROM done WHERE source = ? AND z = ?", (ANNOTATIONS, z))
         if there["done"]:

@@ -140,12 +140,23 @@ class Contents:
     ----------
     table
         Where what is found is kept; a read-only project forgets it.
+    stack
+        The photographs as they were taken.
+    shown
+        The same as `read` returns them: placed over each other.
     """
 
     def __init__(
-        self, table: ContentTable, stack: SectionStack, *, read_only: bool, place: str = STACK
+        self,
+        table: ContentTable,
+        stack: SectionStack,
+        *,
+        read_only: bool,
+        place: str = STACK,
+        shown: SectionStack | None = None,
     ) -> None:
         self._table, self._stack, self._place = table, stack, place
+        self._shown = stack if shown is None else shown
         self._read_only = read_only
         self._known = table.known(place)
 
@@ -191,16 +202,14 @@ class Contents:
             self._note(found)
         return sorted(left)
 
-    def read(self, z: int) -> Pixels:
-        """Read slice `z`, and note what it is."""
+    def read(self, z: int, *, placed: bool = True) -> Pixels:
+        """Read slice `z` where it lies, or as it was taken, and note what it is."""
         stamp, old = self._stack.stamp(z), self._known.get(z)
-        if not stamp or (old is not None and old.stamp == stamp and old.is_read):
-            return self._stack.read(z)
-        if old is not None and old.stamp != stamp:
-            self._stack.close()
-        pixels = self._stack.read(z)
-        self._note({z: Known(stamp, _hash(pixels))})
-        return pixels
+        if stamp and not (old is not None and old.stamp == stamp and old.is_read):
+            if old is not None and old.stamp != stamp:
+                self._shown.close()
+            self._note({z: Known(stamp, _hash(self._stack.read(z)))})
+        return (self._shown if placed else self._stack).read(z)
 
     def of(self, z: int) -> str:
         """Return what slice `z` was when it was looked at last; empty where it never was."""
@@ -233,11 +242,11 @@ class Contents:
 
     def close(self) -> None:
         """Close the files of the photographs."""
-        self._stack.close()
+        self._shown.close()
 
     def _content(self, z: int, old: Known | None) -> str:
         if old is not None:
-            self._stack.close()
+            self._shown.close()
         try:
             return _hash(self._stack.read(z))
         except FossilError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from napari_fossiledit.project.actions import unpacked
+from napari_fossiledit.project.actions import AREA_COLUMNS, unpacked
 from napari_fossiledit.project.ledger import WITH_PROBABILITY, Ledger
 from napari_fossiledit.project.runs import DamagedError
 from napari_fossiledit.project.source import ANNOTATIONS, Source
@@ -140,14 +140,16 @@ def _clear(db: sqlite3.Connection, id_: int, source: str, z: Any) -> None:
 
 
 def _traced(ledger: Ledger, db: sqlite3.Connection, clear: bool) -> Iterator[Damage]:
-    for z, *code in db.execute("SELECT z, height, width, counts FROM traced").fetchall():
+    for z, *code in db.execute(f"SELECT z, {AREA_COLUMNS} FROM traced").fetchall():
         try:
             ledger.area(z, *code)
         except DamagedError as error:
             states = [after["traced"] for after in _present(db, z) if "traced" in after]
             outcome = LEFT
             if states and states[-1] is not None and _is_area(ledger, z, states[-1]):
-                query = "UPDATE traced SET height = ?, width = ?, counts = ? WHERE z = ?"
+                query = (
+                    "UPDATE traced SET height = ?, width = ?, counts = ?, placed = ? WHERE z = ?"
+                )
                 db.execute(query, (*states[-1], z))
                 outcome = RESTORED
             elif clear:

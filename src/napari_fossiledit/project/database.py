@@ -15,13 +15,14 @@ import psutil
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import require_writable
 
-LEDGER_VERSION = 4
-PROBABILITIES_SINCE = 3
+LEDGER_VERSION = 5
+PROBABILITIES_SINCE, PLACED_SINCE = 3, 5
 QUEUED = "queue"
 """Fact of the ledger: the predictions among which the queue looks for missing fossils."""
 
 # `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
-# `probability` is last, so that what reads the others never reads its pages.
+# `probability` comes late, so that what reads the others never reads its pages; `placed`: where the
+# photograph lay when this was made (`placement.py`), empty: as it was taken.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS instances (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -40,7 +41,8 @@ CREATE TABLE IF NOT EXISTS instances (
     parent INTEGER REFERENCES instances (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     review TEXT NOT NULL DEFAULT '',
     guessed INTEGER NOT NULL DEFAULT 0,
-    probability BLOB
+    probability BLOB,
+    placed TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
 CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
@@ -56,7 +58,8 @@ CREATE TABLE IF NOT EXISTS traced (
     z INTEGER PRIMARY KEY,
     height INTEGER,
     width INTEGER,
-    counts BLOB
+    counts BLOB,
+    placed TEXT NOT NULL DEFAULT ''
 );
 -- Photographs of slices, and what results were made from (`contents.py`).
 CREATE TABLE IF NOT EXISTS contents (
@@ -267,6 +270,11 @@ class Database:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     @property
+    def keeps_placements(self) -> bool:
+        """Return False for a file of an earlier version that is open for reading only."""
+        return self._version() >= PLACED_SINCE
+
+    @property
     def keeps_probabilities(self) -> bool:
         """Return False for a file of an earlier version that is open for reading only."""
         return self._version() >= PROBABILITIES_SINCE
@@ -293,6 +301,12 @@ class Database:
                 "size = (SELECT ifnull(sum(length(before) + length(after)), 0) "
                 "FROM action_slices s WHERE s.action = actions.id)"
             )
+        if 0 < version < PLACED_SINCE:
+            for table in ("instances", "traced"):
+                # Up to then nothing was placed anywhere.
+                there = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+                if there and "placed" not in there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN placed TEXT NOT NULL DEFAULT ''")
         for statement in (*filter(str.strip, SCHEMA.split(";")), *TRIGGERS):
             db.execute(statement)
 

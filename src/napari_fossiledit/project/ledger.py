@@ -18,8 +18,12 @@ from typing import Any, Final, Literal, NamedTuple, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part, beside_reviewed, cut_at
+from napari_fossiledit.masks.placed import moved
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
+from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.project.actions import (
+    ALIGNMENT,
+    AREA_COLUMNS,
     STATE_COLUMNS,
     TO_TRACE,
     Action,
@@ -40,7 +44,7 @@ LARGEST_ID = 2**31 - 1
 
 COLUMNS = (
     "id, source, z, class, part, score, height, width, counts, texture, unsure, origin, "
-    "specimen, parent, review"
+    "specimen, parent, review, placed"
 )
 _COUNT = COLUMNS.count(",") + 1
 WITH_PROBABILITY = f"{COLUMNS}, probability"
@@ -275,12 +279,25 @@ class Ledger(RunBook):
         with self._database.reading() as db:
             # It is many times as large as all the rest: read only where it is used.
             read = (mask_cut != MASK_CUT or with_probability) and self._database.keeps_probabilities
-            columns = WITH_PROBABILITY if read else COLUMNS
+            columns = self._columns(WITH_PROBABILITY if read else COLUMNS)
             query = f"SELECT {columns} FROM instances WHERE {where} ORDER BY z, score DESC, id"
             rows = db.execute(query, values).fetchall()
+            alignment = _alignment(db)
         instances = [self.instance(row) for row in rows]
         of = Source.parse(source)
-        return cut_at(instances, mask_cut, of.title) if of.model else instances
+        if of.model:
+            instances = cut_at(instances, mask_cut, of.title)
+        if not alignment.entries and not any(row[_COUNT - 1] for row in rows):
+            return instances
+        made_in = {row[0]: row[_COUNT - 1] for row in rows}
+        return [
+            replace(i, mask=_brought(i.mask, made_in[i.id], alignment.at(i.slice)))
+            for i in instances
+        ]
+
+    def _columns(self, columns: str) -> str:
+        """Return columns as a ledger of an earlier version that is open for reading has them."""
+        return columns if self._database.keeps_placements else columns.replace("placed", "''")
 
     def instance(self, row: Row) -> Instance:
         """Return the instance of a row, or raise a `DamagedError` that names it.
@@ -721,25 +738,34 @@ class Ledger(RunBook):
     def add_traced(self, z: int, area: Mask | None, action: Action | None = None) -> None:
         """Add to the completely annotated part of slice `z`."""
         with self._actions.noting([z], action or Action("trace")) as db:
-            query = "SELECT height, width, counts FROM traced WHERE z = ?"
-            row = db.execute(query, (z,)).fetchone()
+            row = db.execute(f"SELECT {AREA_COLUMNS} FROM traced WHERE z = ?", (z,)).fetchone()
             if row is not None and area is not None:
-                area = None if row[2] is None else Mask((row[0], row[1]), row[2]) | area
+                before = self.area(z, *row)
+                here = _alignment(db).at(z)
+                area = None if before is None else _brought(before, row[3], here) | area
             _set_traced(db, z, area)
             db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (ANNOTATIONS, z))
 
     def traced(self) -> dict[int, Mask | None]:
         """Return the completely annotated part of each traced slice; None: all of it."""
-        rows = self._rows("SELECT z, height, width, counts FROM traced ORDER BY z")
-        return {z: self.area(z, *code) for z, *code in rows}
+        rows = self._rows(f"SELECT z, {self._columns(AREA_COLUMNS)} FROM traced ORDER BY z")
+        alignment = self.alignment()
+        areas = {z: (self.area(z, *code), code[-1]) for z, *code in rows}
+        return {
+            z: None if area is None else _brought(area, made_in, alignment.at(z))
+            for z, (area, made_in) in areas.items()
+        }
 
-    def area(self, z: int, height: int, width: int, counts: bytes | None) -> Mask | None:
-        """Return the traced area of a row, or raise a `DamagedError` that names it."""
+    def area(
+        self, z: int, height: int, width: int, counts: bytes | None, placed: str
+    ) -> Mask | None:
+        """Return the traced area of a row as it was made, or raise a `DamagedError`."""
         if counts is None:
             return None
         area = Mask((height, width), counts)
         try:
             area.runs()
+            Placement.parse(placed)
         except (TypeError, ValueError, FossilError) as error:
             raise DamagedError(
                 f"{self.path} holds a damaged traced area of slice {z}",
@@ -760,6 +786,21 @@ class Ledger(RunBook):
         """Mark slices to be traced in place of all that are marked; it can be undone."""
         with self._actions.noting((), action or Action("mark to trace")) as db:
             row = (TO_TRACE, json.dumps(sorted({*slices})))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
+    def alignment(self) -> Alignment:
+        """Return where the photographs lie."""
+        with self._database.reading() as db:
+            return _alignment(db)
+
+    def set_alignment(self, alignment: Alignment, action: Action | None = None) -> None:
+        """Write where the photographs lie; it can be undone.
+
+        What was drawn and predicted moves with them: each mask keeps where its photograph lay when
+        it was made, and is moved from there when it is read.
+        """
+        with self._actions.noting((), action or Action("align")) as db:
+            row = (ALIGNMENT, alignment.text())
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
     def drawn(self) -> list[int]:
@@ -877,7 +918,7 @@ def _put(
     query = "SELECT id FROM instances WHERE source = ? AND z = ?"
     stored = {id_ for (id_,) in db.execute(query, (ANNOTATIONS, z))}
     ids = _ids_of(db, [i.id for i in put], stored)
-    rows = _to_rows(ANNOTATIONS, z, put, ids)
+    rows = _to_rows(ANNOTATIONS, z, put, ids, _alignment(db).at(z))
     # Not REPLACE: that would delete the row, and its cavities with it.
     db.executemany(_UPSERT, rows)
     # Last: cavities go with their body unless they have another one, or none, by then.
@@ -912,7 +953,7 @@ def _remove(
 
 def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instance]) -> list[int]:
     """Add instances with new ids and mark the slice finished."""
-    rows = _to_rows(source, z, instances, _new_ids(db, len(instances)))
+    rows = _to_rows(source, z, instances, _new_ids(db, len(instances)), _alignment(db).at(z))
     db.executemany(_INSERT, rows)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
     return [row[0] for row in rows]
@@ -920,12 +961,28 @@ def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instan
 
 def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:
     code = (None, None, None) if area is None else (*area.shape, area.counts)
-    db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?)", (z, *code))
+    row = (z, *code, _alignment(db).at(z).text())
+    db.execute("INSERT OR REPLACE INTO traced VALUES (?, ?, ?, ?, ?)", row)
     # Who marks a slice as traced has looked at it.
     note_made(db, ANNOTATIONS, z, anew=True)
 
 
-def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[int]) -> list[Row]:
+def _alignment(db: sqlite3.Connection) -> Alignment:
+    if not has(db, "meta"):
+        return Alignment()
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (ALIGNMENT,)).fetchone()
+    return Alignment.parse(str(row[0])) if row else Alignment()
+
+
+def _brought(mask: Mask, made_in: str, here: Placement) -> Mask:
+    """Return a mask where its photograph lies now; it was made where that lay then."""
+    then = Placement.parse(made_in)
+    return mask if then == here else moved(mask, here.after(then.inverse))
+
+
+def _to_rows(
+    source: str, z: int, instances: Sequence[Instance], ids: Sequence[int], placed: Placement
+) -> list[Row]:
     """Return rows of `instances` (`WITH_PROBABILITY`) with their new ids.
 
     The user's set keeps no probabilities: what a person edits is the mask. A parent among the
@@ -957,6 +1014,7 @@ def _to_rows(source: str, z: int, instances: Sequence[Instance], ids: Sequence[i
             None if item.specimen is None else int(item.specimen),
             None if item.parent is None else new_ids.get(item.parent, item.parent),
             REVIEWED if item.reviewed else "",
+            placed.text(),
             None
             if item.probability is None or source == ANNOTATIONS
             else item.probability.to_bytes(),
@@ -977,7 +1035,7 @@ def _from_row(*row: Any) -> Instance:
         Where a value is none that this program writes: SQLite keeps values of any type.
     """
     (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent,
-     review) = row  # fmt: skip
+     review, placed) = row  # fmt: skip
     whole = {"z": z, "height": height, "width": width, "unsure": unsure}
     given = {"specimen": who, "parent": parent}
     for word, value in (whole | {k: v for k, v in given.items() if v is not None}).items():
@@ -992,6 +1050,7 @@ def _from_row(*row: Any) -> Instance:
         raise TypeError(f"score is {score!r}, the mask {type(counts).__name__}")
     mask = Mask((height, width), counts)
     mask.runs()
+    Placement.parse(placed)
     return Instance(
         slice=z,
         class_name=name,

@@ -38,6 +38,7 @@ from napari_fossiledit.project.settings import (
 )
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.blank import KIND as BLANK
+from napari_fossiledit.stacks.placed import PlacedStack
 from napari_fossiledit.stacks.section import StackRecord
 
 SETTINGS_FILE = "project.json"
@@ -144,7 +145,7 @@ class Project:
 
     def close(self) -> None:
         """Close the stack and the ledger; everything is on disk already."""
-        for name in ("original", "stack", "ledger"):
+        for name in ("original", "stack", "photos", "ledger"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
@@ -230,7 +231,14 @@ class Project:
 
     @cached_property
     def stack(self) -> SectionStack:
-        """The photographs, opened without reading any of them.
+        """The slices as they lie over each other, see `photos`."""
+        if self.settings.stack.kind == BLANK:
+            return self.photos
+        return PlacedStack(self.photos, self.ledger.alignment)
+
+    @cached_property
+    def photos(self) -> SectionStack:
+        """The photographs as they were taken, opened without reading any of them.
 
         Raises
         ------
@@ -282,7 +290,7 @@ class Project:
     def set_stack(self, record: StackRecord, **changes: Any) -> None:
         """Write which photographs the project is of, and other settings; no check is made."""
         self.update(stack=_stored(record, self.path).model_dump(), **changes)
-        for name in ("stack", "contents", "original"):
+        for name in ("stack", "photos", "contents", "original"):
             self.__dict__.pop(name, None)
 
     @property
@@ -297,7 +305,9 @@ class Project:
     @cached_property
     def contents(self) -> Contents:
         """The photographs as they are now, and which results were made from others."""
-        return Contents(self.ledger.contents, self.stack, read_only=self.read_only)
+        return Contents(
+            self.ledger.contents, self.photos, read_only=self.read_only, shown=self.stack
+        )
 
     @cached_property
     def original(self) -> Contents | None:

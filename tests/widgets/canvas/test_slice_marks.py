@@ -102,7 +102,9 @@ def test_the_states_of_3000_slices_are_read_and_painted_at_once(tmp_path, qtbot)
             rows = [(name, z) for name in (SOURCE, ANNOTATIONS) for z in range(slices)]
             db.executemany("INSERT INTO done (source, z) VALUES (?, ?)", rows)
             whole = [(z, None, None, None) for z in range(slices)]
-            db.executemany("INSERT INTO traced VALUES (?, ?, ?, ?)", whole)
+            db.executemany(
+                "INSERT INTO traced (z, height, width, counts) VALUES (?, ?, ?, ?)", whole
+            )
         strip = Strip()
         qtbot.addWidget(strip)
         strip.resize(900, 22)

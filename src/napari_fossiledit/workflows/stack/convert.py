@@ -75,7 +75,7 @@ def run(
                 target,
                 project.geometry,
                 again=again,
-                read=source.read,
+                read=lambda z: source.read(z, placed=False),
                 written=lambda z: table.set_made_from(IMAGES, {z: source.of(z)}),
                 job=job,
             )

@@ -1,0 +1,97 @@
+"""Motions of photographs within their plane, of pixels and of masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.masks import Mask
+from napari_fossiledit.masks.placed import moved
+from napari_fossiledit.placement import Alignment, Placement, from_points, placed, source_part
+from napari_fossiledit.samples.reef import Shift
+from napari_fossiledit.stacks.pixels import area_mean
+
+SHAPE = (120, 160)
+TURNED = Placement(3.3, -7.1, 2.0)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 4)
+    return (noise * 800 + 128).clip(0, 255).astype(np.uint8)
+
+
+def inner(image: np.ndarray) -> np.ndarray:
+    return image[20:-20, 20:-20].astype(int)
+
+
+def test_pixels_and_masks_move_as_those_of_the_sample_reef_do(image: np.ndarray) -> None:
+    shift = Shift(TURNED.dy, TURNED.dx, TURNED.degrees)
+    np.testing.assert_array_equal(inner(placed(image, TURNED, SHAPE)), inner(shift.move(image, 1)))
+    mask = np.zeros(SHAPE, bool)
+    mask[30:70, 50:110] = True
+    mask[40:50, 60:70] = False
+    expected = shift.move(mask.astype(np.uint8), 0) > 0
+    np.testing.assert_array_equal(moved(Mask.from_array(mask), TURNED).to_array(), expected)
+
+
+def test_motions_follow_each_other_and_come_back() -> None:
+    other, points = Placement(-2, 5, -1.5), np.random.default_rng(1).random((5, 2)) * 100
+    both = other.after(TURNED).points(points, SHAPE)
+    np.testing.assert_allclose(both, other.points(TURNED.points(points, SHAPE), SHAPE))
+    back = TURNED.inverse.points(TURNED.points(points, SHAPE), SHAPE)
+    np.testing.assert_allclose(back, points)
+    found = from_points(points, TURNED.points(points, SHAPE), SHAPE)
+    np.testing.assert_allclose([found.dy, found.dx, found.degrees], [3.3, -7.1, 2.0])
+    assert Placement.parse(TURNED.text()) == TURNED
+    assert Placement.parse(Placement().text()) == Placement()
+
+
+def test_whole_pixels_move_without_a_trace(image: np.ndarray) -> None:
+    away, colours = Placement(5, -4), np.stack([image, image // 2, image // 3], axis=2)
+    there = placed(colours, away, SHAPE)
+    np.testing.assert_array_equal(there[5:, :-4], colours[:-5, 4:])
+    assert not there[:5].any()
+    assert not there[:, -4:].any()
+    mask = Mask.from_array(image > 140)
+    inside = placed(image > 140, away, SHAPE)
+    assert moved(mask, away) == Mask.from_array(inside)
+    assert not moved(mask, Placement(500, 0)).area
+    assert not moved(mask, Placement(500, 0, 1)).area
+
+
+def test_a_part_of_a_level_is_that_of_the_whole(image: np.ndarray) -> None:
+    whole, part = placed(image, TURNED, SHAPE), (slice(40, 90), slice(30, 120))
+    near = source_part(TURNED, SHAPE, part, 1, SHAPE)
+    origin = (near[0].start, near[1].start)
+    found = placed(image[near], TURNED, SHAPE, part, origin=origin)
+    np.testing.assert_array_equal(found, whole[part])
+    half = placed(area_mean(image, 2), TURNED, SHAPE, factor=2)
+    assert abs(inner(half) - inner(area_mean(whole, 2))).mean() < 1.5
+
+
+def test_an_alignment_holds_up_to_its_next_entry() -> None:
+    jump, more = Placement(2, 3), Placement(1, 0, 0.5)
+    alignment = Alignment().moved(4, jump)
+    assert [alignment.at(z) for z in (0, 3, 4, 9)] == [Placement()] * 2 + [jump] * 2
+    after = alignment.moved(7, more)
+    assert (after.at(6), after.at(7)) == (jump, more.after(jump))
+    assert [a.at(5) for a in (alignment.moved(4, more), alignment.moved(5, more, alone=True))] == [
+        more.after(jump)
+    ] * 2
+    assert alignment.moved(5, more, alone=True).at(6) == jump
+    assert alignment.moved(4, jump.inverse) == Alignment()
+    assert Alignment.parse(after.text()) == after
+
+
+def test_what_is_no_motion_is_refused() -> None:
+    with pytest.raises(FossilError, match=r"cannot be placed so.*found nan, 0 px"):
+        Placement(float("nan"), 0)
+    with pytest.raises(FossilError, match="alignment of the slices is damaged"):
+        Alignment.parse('[[1, 2, "x", 0]]')
+    with pytest.raises(FossilError, match="all at one place"):
+        from_points([(5, 5), (5, 5)], [(6, 6), (6, 6)], SHAPE)
+    with pytest.raises(FossilError, match="found 1 and 0"):
+        from_points([(5, 5)], [], SHAPE)
