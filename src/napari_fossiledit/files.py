@@ -12,8 +12,8 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
@@ -71,6 +71,25 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with replacing(path) as stream:
         stream.write(data)
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Replace several files, all of them or none: no file takes its place before all are on disk.
+
+    Raises
+    ------
+    FossilError
+        Where one cannot be written; the old content of all is then untouched.
+    """
+    with ExitStack() as stack:
+        for path, data in contents.items():
+            if path.is_dir():
+                raise FossilError(f"{path} cannot be written", expected="a file", found="a folder")
+            stream = stack.enter_context(replacing(path))
+            stream.write(data)
+            # What is still in memory would meet a full disk while others are renamed.
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -182,11 +201,16 @@ def is_alive(identity: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON in one step (see `write_whole`)."""
+    write_whole(path, encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """Return `value` as the content of a file of indented JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     # File names need not be Unicode; what no encoding has is kept as an escape.
     ascii_alone = any("\ud800" <= character <= "\udfff" for character in text)
     text = json.dumps(value, indent=2) if ascii_alone else text
-    write_whole(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def read_json(path: Path, what: str, advice: str = "") -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.files import explained, write_json, write_whole
+from napari_fossiledit.files import encode_json, explained, write_whole
 
 
 def require_table(path: Path) -> None:
@@ -37,39 +37,57 @@ def require_table(path: Path) -> None:
 
 
 def write_table(
-    rows: Sequence[Mapping[str, Any]], path: Path, columns: Sequence[str] | None = None
+    rows: Sequence[Mapping[str, Any]], path: Path, columns: Mapping[str, type] | None = None
 ) -> None:
-    """Write rows to a ``.csv``, ``.json`` or ``.parquet`` file, the whole file or nothing.
+    """Write rows to a file, the whole file or nothing, see `encode_table`."""
+    write_whole(path, encode_table(rows, path, columns))
+
+
+def encode_table(
+    rows: Sequence[Mapping[str, Any]], path: Path, columns: Mapping[str, type] | None = None
+) -> bytes:
+    """Return rows as the content of a ``.csv``, ``.json`` or ``.parquet`` file.
 
     Parameters
     ----------
     rows
         Values by column, the same columns in each.
+    path
+        Name of the file.
     columns
-        Names for the head of a CSV that may have no row; None: those of the first.
+        Columns of a table that may have no row, and the type of their values (str, int or float);
+        None: those of the first row.
 
     Raises
     ------
     FossilError
-        Where the name ends otherwise or the file cannot be written.
+        Where the name ends otherwise.
     """
     require_table(path)
     if path.suffix.lower() == ".json":
-        write_json(path, [dict(row) for row in rows])
-    elif path.suffix.lower() == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
+        return encode_json([dict(row) for row in rows])
+    if path.suffix.lower() == ".parquet":
+        return _parquet(rows, columns)
+    # Floats are written as Python does, so that no digit is lost.
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns or (rows[0] if rows else ())), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _plain(v) for k, v in row.items()} for row in rows)
+    return text.getvalue().encode()
 
-        sink = pyarrow.BufferOutputStream()
-        parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), sink)
-        write_whole(path, sink.getvalue().to_pybytes())
-    else:
-        # Floats are written as Python does, so that no digit is lost.
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns or list(rows[0] if rows else []), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: _plain(v) for k, v in row.items()} for row in rows)
-        write_whole(path, text.getvalue().encode())
+
+def _parquet(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type] | None) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    known = columns and pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+    table = pyarrow.Table.from_pylist([dict(row) for row in rows], schema=known)
+    # Tables of several reefs fit together only where a column without a value has a type as well.
+    fields = [f.with_type(types[float]) if f.type == pyarrow.null() else f for f in table.schema]
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(table.cast(pyarrow.schema(fields)), sink)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def read_column(path: Path) -> list[float]:

@@ -30,10 +30,15 @@ K = TypeVar("K", bound=Hashable)
 CUBE_SHARE = 0.25
 """Edge of the cubes where nobody has named one, as a share of the shortest edge of their space."""
 
-PLANE_COLUMNS = (
-    *("height_um", "branches", "heading_mean_deg", "heading_variance", "inclination_mean_deg"),
-    *("nearest_neighbour_mean_um", "nearest_neighbour_median_um"),
-)
+PLANE_COLUMNS = {
+    "height_um": float,
+    "branches": int,
+    "heading_mean_deg": float,
+    "heading_variance": float,
+    "inclination_mean_deg": float,
+    "nearest_neighbour_mean_um": float,
+    "nearest_neighbour_median_um": float,
+}
 
 
 # ---------------------------------------------------------------- horizontal planes

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link, measure, orient
+from napari_fossiledit.workflows.reef.measure import COLUMNS
+from tests.full_disk import full_disk
 
 SHAPE = (14, 60, 80)
 
@@ -114,15 +117,48 @@ def test_predicted_areas_that_are_too_large_move_the_interval(made, tmp_path):
     )
 
 
-def test_parquet_says_what_it_needs(tmp_path):
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        with pytest.raises(FossilError, match="pyarrow is not installed") as caught:
-            write_table([{"a": 1}], tmp_path / "t.parquet")
-        assert "[parquet]" in caught.value.advice
-    else:
-        from pyarrow import parquet
+def test_parquet_has_types_and_units_also_where_nothing_is_known(made, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    result = measure.run(made, tmp_path / "reef.parquet")
+    read = {part: parquet.read_table(tmp_path / f"reef_{part}.parquet") for part in COLUMNS}
+    written = parquet.read_table(tmp_path / "reef.parquet")
+    assert written.to_pylist() == [row.record() for row in result.rows]
+    assert "null" not in {str(kind) for kind in written.schema.types}
+    # The box has no cavity and no branch angle: missing, not NaN.
+    assert written["branch_angle_deg"].to_pylist()[1] is None
+    assert str(written.schema.field("wall_thickness_mean_um").type) == "double"
+    assert written["wall_thickness_mean_um"].null_count == 2
+    names = {str: "string", int: "int64", float: "double"}
+    for part, columns in COLUMNS.items():
+        assert [(f.name, str(f.type)) for f in read[part].schema] == [
+            (name, names[kind]) for name, kind in columns.items()
+        ]
+    assert read["branch_points"].num_rows == 1
+    write_table([], tmp_path / "none.parquet", COLUMNS["branch_points"])
+    assert parquet.read_schema(tmp_path / "none.parquet") == read["branch_points"].schema
 
-        write_table([{"a": 1, "b": None}, {"a": 2, "b": 0.5}], tmp_path / "t.parquet")
-        assert parquet.read_table(tmp_path / "t.parquet").to_pylist()[1] == {"a": 2, "b": 0.5}
+
+def test_parquet_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(FossilError, match="pyarrow is not installed") as caught:
+        measure.run(tmp_path / "none.fossil", tmp_path / "t.parquet")
+    assert "[parquet]" in caught.value.advice
+
+
+def test_a_full_disk_leaves_the_measurement_of_before_whole(made, tmp_path, monkeypatch):
+    measure.run(made, tmp_path / "reef.csv")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    every = sum(map(len, before.values()))
+    params = MeasureParams(close_cracks=30, cube_um=150)
+    # Full in the first table, in the midst of them, and in the record that is the last.
+    for after in (100, every // 2, every - 100):
+        with monkeypatch.context() as patched:
+            full_disk(patched, after)
+            with pytest.raises(FossilError, match="The disk is full"):
+                measure.run(made, tmp_path / "reef.csv", params)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    (tmp_path / "reef_record.json").unlink()
+    (tmp_path / "reef_record.json").mkdir()
+    with pytest.raises(FossilError, match=r"reef_record\.json cannot be written"):
+        measure.run(made, tmp_path / "reef.csv", params)
+    assert (tmp_path / "reef.csv").read_bytes() == before["reef.csv"]

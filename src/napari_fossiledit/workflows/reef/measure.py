@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from napari_fossiledit import __version__
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.evaluation.changes import matched_pairs
 from napari_fossiledit.exchange.pages.reef_plots import draw_plots
-from napari_fossiledit.exchange.tables import require_table, write_table
-from napari_fossiledit.files import explained, write_json, write_whole
+from napari_fossiledit.exchange.tables import encode_table, require_table
+from napari_fossiledit.files import encode_json, write_all
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.masks import Instance, Mask, Part
 from napari_fossiledit.masks.rle import iou_matrix, union
@@ -29,6 +29,7 @@ from napari_fossiledit.reef.stereology import PLANE_COLUMNS, Cubes, contacts, pl
 from napari_fossiledit.reef.volume_error import SegmentationError
 from napari_fossiledit.summary import plain
 from napari_fossiledit.workflows.shared.specimens import (
+    Reconstructed,
     SpecimenKey,
     Specimens,
     measured,
@@ -42,16 +43,20 @@ Row = dict[str, Any]
 FloatArray = NDArray[np.float64]
 
 COLUMNS = {
-    "branches": (
-        *("class_name", "specimen", "branch", "from_branch_point", "to_branch_point"),
-        *("first_slice", "last_slice", "length_um", "radius_um", "azimuth_deg", "inclination_deg"),
-    ),
-    "branch_points": (
-        *("class_name", "specimen", "branch_point", "slice", "z_um", "y_um", "x_um"),
-        *("stem", "branches", "angle_deg"),
-    ),
+    "branches": {
+        "class_name": str,
+        **dict.fromkeys(("specimen", "branch", "from_branch_point", "to_branch_point"), int),
+        **dict.fromkeys(("first_slice", "last_slice"), int),
+        **dict.fromkeys(("length_um", "radius_um", "azimuth_deg", "inclination_deg"), float),
+    },
+    "branch_points": {
+        "class_name": str,
+        **dict.fromkeys(("specimen", "branch_point", "slice"), int),
+        **dict.fromkeys(("z_um", "y_um", "x_um"), float),
+        **{"stem": int, "branches": str, "angle_deg": float},
+    },
     "planes": PLANE_COLUMNS,
-    "classes": ("slice", "z_um", "class_name", "share_of_photograph"),
+    "classes": {"slice": int, "z_um": float, "class_name": str, "share_of_photograph": float},
 }
 """Columns of the tables beside that of the specimens; angles are of the branches that part."""
 
@@ -131,41 +136,59 @@ def run(
     with Project.open(project_path, read_only=True) as project:
         project.require_not_a_part(out)
         specimens = read_specimens(project, params.source, params.mask_cut, job)
-        specimens.block = replace(specimens.block, segmentation=_segmentation_error(specimens))
-        classes: list[Row] = []
-        corners: list[FloatArray] = []
-        shared = contacts(_bodies(specimens, classes, corners, job), project.geometry)
-        cubes = _cubes(corners, params)
-        rows: list[SpecimenRow] = []
-        for built in reconstructed(specimens, params, job, params.close_cracks):
-            rows.append(measured(specimens, built))
-            if built.surface is not None:
-                cubes.add(built.surface)
-        rows = _with_contacts(rows, shared)
-        frame = field_frame(specimens.block.orientation, project.geometry.z_direction)
-        step = project.geometry.slice_spacing_um
-        tables = {
-            "branches": list(_branches(rows, frame)),
-            "branch_points": list(_branch_points(rows, project.geometry.handedness)),
-            "planes": planes([row.lines for row in rows], frame, step),
-            "classes": classes,
-        }
-        reef = cubes.summary()
-        assumed = tuple(_assumed(specimens, params, rows, cubes))
-        record = _record(specimens, params, reef, assumed)
-    plots = draw_plots(rows, tables, frame, cubes) if params.plots else {}
-    files = [out]
-    write_table([row.record() for row in rows], out)
+        return write_measurements(specimens, out, params, job)
+
+
+def write_measurements(
+    specimens: Specimens,
+    out: Path,
+    params: MeasureParams,
+    job: Job = QUIET,
+    look: Callable[[Reconstructed], object] = lambda _: None,
+) -> MeasureResult:
+    """Measure specimens and the reef, and write tables: all of them or none, see `run`.
+
+    Parameters
+    ----------
+    look
+        Is shown each specimen with its surface, which is then forgotten.
+    """
+    project = specimens.project
+    specimens.block = replace(specimens.block, segmentation=_segmentation_error(specimens))
+    classes: list[Row] = []
+    corners: list[FloatArray] = []
+    shared = contacts(_bodies(specimens, classes, corners, job), project.geometry)
+    cubes = _cubes(corners, params)
+    rows: list[SpecimenRow] = []
+    for built in reconstructed(specimens, params, job, params.close_cracks):
+        rows.append(measured(specimens, built))
+        look(built)
+        if built.surface is not None:
+            cubes.add(built.surface)
+    rows = _with_contacts(rows, shared)
+    frame = field_frame(specimens.block.orientation, project.geometry.z_direction)
+    step = project.geometry.slice_spacing_um
+    tables = {
+        "branches": list(_branches(rows, frame)),
+        "branch_points": list(_branch_points(rows, project.geometry.handedness)),
+        "planes": planes([row.lines for row in rows], frame, step),
+        "classes": classes,
+    }
+    reef = cubes.summary()
+    assumed = tuple(_assumed(specimens, params, rows, cubes))
+    record = _record(specimens, params, reef, assumed)
+    contents = {out: encode_table([row.record() for row in rows], out)}
     for name, table in tables.items():
-        files.append(out.with_name(f"{out.stem}_{name}{out.suffix}"))
-        write_table(table, files[-1], COLUMNS[name])
-    files.append(out.with_name(f"{out.stem}_record.json"))
-    write_json(files[-1], record)
+        file = out.with_name(f"{out.stem}_{name}{out.suffix}")
+        contents[file] = encode_table(table, file, COLUMNS[name])
+    contents[out.with_name(f"{out.stem}_record.json")] = encode_json(record)
     if params.plots:
-        files += _write_plots(plots, params.plots)
+        plots = draw_plots(rows, tables, frame, cubes)
+        contents |= {params.plots / name: plot for name, plot in plots.items()}
+    write_all(contents)
     warnings = tuple(specimens.warnings)
     return MeasureResult(
-        out, tuple(files), tuple(rows), reef, assumed, warnings, specimens.mask_cut
+        out, tuple(contents), tuple(rows), reef, assumed, warnings, specimens.mask_cut
     )
 
 
@@ -335,13 +358,3 @@ def _record(
         "assumed": list(assumed),
         "warnings": list(specimens.warnings),
     }
-
-
-def _write_plots(plots: dict[str, bytes], folder: Path) -> list[Path]:
-    with explained(folder, "Making"):
-        folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, content in plots.items():
-        files.append(folder / name)
-        write_whole(files[-1], content)
-    return files
