@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_fossiledit import __version__
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages import pictures
 from napari_fossiledit.exchange.pages.charts import histogram
 from napari_fossiledit.exchange.pages.html_page import ReportTable, Value, write_html
 from napari_fossiledit.files import appearing, read_json, write_json, write_whole
-from napari_fossiledit.geometry import ZDirection, format_slices, parse_slices
+from napari_fossiledit.geometry import parse_slices
 from napari_fossiledit.masks import Part
 from napari_fossiledit.params.reconstruct import MeasureParams, ReportParams
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.project import ANNOTATIONS, Project, Source
-from napari_fossiledit.project.runs import Run
+from napari_fossiledit.project import Project, Source
 from napari_fossiledit.reef import Surface, simplified
 from napari_fossiledit.stacks.listing import enumerated
 from napari_fossiledit.summary import Summary
-from napari_fossiledit.workflows.reef import measure
-from napari_fossiledit.workflows.reef.measure import MeasureResult
-from napari_fossiledit.workflows.shared.model_refs import find_model
+from napari_fossiledit.workflows.reef.measure import write_measurements
+from napari_fossiledit.workflows.reef.provenance import POWERS, MeasuredReef, counted, provenance
 from napari_fossiledit.workflows.shared.specimens import (
+    Reconstructed,
     SpecimenKey,
-    Specimens,
     read_specimens,
-    reconstructed,
 )
 
 _SCENE, _VOLUMES, _TABLE, _RECORD = "scene.png", "volumes.png", "specimens.csv", "provenance.json"
@@ -47,8 +40,6 @@ _FACES, _FEWEST_FACES = 60_000, 100
 # More specimens are in the table beside the page.
 _MOST_ROWS = 200
 _MOST_RUNS = 30
-# From this median volume on figures are in mm, below in um.
-_MM_FROM_UM3 = 1e7
 # Columns of the table where the measurements have them: heading, and power of the unit of length.
 _COLUMNS: Mapping[str, tuple[str, int]] = {
     "specimen": ("Specimen", 0),
@@ -66,14 +57,12 @@ _COLUMNS: Mapping[str, tuple[str, int]] = {
     "branches": ("Branches", 0),
     "cut_by": ("Cut by", 0),
 }
-_POWERS = {1: "", 2: "\N{SUPERSCRIPT TWO}", 3: "\N{SUPERSCRIPT THREE}"}
 _PLOTS = {
     "branching": "Branches: radius along them, angles between them, and lengths",
     "directions": "Directions of the specimens",
     "reef": "Spacing in each plane, and surface per volume in cubes at random places",
     "through_z": "Classes through the stack",
 }
-_LIBRARIES = ("numpy", "scipy", "scikit-image", "trimesh", "torch", "torchvision", "napari")
 
 Row = dict[str, Any]
 
@@ -87,36 +76,6 @@ class ReportResult(Summary):
     specimens: int
     methods: str
     warnings: tuple[str, ...]
-
-
-@dataclass
-class _Reef:
-    """What was measured, and the surfaces that are drawn."""
-
-    specimens: Specimens
-    measured: MeasureResult
-    surfaces: dict[SpecimenKey, Surface]
-    warnings: list[str]
-
-    @property
-    def project(self) -> Project:
-        return self.specimens.project
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        return [row.record() for row in self.measured.rows]
-
-    @property
-    def volumes(self) -> list[float]:
-        """Known volumes in cubic um, the smallest first."""
-        found = (row.volume_um3 for row in self.measured.rows)
-        return sorted(v for v in found if v is not None)
-
-    @property
-    def unit(self) -> tuple[str, float]:
-        """Unit of length that its volumes are easily read in, and how many um it has."""
-        middle = float(np.median(self.volumes)) if self.volumes else _MM_FROM_UM3
-        return ("mm", 1000.0) if middle >= _MM_FROM_UM3 else ("um", 1.0)
 
 
 def run(project_path: Path, out: Path, params: ReportParams, *, job: Job = QUIET) -> ReportResult:
@@ -135,11 +94,7 @@ def run(project_path: Path, out: Path, params: ReportParams, *, job: Job = QUIET
     with Project.open(project_path, read_only=True) as project, appearing(folder) as draft:
         project.require_not_a_part(out)
         slices = parse_slices(params.slices, project.shape[0]) if params.slices else []
-        values = params.model_dump(exclude={"slices"}) | {"plots": draft}
-        measured = measure.run(project_path, draft / _TABLE, MeasureParams(**values), job=job)
-        # All of it is in the record of the report.
-        (draft / f"{Path(_TABLE).stem}_record.json").unlink()
-        reef = _read(project, measured, params, job)
+        reef = _measured(project, params, draft, job)
         if reef.volumes:
             title = f"{len(reef.surfaces)} specimens"
             pictures.draw_specimens(list(reef.surfaces.values()), draft / _SCENE, title)
@@ -147,7 +102,7 @@ def run(project_path: Path, out: Path, params: ReportParams, *, job: Job = QUIET
         else:
             reef.warnings.append("No specimen has a known volume: there is no picture in 3D.")
         drawn = _draw_slices(reef, slices or _spread(reef), draft, job)
-        record = _record(reef, params)
+        record = provenance(reef, params)
         record["files"] = sorted(file.name for file in draft.iterdir())
         write_json(draft / _RECORD, record)
         # The last thing that can fail: then neither the page nor the folder is there.
@@ -180,28 +135,34 @@ def _folder_of(out: Path) -> Path:
     return folder
 
 
-def _read(project: Project, measured: MeasureResult, params: ReportParams, job: Job) -> _Reef:
-    """Build the surfaces once more, simplified: to hold all as they are takes too much memory."""
+def _measured(project: Project, params: ReportParams, draft: Path, job: Job) -> MeasuredReef:
+    """Measure, and keep the surfaces simplified: to hold all as they are takes too much memory."""
     specimens = read_specimens(project, params.source, params.mask_cut, job)
     faces = max(_FEWEST_FACES, _FACES // len(specimens.keys))
-    surfaces = {
-        built.key: simplified(built.surface.in_rock(project.geometry.z_direction), faces)
-        for built in reconstructed(specimens, params, job, params.close_cracks)
-        if built.surface is not None
-    }
-    return _Reef(specimens, measured, surfaces, list(measured.warnings))
+    surfaces: dict[SpecimenKey, Surface] = {}
+
+    def keep(built: Reconstructed) -> None:
+        if built.surface is not None:
+            turned = built.surface.in_rock(project.geometry.z_direction)
+            surfaces[built.key] = simplified(turned, faces)
+
+    measuring = MeasureParams(**params.model_dump(exclude={"slices"}) | {"plots": draft})
+    measured = write_measurements(specimens, draft / _TABLE, measuring, job, keep)
+    # All of it is in the record of the report.
+    (draft / f"{Path(_TABLE).stem}_record.json").unlink()
+    return MeasuredReef(specimens, measured, surfaces, list(measured.warnings))
 
 
 # ----------------------------------------------------------------------- figures
 
 
-def _histogram(reef: _Reef) -> bytes:
+def _histogram(reef: MeasuredReef) -> bytes:
     unit, um = reef.unit
     values = [volume / um**3 for volume in reef.volumes]
-    return histogram(values, f"Volume of a specimen ({unit}{_POWERS[3]})", "Specimens")
+    return histogram(values, f"Volume of a specimen ({unit}{POWERS[3]})", "Specimens")
 
 
-def _spread(reef: _Reef) -> list[int]:
+def _spread(reef: MeasuredReef) -> list[int]:
     """Return some slices with specimens, from all through the stack."""
     found = sorted({z for row in reef.rows for z in (row["first_slice"], row["last_slice"])})
     there = [z for z in reef.specimens.choice.slices if found[0] <= z <= found[-1]]
@@ -209,7 +170,9 @@ def _spread(reef: _Reef) -> list[int]:
     return sorted({there[round(place)] for place in places})
 
 
-def _draw_slices(reef: _Reef, slices: Sequence[int], draft: Path, job: Job) -> dict[int, Path]:
+def _draw_slices(
+    reef: MeasuredReef, slices: Sequence[int], draft: Path, job: Job
+) -> dict[int, Path]:
     """Draw slices with the outlines of their specimens, in the colours of the picture in 3D."""
     specimens, files = reef.specimens, dict[int, Path]()
     key_of = {id_: key for key, ids in specimens.ids.items() for id_ in ids}
@@ -235,149 +198,15 @@ def _draw_slices(reef: _Reef, slices: Sequence[int], draft: Path, job: Job) -> d
     return files
 
 
-# -------------------------------------------------------------------- provenance
-
-
-def _record(reef: _Reef, params: ReportParams) -> dict[str, Any]:
-    """Return where the specimens come from, as JSON-able values."""
-    project, choice = reef.project, reef.specimens.choice
-    geometry, ledger, traced = project.geometry, project.ledger, project.ledger.traced()
-    reviewed = ledger.reviewed()
-    models = {Source.parse(name).model for name in choice.parts} - {""}
-    record: dict[str, Any] = {
-        "project": project.path.name,
-        "made_with": __version__,
-        "photographs": {
-            "slices": project.shape[0],
-            "height": project.shape[1],
-            "width": project.shape[2],
-            "pixel_size_um": geometry.pixel_size_um,
-            "slice_spacing_um": geometry.slice_spacing_um,
-            "even_steps": geometry.z_positions_um is None,
-            "z_direction": str(geometry.z_direction),
-        },
-        "masks": {
-            "slices": {name: format_slices(z) for name, z in choice.parts.items()},
-            "traced": format_slices(list(traced)),
-            "traced_in_part": format_slices([z for z, area in traced.items() if area is not None]),
-            "pinned": format_slices(project.settings.pinned_slices),
-            "reviewed": sum(done for done, _ in reviewed.values()),
-            "of_annotations": sum(every for _, every in reviewed.values()),
-            "mask_cut": reef.specimens.mask_cut,
-        },
-        "models": [row for name in sorted(models) for row in _models(project, name)],
-        "runs": [
-            {"kind": r.kind, "started": r.started, "status": r.status, "params": r.params}
-            for r in ledger.runs()
-        ],
-        "links": {one["class_name"]: one for one in _links(ledger.runs(), choice.name)},
-        "measured": {"reef": reef.measured.reef, "assumed": list(reef.measured.assumed)},
-        "params": params.model_dump(mode="json", exclude={"format", "unit", "version", "plots"}),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in _LIBRARIES},
-        "warnings": list(dict.fromkeys(reef.warnings)),
-    }
-    return record | {"methods": _methods(reef, record)}
-
-
-def _links(runs: Sequence[Run], source: str) -> Iterator[Row]:
-    """Yield how each class of a source was linked, the last time last."""
-    for run in runs:
-        if run.kind == "link" and run.status == "done" and run.summary.get("source") == source:
-            yield from (run.params | one for one in run.summary.get("classes", [run.summary]))
-
-
-def _models(project: Project, name: str) -> Iterator[dict[str, Any]]:
-    """Yield a model that predicted; of an edit, all that lies below it first."""
-    # It loads torch.
-    from napari_fossiledit.models.files.registry import read_record
-
-    try:
-        chain = project.edits.lineage(name) if name in project.edits.names() else ()
-        root = find_model(project, chain[0].model if chain else name)
-        record = read_record(root.folder)
-        slices, home = record.training.get("slices"), root.name in project.models()
-        made = f"{record.network.architecture}, {'trained' if home else 'trained elsewhere'}"
-        made += f" on slices {format_slices(slices)}" if home and slices else ""
-        yield {"name": root.name, "hash": record.model_hash, "made": made}
-        for edit in chain:
-            made = f"edit of {edit.parent} at strength {edit.strength:g}, {edit.state}"
-            yield {"name": edit.name, "hash": edit.result_hash, "made": made}
-    except FossilError as error:
-        yield {"name": name, "hash": "", "made": f"cannot be looked up: {error}"}
-
-
-def _methods(reef: _Reef, record: Mapping[str, Any]) -> str:
-    """Return a draft of a methods paragraph, in sentences that hold for this project alone."""
-    photographs, masks = record["photographs"], record["masks"]
-    geometry = reef.project.geometry
-    steps = f"{photographs['slice_spacing_um']:g} um apart"
-    if not photographs["even_steps"]:
-        steps = f"at uneven steps of {photographs['slice_spacing_um']:g} um in the mean"
-    into = "deeper into" if geometry.z_direction is ZDirection.INTO else "further out of"
-    said = [
-        f"The block was recorded in {photographs['slices']} serial sections {steps}, each"
-        f" {into} the rock than the one before, photographed at {photographs['pixel_size_um']:g}"
-        f" um a pixel ({photographs['width']} x {photographs['height']} pixels)."
-    ]
-    parts = {name: parse_slices(z, photographs["slices"]) for name, z in masks["slices"].items()}
-    if own := parts.pop(ANNOTATIONS, []):
-        said.append(
-            f"Outlines of {_counted(len(own), 'section')} were annotated by hand or corrected"
-            f" ({_counted(masks['reviewed'], 'mask')} of {masks['of_annotations']} marked as"
-            " reviewed)."
-        )
-    for name, slices in parts.items():
-        said.append(
-            f"In {_counted(len(slices), 'section')} fossils were found by the model"
-            f" {Source.parse(name).model or name}; masks end at a probability of"
-            f" {masks['mask_cut']:g}."
-        )
-    said += [
-        f"Model {model['name']}: {model['made']} (weights {model['hash'][:12]})."
-        for model in record["models"]
-        if model["hash"]
-    ]
-    said += [
-        f"Outlines of {name} in neighbouring sections were joined to specimens where they overlap"
-        f" by at least {link['min_overlap']:.0%} of the smaller one, across at most"
-        f" {_counted(link['max_gap'], 'section')} without it"
-        + (
-            "; identities that a person or an imported file had stated were kept."
-            if link.get("identities_kept")
-            else "."
-        )
-        for name, link in record["links"].items()
-        if {"min_overlap", "max_gap"} <= link.keys()
-    ]
-    unit, um = reef.unit
-    volumes = [v / um**3 for v in reef.volumes]
-    if volumes:
-        said.append(
-            "Surfaces were interpolated between the sections by their signed distances and moved"
-            " by up to a pixel to keep the volume of the sections. Volumes are those of the"
-            " sections, all within the outer wall. Of"
-            f" {_counted(len(reef.rows), 'specimen')}, {len(volumes)} have a known volume, from"
-            f" {_figure(volumes[0])} to {_figure(volumes[-1])} {unit}{_POWERS[3]} (median"
-            f" {_figure(float(np.median(volumes)))} {unit}{_POWERS[3]})."
-        )
-    said.append(f"Computed with napari-fossiledit {record['made_with']}.")
-    return " ".join(said)
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 # ------------------------------------------------------------------------ the page
 
 
 def _values(
-    reef: _Reef, record: Mapping[str, Any], draft: Path, drawn: Mapping[int, Path], folder: str
+    reef: MeasuredReef,
+    record: Mapping[str, Any],
+    draft: Path,
+    drawn: Mapping[int, Path],
+    folder: str,
 ) -> dict[str, Any]:
     """Return what the template shows."""
     photographs, masks = record["photographs"], record["masks"]
@@ -415,7 +244,7 @@ def _values(
     known = len(reef.volumes)
     return {
         "project": record["project"],
-        "verdict_text": f"{_counted(len(reef.rows), 'specimen')}, {known} with a known volume",
+        "verdict_text": f"{counted(len(reef.rows), 'specimen')}, {known} with a known volume",
         "warnings": record["warnings"],
         "methods": record["methods"],
         "scene": draft / _SCENE if reef.volumes else None,
@@ -441,7 +270,7 @@ def _values(
     }
 
 
-def _measurements(reef: _Reef) -> ReportTable:
+def _measurements(reef: MeasuredReef) -> ReportTable:
     """Return the largest specimens with the columns that are known of any of them."""
     unit, um = reef.unit
     rows = sorted(reef.rows, key=lambda row: -(row["volume_um3"] or 0))[:_MOST_ROWS]
@@ -450,9 +279,7 @@ def _measurements(reef: _Reef) -> ReportTable:
         for name, column in _COLUMNS.items()
         if any(row.get(name) not in (None, "") for row in rows)
     }
-    heads = [
-        f"{head} ({unit}{_POWERS[power]})" if power else head for head, power in shown.values()
-    ]
+    heads = [f"{head} ({unit}{POWERS[power]})" if power else head for head, power in shown.values()]
     return ReportTable(
         heads,
         [[_value(row[name], um**power) for name, (_, power) in shown.items()] for row in rows],
