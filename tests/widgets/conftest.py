@@ -88,7 +88,7 @@ class Calls:
         self.result: Any = SimpleNamespace(summary=dict)
         monkeypatch.setattr(JobPanel, "start", self._start)
 
-    def _start(self, title, function, *args, in_process=True, loads_first=False, then=None):
+    def _start(self, title, function, *args, in_process=True, then=None, **_):
         if getattr(function, "__self__", None).__class__ is WarmProcess:
             function, *args = args
         inspect.signature(function).bind(*args, job=QUIET)

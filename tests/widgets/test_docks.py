@@ -574,15 +574,19 @@ def slow(*, job):
         time.sleep(0.01)
 
 
-def test_the_job_panel_tells_time_and_stops(qtbot):
+@pytest.mark.parametrize(
+    ("whole", "left"),
+    [(True, "No file was written."), (False, "What was finished before is kept.")],
+)
+def test_the_job_panel_tells_time_and_stops(qtbot, whole, left):
     panel = JobPanel()
     qtbot.addWidget(panel)
-    assert panel.start("Waiting", slow, in_process=False)
+    assert panel.start("Waiting", slow, in_process=False, whole=whole)
     qtbot.waitUntil(lambda: panel.text.text() == "Waiting: 1 of 4, 1:30 left")
     assert not panel.start("Again", slow, in_process=False)
     with qtbot.waitSignal(panel.runner.stopped):
         panel.button.click()
-    assert panel.text.text().startswith("Stopped")
+    assert panel.text.text() == f"Stopped. {left}"
     assert panel.bar.isHidden()
 
 

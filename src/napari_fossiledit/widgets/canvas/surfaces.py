@@ -218,7 +218,7 @@ class ReefSurfaces:
         return layer if layer is not None and layer.visible else None
 
     def _is_hidden(self, place: NDArray[np.float64], way: NDArray[np.float64]) -> bool:
-        """Tell whether the photograph of the shown slice is passed before a place; in voxels."""
+        """Return whether the photograph of the shown slice is passed before a place; in voxels."""
         if self._photograph() is None or not way[0]:
             return False
         after = (self.session.slice - place[0]) / way[0]

@@ -70,7 +70,8 @@ class Turntable(QObject):
         count = 1 if file.suffix.lower() == ".png" else FRAMES
         frames: Queue[Frame] = Queue(_WAITING)
         title = "Writing the picture" if count == 1 else "Turning the fossils"
-        if self.jobs.start(title, write, frames, count, file, in_process=False, then=then):
+        args = frames, count, file
+        if self.jobs.start(title, write, *args, in_process=False, whole=True, then=then):
             camera = camera_of(self.session.viewer)
             self._frames, self._taken, self._count = frames, 0, count
             self._from = camera.view_direction, camera.up_direction, camera.angles

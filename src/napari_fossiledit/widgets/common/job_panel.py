@@ -41,13 +41,12 @@ class JobPanel(QWidget):
         self.text = QLabel("")
         self.text.setWordWrap(True)
         self.button = QPushButton("Cancel")
-        self.button.setToolTip("Stop the job; what it finished before is kept.")
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
         self._fading = QTimer(self)
         self._fading.setSingleShot(True)
         self._fading.setInterval(_SHOWN_MS)
-        self._began = 0.0
+        self._began, self._whole = 0.0, False
         self._latest = ""
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
@@ -75,13 +74,14 @@ class JobPanel(QWidget):
         *args: Any,
         in_process: bool = True,
         loads_first: bool = False,
+        whole: bool = False,
         then: Callable[[Any], None] | None = None,
     ) -> bool:
         """Start a workflow; show a message where one is still running.
 
         Parameters
         ----------
-        in_process, loads_first
+        in_process, loads_first, whole
             See `JobSpec`.
         then
             Gets the result, in the window's thread.
@@ -92,7 +92,8 @@ class JobPanel(QWidget):
             Whether it was started.
         """
         try:
-            self.runner.start(JobSpec(title, function, args, in_process, loads_first), then)
+            job = JobSpec(title, function, args, in_process, loads_first, whole)
+            self.runner.start(job, then)
         except FossilError as error:
             show_error(error)
             return False
@@ -110,7 +111,9 @@ class JobPanel(QWidget):
             self.say("")
 
     def _on_started(self, job: JobSpec) -> None:
-        self._began, self._latest = time.monotonic(), ""
+        self._began, self._latest, self._whole = time.monotonic(), "", job.whole
+        left = "it leaves no file" if job.whole else "what it finished before is kept"
+        self.button.setToolTip(f"Stop the job; {left}.")
         self.bar.setRange(0, 0)
         self.bar.show()
         self.button.setEnabled(True)
@@ -136,7 +139,9 @@ class JobPanel(QWidget):
         self.runner.cancel()
         self.button.setEnabled(False)
         self.bar.setRange(0, 0)
-        self.say("Stopping; what is finished is kept ...")
+        self.say(
+            f"Stopping; {'no file is left' if self._whole else 'what is finished is kept'} ..."
+        )
 
     def _on_done(self, _: object) -> None:
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
@@ -144,7 +149,8 @@ class JobPanel(QWidget):
 
     def _on_failed(self, error: FossilError) -> None:
         if isinstance(error, CancelledError):
-            self.say("Stopped. What was finished before is kept.")
+            left = "No file was written." if self._whole else "What was finished before is kept."
+            self.say(f"Stopped. {left}")
             return
         self.say(str(error))
         show_error(error)

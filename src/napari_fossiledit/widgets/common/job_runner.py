@@ -68,6 +68,8 @@ class JobSpec:
         Whether it runs in a spawned process, as everything must that is long or touches torch.
     loads_first
         See `run_in_process`.
+    whole
+        Whether it leaves nothing where it is stopped.
     """
 
     title: str
@@ -75,6 +77,7 @@ class JobSpec:
     args: tuple[Any, ...] = ()
     in_process: bool = True
     loads_first: bool = False
+    whole: bool = False
 
 
 class JobRunner(QObject):

@@ -336,6 +336,7 @@ class ReefDock(Dock):
                 project.path,
                 Path(chosen),
                 params,
+                whole=True,
                 then=lambda result: show_done(
                     f"{counted(result.specimens, 'fossil')} written: {result.file}.",
                 ),
@@ -350,7 +351,7 @@ class ReefDock(Dock):
             file = Path(chosen)
             params = MeasureParams(**values, plots=file.with_name(f"{file.stem}_plots"))
             then = self.session.while_open(self._on_measured)
-            self.jobs.start("Measuring", measure.run, path, file, params, then=then)
+            self.jobs.start("Measuring", measure.run, path, file, params, whole=True, then=then)
 
     def report(self) -> None:
         """Write a page about all specimens."""
@@ -364,6 +365,7 @@ class ReefDock(Dock):
                 path,
                 Path(chosen),
                 ReportParams(**values),
+                whole=True,
                 then=lambda result: show_done(
                     f"{counted(result.specimens, 'fossil')} reported: {result.file}.",
                     ("Open report", partial(open_report, result.file)),

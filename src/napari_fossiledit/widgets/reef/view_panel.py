@@ -81,7 +81,8 @@ class ViewPanel(QWidget):
         self.cut = QComboBox()
         self.cut.addItems(list(_CUTS))
         self.cut.setToolTip(
-            "Look into the fossils. The eye of its layer hides the photograph of the slice."
+            "Look into the fossils. The eye of its layer hides the photograph of the slice. Fossils"
+            " are only shown cut, as bare surfaces: tables and exported files have them whole."
         )
         self.cut.currentTextChanged.connect(lambda text: surfaces.cut(_CUTS[text]))
         self.slice = QLabeledSlider(Qt.Orientation.Horizontal)

@@ -1,4 +1,4 @@
-"""The report of a reef: pictures, measurements, where all of it comes from, draft methods."""
+"""Write the report of a reef: a page with pictures and measurements, and its figures as files."""
 
 from __future__ import annotations
 
@@ -63,8 +63,6 @@ _PLOTS = {
     "reef": "Spacing in each plane, and surface per volume in cubes at random places",
     "through_z": "Classes through the stack",
 }
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class TeachResult(Summary):
 
     @property
     def advice(self) -> Advice:
-        """What to do with the new model."""
+        """Return what to do with the new model."""
         gain, (before, after) = self.gain, self.found
         if gain is None or gain.interval is None:
             return Advice.LOOK

@@ -31,7 +31,7 @@ class StackValues:
 
     @property
     def coloured(self) -> bool:
-        """Whether the slices have colours."""
+        """Return whether the slices have colours."""
         return self._project.settings.stack.rgb
 
     @property
