@@ -95,7 +95,7 @@ class ModelRef:
 
     @property
     def window(self) -> Window:
-        """What it sees with each slice."""
+        """Return what it sees with each slice."""
         return self.preprocessing.window
 
     @property
@@ -145,7 +145,7 @@ class ModelRef:
 
     @property
     def calibration(self) -> Calibration:
-        """What makes its scores probabilities.
+        """Return what makes its scores probabilities.
 
         Raises
         ------

@@ -36,7 +36,7 @@ class StackValues:
 
     @property
     def span(self) -> Range:
-        """What is black and white in the stack, see `Values.span`."""
+        """Return what is black and white in the stack, see `Values.span`."""
         eight = self._project.settings.stack.dtype == "uint8"
         return EIGHT_BIT if eight else self._values.span
 
