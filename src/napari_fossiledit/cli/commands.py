@@ -80,7 +80,13 @@ from napari_fossiledit.params.segment import (
     RefineParams,
     TrainParams,
 )
-from napari_fossiledit.params.stack import ConvertParams, NewParams, RepairProjectParams
+from napari_fossiledit.params.stack import (
+    AlignParams,
+    ConvertParams,
+    NewParams,
+    PlaceParams,
+    RepairProjectParams,
+)
 from napari_fossiledit.progress import Job
 
 #: Option names that differ from the field of the parameter model.
@@ -89,7 +95,7 @@ OPTION_NAMES = {"class_name": "class", "z": "slice"}
 GROUPS = {
     "annotations": "Import and export traced slices, take predictions over.",
     "review": "Correct masks: doubtful places, tools, undo, versions.",
-    "stack": "Take in photographs that were added to a stack.",
+    "stack": "Take in photographs that were added, say where they lie, lay them over each other.",
     "models": "List models, import those of detectron2, export to it, fetch weights to start from.",
     "sample": "Make sample data with exact truth.",
     "morphospace": "See, sort and name specimens by shape and texture.",
@@ -215,6 +221,27 @@ COMMANDS = (
         "stack.new:set_positions",
         "Say how far each slice lies from the first, where the steps are not all the same.",
         (PROJECT, argument("file", Path, "FILE", "CSV: a line a slice, its last column in um.")),
+    ),
+    Command(
+        "stack align",
+        "stack.align:run",
+        "Find where the stack jumps, and lay the photographs over each other; see 'stack place'.",
+        (PROJECT,),
+        AlignParams,
+    ),
+    Command(
+        "stack place",
+        "stack.align:place",
+        "Move a photograph, and all that follow, by hand; 'review undo' takes it back.",
+        (PROJECT, SLICE),
+        PlaceParams,
+        skip=frozenset({"z"}),
+    ),
+    Command(
+        "stack placements",
+        "stack.align:show",
+        "Say where the photographs lie.",
+        (PROJECT,),
     ),
     Command(
         "annotations import",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import Field, field_validator
 
 from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
@@ -55,3 +57,38 @@ class RepairProjectParams(Params):
         description="Remove what the journal cannot restore: damaged predictions are predicted"
         " anew, slices with a damaged annotation are not traced any more.",
     )
+
+
+class Align(StrEnum):
+    """What is laid over what: all after a jump, each slice over the one before, or nothing."""
+
+    JUMPS = "jumps"
+    NEIGHBOURS = "neighbours"
+    NONE = "none"
+
+
+class AlignParams(Params):
+    """How photographs are laid over each other."""
+
+    how: Align = Field(
+        Align.JUMPS,
+        description="jumps: find where the stack jumps, and move all that follows by one motion;"
+        " neighbours: lay every slice over the one before, which straightens fossils that lean;"
+        " none: leave the photographs as they were taken.",
+    )
+
+
+class PlaceParams(Params):
+    """How a photograph is moved by hand."""
+
+    z: int = Field(0, ge=0, description="Slice, counted from 0.")
+    shift: str = Field("0,0", description="Pixels to the right and down, e.g. 3.2,-1.")
+    turn: float = Field(
+        0.0, ge=-180, le=180, description="Degrees, clockwise, about the middle of the slice."
+    )
+    points: str = Field(
+        "",
+        description="In place of shift and turn: points of the slice and of the one before that are"
+        " the same place, x,y=x,y one after the other, e.g. '10,12=11,12 80,75=81,74'.",
+    )
+    alone: bool = Field(False, description="Move this slice alone, not all that follow.")

@@ -75,6 +75,8 @@ CREATE TABLE IF NOT EXISTS made_from (
     content TEXT NOT NULL,
     PRIMARY KEY (source, z)
 ) WITHOUT ROWID;
+-- What lays a slice over the one before, and hashes of both photographs; null: nothing was found.
+CREATE TABLE IF NOT EXISTS motions (z INTEGER PRIMARY KEY, pair TEXT NOT NULL, motion TEXT);
 -- Predictions that a person has found wrong.
 CREATE TABLE IF NOT EXISTS rejected (id INTEGER PRIMARY KEY, z INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS rejected_by_slice ON rejected (z);

@@ -803,6 +803,18 @@ class Ledger(RunBook):
             row = (ALIGNMENT, alignment.text())
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
+    def motions(self) -> dict[int, tuple[str, Placement | None]]:
+        """Return what lays slices over the one before each, and what both photographs were."""
+        with self._database.reading() as db:
+            rows = db.execute("SELECT z, pair, motion FROM motions") if has(db, "motions") else ()
+            return {z: (pair, m and Placement.parse(m)) for z, pair, m in rows}
+
+    def note_motion(self, z: int, pair: str, motion: Placement | None) -> None:
+        """Write what lays slice `z` over the one before; None: they have nothing in common."""
+        text = None if motion is None else motion.text()
+        with self._database.writing() as db:
+            db.execute("INSERT OR REPLACE INTO motions VALUES (?, ?, ?)", (z, pair, text))
+
     def drawn(self) -> list[int]:
         """Return the slices that are traced, or hold a body of the user's set that tells something.
 

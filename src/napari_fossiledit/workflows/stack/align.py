@@ -1,0 +1,197 @@
+"""Lay the photographs of a stack over each other: jumps, neighbours, or by hand."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_fossiledit.errors import FossilError
+from napari_fossiledit.geometry import check_slice, format_slices
+from napari_fossiledit.jobs.spread import Spread, spread
+from napari_fossiledit.params.stack import Align, AlignParams, PlaceParams
+from napari_fossiledit.placement import Alignment, Placement, from_points
+from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.project import Project
+from napari_fossiledit.stacks.blank import KIND as BLANK
+from napari_fossiledit.stacks.registration import (
+    Found,
+    Reduced,
+    find_jumps,
+    follow_neighbours,
+    register,
+)
+from napari_fossiledit.stacks.section import SectionStack
+
+#: Reduced slices that are kept: two threads need three each.
+_HELD = 8
+_PAIR = re.compile(r"\s*([^,=\s]+),([^,=\s]+)=([^,=\s]+),([^,=\s]+)\s*")
+
+
+@dataclass(frozen=True)
+class AlignResult:
+    """Where the photographs of a project lie.
+
+    Attributes
+    ----------
+    alignment
+        Placements, by first slice.
+    jumps, alone
+        What was found: slices with which all moves, and slices that lay elsewhere by themselves.
+    notes
+        What could not be laid over its neighbour, and what follows from a change.
+    """
+
+    alignment: Alignment
+    jumps: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        return {
+            "placements": [
+                {"from_slice": z, "dx": p.dx, "dy": p.dy, "degrees": p.degrees}
+                for z, p in self.alignment.entries
+            ],
+            "jumps": format_slices(self.jumps),
+            "alone": format_slices(self.alone),
+            "notes": list(self.notes),
+        }
+
+
+def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUIET) -> AlignResult:
+    """Find where the photographs of a project lie, in place of what was found or set before.
+
+    Photographs and their copies stay as they are; what was drawn, traced and predicted moves with
+    them. Each pair of neighbours that was laid over each other is noted: a stopped run goes on.
+
+    Raises
+    ------
+    FossilError
+        Where the project is read-only or has no photographs.
+    CancelledError
+        Where the user asked to stop.
+    """
+    how = (params or AlignParams()).how
+    with Project.open(project_path) as project:
+        project.require_writable()
+        if how is Align.NONE:
+            return _set(project, Found(Alignment()), "forget the alignment")
+        if project.settings.stack.kind == BLANK:
+            raise FossilError(
+                f"{project.path} has no photographs to lay over each other",
+                expected="a stack of images",
+                found="tracings alone",
+            )
+        motions = _motions(project, job)
+        job.report(0, 0, "Looking where the stack jumps")
+        found = find_jumps(motions, _registering(project.photos), project.slice_shape)
+        if how is Align.NEIGHBOURS:
+            found = follow_neighbours(motions, found, project.slice_shape)
+        lost = [z for z, motion in motions.items() if motion is None]
+        notes = []
+        if lost:
+            notes.append(
+                f"Slices {format_slices(lost)} show nothing that the slice before shows: they are"
+                " taken to lie as that does."
+            )
+        if how is Align.NEIGHBOURS:
+            notes.append(
+                "Every slice lies over the one before: how far fossils lean is a guess now."
+            )
+        return _set(project, found, f"align {how}", *notes)
+
+
+def place(project_path: Path, params: PlaceParams, *, job: Job = QUIET) -> AlignResult:
+    """Move a photograph, and all that follow, by so much more than they are moved already.
+
+    Raises
+    ------
+    FossilError
+        Where there is no such slice, or the motion cannot be read.
+    """
+    job.check("Placing a slice")
+    with Project.open(project_path) as project:
+        project.require_writable()
+        z = check_slice(params.z, project.shape[0], f"{project.path}")
+        motion = _motion(params, project.slice_shape)
+        moved = project.ledger.alignment().moved(z, motion, alone=params.alone)
+        which = f"slice {z}" if params.alone else f"slice {z} and all that follow"
+        return _set(project, Found(moved), f"place {which}")
+
+
+def show(project_path: Path, *, job: Job = QUIET) -> AlignResult:
+    """Return where the photographs of a project lie."""
+    job.check("Reading the alignment")
+    with Project.open(project_path, read_only=True) as project:
+        return AlignResult(project.ledger.alignment())
+
+
+def _set(project: Project, found: Found, what: str, *notes: str) -> AlignResult:
+    ledger = project.ledger
+    changed = ledger.alignment() != found.alignment
+    if changed:
+        ledger.set_alignment(found.alignment, ledger.begin(what))
+        notes = (*notes, "Masks have moved with their photographs. Link again, if it was linked.")
+    return AlignResult(found.alignment, tuple(found.jumps), tuple(found.alone), notes)
+
+
+def _motions(project: Project, job: Job) -> dict[int, Placement | None]:
+    """Return what lays each slice over the one before, by what is noted and what is found now."""
+    ledger, contents = project.ledger, project.contents
+    contents.check()
+    pairs = {z: f"{contents.of(z - 1)}|{contents.of(z)}" for z in range(1, project.shape[0])}
+    known = ledger.motions()
+    motions = {z: m for z, (pair, m) in known.items() if pairs.get(z) == pair}
+    missing = [z for z in pairs if z not in motions]
+    outcomes = spread(_register_before, (project.photos,), missing, how=Spread(), job=job)
+    for outcome in job.tracked(outcomes, len(missing), "Laying slices over each other"):
+        motions[outcome.item] = outcome.value if outcome.error is None else None
+        if outcome.error is None:
+            ledger.note_motion(outcome.item, pairs[outcome.item], outcome.value)
+    return dict(sorted(motions.items()))
+
+
+def _register_before(stack: SectionStack) -> Callable[[int], Placement | None]:
+    """Return what lays a slice over the one before it."""
+    between = _registering(stack)
+    return lambda z: between(z - 1, z)
+
+
+def _registering(stack: SectionStack) -> Callable[[int, int], Placement | None]:
+    """Return what lays the second of two slices over the first; it keeps the last few it read."""
+    held: dict[int, Reduced] = {}
+    lock = threading.Lock()
+
+    def reduced(z: int) -> Reduced:
+        with lock:
+            found = held.get(z)
+        if found is None:
+            found = Reduced.of(stack.read(z))
+            with lock:
+                held[z] = found
+                for old in list(held)[:-_HELD]:
+                    del held[old]
+        return found
+
+    return lambda fixed, moving: register(reduced(fixed), reduced(moving))
+
+
+def _motion(params: PlaceParams, shape: tuple[int, int]) -> Placement:
+    expected = "numbers such as 3.2,-1, or points such as 10,12=11,12"
+    try:
+        if not params.points:
+            dx, dy = (float(v) for v in params.shift.split(","))
+            return Placement(dy, dx, params.turn)
+        texts = _PAIR.findall(params.points)
+        if _PAIR.sub("", params.points).strip():
+            raise ValueError(params.points)
+        pairs = [[float(v) for v in pair] for pair in texts]
+    except ValueError as error:
+        found = params.points or params.shift
+        raise FossilError("The motion cannot be read", expected=expected, found=found) from error
+    return from_points([(y, x) for x, y, _, _ in pairs], [(y, x) for _, _, x, y in pairs], shape)
