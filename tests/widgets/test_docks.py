@@ -475,7 +475,7 @@ def test_specimens_are_shown_in_3d_and_picked_in_the_table(session, made, calls,
     np.testing.assert_allclose(layer.extent.world[1], (1400, 1600, 1600), rtol=1e-5)
     model = dock.table.model()
     swatches = [model.index(r, 0).data(Qt.ItemDataRole.DecorationRole) for r in range(2)]
-    expected = [colours_of(session).specimen(number) for number in (4, 9)]
+    expected = [colours_of(session).specimen(SpecimenKey("", n)) for n in (4, 9)]
     np.testing.assert_allclose([s.getRgbF()[:3] for s in swatches], expected, atol=1e-3)
     assert model.index(0, 1).data(Qt.ItemDataRole.DecorationRole) is None
     bright = layer.vertex_colors.copy()

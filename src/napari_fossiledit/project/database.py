@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS made_from (
     content TEXT NOT NULL,
     PRIMARY KEY (source, z)
 ) WITHOUT ROWID;
--- What lays a slice over the one before, and hashes of both photographs; null: nothing was found.
+-- What lays a slice over the one before, with hashes of both photographs. Null: nothing was found.
 CREATE TABLE IF NOT EXISTS motions (z INTEGER PRIMARY KEY, pair TEXT NOT NULL, motion TEXT);
 -- Predictions that a person has found wrong.
 CREATE TABLE IF NOT EXISTS rejected (id INTEGER PRIMARY KEY, z INTEGER NOT NULL);

@@ -37,6 +37,7 @@ from napari_fossiledit.widgets.canvas.palette import (
 from napari_fossiledit.widgets.canvas.prediction_array import PredictionArray, paint_slice
 from napari_fossiledit.workflows.annotate.corrections import fill
 from napari_fossiledit.workflows.reef import link
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey
 from tests.widgets.conftest import SHAPE, SOURCE, disk, settled
 
 
@@ -106,6 +107,22 @@ def test_a_fossil_keeps_its_colour_from_the_prediction_to_the_label_and_the_next
         np.testing.assert_array_equal(predictions.get_color(i.id), colours[i.score])
 
 
+def test_specimens_of_two_classes_share_no_number(session):
+    ledger = session.current.ledger
+    names = ("cup", "shell")
+    for n, name in enumerate(names):
+        sections = [
+            Instance(z, name, Mask.from_crop(np.ones((9, 9), bool), (5, 5 + 14 * n), (40, 40)))
+            for z in (0, 1)
+        ]
+        ids = [ledger.edit(s.slice, put=[s])[0] for s in sections]
+        ledger.set_specimens(ANNOTATIONS, dict.fromkeys(ids, 1), guessed=True)
+    found, _ = specimen_indices(session.current.path, {})
+    keys = [SpecimenKey(name, 1) for name in names]
+    assert found.keys() >= set(keys)
+    assert found[keys[0]] != found[keys[1]]
+
+
 def test_a_specimen_has_the_colour_of_its_sections(session):
     layer = show_predictions(session, SOURCE, 0.0)
     session.go_to(2)
@@ -116,7 +133,9 @@ def test_a_specimen_has_the_colour_of_its_sections(session):
     found = session.current.instances(SOURCE, 0) + session.current.instances(SOURCE, 2)
     assert len({i.specimen for i in found}) == 2
     for i in found:
-        np.testing.assert_allclose(layer.get_color(i.id)[:3], colours.specimen(i.specimen))
+        np.testing.assert_allclose(
+            layer.get_color(i.id)[:3], colours.specimen(SpecimenKey(i.class_name, i.specimen))
+        )
         if i.slice == 2:
             assert colours._of("").get(i.id) == known[i.id]
 

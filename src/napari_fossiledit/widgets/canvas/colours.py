@@ -129,7 +129,7 @@ class Colours(QObject):
     outlined
         Whether outlines are shown in place of fills.
     specimens
-        Index in the palette by number.
+        Index in the palette of each specimen.
     chosen_specimens
         Those that are chosen; empty: none.
     """
@@ -142,7 +142,7 @@ class Colours(QObject):
         super().__init__(session)
         self._session = weakref.ref(session)
         self.rgb, self.outlined = DEFAULT, False
-        self.specimens: dict[int, int] = {}
+        self.specimens: dict[SpecimenKey, int] = {}
         self._opacity: dict[tuple[str, bool], float] = {}
         self._picked: tuple[str, int] | None = None
         self._chosen = np.zeros(0, np.uint32)
@@ -381,9 +381,9 @@ class Colours(QObject):
                 for key in [key for key in places if key[0] == tints]:
                     del places[key]
 
-    def specimen(self, number: int) -> tuple[float, float, float]:
+    def specimen(self, key: SpecimenKey) -> tuple[float, float, float]:
         """Return the colour of a specimen, from 0 to 1."""
-        red, green, blue = self.rgb[self.specimens.get(number, number % COUNT)].tolist()
+        red, green, blue = self.rgb[self.specimens.get(key, key.specimen % COUNT)].tolist()
         return red, green, blue
 
     def pick(self, layer: Labels | None, instance: Instance | None = None) -> None:
@@ -443,7 +443,7 @@ class Colours(QObject):
         job = JobSpec("Looking at the specimens", specimen_indices, args, in_process=False)
         self._linked.start(job, self._take_specimens)
 
-    def _take_specimens(self, found: tuple[dict[int, int], dict[int, int]]) -> None:
+    def _take_specimens(self, found: tuple[dict[SpecimenKey, int], dict[int, int]]) -> None:
         with self._lock:
             self.specimens, ids = found
             if not ids:

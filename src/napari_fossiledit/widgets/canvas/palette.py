@@ -15,7 +15,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
-from napari_fossiledit.workflows.shared.specimens import read_specimens
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey, read_specimens
 from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 Floats = NDArray[np.float64]
@@ -196,7 +196,7 @@ def overlaps(boxes: NDArray[np.int64], others: NDArray[np.int64]) -> Floats:
 
 def specimen_indices(
     project_path: Path, known: Mapping[int, int], *, job: Job = QUIET
-) -> tuple[dict[int, int], dict[int, int]]:
+) -> tuple[dict[SpecimenKey, int], dict[int, int]]:
     """Return the index of each specimen that was linked last, and of each of its instances by id.
 
     Parameters
@@ -231,6 +231,6 @@ def specimen_indices(
     order = sorted(range(len(keys)), key=lambda n: -len(neighbours[n]))
     chosen = choose_indices(neighbours, preferred, order)
     return (
-        {key.specimen: index for key, index in zip(keys, chosen, strict=True)},
+        dict(zip(keys, chosen, strict=True)),
         {id_: chosen[n] for n, key in enumerate(keys) for id_ in specimens.ids[key]},
     )

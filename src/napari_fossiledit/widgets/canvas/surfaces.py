@@ -99,7 +99,7 @@ class ReefSurfaces:
 
     def own_colour(self, key: SpecimenKey) -> RGB:
         """Return the colour that a specimen also has in the slices."""
-        return self._colours.specimen(key.specimen)
+        return self._colours.specimen(key)
 
     def colour_by(self, of: Callable[[SpecimenKey], RGB]) -> None:
         """Colour the specimens by what `of` returns of each."""

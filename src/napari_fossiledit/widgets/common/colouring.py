@@ -44,21 +44,21 @@ class Colouring:
 
 
 def coloured(
-    heading: str, values: Sequence[Any], of_specimen: Callable[[int], tuple[float, float, float]]
+    heading: str, values: Sequence[Any], of_specimen: Callable[[Any], tuple[float, float, float]]
 ) -> Colouring:
     """Return colours of points by their values, None where there is none.
 
     Parameters
     ----------
     of_specimen
-        Returns the colour of a specimen in the other views, from 0 to 1.
+        Returns the colour, from 0 to 1, that a value of the column of specimens has elsewhere.
     """
     if heading in AMOUNTS:
         return _amounts(values, AMOUNTS[heading])
     counts = Counter(value for value in values if value is not None)
     kinds: list[Any] = [value for value, _ in counts.most_common()]
     if heading == "Specimen":
-        palette = [QColor.fromRgbF(*of_specimen(number)) for number in kinds]
+        palette = [QColor.fromRgbF(*of_specimen(kind)) for kind in kinds]
         told = [("", f"{len(kinds)} fossils, in their colours of the slices and of 3D")]
     else:
         shown = kinds if len(kinds) <= len(SAFE) else kinds[: len(SAFE) - 1]

@@ -16,6 +16,7 @@ from napari_fossiledit.perturb.mud import ROCK_CLASS
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.morphospace.points import read_points
+from napari_fossiledit.workflows.shared.specimens import SpecimenKey
 from napari_fossiledit.workflows.shared.stack_values import StackValues
 
 #: Edge in pixels of the picture of an item.
@@ -102,7 +103,9 @@ def read_mapped(path: Path, embedding: str, *, job: Job = QUIET) -> Mapped:
     columns: dict[str, list[Any]] = {
         "Class": [i.class_name for i, _ in found],
         "Texture": [i.texture or None for i, _ in found],
-        "Specimen": [i.specimen for i, _ in found],
+        "Specimen": [
+            None if i.specimen is None else SpecimenKey(i.class_name, i.specimen) for i, _ in found
+        ],
         "Slice": [i.slice for i, _ in found],
         "Cluster": [table["cluster"][n] for n in rows],
         "Classified as": [table["class"][n] for n in rows],

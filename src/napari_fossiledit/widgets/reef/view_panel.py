@@ -42,7 +42,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         return 100 * (high - low) / volume if volume and low is not None else None
 
     return {
-        _OWN: [int(row["specimen"]) for row in rows],
+        _OWN: [key_of(row) for row in rows],
         "Class": [row.get("class_name") or None for row in rows],
         "Volume": [row.get("volume_mm3") for row in rows],
         "Texture": [row.get("texture") or None for row in rows],
@@ -115,9 +115,9 @@ class ViewPanel(QWidget):
         return self._rgb.get(key) or self.surfaces.own_colour(key)
 
     def _colour(self, _: str = "") -> None:
-        heading, own = self.by.currentText(), self.surfaces.own_colour
+        heading = self.by.currentText()
         columns = _columns(self._rows)
-        made = coloured(heading, columns[heading], lambda number: own(SpecimenKey("", number)))
+        made = coloured(heading, columns[heading], self.surfaces.own_colour)
         self._rgb = {}
         if heading != _OWN:
             for row, kind in zip(self._rows, made.kinds, strict=True):
