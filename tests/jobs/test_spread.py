@@ -1,15 +1,23 @@
 """The same work on many items: what comes out, in which order it is asked for, how it ends."""
 
+import os
+import signal
 import threading
 import time
+from concurrent.futures import Future
+from importlib import import_module
 
+import psutil
 import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.jobs import Outcome, Spread, spread
+from napari_fossiledit.jobs import Outcome, Spread, cluster, run_in_process, spread
 from napari_fossiledit.progress import Job
 
+# The function of this name hides the module.
+spreading = import_module("napari_fossiledit.jobs.spread")
 HERE = Spread()
+DEADLY = 77
 
 
 def squares(base):
@@ -20,6 +28,9 @@ def squares(base):
             raise FossilError("slice 3 is odd", advice="Choose another.")
         if item == 5:
             raise ValueError("five")
+        if item == DEADLY:
+            time.sleep(0.2)  # results that are ready arrive first
+            os.kill(os.getpid(), signal.SIGKILL)
         return base + item * item
 
     return handle
@@ -69,3 +80,101 @@ def test_cancel_lets_go_of_what_runs():
 def test_nothing_is_nothing():
     assert list(spread(squares, (0,), [], how=HERE)) == []
     assert Outcome(1, None).result() is None
+
+
+class Mortal:
+    """A worker with two places that ends, with all that it has, at the deadly item."""
+
+    def __init__(self):
+        self.here, self.had = {}, []
+
+    def places(self):
+        self.had += [sorted(self.here.values())] if self.here else []
+        for future in self.here:
+            future.set_result(DEADLY in self.here.values())
+        return 2
+
+    def submit(self, item):
+        self.here[done := Future()] = item
+        return done
+
+    def fetch(self, done):
+        item = self.here.pop(done)
+        if done.result():
+            raise spreading.WorkerEndedError("It ended")
+        return Outcome(item, item)
+
+
+def test_only_the_item_that_ends_its_workers_is_marked(monkeypatch):
+    monkeypatch.setattr(spreading, "POLL_S", 0.001)
+    crew = Mortal()
+    found = list(spreading._handed_out(crew, iter([1, 2, 3, DEADLY, 4, 5, 6]), Job()))
+    assert sorted(o.item for o in found if o.error is None) == [1, 2, 3, 4, 5, 6]
+    assert [o.item for o in found if o.error is not None] == [DEADLY]
+    assert [had for had in crew.had if DEADLY in had] == [[3, DEADLY]] * 2 + [[DEADLY]] * 3
+
+
+def where(base):
+    """Make what tells also which process handled an item, and in how many threads."""
+    handle = squares(base)
+    return lambda item: (handle(item), os.getpid(), os.environ["OMP_NUM_THREADS"])
+
+
+def test_processes_do_the_same_and_one_that_dies_takes_none_along(monkeypatch):
+    monkeypatch.setattr(spreading, "_SUSPECT", 1)
+    monkeypatch.setattr(spreading, "ENDED_ALONE", 1)
+    items = [0, 1, 2, DEADLY, 3, 4, 5, 6]
+    found = {o.item: o for o in spread(where, (100,), items, how=Spread(2))}
+    assert sorted(found) == sorted(items)
+    done = {z: o.value for z, o in found.items() if o.error is None}
+    assert {z: value for z, (value, _, _) in done.items()} == {
+        0: 100, 1: 101, 2: 104, 4: 116, 6: 136,
+    }  # fmt: skip
+    assert os.getpid() not in {pid for _, pid, _ in done.values()}
+    assert {int(n) for _, _, n in done.values()} <= {1, (os.cpu_count() or 2) // 2}
+    assert found[3].error.advice == "Choose another."
+    assert "ValueError: five (test_spread.py:" in str(found[5].error)
+    assert "most likely the memory ran out" in str(found[DEADLY].error).lower()
+
+
+def cancelled_in_a_daemon(*, job):
+    """Cancel while a worker is busy; return what was done, how long it took, and who is left."""
+    asked = []
+    how = Spread(1)
+    found = spread(waiting, (0,), [0, 60, 60], how=how, job=Job(cancelled=lambda: bool(asked)))
+    first = next(found).item
+    workers = psutil.Process().children()
+    asked.append(time.monotonic())
+    with pytest.raises(CancelledError):
+        next(found)
+    return first, time.monotonic() - asked[0], [w.is_running() for w in workers]
+
+
+def test_a_job_of_the_window_has_workers_and_cancel_ends_them():
+    first, seconds, left = run_in_process(cancelled_in_a_daemon)
+    assert (first, left) == (0, [False])
+    assert seconds < 1
+
+
+def refuse(_):
+    raise FossilError("No model at models/a", advice="Train one.")
+
+
+def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch):
+    monkeypatch.setattr(cluster, "_ANSWER_S", 0.3)
+    with pytest.raises(FossilError, match=r"scheduler tcp://127.0.0.1:1 does not answer.*dask sch"):
+        list(spread(squares, (0,), [1], how=Spread(scheduler="tcp://127.0.0.1:1")))
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(cluster, "_ANSWER_S", 5)
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=None, silence_logs=99
+    ) as others:
+        how = Spread(scheduler=others.scheduler_address)
+        with pytest.raises(FossilError, match=r"^On the worker .*: No model at models/a"):
+            list(spread(refuse, (0,), range(9), how=how))
+        found = spread(waiting, (0,), [0, 1, 1, 1], how=how)
+        assert next(found).item == 0
+        threading.Thread(target=others.close).start()
+        with pytest.raises(FossilError, match=f"{how.scheduler} is lost.*finished before is kept"):
+            list(found)

@@ -7,11 +7,12 @@ is one for all, such as the ledger; a worker writes whole chunks and files of it
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import unexpected
@@ -21,7 +22,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: How often it is looked whether the user asked to stop.
-_POLL_S = 0.1
+POLL_S = 0.1
+#: An item whose workers ended so often is given with nothing beside it ...
+_SUSPECT = 2
+#: ... and is the reason where so many end all the same.
+ENDED_ALONE = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Spread:
     scheduler
         Address of a scheduler of dask that is there already, such as ``tcp://host:8786``.
     threads
-        Items at once in each process, so that one is read while another one is computed.
+        Items at once in each process, so that one is read while another one is computed. Workers
+        of a scheduler have the threads that they were started with.
     """
 
     workers: int = 0
@@ -56,6 +62,28 @@ class Outcome(Generic[T, R]):
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]  # None may be what was computed
+
+
+class WorkerEndedError(FossilError):
+    """The process that had an item ended, `times` of them one after the other."""
+
+    times = 1
+
+
+class Crew(Protocol[T, R]):
+    """Those who do the work."""
+
+    def places(self) -> int:
+        """Return how many items may be on their way at once."""
+
+    def submit(self, item: T) -> Future[Outcome[T, R]]:
+        """Begin with an item."""
+
+    def fetch(self, done: Future[Outcome[T, R]]) -> Outcome[T, R]:
+        """Return the outcome, or raise `WorkerEndedError`."""
+
+    def close(self) -> None:
+        """Let go of what runs."""
 
 
 def spread(
@@ -80,37 +108,96 @@ def spread(
     Raises
     ------
     FossilError
-        Where `make` raises it.
+        Where `make` raises it, or a scheduler cannot be reached or is lost.
     CancelledError
         Where the user asked to stop; what runs is let go, and its outcome dropped.
     """
+    crew: Crew[T, R]
     if how.workers or how.scheduler:
-        raise FossilError("Work in other processes is not there yet", advice="Use workers 0.")
-    yield from _in_threads(make(*args), iter(items), how.threads, job)
+        # Brings dask along, which takes a second to import and may not be there.
+        from napari_fossiledit.jobs.cluster import Workers
+
+        crew = Workers(make, args, how, job)
+    else:
+        crew = _Threads(make(*args), how.threads)
+    with closing(crew):
+        yield from _handed_out(crew, iter(items), job)
 
 
-def _in_threads(
-    handle: Callable[[T], R], items: Iterator[T], threads: int, job: Job
-) -> Iterator[Outcome[T, R]]:
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="fossiledit-spread")
-    running: set[Future[Outcome[T, R]]] = set()
-    try:
-        while True:
-            job.check()
-            # One more than are worked on waits, so that no thread does.
-            for item in islice(items, threads + 1 - len(running)):
-                running.add(pool.submit(_outcome, handle, item))
-            if not running:
-                return
-            done, running = wait(running, _POLL_S, FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
+@dataclass
+class _Try(Generic[T]):
+    """An item on its way, and how many workers ended that had it: in all, and it alone."""
+
+    item: T
+    ended: int = 0
+    alone: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        return self.ended >= _SUSPECT
+
+
+def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outcome[T, R]]:
+    """Give out the items, anew where the worker ended: all that it had fail, and one may be guilty.
+
+    Which one shows when it is given alone.
+    """
+    running: dict[Future[Outcome[T, R]], _Try[T]] = {}
+    again: deque[_Try[T]] = deque()
+    new = map(_Try, items)
+    while True:
+        job.check()
+        free = crew.places() - len(running)
+        while free > 0 and not any(t.suspect for t in running.values()):
+            if again and again[0].suspect and running:
+                break
+            tried = again.popleft() if again else next(new, None)
+            if tried is None:
+                break
+            running[crew.submit(tried.item)] = tried
+            free -= 1
+        if not running:
+            return
+        done, _ = wait(running, POLL_S, FIRST_COMPLETED)
+        for future in done:
+            tried = running.pop(future)
+            try:
+                outcome = crew.fetch(future)
+            except WorkerEndedError as error:
+                tried.alone += error.times * tried.suspect
+                tried.ended += 1
+                if tried.alone < ENDED_ALONE:
+                    # Those that are to be alone wait until the others are done.
+                    (again.append if tried.suspect else again.appendleft)(tried)
+                    continue
+                outcome = Outcome(tried.item, error=error)
+            yield outcome
+
+
+class _Threads(Generic[T, R]):
+    """Threads of this process."""
+
+    def __init__(self, handle: Callable[[T], R], threads: int) -> None:
+        self._handle, self._count = handle, threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fossiledit-spread")
+
+    def places(self) -> int:
+        # One more than are worked on waits, so that no thread does.
+        return self._count + 1
+
+    def submit(self, item: T) -> Future[Outcome[T, R]]:
+        return self._pool.submit(outcome_of, self._handle, item)
+
+    def fetch(self, done: Future[Outcome[T, R]]) -> Outcome[T, R]:
+        return done.result()
+
+    def close(self) -> None:
         # Not waited for: a slice takes many seconds, and the user asked to stop now.
-        pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _outcome(handle: Callable[[T], R], item: T) -> Outcome[T, R]:
+def outcome_of(handle: Callable[[T], R], item: T) -> Outcome[T, R]:
+    """Handle an item and return what became of it, whatever happens."""
     try:
         return Outcome(item, handle(item))
     except FossilError as error:
