@@ -37,6 +37,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from review_queue import predicted_reef
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, eye_array, hstack, vstack
@@ -48,18 +49,13 @@ from napari_fossiledit.masks.labels import paint_masks, paint_order
 from napari_fossiledit.masks.rle import intersections, iou_matrix
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.reconstruct import Branches
-from napari_fossiledit.params.sample import DemoParams
-from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.params.stack import NewParams
-from napari_fossiledit.progress import QUIET
 from napari_fossiledit.project import ANNOTATIONS, Project
 from napari_fossiledit.reef.link import LinkKind, divided_identities, link, merged_identities
 from napari_fossiledit.workflows.annotate.files import import_annotations
-from napari_fossiledit.workflows.sample import demo
-from napari_fossiledit.workflows.segment import predict
 from napari_fossiledit.workflows.stack import new
 
-CLASS, MODEL = "archaeocyathid", "reef-lite"
+CLASS = "archaeocyathid"
 
 Slices = Sequence[Sequence[Instance]]
 Linker = Callable[[Slices], Mapping[int, int]]
@@ -128,17 +124,6 @@ LINKERS: Mapping[str, Linker] = {
     "plain overlap, a pixel": plain,
     "plain overlap, 0.35": partial(plain, least=0.35),
 }
-
-
-def reef(work: Path, seed: int) -> Project:
-    """Open a sample reef, made and predicted where it is missing."""
-    folder = work / f"s{seed}"
-    project = folder / "reef.fossil"
-    params = DemoParams(out=folder, slices=32, size=640, seed=seed)
-    demo._sample(folder / "sample", project, params, QUIET)
-    demo._project(project, folder / "sample", QUIET)
-    predict.run(project, PredictParams(model=MODEL))
-    return Project.open(project, read_only=True)
 
 
 def bodies(project: Project, source: str, score: float = 0.0, name: str = CLASS) -> Slices:
@@ -269,7 +254,7 @@ def sample(what: str, work: Path, seeds: Sequence[int], score: float) -> Iterato
     """Yield the rows of a table: means over the reefs."""
     figures: dict[str, list[list[float]]] = defaultdict(list)
     for seed in seeds:
-        with reef(work, seed) as project:
+        with Project.open(predicted_reef(work, seed), read_only=True) as project:
             truth, known = bodies(project, ANNOTATIONS), identities(project)
             (source,) = project.ledger.predictions()
             slices = bodies(project, source.name, score)

@@ -94,15 +94,15 @@ class Reef:
         return {name: [sorted(every, key=key)] for name, key in by.items()} | {"random": random}
 
 
-def read(work: Path, seed: int) -> Reef:
-    """Make the reef and its predictions where they are missing, and return its places."""
+def predicted_reef(work: Path, seed: int) -> Path:
+    """Make a sample reef and its predictions where they are missing, and return the project."""
     folder = work / f"s{seed}"
     project = folder / "reef.fossil"
     params = DemoParams(out=folder, slices=32, size=640, seed=seed)
     demo._sample(folder / "sample", project, params, QUIET)
     demo._project(project, folder / "sample", QUIET)
     predict.run(project, PredictParams(model=MODEL))
-    return of_project(project)
+    return project
 
 
 def of_project(project: Path, judged: str = "all") -> Reef:
@@ -186,11 +186,11 @@ def main() -> None:
     parser.add_argument("--slices", default="all")
     args = parser.parse_args()
     if args.fit:
-        fit([read(args.work, int(s)) for s in args.fit.split(",")])
+        fit([of_project(predicted_reef(args.work, int(s))) for s in args.fit.split(",")])
     if args.project:
         reefs = [of_project(args.project, args.slices)]
     else:
-        reefs = [read(args.work, int(s)) for s in args.seeds.split(",")]
+        reefs = [of_project(predicted_reef(args.work, int(s))) for s in args.seeds.split(",")]
     print("places a reef:", ", ".join(str(len(r.places)) for r in reefs))
     print(
         "| order | share of places | error of sections gone | 95 % | error of volumes gone | 95 % |"

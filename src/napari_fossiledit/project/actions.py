@@ -55,10 +55,14 @@ TO_TRACE = "to_trace"
 ALIGNMENT = "alignment"
 """Fact of the ledger: where the photographs lie."""
 
-#: Facts that are undone: whose the specimens of the user's set are (an import changes them), and
-#: which slices are to be traced, and where the photographs lie.
+DOUBTS = "doubtful_links"
+"""Fact of the ledger: links that linking was unsure of, by class."""
+
+#: Facts that are undone: whose the specimens of the user's set are (an import changes them), which
+#: of their links are doubtful, which slices are to be traced, and where the photographs lie.
 _FACTS = (
     *(f"{fact}:{ANNOTATIONS}" for fact in ("identified", "guessed", "linked")),
+    DOUBTS,
     TO_TRACE,
     ALIGNMENT,
 )
@@ -328,6 +332,12 @@ class Actions:
         return Undone(what, tuple(sorted(slices)))
 
 
+def mark_changed(db: sqlite3.Connection, slices: Iterable[int]) -> None:
+    """Have the places of slices found anew, besides those that are noted already."""
+    query = "INSERT INTO changed SELECT ?1 WHERE ?1 NOT IN (SELECT z FROM changed)"
+    db.executemany(query, [(z,) for z in slices])
+
+
 def has(db: sqlite3.Connection, table: str) -> bool:
     """Return False for a ledger of an earlier version that is open for reading only."""
     query = "SELECT 1 FROM sqlite_master WHERE name = ?"
@@ -435,9 +445,11 @@ def _packed(state: _State, other: _State, columns: Sequence[str]) -> bytes:
             old = {} if twin is None else dict(zip(columns, twin, strict=True))
             rows[number] = {c: v for c, v in named.items() if twin is None or v != old[c]}
     content: dict[str, Any] = {"rows": rows}
-    for name in ("traced", "done", "made_from", "rejected", "facts"):
+    for name in ("traced", "done", "made_from", "rejected"):
         if getattr(state, name) != getattr(other, name):
             content[name] = getattr(state, name)
+    if state.facts != other.facts:
+        content["facts"] = dict(state.facts.items() - other.facts.items())
     # Run-length codes are ASCII; latin-1 also keeps the bytes of a damaged one.
     text = json.dumps(content, default=lambda code: code.decode("latin-1"))
     return zlib.compress(text.encode(), _COMPRESSION)
@@ -502,6 +514,14 @@ def _apply(
             "INSERT INTO rejected VALUES (?, ?)", [(id_, z) for id_ in there["rejected"]]
         )
     for key, value in there.get("facts", {}).items():
-        db.execute("DELETE FROM meta WHERE key = ?", (key,))
-        if value is not None:
-            db.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+        _apply_fact(db, key, here["facts"][key], value)
+
+
+def _apply_fact(db: sqlite3.Connection, key: str, here: str | None, there: str | None) -> None:
+    """Bring a fact from one value to the other; None: there is none."""
+    if key == DOUBTS:
+        links = [each for text in (here, there) if text for each in json.loads(text).values()]
+        mark_changed(db, {z for each in links for z, *_ in each})
+    db.execute("DELETE FROM meta WHERE key = ?", (key,))
+    if there is not None:
+        db.execute("INSERT INTO meta VALUES (?, ?)", (key, there))

@@ -183,7 +183,7 @@ class Ledger(RunBook):
         super().__init__(Database(path, read_only=read_only))
         self._actions = Actions(self._database)
         self.contents = ContentTable(self._database)
-        self.places = PlaceTable(self._database)
+        self.places = PlaceTable(self._database, self._actions)
 
     @property
     def path(self) -> Path:

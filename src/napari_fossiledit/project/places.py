@@ -12,12 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from napari_fossiledit.project.actions import has
+from napari_fossiledit.project.actions import DOUBTS, Action, Actions, has, mark_changed
 from napari_fossiledit.project.database import TRIGGERS, Database
 from napari_fossiledit.selection import Doubt, Place
-
-DOUBTS = "doubtful_links"
-"""Key in the ledger under which linking notes what should be looked at."""
 
 Link = tuple[int, int, int, float]
 
@@ -25,8 +22,9 @@ Link = tuple[int, int, int, float]
 class PlaceTable:
     """The part of the ledger that keeps places."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, actions: Actions) -> None:
         self._database = database
+        self._actions = actions
 
     def mark(self, slices: Iterable[int]) -> None:
         """Have the places of slices found anew, and forget those of all others."""
@@ -51,24 +49,24 @@ class PlaceTable:
                 db.execute(f"DELETE FROM {table} WHERE z = ?", (z,))
             db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", rows)
 
-    def doubt(self, class_name: str, links: Sequence[Link]) -> None:
+    def doubt(self, class_name: str, links: Sequence[Link], action: Action) -> None:
         """Write which links of a class should be looked at, in place of earlier ones.
+
+        They are undone with the linking that they are doubts of.
 
         Parameters
         ----------
         links
             Slice of the later section, ids of the earlier and the later one, pixels at stake.
         """
-        with self._database.writing() as db:
+        with self._actions.noting((), action) as db:
             # A ledger of this version that is older than doubtful links lacks a trigger for them.
             for statement in TRIGGERS:
                 db.execute(statement)
             every = self._doubts(db)
-            slices = {z for z, *_ in [*every.get(class_name, []), *links]}
+            mark_changed(db, {z for z, *_ in [*every.get(class_name, []), *links]})
             row = (DOUBTS, json.dumps(every | {class_name: links}))
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
-            query = "INSERT INTO changed SELECT ?1 WHERE ?1 NOT IN (SELECT z FROM changed)"
-            db.executemany(query, [(z,) for z in slices])
 
     def doubts(self) -> dict[int, list[tuple[str, Link]]]:
         """Return the links that should be looked at and their classes, by the later slice."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QApplication, QPushButton
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.annotations import FillParams
 from napari_fossiledit.params.review import Tool
-from napari_fossiledit.project import ANNOTATIONS
+from napari_fossiledit.project import ANNOTATIONS, Action
 from napari_fossiledit.selection import Doubt
 from napari_fossiledit.widgets.canvas import shortcuts
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -122,7 +122,7 @@ def test_two_sections_are_said_to_be_of_two_specimens(page, qtbot):
     ledger = page.session.current.ledger
     before, after = (next(iter(own(page, z).values())) for z in (0, 2))
     ledger.set_specimens(ANNOTATIONS, {before.id: 1, after.id: 1}, guessed=True)
-    ledger.places.doubt(before.class_name, [(2, before.id, after.id, 9.0)])
+    ledger.places.doubt(before.class_name, [(2, before.id, after.id, 9.0)], Action("link"))
     press(page, "Look through all")
     waited(qtbot, page)
     queue, panel = attach(page.session).queue, page.queue

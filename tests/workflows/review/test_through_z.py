@@ -331,6 +331,10 @@ def test_a_doubtful_link_is_decided_and_linking_keeps_to_it(path: Path) -> None:
     assert in_order(path) == [1, 2, 1, 1, 1, 1, 1]
     (place,) = doubtful(path)
     assert (place.slice, place.before, place.ids) == (3, (ids[2],), (ids[3],))
+    link.run(path, LinkParams(min_overlap=1))
+    assert doubtful(path) == []
+    undo(path)
+    assert doubtful(path) == [place]
     result = same(path, SameParams(before=ids[2], after=ids[3], same=False))
     assert (result.specimens, result.slices, result.instances) == ((1, 3), (3, 4, 5), 3)
     assert (in_order(path), doubtful(path)) == ([1, 2, 1, 1, 3, 3, 3], [])

@@ -233,9 +233,11 @@ def _link(
             if not known.keys() & identities.keys():
                 ledger.set_guessed(source, name, action)
         note_linked(project, choice, name, result.specimens, reader.found, action, params.mask_cut)
-        own = reader.found.get(ANNOTATIONS, {})
-        doubts = [d for d in result.doubts if d.before in own and d.after in own]
-        ledger.places.doubt(name, [(d.slice, d.before, d.after, d.pixels) for d in doubts])
+        # Linking predictions leaves the doubts about the user's set as they are.
+        if (own := reader.found.get(ANNOTATIONS)) is not None:
+            doubts = [d for d in result.doubts if d.before in own and d.after in own]
+            links = [(d.slice, d.before, d.after, d.pixels) for d in doubts]
+            ledger.places.doubt(name, links, action)
     everyone = {i: s for identities in reader.found.values() for i, s in identities.items()}
     before = {i: s for told_here in told.values() for i, s in told_here.items()}
     members = sum(s is not None for s in result.specimens.values())
