@@ -80,6 +80,7 @@ from napari_fossiledit.params.segment import (
     RefineParams,
     TrainParams,
 )
+from napari_fossiledit.params.spread import SpreadParams
 from napari_fossiledit.params.stack import (
     AlignParams,
     ConvertParams,
@@ -625,6 +626,12 @@ COMMANDS = (
         "stack.convert:run",
         "Copy the stack into the project as OME-Zarr, for fast stepping and zooming.",
         params=ConvertParams,
+    ),
+    Command(
+        "stack verify",
+        "stack.convert:verify",
+        "Read the whole converted copy back, and name slices that are damaged.",
+        params=SpreadParams,
     ),
     Command(
         "perturb",

@@ -9,57 +9,109 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Collection, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json, write_json
-from napari_fossiledit.geometry import StackGeometry
+from napari_fossiledit.geometry import StackGeometry, format_slices, parse_slices
 from napari_fossiledit.progress import QUIET, Job
-from napari_fossiledit.stacks import SectionStack
-from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
-from napari_fossiledit.stacks.pixels import Pixels, area_mean
+from napari_fossiledit.stacks import SectionStack, StackRecord, open_stack
+from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE, MISSING
+from napari_fossiledit.stacks.pixels import area_mean, content_hash
 from napari_fossiledit.stacks.section import require_memory
 
 if TYPE_CHECKING:
     import zarr
 
 _CHUNK = 512
-#: Bytes of a slice that are compressed to estimate what all will take.
-_SAMPLE_BYTES = 64 * 2**20
-# Measured on a PNG of 100 megapixels: the slice, and the file that is decoded.
-_SLICES_HELD = 2
+#: Level of zstd: docs/benchmarks/whole-stack.md has the sizes and times of others.
+_LEVEL = 1
+# Two slices at once: their pixels, and the file that is decoded or the shard that is put together.
+_SLICES_HELD = 4
 #: Most bytes of pixels in one file: a shard is put together in memory.
 _SHARD_BYTES = 64 * 2**20
 _PROGRESS = "conversion.json"
 # Compressed slices differ in size; what is left of the disk should also do for a project.
 _MARGIN = 1.1
+#: Slices that are converted for the estimate, and how many of them only start the workers.
+_PROBES, _WARMING = 6, 2
+#: So many slices one after another that cannot be read are a disk that is gone, not bad files.
+_LOST = 20
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What became of a slice.
+
+    Attributes
+    ----------
+    stamp
+        Size and time of its files, see `SectionStack.stamp`.
+    content
+        Hash of its pixels; empty where they could not be read.
+    error
+        Why they could not be read.
+    """
+
+    stamp: str
+    content: str
+    error: FossilError | None = None
+
+
+Handle: TypeAlias = Callable[[int], Copied]
+"""Does something with a slice."""
+
+Spreader: TypeAlias = Callable[
+    [Callable[..., Handle], tuple[Any, ...], list[int]], Iterator[tuple[int, Copied]]
+]
+"""Makes what handles slices, and yields each slice with what became of it, in any order."""
+
+
+def one_by_one(
+    make: Callable[..., Handle], args: tuple[Any, ...], items: list[int]
+) -> Iterator[tuple[int, Copied]]:
+    """Handle one slice after the other, in this thread."""
+    handle = make(*args)
+    return ((z, handle(z)) for z in items)
 
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """Levels, space and progress of a conversion.
+    """Levels, time and space of what is left of a conversion.
 
     Attributes
     ----------
     shapes
         Shape (z, y, x[, 3]) of each level, finest first.
-    needed_bytes
-        Estimate of what is still to be written, by compressing the middle slice.
+    remaining
+        Slices that are still to be copied.
+    needed_bytes, seconds
+        Estimates for these, by converting a few of them into a temporary folder; NaN seconds where
+        none of them can be read.
     free_bytes
         What the disk has left.
-    done
-        Slices that an earlier run has finished.
     """
 
     shapes: tuple[tuple[int, ...], ...]
+    remaining: tuple[int, ...]
     needed_bytes: int
+    seconds: float
     free_bytes: int
-    done: int
+
+    def __str__(self) -> str:
+        took = f"{self.seconds:.0f} s" if self.seconds < 90 else f"{self.seconds / 60:.0f} min"
+        took = "an unknown time" if math.isnan(self.seconds) else took
+        return (
+            f"{len(self.remaining)} slices to copy: about {took} and"
+            f" {self.needed_bytes / 1e9:.1f} GB, of {self.free_bytes / 1e9:.1f} GB that are free."
+        )
 
     def require_space(self, folder: Path) -> None:
         """Check that the conversion fits on the disk.
@@ -78,39 +130,57 @@ class ConversionPlan:
             )
 
 
-def plan_conversion(stack: SectionStack, folder: Path) -> ConversionPlan:
-    """Estimate the size of a conversion, without writing anything.
+def plan_conversion(
+    stack: SectionStack,
+    folder: Path,
+    *,
+    again: Collection[int] = (),
+    spread: Spreader = one_by_one,
+) -> ConversionPlan:
+    """Estimate time and size of a conversion, from a few slices that are converted beside it.
 
     Raises
     ------
     FossilError
-        Where the middle slice cannot be read, memory does not suffice, or `folder` holds something
-        else.
+        Where memory does not suffice, or `folder` holds something else.
     """
-    import zarr
-
     require_memory(_SLICES_HELD * stack.slice_bytes, f"converting {stack.path}")
     shapes = pyramid_shapes(stack.shape)
-    done = _finished(stack, folder)
+    done = _finished(stack, folder) - {*again}
+    remaining = [z for z in range(len(stack)) if z not in done]
     with explained(folder, "Looking for space for"):
         nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(nearest).free
-    pixels = _sample(stack.read(len(stack) // 2))
-    middle = zarr.create_array(
-        zarr.storage.MemoryStore(), data=pixels[np.newaxis], chunks=_chunks((1, *pixels.shape))
+    count = min(_PROBES, -(-len(remaining) // 10))
+    chosen = [remaining[(2 * i + 1) * len(remaining) // (2 * count)] for i in range(count)]
+    size, seconds = _probe(stack, nearest, chosen, spread) if chosen else (0.0, 0.0)
+    left = len(remaining)
+    return ConversionPlan(
+        shapes, tuple(remaining), int(left * size * _MARGIN), left * seconds, free
     )
-    stored = middle.nbytes_stored() * (math.prod(stack.shape[1:]) / pixels.size)
-    # Levels below the finest one add at most a third: 1/4 + 1/16 + ...
-    share = sum(math.prod(s) for s in shapes) / math.prod(shapes[0])
-    needed = (len(stack) - done) * stored * share * _MARGIN
-    return ConversionPlan(shapes, int(needed), free, done)
 
 
-def _sample(pixels: Pixels) -> Pixels:
-    """Return rows of chunks from all over a slice, few enough to compress them in memory."""
-    step = -(-pixels.nbytes // _SAMPLE_BYTES)
-    rows = range(0, pixels.shape[0], _CHUNK * step)
-    return np.concatenate([pixels[y : y + _CHUNK] for y in rows])
+def _probe(
+    stack: SectionStack, beside: Path, chosen: list[int], spread: Spreader
+) -> tuple[float, float]:
+    """Return bytes and seconds of a slice, by converting some into a folder that is removed."""
+    with (
+        explained(beside, "Estimating in"),
+        tempfile.TemporaryDirectory(prefix=".estimate-", dir=beside) as name,
+    ):
+        _arrays(_group(stack, Path(name), StackGeometry(1, 1)), stack)
+        before = sum(p.stat().st_size for p in Path(name).rglob("*") if p.is_file())
+        times, failed = [time.perf_counter()], 0
+        for _, copied in spread(copier, (stack.record(), Path(name)), chosen):
+            times.append(time.perf_counter())
+            failed += copied.error is not None
+        whole = sum(p.stat().st_size for p in Path(name).rglob("*") if p.is_file()) - before
+    if failed == len(chosen):
+        # As much as it takes without compression, with all levels: 1 + 1/4 + 1/16 + ...
+        return stack.slice_bytes * 4 / 3, math.nan
+    first = _WARMING if len(chosen) > _WARMING else 0
+    seconds = (times[-1] - times[first]) / (len(chosen) - first)
+    return whole / (len(chosen) - failed), seconds
 
 
 def convert_stack(
@@ -119,81 +189,126 @@ def convert_stack(
     geometry: StackGeometry,
     *,
     again: Collection[int] = (),
-    read: Callable[[int], Pixels] | None = None,
-    written: Callable[[int], None] = lambda z: None,
+    plan: ConversionPlan | None = None,
+    spread: Spreader = one_by_one,
+    written: Callable[[int, Copied], None] = lambda z, copied: None,
     job: Job = QUIET,
-) -> Path:
+) -> dict[int, FossilError]:
     """Write a stack as OME-Zarr 0.5 into `folder`, going on where an earlier run stopped.
 
-    Slices that a stack has more than when it was converted are added.
+    Slices that a stack has more than when it was converted are added, those that could not be read
+    then are tried again.
 
     Parameters
     ----------
     again
         Slices that are written anew where an earlier run has written them.
-    read
-        Reads a slice; None: as the stack does.
+    plan
+        That of `plan_conversion`, where it was made already.
     written
         Called for each slice that was written, so that an interrupted run knows of it.
 
     Returns
     -------
-    The folder, which `open_stack` opens with the names of the original slices.
+    Slices that could not be read, and why. `open_stack` opens the folder with the names of the
+    original slices; reading one of these raises an error.
 
     Raises
     ------
     FossilError
-        Where a slice cannot be read, the disk is too small, or `folder` holds something else.
+        Where no slice or many in a row cannot be read, the disk is too small, or `folder` holds
+        something else.
     CancelledError
         Where the user asked to stop; finished slices are kept.
     """
     with explained(folder, "Clearing"):
         # What zarr was writing when an earlier run was killed.
-        for partial in folder.rglob("*.partial"):
-            partial.unlink(missing_ok=True)
-    plan = plan_conversion(stack, folder)
-    remaining = [*sorted(z for z in again if z < plan.done), *range(plan.done, len(stack))]
+        for unfinished in folder.rglob("*.partial"):
+            unfinished.unlink(missing_ok=True)
+    plan = plan or plan_conversion(stack, folder, again=again, spread=spread)
     # A run may have been killed between its last slice and its end.
-    if not remaining and not (folder / _PROGRESS).exists():
-        return folder
+    if not plan.remaining and not (folder / _PROGRESS).exists():
+        return {}
     plan.require_space(folder)
+    done = _finished(stack, folder)
+    failed: dict[int, FossilError] = {}
+    in_a_row = 0
     with explained(folder, "Writing"):
-        group = _group(stack, folder, geometry, plan.shapes)
-        arrays = []
-        for level, shape in enumerate(plan.shapes):
-            chunks = _chunks(shape)
-            # A shard is one slice rounded up to whole chunks, or a band of a very large one.
-            band = _SHARD_BYTES // (math.prod(shape[2:]) * stack.dtype.itemsize * chunks[1])
-            rows = chunks[1] * min(-(-shape[1] // chunks[1]), max(1, band))
-            across = (-(-n // c) * c for n, c in zip(shape[2:], chunks[2:], strict=True))
-            shards = (1, rows, *across)
-            there: Any = group.get(str(level))
-            if there is not None and there.shape != shape:
-                there.resize(shape)
-            array = group.require_array(
-                str(level),
-                shape=shape,
-                dtype=stack.dtype,
-                chunks=chunks,
-                shards=shards,
-                dimension_names=[axis["name"] for axis in _axes(stack)],
-            )
-            arrays.append(array)
-        steps = job.tracked(remaining, len(remaining), "Converting slices")
-        for z in steps:
-            pixels = (read or stack.read)(z)
+        group = _group(stack, folder, geometry)
+        _arrays(group, stack)
+        copies = spread(copier, (stack.record(), folder), list(plan.remaining))
+        for z, copied in job.tracked(copies, len(plan.remaining), "Converting slices"):
+            if copied.error is not None:
+                failed[z], in_a_row = copied.error, in_a_row + 1
+                if in_a_row == _LOST:
+                    raise copied.error
+                continue
+            in_a_row = 0
+            # First: a slice that counts as done is not written again to tell what it is a copy of.
+            written(z, copied)
+            if z not in done:
+                done.add(z)
+                write_json(folder / _PROGRESS, {"slices": format_slices([*done])})
+        if not done:
+            raise next(iter(failed.values()))
+        missing = {str(z): str(failed[z]) for z in sorted(failed.keys() - done)}
+        group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True, MISSING: missing}
+        (folder / _PROGRESS).unlink(missing_ok=True)
+    return failed
+
+
+def copier(record: StackRecord, folder: Path) -> Handle:
+    """Return what copies a slice of a stack into a folder that is made ready for it.
+
+    Several threads may call it, each with slices of its own.
+    """
+    import zarr
+
+    stack = open_stack(record.path, expected=record)
+    # Each slice is read once.
+    stack.cache.budget_bytes = 0
+    group = zarr.open_group(str(folder), mode="r+")
+    described: Any = group.attrs["ome"]
+    levels = described["multiscales"][0]["datasets"]
+    arrays: list[Any] = [group[level["path"]] for level in levels]
+
+    def copy(z: int) -> Copied:
+        # Before the pixels: a photograph that is replaced meanwhile is another one next time.
+        stamp = stack.stamp(z)
+        try:
+            pixels = stack.read(z)
+        except FossilError as error:
+            return Copied(stamp, "", error)
+        content = content_hash(pixels)
+        with explained(folder, "Writing"):
             for level, array in enumerate(arrays):
                 pixels = area_mean(pixels, 2) if level else pixels
-                rows = (array.shards or array.chunks)[1]
+                rows = array.shards[1]
                 for y in range(0, array.shape[1], rows):
+                    # zarr reads the shard that it replaces, which may be damaged.
+                    key = array.metadata.encode_chunk_key((z, y // rows) + (0,) * (array.ndim - 2))
+                    (folder / array.path / key).unlink(missing_ok=True)
                     array[z, y : y + rows] = pixels[y : y + rows]
-            # First: a slice that counts as done is not written again to tell what it is a copy of.
-            written(z)
-            if z >= plan.done:
-                write_json(folder / _PROGRESS, {"done": z + 1})
-        group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": True}
-        (folder / _PROGRESS).unlink(missing_ok=True)
-    return folder
+        return Copied(stamp, content)
+
+    return copy
+
+
+def verifier(folder: Path) -> Handle:
+    """Return what reads a slice of a copy at all resolutions, whose checksums are compared."""
+    stack = open_stack(folder)
+    stack.cache.budget_bytes = 0
+    arrays = stack.levels()
+
+    def check(z: int) -> Copied:
+        try:
+            for array in arrays[1:]:
+                np.asarray(array[z])
+            return Copied("", content_hash(stack.read(z)))
+        except FossilError as error:
+            return Copied("", "", error)
+
+    return check
 
 
 def pyramid_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -210,10 +325,10 @@ def _identity(stack: SectionStack) -> dict[str, Any]:
     return {"names": list(stack.names), "shape": list(stack.shape), "dtype": stack.dtype.name}
 
 
-def _finished(stack: SectionStack, folder: Path) -> int:
-    """Count the slices of a stack that are in a folder already, 0 where there is none, or empty."""
+def _finished(stack: SectionStack, folder: Path) -> set[int]:
+    """Return the slices of a stack that are in a folder already; none where there is no folder."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return 0
+        return set()
     described = folder / "zarr.json"
     converted = read_json(described, "a zarr group") if described.is_file() else {}
     for key in ("attributes", ATTRIBUTE):
@@ -226,12 +341,15 @@ def _finished(stack: SectionStack, folder: Path) -> int:
             found="another stack" if converted else "other files",
             advice="Remove it, or choose another folder.",
         )
+    count = len(converted["names"])
     if converted.get("complete"):
-        return len(converted["names"])
+        return {*range(count)} - {int(z) for z in converted.get(MISSING, {})}
     progress = folder / _PROGRESS
     if not progress.is_file():
-        return 0
-    return int(read_json(progress, "the progress of a conversion")["done"])
+        return set()
+    kept = read_json(progress, "the progress of a conversion")
+    # Earlier versions counted slices, which they finished in order.
+    return {*range(int(kept["done"]))} if "done" in kept else {*parse_slices(kept["slices"], count)}
 
 
 def _is_start(converted: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
@@ -250,12 +368,7 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1, *(min(_CHUNK, n) for n in shape[1:3]), *shape[3:])
 
 
-def _group(
-    stack: SectionStack,
-    folder: Path,
-    geometry: StackGeometry,
-    shapes: tuple[tuple[int, ...], ...],
-) -> zarr.Group:
+def _group(stack: SectionStack, folder: Path, geometry: StackGeometry) -> zarr.Group:
     """Open the group, or make it together with its metadata, which say what stack it is of."""
     import zarr
 
@@ -265,13 +378,15 @@ def _group(
         if before["names"] != list(stack.names):
             # How far it came is known before it says that it is not complete any more.
             if before.get("complete"):
-                write_json(folder / _PROGRESS, {"done": len(before["names"])})
+                done = format_slices([*_finished(stack, folder)])
+                write_json(folder / _PROGRESS, {"slices": done})
             group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": False}
         return group
+    levels = range(len(pyramid_shapes(stack.shape)))
     image = {
         "name": stack.path.stem,
         "axes": _axes(stack),
-        "datasets": [_dataset(level, geometry, stack.rgb) for level in range(len(shapes))],
+        "datasets": [_dataset(level, geometry, stack.rgb) for level in levels],
         "type": "area mean",
     }
     attributes = {
@@ -279,6 +394,31 @@ def _group(
         ATTRIBUTE: _identity(stack) | {"complete": False},
     }
     return zarr.create_group(str(folder), attributes=attributes, zarr_format=3)
+
+
+def _arrays(group: zarr.Group, stack: SectionStack) -> None:
+    """Make the arrays of all levels, or let them grow to the slices that the stack has now."""
+    from zarr.codecs import ZstdCodec
+
+    for level, shape in enumerate(pyramid_shapes(stack.shape)):
+        chunks = _chunks(shape)
+        # A shard is one slice rounded up to whole chunks, or a band of a very large one.
+        band = _SHARD_BYTES // (math.prod(shape[2:]) * stack.dtype.itemsize * chunks[1])
+        rows = chunks[1] * min(-(-shape[1] // chunks[1]), max(1, band))
+        across = (-(-n // c) * c for n, c in zip(shape[2:], chunks[2:], strict=True))
+        there: Any = group.get(str(level))
+        if there is not None and there.shape != shape:
+            there.resize(shape)
+        group.require_array(
+            str(level),
+            shape=shape,
+            dtype=stack.dtype,
+            chunks=chunks,
+            shards=(1, rows, *across),
+            # The index of a shard has a checksum of its own.
+            compressors=ZstdCodec(level=_LEVEL, checksum=True),
+            dimension_names=[axis["name"] for axis in _axes(stack)],
+        )
 
 
 def _axes(stack: SectionStack) -> list[dict[str, str]]:

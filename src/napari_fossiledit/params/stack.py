@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from napari_fossiledit.geometry import LARGEST_UM, SMALLEST_UM, StackGeometry, ZDirection
 from napari_fossiledit.params.base import Params, PlainName
+from napari_fossiledit.params.spread import SpreadParams
 
 
 class NewParams(Params):
@@ -41,11 +42,14 @@ class NewParams(Params):
         return StackGeometry(self.pixel_size, self.slice_spacing, self.z_direction)
 
 
-class ConvertParams(Params):
+class ConvertParams(SpreadParams):
     """How the photographs of a project become an OME-Zarr pyramid."""
 
     use: bool = Field(
         default=True, description="Read the slices from the converted copy from now on."
+    )
+    estimate: bool = Field(
+        default=False, description="Only tell how long it takes and how much disk."
     )
 
 

@@ -8,7 +8,6 @@ file, are hashed, so that a copy in another format, or with other metadata, is t
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sqlite3
 import time
@@ -17,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.project.database import Database
 from napari_fossiledit.stacks import SectionStack
-from napari_fossiledit.stacks.pixels import Pixels
+from napari_fossiledit.stacks.pixels import Pixels, content_hash
 
 STACK, ORIGINAL = "", "original"
 """Places of photographs: what the project reads, and what its converted copy was made from."""
@@ -208,8 +205,12 @@ class Contents:
         if stamp and not (old is not None and old.stamp == stamp and old.is_read):
             if old is not None and old.stamp != stamp:
                 self._shown.close()
-            self._note({z: Known(stamp, _hash(self._stack.read(z)))})
+            self.seen(z, stamp, content_hash(self._stack.read(z)))
         return (self._shown if placed else self._stack).read(z)
+
+    def seen(self, z: int, stamp: str, content: str) -> None:
+        """Note what slice `z` is, where somebody else has read it."""
+        self._note({z: Known(stamp, content)})
 
     def of(self, z: int) -> str:
         """Return what slice `z` was when it was looked at last; empty where it never was."""
@@ -248,7 +249,7 @@ class Contents:
         if old is not None:
             self._shown.close()
         try:
-            return _hash(self._stack.read(z))
+            return content_hash(self._stack.read(z))
         except FossilError:
             return "cannot be read"
 
@@ -256,8 +257,3 @@ class Contents:
         self._known |= found
         if found and not self._read_only:
             self._table.note(self._place, found)
-
-
-def _hash(pixels: Pixels) -> str:
-    whole: Any = np.ascontiguousarray(pixels)
-    return hashlib.blake2b(whole, digest_size=16).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -408,20 +408,38 @@ class Project:
             Where another process trains a model of that name.
         """
         folder = self.model_folder(name)
-        file = folder.with_name(f".{name}.lock")
+        with self._locked(
+            folder.with_name(f".{name}.lock"),
+            f"The model {name!r} of {self.path} is being trained by another process",
+            advice="Wait for it to end, or choose another name.",
+        ):
+            yield folder
+
+    def converting(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing the converted copy meanwhile.
+
+        Raises
+        ------
+        FossilError
+            Where another process does so.
+        """
+        return self._locked(
+            self.path / f".{IMAGES}.lock",
+            f"The photographs of {self.path} are being converted by another process",
+            advice="Wait for it to end, or stop it: what it has finished is kept.",
+        )
+
+    @contextmanager
+    def _locked(self, file: Path, taken: str, advice: str) -> Iterator[None]:
         with explained(file, "Locking"):
             file.parent.mkdir(exist_ok=True)
             lock = FileLock(file, timeout=0)
             try:
                 lock.acquire()
             except Timeout:
-                raise FossilError(
-                    f"The model {name!r} of {self.path} is being trained by another process",
-                    expected="a name that nothing else writes",
-                    advice="Wait for it to end, or choose another name.",
-                ) from None
+                raise FossilError(taken, advice=advice) from None
         try:
-            yield folder
+            yield
         finally:
             # The file stays: removing it could take the lock of a process that is just opening it.
             lock.release()

@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Attribute of the group in which this package keeps the names of the slices.
 ATTRIBUTE = "fossiledit"
+#: Where it says which slices could not be converted, and why.
+MISSING = "missing"
 
 _MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 _ZIP = b"PK\x03\x04"
@@ -114,7 +117,14 @@ class ZarrStack(SectionStack):
             Where the folder holds no image, or one with other axes or numbers.
         """
         pyramid = open_image(path)
-        empty = _empty_slices(path, pyramid)
+        missing = {int(z) for z in pyramid.attributes.get(MISSING, {})}
+        empty = [z for z in _empty_slices(path, pyramid) if z not in missing]
+        if missing:
+            note = (
+                f"slices {format_slices([*missing])} are missing, because their photographs could"
+                " not be read: put those right and convert again"
+            )
+            pyramid = pyramid._replace(notes=(*pyramid.notes, note))
         if empty:
             note = f"slices {format_slices(empty)} hold no data and are read as one value"
             pyramid = pyramid._replace(notes=(*pyramid.notes, note))
@@ -138,10 +148,14 @@ class ZarrStack(SectionStack):
 
         pyramid = self.pyramid
         channel = pyramid.names.replace("t", "").find("c")
-        arrays = [
-            da.from_array(a, chunks=a.chunks, name=False)[pyramid.selection(slice(None))]
-            for a in pyramid.arrays
-        ]
+        axis = pyramid.names.find("z")
+        arrays = []
+        for stored in pyramid.arrays:
+            # Without meta dask would read a part of it to learn its kind.
+            meta = np.empty((0,) * stored.ndim, stored.dtype)
+            source = _Level(stored, self, axis)
+            lazy = da.from_array(source, chunks=stored.chunks, name=False, meta=meta)
+            arrays.append(lazy[pyramid.selection(slice(None))])
         if "z" not in pyramid.names:
             return [(da.moveaxis(a, channel, -1) if self.rgb else a)[np.newaxis] for a in arrays]
         return [da.moveaxis(a, channel, -1) if self.rgb else a for a in arrays]
@@ -187,8 +201,34 @@ class ZarrStack(SectionStack):
         return [folder / array.metadata.encode_chunk_key(place) for place in product(*axes)]
 
     def _decode(self, z: int) -> Pixels:
-        with named(f"Slice {z} ({self.names[z]}) of {self.path}", *DECODER_ERRORS):
+        with self.reading(z):
             return self.pyramid.plane(z)
+
+    @contextmanager
+    def reading(self, z: int) -> Iterator[None]:
+        """Name slice `z` in what goes wrong while it is read, also where it was not converted."""
+        what = f"Slice {z} ({self.names[z]}) of {self.path}"
+        why = self.pyramid.attributes.get(MISSING, {}).get(str(z))
+        if why is not None:
+            raise FossilError(
+                f"{what} is missing, because its photograph could not be read: {why}",
+                advice="Put the photograph right and convert again.",
+            )
+        with named(what, *DECODER_ERRORS):
+            yield
+
+
+class _Level:
+    """A stored resolution as dask reads it, with errors that name the slice."""
+
+    def __init__(self, array: Any, stack: ZarrStack, axis: int) -> None:
+        self._array, self._stack, self._axis = array, stack, axis
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        z = key[self._axis] if self._axis >= 0 else 0
+        with self._stack.reading(z if isinstance(z, int) else z.indices(len(self._stack))[0]):
+            return np.asarray(self._array[key])
 
 
 def is_zarr(path: Path) -> bool:

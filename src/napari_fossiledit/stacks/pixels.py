@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -93,6 +94,12 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> str:
             advice="Convert the images to 8 bit first.",
         )
     return dtype.name
+
+
+def content_hash(pixels: Pixels) -> str:
+    """Return a hash of the pixels of a slice, the same for every format of file."""
+    whole: Any = np.ascontiguousarray(pixels)
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
 def oriented(pixels: NDArray[Any], orientation: int) -> Pixels:

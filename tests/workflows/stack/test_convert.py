@@ -92,3 +92,90 @@ def test_a_killed_conversion_knows_what_its_slices_are_copies_of(
     assert convert.run(project).again == (1,)
     with Project.open(project) as after:
         np.testing.assert_array_equal(after.stack.read(1), other)
+
+
+def damage(file: Path, at: float = 0.5) -> None:
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * at)] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_slice_that_cannot_be_read_is_left_out_and_tried_again(project: Path) -> None:
+    file = project.parent / "rock" / "1.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:300])
+    result = convert.run(project)
+    assert result.failed == (1,)
+    assert str(file.name) in result.notes[0]
+    with Project.open(project) as after:
+        assert after.stack.kind == "zarr"
+        after.stack.read(2)
+        for read in (after.stack.read, lambda z: after.stack.levels()[0][z].compute()):
+            with pytest.raises(FossilError, match=r"Slice 1 \(1\.png\) .* is missing, because"):
+                read(1)
+        assert "slices 1 are missing" in open_stack(after.stack.path).warnings()[0]
+    file.write_bytes(whole)
+    result = convert.run(project)
+    assert (result.failed, result.estimate[:16]) == ((), "1 slices to copy")
+    with Project.open(project) as after:
+        np.testing.assert_array_equal(after.stack.read(1), np.asarray(Image.open(file)))
+
+
+def test_no_slice_at_all_is_an_error(project: Path) -> None:
+    for file in (project.parent / "rock").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(FossilError, match=r"\.png is not an image"):
+        convert.run(project)
+
+
+@pytest.mark.parametrize("at", [0.5, 0.999])
+def test_a_flipped_bit_is_named_and_written_anew(project: Path, at: float) -> None:
+    convert.run(project)
+    with Project.open(project) as before:
+        expected = before.stack.read(2)
+        (shard,) = before.photos._files(2)
+    damage(shard, at)
+    with Project.open(project) as open_project:
+        for read in (
+            open_project.stack.read,
+            lambda z: open_project.stack.levels()[0][z].compute(),
+        ):
+            with pytest.raises(FossilError, match=r"Slice 2 \(2\.png\).* cannot be read"):
+                read(2)
+    found = convert.verify(project)
+    assert (found.slices, found.wrong) == (3, (2,))
+    assert "will write them anew" in found.notes[-1]
+    assert convert.run(project).again == (2,)
+    assert convert.verify(project).wrong == ()
+    with Project.open(project) as after:
+        np.testing.assert_array_equal(after.stack.read(2), expected)
+
+
+def test_other_pixels_than_the_photograph_had_are_found(project: Path) -> None:
+    convert.run(project)
+    shutil.rmtree(project.parent / "rock")
+    with Project.open(project) as before:
+        (one,), (two,) = before.photos._files(1), before.photos._files(2)
+    shutil.copyfile(one, two)
+    found = convert.verify(project)
+    assert found.wrong == (2,)
+    assert found.notes[0] == "Slice 2 has other pixels than its photograph had."
+    assert "need their photographs" in found.notes[1]
+
+
+def test_an_estimate_writes_nothing(project: Path) -> None:
+    result = convert.run(project, ConvertParams(estimate=True))
+    assert result.estimate.startswith("3 slices to copy: about ")
+    assert (result.used, sorted(p.name for p in project.iterdir() if ".zarr" in p.name)) == (
+        False,
+        [".images.zarr.lock"],
+    )
+
+
+def test_two_conversions_at_once_are_refused(project: Path) -> None:
+    with (
+        Project.open(project) as other,
+        other.converting(),
+        pytest.raises(FossilError, match="being converted by another process"),
+    ):
+        convert.run(project)

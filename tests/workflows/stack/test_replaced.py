@@ -120,7 +120,7 @@ def test_the_converted_copy_follows_its_photographs(reef_project, tiny_reef, bla
     assert predict.run(reef_project, options(blank_model, slices="0-2")).predicted == ()
     replace(tiny_reef)
     (told,) = stale(reef_project)
-    assert "The converted copy of slices 1 was made from other photographs" in told
+    assert "The converted copy of slices 1 is damaged, or was made from other photographs" in told
     assert convert.run(reef_project, ConvertParams()).again == (1,)
     assert convert.run(reef_project, ConvertParams()).again == ()
     assert [note.partition(" were")[0] for note in stale(reef_project)] == [

@@ -89,8 +89,8 @@ def copy_notes(project: Project, *, seconds: float = _SECONDS) -> tuple[str, ...
     left = photographs.check(seconds=seconds)
     stale = photographs.stale(IMAGES)
     notes = (
-        f"The converted copy of slices {format_slices(stale)} was made from other photographs than"
-        " are there now: convert again.",
+        f"The converted copy of slices {format_slices(stale)} is damaged, or was made from other"
+        " photographs than are there now: convert again.",
     )
     return (*(notes if stale else ()), *_not_compared(left))
 
