@@ -23,7 +23,7 @@ from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
-from napari_fossiledit.stacks.pixels import area_mean
+from napari_fossiledit.stacks.pixels import Pixels, area_mean
 from napari_fossiledit.stacks.reduce import reduced
 
 GEOMETRY = StackGeometry(72.7, 500)
@@ -151,14 +151,14 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     stack: SectionStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "images.zarr"
-    original = zarr.Array.__setitem__
+    original = stack_convert._write_shard
 
-    def full(self: zarr.Array, z: tuple, value: object) -> None:
-        if z[0] == 3:
+    def full(file: Path, pixels: Pixels, array: zarr.Array) -> None:
+        if "/c/3/" in file.as_posix():
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(self, z, value)
+        original(file, pixels, array)
 
-    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    monkeypatch.setattr(stack_convert, "_write_shard", full)
     with pytest.raises(FossilError, match="The disk is full"):
         convert_stack(stack, target, GEOMETRY)
     monkeypatch.undo()

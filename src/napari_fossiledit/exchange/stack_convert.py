@@ -11,6 +11,7 @@ import math
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from napari_fossiledit.geometry import StackGeometry, format_slices, parse_slice
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.stacks import SectionStack, StackRecord, open_stack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE, MISSING
-from napari_fossiledit.stacks.pixels import area_mean, content_hash
+from napari_fossiledit.stacks.pixels import Pixels, area_mean, content_hash
 from napari_fossiledit.stacks.section import require_memory
 
 if TYPE_CHECKING:
@@ -285,13 +286,46 @@ def copier(record: StackRecord, folder: Path) -> Handle:
                 pixels = area_mean(pixels, 2) if level else pixels
                 rows = array.shards[1]
                 for y in range(0, array.shape[1], rows):
-                    # zarr reads the shard that it replaces, which may be damaged.
                     key = array.metadata.encode_chunk_key((z, y // rows) + (0,) * (array.ndim - 2))
-                    (folder / array.path / key).unlink(missing_ok=True)
-                    array[z, y : y + rows] = pixels[y : y + rows]
+                    _write_shard(folder / array.path / key, pixels[y : y + rows], array)
         return Copied(stamp, content)
 
     return copy
+
+
+def _write_shard(file: Path, pixels: Pixels, array: zarr.Array[Any]) -> None:
+    """Write the chunks of a part of a slice and their index, whole or not at all.
+
+    zarr's own writing first reads the shard that is replaced, which may be damaged, and takes 1.8
+    times the processor time.
+    """
+    import google_crc32c
+    from numcodecs.zstd import Zstd
+
+    codec = Zstd(level=_LEVEL, checksum=True)
+    _, height, width, *colours = array.chunks
+    _, rows, columns, *_ = array.shards or array.chunks
+    places = np.zeros((rows // height, columns // width, 2), "<u8")
+    places[:] = np.iinfo(np.uint64).max
+    partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as stream:
+            for row, column in np.ndindex(*places.shape[:2]):
+                part = pixels[row * height :, column * width :][:height, :width]
+                if not part.size:
+                    continue
+                chunk = np.zeros((height, width, *colours), pixels.dtype)
+                chunk[: part.shape[0], : part.shape[1]] = part
+                encoded = codec.encode(chunk)
+                places[row, column] = stream.tell(), len(encoded)
+                stream.write(encoded)
+            index = places.tobytes()
+            stream.write(index + google_crc32c.value(index).to_bytes(4, "little"))
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def verifier(folder: Path) -> Handle:
