@@ -84,6 +84,7 @@ from napari_fossiledit.params.spread import SpreadParams
 from napari_fossiledit.params.stack import (
     AlignParams,
     ConvertParams,
+    CutParams,
     NewParams,
     PlaceParams,
     RepairProjectParams,
@@ -237,6 +238,13 @@ COMMANDS = (
         (PROJECT, SLICE),
         PlaceParams,
         skip=frozenset({"z"}),
+    ),
+    Command(
+        "stack cut",
+        "stack.align:cut",
+        "Draw a row or column of pixels of each slice, to see how the slices lie.",
+        (PROJECT, argument("out", Path, "OUT.png", "Picture to write.")),
+        CutParams,
     ),
     Command(
         "stack placements",

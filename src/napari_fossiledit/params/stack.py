@@ -96,3 +96,14 @@ class PlaceParams(Params):
         " the same place, x,y=x,y one after the other, e.g. '10,12=11,12 80,75=81,74'.",
     )
     alone: bool = Field(False, description="Move this slice alone, not all that follow.")
+
+
+class CutParams(Params):
+    """Where a stack is cut through, to see how its slices lie."""
+
+    z: int = Field(0, ge=0, description="Slice in the middle of the cut, counted from 0.")
+    around: int = Field(30, ge=1, le=2000, description="Slices shown on either side of it.")
+    row: int = Field(
+        -1, ge=-1, description="Row of pixels that is shown of each slice; -1: the middle one."
+    )
+    column: int = Field(-1, ge=-1, description="Column in place of a row; -1: a row.")

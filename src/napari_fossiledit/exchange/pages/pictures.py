@@ -90,23 +90,29 @@ def draw_specimens(surfaces: Sequence[Surface], path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 8))
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot(projection="3d", title=title)
+    largest = max((float(np.ptp(s.vertices, axis=0).max()) for s in surfaces), default=0)
+    unit, name = (1000, "mm") if largest > 1000 else (1, "um")
     for surface, colour in zip(surfaces, specimen_colours(len(surfaces)), strict=True):
-        corners = surface.vertices[:, [2, 1, 0]] / 1000
+        corners = surface.vertices[:, [2, 1, 0]] / unit
         shape = Poly3DCollection(corners[surface.faces], shade=True, facecolors=[colour])
         axes.add_collection3d(shape)
-    _frame(axes, surfaces)
+    _frame(axes, surfaces, unit, name)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     write_whole(path, buffer.getvalue())
 
 
-def _frame(axes: Any, surfaces: Sequence[Surface]) -> None:
-    """Set equal scales in mm; y runs as in the photographs and z downwards, into the rock."""
-    axes.set(xlabel="x (mm)", ylabel="y (mm)", zlabel="z (mm)")
+def _frame(axes: Any, surfaces: Sequence[Surface], unit: int, name: str) -> None:
+    """Set equal scales in units of so many um; z runs downwards, into the rock."""
+    axes.set(xlabel=f"x ({name})", ylabel=f"y ({name})", zlabel=f"z ({name})")
     if not surfaces:
         return
-    points = np.concatenate([s.vertices for s in surfaces]) / 1000
+    points = np.concatenate([s.vertices for s in surfaces]) / unit
     low, high = points.min(axis=0), points.max(axis=0)
     # Two axes are turned round, not one: that would show every fossil mirrored.
     axes.set(xlim=(low[2], high[2]), ylim=(high[1], low[1]), zlim=(high[0], low[0]))
-    axes.set_box_aspect(np.maximum((high - low)[[2, 1, 0]], 1e-6))
+    size = np.maximum((high - low)[[2, 1, 0]], 1e-6)
+    axes.set_box_aspect(size)
+    # As many ticks as there is room for.
+    for letter, share in zip("xyz", size / size.max(), strict=True):
+        axes.locator_params(axis=letter, nbins=max(1, round(6 * share)))

@@ -10,6 +10,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.placement import Alignment
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets.canvas.colours import colours_of
@@ -67,6 +68,7 @@ class ProjectView:
         self.drops = Drops(session)
         self._reduced, self._latest = False, 0
         self._offered = ""
+        self._alignment = Alignment()
         every = NAVIGATING + PAINTING + PICKING + EDITING + UNDOING + PROBING + HELPING
         bind(session.viewer, session, every)
         session.viewer.layers.events.inserted.connect(self._on_layer)
@@ -74,6 +76,7 @@ class ProjectView:
         session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         session.project_changed.connect(self.show)
         session.slice_changed.connect(self._on_slice)
+        session.annotations_changed.connect(self._look_where_slices_lie)
         follow(session)
         self.reducing.failed.connect(self._on_failed)
         self.adopt_layers()
@@ -97,6 +100,7 @@ class ProjectView:
                 viewer.layers.remove(layer)
             self.session.photographs = None
             face_camera(viewer, project.geometry.z_direction)
+            self._alignment = project.ledger.alignment()
             show_image(self.session)
             for said in project.notes:
                 show_done(said)
@@ -213,6 +217,16 @@ class ProjectView:
             self._latest = z
         if isinstance(layer, Image):
             move_plane(layer, z)
+
+    def _look_where_slices_lie(self) -> None:
+        """Show everything anew where slices lie elsewhere than when it was shown: all has moved."""
+        project = self.session.project
+        if project is None or project.ledger.alignment() == self._alignment:
+            return
+        z = self.session.slice
+        with errors_shown():
+            self.session.open(project.path)
+        self.session.go_to(z)
 
     def _colour_again(self) -> None:
         """Give what is shown the colours that were chosen in the meantime."""

@@ -34,6 +34,7 @@ from napari_fossiledit.widgets.common.notices import (
 )
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
+from napari_fossiledit.widgets.stack.align_panel import AlignPanel
 from napari_fossiledit.widgets.stack.new_project import NewProject
 from napari_fossiledit.widgets.stack.scale_bar_panel import ScaleBarCheck
 from napari_fossiledit.workflows.annotate.files import (
@@ -136,6 +137,8 @@ class StackDock(Dock):
     def _build_check(self) -> None:
         self.check = ScaleBarCheck(self.session)
         fold(self.column, "Check the pixel size").addWidget(self.check)
+        self.align = AlignPanel(self.session, self.jobs)
+        fold(self.column, "Lay the slices over each other").addWidget(self.align)
 
     def _build_navigation(self) -> None:
         inside = section(self.column, "Go to")

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.pages.pictures import as_rgb, write_png
 from napari_fossiledit.geometry import check_slice, format_slices
 from napari_fossiledit.jobs.spread import Spread, spread
-from napari_fossiledit.params.stack import Align, AlignParams, PlaceParams
+from napari_fossiledit.params.stack import Align, AlignParams, CutParams, PlaceParams
 from napari_fossiledit.placement import Alignment, Placement, from_points
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
@@ -25,6 +29,7 @@ from napari_fossiledit.stacks.registration import (
     register,
 )
 from napari_fossiledit.stacks.section import SectionStack
+from napari_fossiledit.summary import Summary
 
 #: Reduced slices that are kept: two threads need three each.
 _HELD = 8
@@ -61,6 +66,14 @@ class AlignResult:
             "alone": format_slices(self.alone),
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class CutResult(Summary):
+    """A picture of a cut: its file, and its height and width in pixels."""
+
+    file: Path
+    shape: tuple[int, int]
 
 
 def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUIET) -> AlignResult:
@@ -129,6 +142,54 @@ def show(project_path: Path, *, job: Job = QUIET) -> AlignResult:
     job.check("Reading the alignment")
     with Project.open(project_path, read_only=True) as project:
         return AlignResult(project.ledger.alignment())
+
+
+def read_slice(project_path: Path, z: int, *, job: Job = QUIET) -> NDArray[Any]:
+    """Read a slice as it lies, (y, x) or (y, x, 3)."""
+    job.check("Reading a slice")
+    with Project.open(project_path, read_only=True) as project:
+        return project.stack.read(check_slice(z, project.shape[0], f"{project.path}"))
+
+
+def read_cut(project_path: Path, params: CutParams, *, job: Job = QUIET) -> NDArray[np.uint8]:
+    """Return a picture (z, x or y, 3) of a row or column of pixels of each slice around one.
+
+    Slices are as high in it as they are apart in the rock.
+
+    Raises
+    ------
+    FossilError
+        Where the project has no such slice, row or column.
+    """
+    with Project.open(project_path, read_only=True) as project:
+        count, height, width = project.shape
+        check_slice(params.z, count, f"{project.path}")
+        across = params.column >= 0
+        place = params.column if across else height // 2 if params.row < 0 else params.row
+        most = width if across else height
+        if place >= most:
+            raise FossilError(
+                f"The slices of {project.path} have no {'column' if across else 'row'} {place}",
+                expected=f"0 to {most - 1}",
+            )
+        line = np.s_[:, place : place + 1] if across else np.s_[place : place + 1]
+        slices = range(max(0, params.z - params.around), min(count, params.z + params.around + 1))
+        lines = [
+            as_rgb(project.stack.read(z)[line]).reshape(-1, 3)
+            for z in job.tracked(slices, len(slices), "Cutting through the stack")
+        ]
+        geometry = project.geometry
+        high = max(1, round(geometry.slice_spacing_um / geometry.pixel_size_um))
+    return np.repeat(np.stack(lines), high, axis=0)
+
+
+def cut(
+    project_path: Path, out: Path, params: CutParams | None = None, *, job: Job = QUIET
+) -> CutResult:
+    """Write the picture of a cut as PNG, see `read_cut`."""
+    picture = read_cut(project_path, params or CutParams(), job=job)
+    write_png(out, picture)
+    return CutResult(out, (picture.shape[0], picture.shape[1]))
 
 
 def _set(project: Project, found: Found, what: str, *notes: str) -> AlignResult:

@@ -1,0 +1,66 @@
+"""A slice and all that follow, moved by hand in the window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_fossiledit.placement import Placement
+from napari_fossiledit.widgets.canvas import correcting
+from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.stack.stack_dock import StackDock
+from tests.widgets.conftest import settled
+
+
+@pytest.fixture
+def panel(session):
+    dock = StackDock(session.viewer)
+    session.go_to(1)
+    # Who lets the page go, loses what is on it.
+    yield dock.align
+
+
+def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, panel):
+    shown = find(session.viewer, Role.IMAGE)
+    before = np.asarray(session.current.stack.read(1))
+    for _ in range(3):
+        panel.move_by(Placement(0, 1))
+    panel.move_by(Placement(2, 0))
+    pixel = session.current.geometry.pixel_size_um
+    np.testing.assert_allclose(shown.affine.translate[1:], [2 * pixel, 3 * pixel])
+    session.go_to(0)
+    np.testing.assert_allclose(shown.affine.translate, 0)
+    assert session.current.ledger.alignment().entries == ()
+    session.go_to(1)
+    panel.keep()
+    settled(session)
+    assert session.current.ledger.alignment().entries == ((1, Placement(2, 3)),)
+    assert "From slice 1: +2.00 px down" in panel.lies.text()
+    shown = find(session.viewer, Role.IMAGE)
+    data = shown.data[0] if shown.multiscale else shown.data
+    np.testing.assert_array_equal(np.asarray(data[1])[2:, 3:], before[:-2, :-3])
+    assert panel.pending.is_none
+    correcting.undo(session)
+    settled(session)
+    assert "as they were taken" in panel.lies.text()
+    shown = find(session.viewer, Role.IMAGE)
+    data = shown.data[0] if shown.multiscale else shown.data
+    np.testing.assert_array_equal(np.asarray(data[1]), before)
+
+
+def test_the_same_places_lie_over_each_other(session, panel, qtbot):
+    panel.mark()
+    layer = panel._places()
+    layer.data = [[1, 5, 5], [1, 20, 25], [0, 7, 4], [0, 22, 24]]
+    panel.use_places()
+    assert (panel.pending.dy, panel.pending.dx) == pytest.approx((2, -1), abs=0.05)
+    assert panel._places() is None
+    panel.flicker.click()
+    qtbot.waitUntil(lambda: panel._before is not None, timeout=5000)
+    panel._turn()
+    assert not panel._before.visible
+    session.go_to(2)
+    assert panel._before is None
+    assert "Slice before" not in session.viewer.layers
+    panel.show_cut()
+    qtbot.waitUntil(lambda: not panel.cut.pixmap().isNull(), timeout=5000)
