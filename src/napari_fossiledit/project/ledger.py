@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
@@ -807,7 +808,7 @@ class Ledger(RunBook):
         """Return what lays slices over the one before each, and what both photographs were."""
         with self._database.reading() as db:
             rows = db.execute("SELECT z, pair, motion FROM motions") if has(db, "motions") else ()
-            return {z: (pair, m and Placement.parse(m)) for z, pair, m in rows}
+            return {z: (pair, None if m is None else Placement.parse(m)) for z, pair, m in rows}
 
     def note_motion(self, z: int, pair: str, motion: Placement | None) -> None:
         """Write what lays slice `z` over the one before; None: they have nothing in common."""
@@ -979,8 +980,24 @@ def _set_traced(db: sqlite3.Connection, z: int, area: Mask | None) -> None:
     note_made(db, ANNOTATIONS, z, anew=True)
 
 
+_AS_TAKEN: ContextVar[bool] = ContextVar("as_taken", default=False)
+
+
+@contextmanager
+def as_taken() -> Iterator[None]:
+    """Read and write, in this thread, as if all photographs lay as they were taken.
+
+    For files of other programs, which know the photographs alone.
+    """
+    token = _AS_TAKEN.set(True)
+    try:
+        yield
+    finally:
+        _AS_TAKEN.reset(token)
+
+
 def _alignment(db: sqlite3.Connection) -> Alignment:
-    if not has(db, "meta"):
+    if _AS_TAKEN.get() or not has(db, "meta"):
         return Alignment()
     row = db.execute("SELECT value FROM meta WHERE key = ?", (ALIGNMENT,)).fetchone()
     return Alignment.parse(str(row[0])) if row else Alignment()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import count
@@ -49,6 +50,7 @@ from napari_fossiledit.params.annotations import (
 )
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, DamagedError, Ledger, Project
+from napari_fossiledit.project.ledger import as_taken
 from napari_fossiledit.stacks.ome_zarr import is_zarr
 from napari_fossiledit.summary import Summary
 from napari_fossiledit.workflows.annotate.round_trip import RoundTrip
@@ -172,12 +174,24 @@ def import_annotations(
         look_at_photographs(project)
         with project.ledger.recorded("import", params.model_dump(mode="json")) as summary:
             slices = job.tracked(file.traced_slices(), file.count, "Importing")
-            importer = _Importer(project, params, file)
-            for item in slices:
-                importer.add(item)
+            frame, notes = _frame(project, params.file)
+            with frame:
+                importer = _Importer(project, params, file)
+                for item in slices:
+                    importer.add(item)
             result = importer.result()
+            result = replace(result, assumptions=(*result.assumptions, *notes))
             summary.update(result.summary())
     return result
+
+
+def _frame(project: Project, file: Path) -> tuple[AbstractContextManager[None], tuple[str, ...]]:
+    """Return in which frame the masks of a file are, where slices were laid over each other."""
+    if not project.ledger.alignment().entries:
+        return nullcontext(), ()
+    if is_zarr(file) or (suffix_of(file) in VOLUMES and not file.is_dir()):
+        return nullcontext(), ("Labels of the file lie over each other as the slices do now.",)
+    return as_taken(), ("Masks of the file lie in the photographs as those were taken.",)
 
 
 def _opened(project: Project, params: ImportParams) -> TracingFile:
@@ -458,58 +472,66 @@ def export_annotations(
     with Project.open(project_path, read_only=True) as project:
         project.require_not_a_part(params.file)
         known_class(project, params.class_name)
-        ledger, choice = project.ledger, choose(project, params.source)
-        own = choice.parts.get(ANNOTATIONS, ())
-        traced = {z: area for z, area in ledger.traced().items() if z in own}
-        there = choice.slices
-        slices = sorted(set(there) & set(parse_slices(params.slices, project.shape[0])))
-        if not slices:
-            raise FossilError(
-                f"{choice.name} has nothing in the chosen slices of {project.path}",
-                expected=format_slices(there),
-                found=params.slices,
-            )
+        frame, notes = _frame(project, params.file)
+        with frame:
+            return _exported(project, params, suffix, notes, job)
 
-        def read(z: int) -> TracedSlice:
-            instances = project.instances(
-                choice.source_of(z),
-                z,
-                class_name=params.class_name or None,
-                min_score=params.score,
-                mask_cut=params.mask_cut,
-            )
-            return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
 
-        chosen = {source: {*part}.intersection(slices) for source, part in choice.parts.items()}
-        notes = stale_notes(project, chosen)
-        result = ExportResult(
-            params.file, choice.name, tuple(slices), 0, choice.record(), params.mask_cut, notes
+def _exported(
+    project: Project, params: ExportParams, suffix: str, notes: tuple[str, ...], job: Job
+) -> ExportResult:
+    ledger, choice = project.ledger, choose(project, params.source)
+    own = choice.parts.get(ANNOTATIONS, ())
+    traced = {z: area for z, area in ledger.traced().items() if z in own}
+    there = choice.slices
+    slices = sorted(set(there) & set(parse_slices(params.slices, project.shape[0])))
+    if not slices:
+        raise FossilError(
+            f"{choice.name} has nothing in the chosen slices of {project.path}",
+            expected=format_slices(there),
+            found=params.slices,
         )
-        if suffix in VOLUMES:
-            result = _export_volume(project, result, read, job)
+
+    def read(z: int) -> TracedSlice:
+        instances = project.instances(
+            choice.source_of(z),
+            z,
+            class_name=params.class_name or None,
+            min_score=params.score,
+            mask_cut=params.mask_cut,
+        )
+        return TracedSlice(z, without_orphans(instances), z in traced, traced.get(z))
+
+    chosen = {source: {*part}.intersection(slices) for source, part in choice.parts.items()}
+    notes = (*stale_notes(project, chosen), *notes)
+    result = ExportResult(
+        params.file, choice.name, tuple(slices), 0, choice.record(), params.mask_cut, notes
+    )
+    if suffix in VOLUMES:
+        result = _export_volume(project, result, read, job)
+    else:
+        classes = (name for source in choice.parts for name in ledger.classes(source))
+        known = list(dict.fromkeys([*project.settings.classes, *classes]))
+        items = job.tracked(map(read, slices), len(slices), "Exporting")
+        stack = project.names, project.slice_shape
+        if params.layout is Layout.LABEL_STUDIO:
+            written = write_label_studio(params.file, items, *stack)
         else:
-            classes = (name for source in choice.parts for name in ledger.classes(source))
-            known = list(dict.fromkeys([*project.settings.classes, *classes]))
-            items = job.tracked(map(read, slices), len(slices), "Exporting")
-            stack = project.names, project.slice_shape
-            if params.layout is Layout.LABEL_STUDIO:
-                written = write_label_studio(params.file, items, *stack)
-            else:
-                polygons = params.layout is Layout.POLYGONS
-                written = write_coco(params.file, items, *stack, known, polygons=polygons)
-            result = replace(result, instances=written)
-        # What is read from other programs are pictures, not their volumes.
-        if not params.check or suffix in (".nrrd", ".nii", ".nii.gz"):
-            return result
-        try:
-            file = _opened(project, ImportParams(file=params.file, class_name=params.class_name))
-            items = job.tracked(map(read, slices), len(slices), "Reading back")
-            trip = RoundTrip.of(items, file)
-        except CancelledError:
-            raise
-        except FossilError as error:
-            # It is written: what cannot be read here may still be what another program wants.
-            return replace(result, identical=0, notes=(*result.notes, f"Not read back: {error}"))
+            polygons = params.layout is Layout.POLYGONS
+            written = write_coco(params.file, items, *stack, known, polygons=polygons)
+        result = replace(result, instances=written)
+    # What is read from other programs are pictures, not their volumes.
+    if not params.check or suffix in (".nrrd", ".nii", ".nii.gz"):
+        return result
+    try:
+        file = _opened(project, ImportParams(file=params.file, class_name=params.class_name))
+        items = job.tracked(map(read, slices), len(slices), "Reading back")
+        trip = RoundTrip.of(items, file)
+    except CancelledError:
+        raise
+    except FossilError as error:
+        # It is written: what cannot be read here may still be what another program wants.
+        return replace(result, identical=0, notes=(*result.notes, f"Not read back: {error}"))
     told = (*trip.sentences(), *reasons(file.problems))
     return replace(result, identical=trip.identical, notes=(*result.notes, *told))
 

@@ -100,17 +100,22 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
                 expected="a stack of images",
                 found="tracings alone",
             )
-        motions = _motions(project, job)
+        motions, errors = _motions(project, job)
         job.report(0, 0, "Looking where the stack jumps")
         found = find_jumps(motions, _registering(project.photos), project.slice_shape)
         if how is Align.NEIGHBOURS:
             found = follow_neighbours(motions, found, project.slice_shape)
-        lost = [z for z, motion in motions.items() if motion is None]
+        lost = [z for z, m in motions.items() if m is None and z not in errors]
         notes = []
         if lost:
             notes.append(
                 f"Slices {format_slices(lost)} show nothing that the slice before shows: they are"
                 " taken to lie as that does."
+            )
+        if errors:
+            notes.append(
+                f"Slices {format_slices(sorted(errors))} could not be compared with the slice"
+                f" before, and are taken to lie as that does: {errors[min(errors)]}"
             )
         if how is Align.NEIGHBOURS:
             notes.append(
@@ -201,20 +206,25 @@ def _set(project: Project, found: Found, what: str, *notes: str) -> AlignResult:
     return AlignResult(found.alignment, tuple(found.jumps), tuple(found.alone), notes)
 
 
-def _motions(project: Project, job: Job) -> dict[int, Placement | None]:
-    """Return what lays each slice over the one before, by what is noted and what is found now."""
+def _motions(
+    project: Project, job: Job
+) -> tuple[dict[int, Placement | None], dict[int, FossilError]]:
+    """Return what lays each slice over the one before, noted or found now, and what went wrong."""
     ledger, contents = project.ledger, project.contents
     contents.check()
     pairs = {z: f"{contents.of(z - 1)}|{contents.of(z)}" for z in range(1, project.shape[0])}
     known = ledger.motions()
+    errors: dict[int, FossilError] = {}
     motions = {z: m for z, (pair, m) in known.items() if pairs.get(z) == pair}
     missing = [z for z in pairs if z not in motions]
     outcomes = spread(_register_before, (project.photos,), missing, how=Spread(), job=job)
     for outcome in job.tracked(outcomes, len(missing), "Laying slices over each other"):
-        motions[outcome.item] = outcome.value if outcome.error is None else None
+        motions[outcome.item] = outcome.value
         if outcome.error is None:
             ledger.note_motion(outcome.item, pairs[outcome.item], outcome.value)
-    return dict(sorted(motions.items()))
+        else:
+            errors[outcome.item] = outcome.error
+    return dict(sorted(motions.items())), errors
 
 
 def _register_before(stack: SectionStack) -> Callable[[int], Placement | None]:
