@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_fossiledit.placement import Placement
+from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import Role, find
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
+from napari_fossiledit.workflows.stack.align import AlignResult
 from tests.widgets.conftest import settled
 
 
 @pytest.fixture
-def panel(session):
+def panel(session, qtbot):
     dock = StackDock(session.viewer)
     session.go_to(1)
     # Who lets the page go, loses what is on it.
-    yield dock.align
+    qtbot.addWidget(dock)
+    return dock.align
 
 
 def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, panel):
@@ -46,6 +48,13 @@ def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, pane
     shown = find(session.viewer, Role.IMAGE)
     data = shown.data[0] if shown.multiscale else shown.data
     np.testing.assert_array_equal(np.asarray(data[1]), before)
+
+
+def test_jumps_are_told_and_the_slices_shown_anew(session, panel):
+    session.current.ledger.set_alignment(Alignment.of({1: Placement(2, 3)}))
+    panel._found(AlignResult(Alignment(), (1,), (2,), ("Link again.",)))
+    settled(session)
+    assert "From slice 1" in panel.lies.text()
 
 
 def test_the_same_places_lie_over_each_other(session, panel, qtbot):

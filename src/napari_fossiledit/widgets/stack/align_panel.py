@@ -171,9 +171,7 @@ class AlignPanel(QWidget):
         )
 
     def _found(self, result: align.AlignResult) -> None:
-        found = (
-            f"{counted(len(result.jumps), 'jump')} found" if result.jumps else "No jump was found"
-        )
+        jumps = counted(len(result.jumps), "jump") if result.jumps else "No jump"
         alone = f"; {counted(len(result.alone), 'slice')} lay elsewhere" if result.alone else ""
         show_done("\n".join((f"{jumps} found{alone}.", *result.notes)))
         self.session.annotations_changed.emit()
