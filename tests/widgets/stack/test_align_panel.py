@@ -14,15 +14,14 @@ from tests.widgets.conftest import settled
 
 
 @pytest.fixture
-def panel(session, qtbot):
+def dock(session):
     dock = StackDock(session.viewer)
     session.go_to(1)
-    # Who lets the page go, loses what is on it.
-    qtbot.addWidget(dock)
-    return dock.align
+    return dock
 
 
-def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, panel):
+def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, dock):
+    panel = dock.align
     shown = find(session.viewer, Role.IMAGE)
     before = np.asarray(session.current.stack.read(1))
     for _ in range(3):
@@ -50,14 +49,16 @@ def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, pane
     np.testing.assert_array_equal(np.asarray(data[1]), before)
 
 
-def test_jumps_are_told_and_the_slices_shown_anew(session, panel):
+def test_jumps_are_told_and_the_slices_shown_anew(session, dock):
+    panel = dock.align
     session.current.ledger.set_alignment(Alignment.of({1: Placement(2, 3)}))
     panel._found(AlignResult(Alignment(), (1,), (2,), ("Link again.",)))
     settled(session)
     assert "From slice 1" in panel.lies.text()
 
 
-def test_the_same_places_lie_over_each_other(session, panel, qtbot):
+def test_the_same_places_lie_over_each_other(session, dock, qtbot):
+    panel = dock.align
     panel.mark()
     layer = panel._places()
     layer.data = [[1, 5, 5], [1, 20, 25], [0, 7, 4], [0, 22, 24]]
