@@ -80,7 +80,7 @@ from napari_fossiledit.params.segment import (
     RefineParams,
     TrainParams,
 )
-from napari_fossiledit.params.spread import SpreadParams
+from napari_fossiledit.params.spread import SPREAD, SpreadParams
 from napari_fossiledit.params.stack import (
     AlignParams,
     ConvertParams,
@@ -513,7 +513,7 @@ COMMANDS = (
             ),
         ),
         MeshParams,
-        skip=frozenset({"format"}),
+        skip=frozenset({"format"}) | SPREAD,
     ),
     Command(
         "orient",
@@ -527,7 +527,7 @@ COMMANDS = (
         "Write a page about all specimens: pictures, measurements, where they come from.",
         (PROJECT, argument("out", Path, "OUT.html", "Page; its figures come beside it.")),
         ReportParams,
-        skip=frozenset({"format", "unit", "plots"}),
+        skip=frozenset({"format", "unit", "plots"}) | SPREAD,
     ),
     Command(
         "measure",
@@ -535,7 +535,7 @@ COMMANDS = (
         "Measure every specimen, its branches and the reef: tables, a record, and plots.",
         (PROJECT, argument("out", Path, "OUT.csv", "Table to write: CSV, JSON or Parquet.")),
         MeasureParams,
-        skip=frozenset({"format", "unit"}),
+        skip=frozenset({"format", "unit"}) | SPREAD,
     ),
     Command(
         "pictures",

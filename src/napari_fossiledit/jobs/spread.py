@@ -8,7 +8,7 @@ is one for all, such as the ledger; a worker writes whole chunks and files of it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,8 +93,10 @@ def spread(
     *,
     how: Spread,
     job: Job = QUIET,
-) -> Iterator[Outcome[T, R]]:
+) -> Generator[Outcome[T, R], None, None]:
     """Do the same work on each item; yield the outcomes as they come, in no certain order.
+
+    Whoever does not take them all closes the generator, which lets go of what runs.
 
     Parameters
     ----------

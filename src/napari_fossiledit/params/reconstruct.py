@@ -10,6 +10,7 @@ from pydantic import Field
 
 from napari_fossiledit.geometry import LARGEST_UM
 from napari_fossiledit.params.base import MaskCut, Params
+from napari_fossiledit.params.spread import SpreadParams
 
 BEST_KNOWN = "best-known"
 """Stands for the user's instances where a slice has any, and predictions elsewhere."""
@@ -81,7 +82,7 @@ class LinkParams(Params):
     min_slices: int = Field(1, ge=1, description="Specimens in fewer slices are dropped.")
 
 
-class MeshParams(Params):
+class MeshParams(SpreadParams):
     """How specimens become closed surfaces."""
 
     format: MeshFormat = Field(MeshFormat.STL, description="File format.")

@@ -29,3 +29,7 @@ class SpreadParams(Params):
         if self.workers and self.scheduler:
             raise ValueError("workers of this machine or a scheduler, not both")
         return self
+
+
+SPREAD = frozenset(SpreadParams.model_fields.keys() - Params.model_fields.keys())
+"""Names of its fields."""

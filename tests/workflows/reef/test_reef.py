@@ -361,6 +361,15 @@ def test_meshes_are_written_closed_with_the_volume_of_the_sections(folder, tmp_p
     assert result.summary()["closed"] == 2
 
 
+def test_processes_write_the_same_meshes(folder, tmp_path):
+    link.run(folder, LinkParams())
+    here = mesh.run(folder, tmp_path / "here", MeshParams(ends="open"))
+    there = mesh.run(folder, tmp_path / "there", MeshParams(ends="open", workers=2))
+    assert there.summary() | {"folder": str(here.folder)} == here.summary()
+    for file in (*here.files, here.scene):
+        assert (there.folder / file.name).read_bytes() == file.read_bytes()
+
+
 def test_classes_whose_names_differ_in_no_file_name_get_files_each(folder, tmp_path):
     with Project.open(folder) as project:
         project.update(classes=("a b", "A_b"))

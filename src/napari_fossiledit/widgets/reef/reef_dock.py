@@ -22,6 +22,7 @@ from napari_fossiledit.params.reconstruct import (
     OrientParams,
     ReportParams,
 )
+from napari_fossiledit.params.spread import SPREAD
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas.colours import colours_of
 from napari_fossiledit.widgets.canvas.joined_mesh import SpecimenScene, build_scene
@@ -142,7 +143,7 @@ class ReefDock(Dock):
     def _build_export(self, inside: QVBoxLayout) -> None:
         self.meshing = ParamsForm(
             MeshParams,
-            hidden=("source",),
+            hidden=("source", *SPREAD),
             advanced=("mask_cut", "ends", "bridge", "max_faces", "max_error"),
             labels=_MESHING,
             words={Ends.CAPPED: "closed", Ends.OPEN: "open"},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,19 @@ from typing import Any
 from napari_fossiledit.exchange.meshes import SpecimenMesh, write_meshes
 from napari_fossiledit.exchange.written_files import WrittenFiles
 from napari_fossiledit.files import explained
+from napari_fossiledit.jobs.spread import Spread, spread
 from napari_fossiledit.masks import Origin, Part
 from napari_fossiledit.params.reconstruct import LengthUnit, MeshFormat, MeshParams
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.reef import SpecimenRow, Surface, simplified
 from napari_fossiledit.workflows.shared.specimens import (
+    BuildNotes,
     Reconstructed,
     SpecimenKey,
+    Specimens,
+    build_warnings,
+    builder,
     measured,
     read_specimens,
     reconstructed,
@@ -138,25 +145,26 @@ def run(
     """
     with explained(out_dir, "Making"):
         out_dir.mkdir(parents=True, exist_ok=True)
-    files: list[Path] = []
-    rows: list[SpecimenRow] = []
-    sound: list[bool] = []
-    simple: list[SpecimenMesh] = []
     with Project.open(project_path, read_only=True) as project:
         specimens = read_specimens(project, params.source, params.mask_cut, job)
+        keys, names = specimens.keys, file_names(specimens.keys)
         written = WrittenFiles(out_dir, project.path)
-        names = file_names(specimens.keys)
         written.announce([SCENE, *(f"{name}.{params.format}" for name in names.values())])
-        for built in reconstructed(specimens, params, job):
-            if built.surface is None:
-                continue
-            surface = built.surface.in_rock(project.geometry.z_direction)
-            mesh = _named(built.key, names[built.key], surface)
-            files.append(out_dir / f"{mesh.name}.{params.format}")
-            write_meshes([mesh], files[-1], params.format, params.unit)
-            simple.append(_named(built.key, mesh.name, simplified(surface, _SCENE_FACES)))
-            rows.append(measured(specimens, built))
-            sound.append(surface.sound)
+        # One at a time in each process: Python does most of it, and threads would only wait.
+        how = Spread(params.workers, params.scheduler, threads=1)
+        here = not (how.workers or how.scheduler)
+        args = (project_path.absolute(), out_dir.absolute(), params, specimens if here else None)
+        made: dict[SpecimenKey, _Meshed] = {}
+        clock = job.clock(len(keys), "Building surfaces")
+        with closing(spread(mesher, args, keys, how=how, job=job)) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                if (meshed := outcome.result()) is not None:
+                    made[outcome.item] = meshed
+                clock.tick(done)
+    specimens.warnings += build_warnings((one.notes for one in made.values()), params)
+    found = [one for _, one in sorted(made.items()) if one.simple is not None]
+    simple = [one.simple for one in found if one.simple is not None]
+    files = [out_dir / f"{mesh.name}.{params.format}" for mesh in simple]
     scene = out_dir / SCENE if simple else None
     if scene is not None:
         write_meshes(simple, scene, MeshFormat.GLB)
@@ -168,13 +176,58 @@ def run(
         out_dir,
         tuple(files),
         scene,
-        tuple(rows),
-        tuple(sound),
+        tuple(one.row for one in found if one.row is not None),
+        tuple(one.sound for one in found),
         (*specimens.warnings, *cleared.warnings),
         specimens.mask_cut,
         cleared.removed,
         params.unit,
     )
+
+
+@dataclass(frozen=True)
+class _Meshed:
+    """What became of a specimen: its file is written, and this is left to be put together."""
+
+    notes: BuildNotes
+    simple: SpecimenMesh | None = None
+    row: SpecimenRow | None = None
+    sound: bool = False
+
+
+def mesher(
+    project_path: Path, out_dir: Path, params: MeshParams, specimens: Specimens | None
+) -> Callable[[SpecimenKey], _Meshed | None]:
+    """Make what writes the surface of a specimen.
+
+    Parameters
+    ----------
+    specimens
+        Those of the project; None: list them, as another process has to.
+    """
+    if specimens is None:
+        project = Project.open(project_path, read_only=True)
+        specimens = read_specimens(project, params.source, params.mask_cut)
+    listed, build, names = specimens, builder(specimens, params), file_names(specimens.keys)
+    # Workers of a scheduler may have more threads.
+    lock = threading.Lock()
+
+    def write(key: SpecimenKey) -> _Meshed | None:
+        with lock:
+            built = build(key)
+            if built is None:
+                return None
+            if built.surface is None:
+                return _Meshed(built.notes)
+            surface = built.surface.in_rock(listed.project.geometry.z_direction)
+            mesh = _named(key, names[key], surface)
+            write_meshes(
+                [mesh], out_dir / f"{mesh.name}.{params.format}", params.format, params.unit
+            )
+            simple = _named(key, mesh.name, simplified(surface, _SCENE_FACES))
+            return _Meshed(built.notes, simple, measured(listed, built), surface.sound)
+
+    return write
 
 
 def in_memory(

@@ -15,6 +15,7 @@ from napari_fossiledit import __version__
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection, format_slices, parse_slices
 from napari_fossiledit.params.reconstruct import ReportParams
+from napari_fossiledit.params.spread import SPREAD
 from napari_fossiledit.project import ANNOTATIONS, Project, Source
 from napari_fossiledit.project.runs import Run
 from napari_fossiledit.reef import Surface
@@ -26,6 +27,8 @@ from napari_fossiledit.workflows.shared.specimens import SpecimenKey, Specimens
 _MM_FROM_UM3 = 1e7
 POWERS = {1: "", 2: "\N{SUPERSCRIPT TWO}", 3: "\N{SUPERSCRIPT THREE}"}
 """Signs of powers of a unit of length."""
+#: Fields that change no figure.
+_LEFT_OUT = {"format", "unit", "version", "plots"} | SPREAD
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "trimesh", "torch", "torchvision", "napari")
 
 Row = dict[str, Any]
@@ -97,7 +100,7 @@ def provenance(reef: MeasuredReef, params: ReportParams) -> dict[str, Any]:
         ],
         "links": {one["class_name"]: one for one in _links(ledger.runs(), choice.name)},
         "measured": {"reef": reef.measured.reef, "assumed": list(reef.measured.assumed)},
-        "params": params.model_dump(mode="json", exclude={"format", "unit", "version", "plots"}),
+        "params": params.model_dump(mode="json", exclude=_LEFT_OUT),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         "warnings": list(dict.fromkeys(reef.warnings)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
@@ -67,6 +67,8 @@ class Reconstructed:
         Its sections, cracks closed where that was asked for.
     gaps
         Those slices.
+    bridged
+        Slices over which it was interpolated.
     """
 
     key: SpecimenKey
@@ -74,6 +76,25 @@ class Reconstructed:
     surface: Surface | None
     sections: tuple[Section, ...]
     gaps: tuple[int, ...] = ()
+    bridged: int = 0
+
+    @property
+    def notes(self) -> BuildNotes:
+        """What the user should know of it."""
+        warnings = () if self.surface is None else tuple(_surface_warnings(self.key, self.surface))
+        opened = self.surface is not None and self.surface.open
+        return BuildNotes(self.key, warnings, self.gaps, self.bridged, opened)
+
+
+@dataclass(frozen=True, order=True)
+class BuildNotes:
+    """What should be known of a specimen that was built, without its surface."""
+
+    key: SpecimenKey
+    warnings: tuple[str, ...]
+    gaps: tuple[int, ...]
+    bridged: int
+    opened: bool
 
 
 @dataclass
@@ -346,35 +367,42 @@ def reconstructed(
     Specimens without a pixel are left out (an annotation may be empty). What should be known of
     the others is added to the warnings of `specimens`.
     """
-    keys = specimens.keys
+    build = builder(specimens, params, close_cracks_um)
+    notes: list[BuildNotes] = []
+    for key in job.tracked(specimens.keys, len(specimens.keys), "Building surfaces"):
+        built = build(key)
+        if built is not None:
+            notes.append(built.notes)
+            yield built
+    specimens.warnings += build_warnings(notes, params)
+
+
+def builder(
+    specimens: Specimens, params: MeshParams, close_cracks_um: float = 0.0
+) -> Callable[[SpecimenKey], Reconstructed | None]:
+    """Return what builds a specimen, or None where it has no pixel."""
     geometry = specimens.project.geometry
     unknown = np.array(specimens.choice.gaps, dtype=np.int64)
-    broken: dict[SpecimenKey, tuple[int, ...]] = {}
-    bridges: dict[SpecimenKey, int] = {}
-    opened = 0
 
     # Its neighbours are often read for more than one specimen.
     @lru_cache(maxsize=64)
-    def read(key: SpecimenKey) -> tuple[tuple[Instance, ...], list[Section]]:
+    def read(key: SpecimenKey) -> tuple[tuple[Instance, ...], list[Section], int]:
         instances = specimens.instances(key)
         added = _bridges(instances, params.bridge) if params.bridge else []
-        bridges.update({key: len({i.slice for i in added})} if added else {})
         instances = sorted([*instances, *added], key=lambda i: i.slice)
         sections = sections_of(instances)
         if close_cracks_um:
             sections = without_cracks(sections, close_cracks_um / geometry.pixel_size_um)
-        return tuple(instances), sections
+        return tuple(instances), sections, len({i.slice for i in added})
 
-    for key in job.tracked(keys, len(keys), "Building surfaces"):
-        instances, sections = read(key)
+    def build(key: SpecimenKey) -> Reconstructed | None:
+        instances, sections, bridged = read(key)
         if not any(s.body.area > (s.cavity_area if params.cavities else 0) for s in sections):
-            continue
+            return None
         within = (unknown > sections[0].slice) & (unknown < sections[-1].slice)
         there = [s.slice for s in sections]
         if gaps := tuple(z for z in unknown[within].tolist() if z not in there):
-            broken[key] = gaps
-            yield Reconstructed(key, instances, None, tuple(sections), gaps)
-            continue
+            return Reconstructed(key, instances, None, tuple(sections), gaps, bridged)
         surface = build_surface(
             sections,
             geometry,
@@ -383,23 +411,30 @@ def reconstructed(
             open_at=specimens.project.shape if params.ends is Ends.OPEN else None,
         )
         surface = simplified(thinned(surface, params.max_error), params.max_faces)
-        opened += surface.open
-        specimens.warnings += _surface_warnings(key, surface)
-        yield Reconstructed(key, instances, surface, tuple(sections))
-    if broken:
-        specimens.warnings.append(_gap_warning(broken))
-    if bridges:
-        specimens.warnings.append(
+        return Reconstructed(key, instances, surface, tuple(sections), (), bridged)
+
+    return build
+
+
+def build_warnings(notes: Iterable[BuildNotes], params: MeshParams) -> list[str]:
+    """Return what the user should know of all specimens that were built."""
+    notes = sorted(notes)
+    warnings = [warning for one in notes for warning in one.warnings]
+    if broken := {one.key: one.gaps for one in notes if one.gaps}:
+        warnings.append(_gap_warning(broken))
+    if bridges := {one.key: one.bridged for one in notes if one.bridged}:
+        warnings.append(
             f"{len(bridges)} specimens ({_named(bridges)}) were interpolated over"
             f" {sum(bridges.values())} slices in which they are missing: these sections count in"
             " their figures like drawn ones."
         )
-    if opened:
-        specimens.warnings.append(
+    if opened := sum(one.opened for one in notes):
+        warnings.append(
             f"{opened} specimens are cut by a side of the block and left open there: the volume of"
             " their meshes is that of their sections."
             + (" They keep all faces (max_error)." if params.max_error else "")
         )
+    return warnings
 
 
 def _bridges(instances: Sequence[Instance], most: int) -> list[Instance]:
