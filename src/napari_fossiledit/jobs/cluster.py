@@ -239,9 +239,12 @@ class Workers(Generic[T, R]):
 def _client(address: str) -> Client:
     from distributed import Client
     from distributed.comm.core import connect
+    from distributed.security import Security
 
     async def greet() -> None:
-        connecting = connect(address, timeout=_ANSWER_S)
+        # Certificates for tls:// stand in the configuration of dask.
+        arguments = Security().get_connection_args("client")
+        connecting = connect(address, timeout=_ANSWER_S, **arguments)
         (await asyncio.wait_for(connecting, _ANSWER_S)).abort()
 
     try:
@@ -280,7 +283,7 @@ class _LocalWorkers:
 
     def __init__(self, count: int, threads: int) -> None:
         import dask
-        from distributed import LocalCluster
+        from distributed import Scheduler, SpecCluster
 
         settings = {
             # Given again by `spread`, which sees who else was on the worker.
@@ -291,10 +294,11 @@ class _LocalWorkers:
             "distributed.comm.timeouts.connect": f"{_FETCH_S}s",
         }
         self._settings = dask.config.set(settings)
-        self._cluster: Any = LocalCluster(
-            n_workers=0,
-            host="127.0.0.1",
-            dashboard_address=None,
+        # LocalCluster would want the port 8787 also for no dashboard at all.
+        here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        self._cluster: Any = SpecCluster(
+            workers={},
+            scheduler={"cls": Scheduler, "options": here | {"port": 0}},
             silence_logs=logging.CRITICAL + 1,
         )
         self.address: str = self._cluster.scheduler_address
