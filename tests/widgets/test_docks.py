@@ -522,9 +522,12 @@ def look_at_specimens(session, dock, layer, qtbot):
     dock.looks.cut.setCurrentText("Cut away what lies after the slice")
     assert seen(np.array([5000.0, 950, 950]), down) == (SpecimenKey("", 9), 2)
     (plane,) = layer.experimental_clipping_planes
-    assert (plane.position, plane.normal) == ((2, 0, 0), (-1, 0, 0))
+    # In um: it is drawn in the scene, not in the voxels of the layer.
+    step = session.current.geometry.slice_spacing_um
+    assert (plane.position, plane.normal) == ((2 * step, 0, 0), (-1, 0, 0))
     dock.looks.slice.setValue(1)
-    assert layer.experimental_clipping_planes[0].position[0] == session.slice == 1
+    assert session.slice == 1
+    assert layer.experimental_clipping_planes[0].position[0] == step
     session.go_to(3)
 
 

@@ -126,7 +126,9 @@ class ReefSurfaces:
 
     def _cut_away(self, _: int = 0) -> None:
         if self.layer is not None:
-            plane = {"position": (self.session.slice, 0, 0), "normal": (int(self._cut), 0, 0)}
+            # In um: vispy cuts in the scene, whatever the scale of the layer.
+            depth = self.session.slice * self.layer.scale[0]
+            plane = {"position": (depth, 0, 0), "normal": (int(self._cut), 0, 0)}
             self.layer.experimental_clipping_planes = [plane] if self._cut else []
 
     def look_at(self, key: SpecimenKey) -> None:
