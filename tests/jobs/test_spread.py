@@ -168,7 +168,11 @@ def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch):
 
     monkeypatch.setattr(cluster, "_ANSWER_S", 5)
     with LocalCluster(
-        n_workers=1, processes=False, protocol="tcp", dashboard_address=None, silence_logs=99
+        n_workers=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=99,
     ) as others:
         how = Spread(scheduler=others.scheduler_address)
         with pytest.raises(FossilError, match=r"^On the worker .*: No model at models/a"):

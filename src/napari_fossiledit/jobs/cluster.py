@@ -285,6 +285,7 @@ class _LocalWorkers:
         import dask
         from distributed import Scheduler, SpecCluster
 
+        self._folder = tempfile.mkdtemp(prefix="fossiledit-workers-")
         settings = {
             # Given again by `spread`, which sees who else was on the worker.
             "distributed.scheduler.allowed-failures": 0,
@@ -292,6 +293,8 @@ class _LocalWorkers:
             "distributed.scheduler.worker-ttl": None,
             # A result is fetched from its process, which may just have ended.
             "distributed.comm.timeouts.connect": f"{_FETCH_S}s",
+            # The scheduler makes a folder as well, and leaves it.
+            "temporary-directory": self._folder,
         }
         self._settings = dask.config.set(settings)
         # LocalCluster would want the port 8787 also for no dashboard at all.
@@ -302,7 +305,6 @@ class _LocalWorkers:
             silence_logs=logging.CRITICAL + 1,
         )
         self.address: str = self._cluster.scheduler_address
-        self._folder = tempfile.mkdtemp(prefix="fossiledit-workers-")
         cores = max(1, (os.cpu_count() or 1) // count)
         self._command = [sys.executable, "-P", "-c", _SERVE, self.address, str(threads)]
         self._command.append(self._folder)
@@ -385,7 +387,12 @@ def serve() -> None:
 
 def _end_with_starter(folder: str) -> None:
     sys.stdin.buffer.read()
-    shutil.rmtree(folder, ignore_errors=True)
+    # The others remove it as well, and one that has just begun may still write there.
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
+        if not Path(folder).exists():
+            break
     os._exit(0)
 
 
