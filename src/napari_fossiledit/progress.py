@@ -6,8 +6,10 @@ Core functions take a `Job` of two callables, never a Qt signal.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeVar
 
 from napari_fossiledit.errors import CancelledError
@@ -29,6 +31,10 @@ class Progress:
         Estimated seconds to the end, or None where nothing is known yet.
     values
         Figures to plot or print, such as ``{"loss": 0.31}``.
+    said
+        A sentence that stays in sight, such as how long it will take.
+    finished
+        What is there to be shown from now on: source and slice of a prediction.
     """
 
     done: int
@@ -36,10 +42,18 @@ class Progress:
     message: str = ""
     eta_s: float | None = None
     values: dict[str, float] = field(default_factory=dict)
+    said: str = ""
+    finished: tuple[str, int] | None = None
 
 
 OnProgress = Callable[[Progress], None]
 Cancel = Callable[[], bool]
+
+#: How often a job that pauses looks whether it is to go on.
+_PAUSE_S = 0.1
+#: The time left is told from so many of the last units: slices are not equally hard.
+_RECENT = 30
+_ENOUGH = 5
 
 
 def silent(_: Progress) -> None:
@@ -49,6 +63,24 @@ def silent(_: Progress) -> None:
 def never() -> bool:
     """Return False: nobody asked to stop."""
     return False
+
+
+def time_words(seconds: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> [time_words(s) for s in (20, 200, 4000, 40_000)]
+    ['20 s', '3 min', '1 h 7 min', '11 h 7 min']
+    """
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def nothing() -> None:
+    """Return None: nobody looks at anything."""
 
 
 def check(cancel: Cancel, what: str = "The job") -> None:
@@ -70,17 +102,25 @@ class Job:
         Gets each report.
     cancelled
         Returns True once the user asked to stop.
+    paused
+        Returns True while the user wants it to wait.
+    focus
+        Returns the slice that the user looks at, which is to come first where that is possible.
     """
 
     on_progress: OnProgress = silent
     cancelled: Cancel = never
+    paused: Cancel = never
+    focus: Callable[[], int | None] = nothing
 
     def report(self, done: int, total: int, message: str = "", **values: float) -> None:
         """Report that `done` of `total` units are finished."""
         self.on_progress(Progress(done, total, message, values=values))
 
     def check(self, what: str = "The job") -> None:
-        """Raise `CancelledError` where the user asked to stop."""
+        """Wait while the user wants that; raise `CancelledError` where asked to stop."""
+        while self.paused() and not self.cancelled():
+            time.sleep(_PAUSE_S)
         check(self.cancelled, what)
 
     def clock(self, total: int, message: str = "") -> Clock:
@@ -98,7 +138,7 @@ class Job:
 
     def renamed(self, message: str) -> Job:
         """Return the same job under one message, whatever the computation calls its steps."""
-        return Job(lambda p: self.on_progress(replace(p, message=message)), self.cancelled)
+        return replace(self, on_progress=lambda p: self.on_progress(replace(p, message=message)))
 
 
 class Clock:
@@ -106,13 +146,42 @@ class Clock:
 
     def __init__(self, total: int, on_progress: OnProgress = silent, message: str = "") -> None:
         self.total, self.message, self._report = total, message, on_progress
-        self._start = time.monotonic()
+        self._began = time.monotonic()
+        self._ticks = deque([(self._began, 0)], maxlen=_RECENT + 1)
 
-    def tick(self, done: int, message: str | None = None, **values: float) -> None:
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._began
+
+    @property
+    def unit_s(self) -> float | None:
+        """Seconds for one unit at last; None where nothing is known yet.
+
+        The longest wait is left out where there are some: it may have been a pause.
+        """
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(self._ticks)]
+        steps = sorted(step for step in steps if step[1] > 0)
+        if len(steps) >= _ENOUGH:
+            del steps[-1]
+        return sum(s for s, _ in steps) / sum(n for _, n in steps) if steps else None
+
+    def tick(
+        self,
+        done: int,
+        message: str | None = None,
+        *,
+        finished: tuple[str, int] | None = None,
+        said: str = "",
+        **values: float,
+    ) -> None:
         """Report that `done` of `total` units are finished."""
-        elapsed = time.monotonic() - self._start
-        eta = elapsed / done * (self.total - done) if done else None
-        self._report(Progress(done, self.total, message or self.message, eta, values))
+        if done > self._ticks[-1][1]:
+            self._ticks.append((time.monotonic(), done))
+        unit = self.unit_s
+        eta = None if unit is None or not done else unit * (self.total - done)
+        told = message or self.message
+        self._report(Progress(done, self.total, told, eta, values, said, finished))
 
 
 QUIET = Job()

@@ -97,6 +97,9 @@ def fossil_command(
                 _log.info("%s %s", function.__doc__ or function.__name__, given)
                 result = function(**given, job=Job(ProgressPrinter(), cancel))
                 print_result(result.summary(), as_json)
+            # Of a result that is not all that was asked for.
+            if code := getattr(result, "exit_code", 0):
+                raise typer.Exit(code)
 
         # Typer reads the signature and, with it, the annotations.
         run.__signature__ = inspect.Signature([*own, *options, *_OUTPUT_OPTIONS])  # type: ignore[attr-defined]  # functions take any attribute

@@ -31,6 +31,9 @@ class ProgressPrinter:
 
     def __call__(self, progress: Progress) -> None:
         """Show one report where it is due."""
+        if progress.said:
+            start = "\r\x1b[2K" if self._terminal else ""
+            sys.stderr.write(f"{start}{progress.said}\n")
         now = time.monotonic()
         finished = progress.total > 0 and progress.done >= progress.total
         due = now - self._printed >= (0.1 if self._terminal else _QUIET_S)

@@ -13,17 +13,52 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.log import start_logging, unexpected
-from napari_fossiledit.progress import QUIET, Job, Progress
+from napari_fossiledit.progress import QUIET, Job, OnProgress, Progress
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller wants of a child while it works.
+
+    Attributes
+    ----------
+    stop, pause
+        Set where it is to end, or to wait.
+    focus
+        Slice that is to come first, -1: any.
+    """
+
+    stop: Event
+    pause: Event
+    focus: Synchronized[int]
+
+    def follow(self, job: Job) -> None:
+        """Pass on what the user wants now."""
+        if job.paused() != self.pause.is_set():
+            (self.pause.set if job.paused() else self.pause.clear)()
+        near = job.focus()
+        self.focus.value = -1 if near is None else near
+
+    def job(self, on_progress: OnProgress) -> Job:
+        """Return the job in the child."""
+
+        def focus() -> int | None:
+            near = int(self.focus.value)
+            return None if near < 0 else near
+
+        return Job(on_progress, self.stop.is_set, self.pause.is_set, focus)
 
 
 class MessageKind(Enum):
@@ -72,11 +107,11 @@ def run_in_process(
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    stop = context.Event()
+    wishes = Wishes(context.Event(), context.Event(), context.Value("q", -1))
     count = threads or spare_cores()
     child = context.Process(
         target=_child,
-        args=(sender, stop, count, function, args),
+        args=(sender, wishes, count, function, args),
         name="fossiledit-job",
         daemon=True,
     )
@@ -85,9 +120,9 @@ def run_in_process(
     sender.close()
     try:
         grace = _LOADING_GRACE_S if loads_first else _CANCEL_GRACE_S
-        kind, value = listen(child, receiver, stop, job, grace)
+        kind, value = listen(child, receiver, wishes, job, grace)
     finally:
-        stop.set()
+        wishes.stop.set()
         end(child)
         receiver.close()
     if kind is MessageKind.ERROR:
@@ -120,7 +155,7 @@ def main_left_out(function: Callable[..., Any]) -> Iterator[None]:
 def listen(
     child: BaseProcess,
     receiver: Connection,
-    stop: Event,
+    wishes: Wishes,
     job: Job,
     first_grace: float = _CANCEL_GRACE_S,
 ) -> Message:
@@ -138,8 +173,9 @@ def listen(
     """
     asked_at, grace = float("inf"), first_grace
     while True:
-        if job.cancelled() and not stop.is_set():
-            stop.set()
+        wishes.follow(job)
+        if job.cancelled() and not wishes.stop.is_set():
+            wishes.stop.set()
             asked_at = time.monotonic()
         if time.monotonic() - asked_at > grace:
             child.kill()
@@ -176,11 +212,11 @@ def end(child: BaseProcess) -> None:
 
 
 def _child(
-    sender: Connection, stop: Event, threads: int, function: Callable[..., Any], args: Any
+    sender: Connection, wishes: Wishes, threads: int, function: Callable[..., Any], args: Any
 ) -> None:
     limit_threads(threads)
     start_logging()
-    answer(sender, stop, function, args)
+    answer(sender, wishes, function, args)
 
 
 def spare_cores() -> int:
@@ -195,14 +231,14 @@ def limit_threads(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def answer(sender: Connection, stop: Event, function: Callable[..., Any], args: Any) -> None:
+def answer(sender: Connection, wishes: Wishes, function: Callable[..., Any], args: Any) -> None:
     """Call a workflow in the child and send its reports, then its result or its error."""
 
     def report(progress: Progress) -> None:
         sender.send((MessageKind.PROGRESS, progress))
 
     try:
-        sender.send((MessageKind.RESULT, function(*args, job=Job(report, stop.is_set))))
+        sender.send((MessageKind.RESULT, function(*args, job=wishes.job(report))))
     except FossilError as error:
         sender.send((MessageKind.ERROR, error))
     # The process boundary: whatever went wrong has to reach the user as a message.

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.log import unexpected
-from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.progress import QUIET, Job, check
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -112,7 +112,8 @@ def spread(
     FossilError
         Where `make` raises it, or a scheduler cannot be reached or is lost.
     CancelledError
-        Where the user asked to stop; what runs is let go, and its outcome dropped.
+        Where the user asked to stop; what runs is let go, and its outcome dropped. Where the user
+        asked to wait, it is done and yielded, and nothing is begun.
     """
     crew: Crew[T, R]
     if how.workers or how.scheduler:
@@ -148,8 +149,8 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
     again: deque[_Try[T]] = deque()
     new = map(_Try, items)
     while True:
-        job.check()
-        free = crew.places() - len(running)
+        check(job.cancelled)
+        free = 0 if job.paused() else crew.places() - len(running)
         while free > 0 and not any(t.suspect for t in running.values()):
             if again and again[0].suspect and running:
                 break
@@ -159,6 +160,10 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
             running[crew.submit(tried.item)] = tried
             free -= 1
         if not running:
+            if job.paused():
+                # What was on its way is there now.
+                job.check()
+                continue
             return
         done, _ = wait(running, POLL_S, FIRST_COMPLETED)
         for future in done:

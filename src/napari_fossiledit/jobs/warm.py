@@ -6,14 +6,14 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from napari_fossiledit.jobs.process import (
     MessageKind,
+    Wishes,
     answer,
     end,
     limit_threads,
@@ -32,11 +32,11 @@ _WAIT_S = 0.05
 
 @dataclass(frozen=True)
 class _Child:
-    """A living child, the line to it, and the event that asks its call to stop."""
+    """A living child, the line to it, and what is wanted of its call."""
 
     process: BaseProcess
     line: Connection
-    stop: Event
+    wishes: Wishes
 
 
 class WarmProcess:
@@ -93,7 +93,7 @@ class WarmProcess:
             check(unwanted)
         try:
             check(unwanted)
-            kind, value = self._exchange(function, args, Job(job.on_progress, unwanted))
+            kind, value = self._exchange(function, args, replace(job, cancelled=unwanted))
         finally:
             self._lock.release()
         if kind is MessageKind.ERROR:
@@ -118,12 +118,12 @@ class WarmProcess:
             self._end_child()
             self._child = _started(function, self._threads)
         child, answered = self._child, False
-        child.stop.clear()
+        child.wishes.stop.clear()
         try:
             # Where the child just died `listen` raises, with the exit code.
             with suppress(ConnectionError):
                 child.line.send((function, args))
-            last = listen(child.process, child.line, child.stop, job)
+            last = listen(child.process, child.line, child.wishes, job)
             answered = True
             return last
         finally:
@@ -134,7 +134,7 @@ class WarmProcess:
     def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            child.stop.set()
+            child.wishes.stop.set()
             child.line.close()
             end(child.process)
 
@@ -142,17 +142,17 @@ class WarmProcess:
 def _started(function: Callable[..., Any], threads: int) -> _Child:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    stop = context.Event()
+    wishes = Wishes(context.Event(), context.Event(), context.Value("q", -1))
     process = context.Process(
-        target=_serve, args=(theirs, stop, threads), name="fossiledit-warm", daemon=True
+        target=_serve, args=(theirs, wishes, threads), name="fossiledit-warm", daemon=True
     )
     with main_left_out(function):
         process.start()
     theirs.close()
-    return _Child(process, ours, stop)
+    return _Child(process, ours, wishes)
 
 
-def _serve(line: Connection, stop: Event, threads: int) -> None:
+def _serve(line: Connection, wishes: Wishes, threads: int) -> None:
     """Answer calls in the child until the line is closed."""
     limit_threads(threads)
     start_logging()
@@ -166,6 +166,6 @@ def _serve(line: Connection, stop: Event, threads: int) -> None:
             line.send((MessageKind.ERROR, unexpected(error)))
             continue
         try:
-            answer(line, stop, function, args)
+            answer(line, wishes, function, args)
         except OSError:
             return

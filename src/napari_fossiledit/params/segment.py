@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 from pydantic import Field
 
 from napari_fossiledit.params.base import MaskCut, Params
+from napari_fossiledit.params.spread import SpreadParams
 
 
 class Architecture(StrEnum):
@@ -166,12 +167,18 @@ class TrainParams(Params):
     )
 
 
-class PredictParams(Params):
+class PredictParams(SpreadParams):
     """How a model is applied to slices."""
 
     model: str = Field("", description="Model, edit or file; empty: the one in use.")
     slices: str = Field("all", description="Slices to predict, e.g. 0,2,4-9.")
     again: bool = Field(False, description="Predict also what is predicted already, anew.")
+    first: int = Field(
+        -1, ge=-1, description="Slice to begin with, its neighbours next; -1: the lowest one."
+    )
+    estimate: bool = Field(
+        False, description="Predict two slices, say how long all will take, and stop."
+    )
     tiles: bool = Field(
         False, description="Overlapping tiles even for slices that fit the network."
     )

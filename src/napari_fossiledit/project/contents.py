@@ -210,7 +210,8 @@ class Contents:
 
     def seen(self, z: int, stamp: str, content: str) -> None:
         """Note what slice `z` is, where somebody else has read it."""
-        self._note({z: Known(stamp, content)})
+        if self._known.get(z) != Known(stamp, content):
+            self._note({z: Known(stamp, content)})
 
     def of(self, z: int) -> str:
         """Return what slice `z` was when it was looked at last; empty where it never was."""

@@ -53,6 +53,15 @@ CREATE TABLE IF NOT EXISTS done (
     z INTEGER NOT NULL,
     PRIMARY KEY (source, z)
 ) WITHOUT ROWID;
+-- Slices that could not be predicted, until they are.
+CREATE TABLE IF NOT EXISTS failed (
+    source TEXT NOT NULL,
+    z INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (source, z)
+) WITHOUT ROWID;
 -- No counts: the whole slice is traced.
 CREATE TABLE IF NOT EXISTS traced (
     z INTEGER PRIMARY KEY,

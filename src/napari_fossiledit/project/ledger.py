@@ -35,7 +35,7 @@ from napari_fossiledit.project.actions import (
     has,
 )
 from napari_fossiledit.project.contents import ContentTable, note_made
-from napari_fossiledit.project.database import Database
+from napari_fossiledit.project.database import Database, now
 from napari_fossiledit.project.places import PlaceTable
 from napari_fossiledit.project.runs import REPAIR, DamagedError, RunBook
 from napari_fossiledit.project.source import ANNOTATIONS, PASS, Source
@@ -54,6 +54,9 @@ _INSERT = f"INSERT INTO instances ({WITH_PROBABILITY}) VALUES ({', '.join('?' * 
 _UPSERT = f"{_INSERT} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _WRITTEN[1:]
 )
+
+#: What a row and its entries in the indices take beside its masks.
+_ROW_BYTES = 400
 
 #: Nobody has so many instances: an id beyond was a value that a person painted.
 _UNREASONABLE_ID = 2**30
@@ -132,6 +135,24 @@ class TakenFrom(NamedTuple):
     score: float
 
 
+class Failure(NamedTuple):
+    """Why a slice could not be predicted.
+
+    Attributes
+    ----------
+    attempts
+        How often it was tried, in all runs.
+    error
+        What went wrong the last time, and what to do.
+    at
+        When that was, ISO 8601.
+    """
+
+    attempts: int
+    error: str
+    at: str
+
+
 class Numbered(NamedTuple):
     """An instance that belongs to a specimen, without its mask."""
 
@@ -204,6 +225,7 @@ class Ledger(RunBook):
         class_name: str | None = None,
         reviewed_too: bool = True,
         action: Action | None = None,
+        placed: Placement | None = None,
     ) -> list[int]:
         """Store the instances of slice `z` and mark it finished, in one transaction.
 
@@ -222,6 +244,8 @@ class Ledger(RunBook):
             With `replace`, also forget what a person has found right.
         action
             Action of the user's set that this is a part of, from `begin`; None: one of its own.
+        placed
+            Where the photograph lay when they were made; None: where it lies now.
 
         Returns
         -------
@@ -232,7 +256,8 @@ class Ledger(RunBook):
             if replace:
                 _remove(db, source, z, part, class_name, reviewed_too)
             note_made(db, source, z, anew=replace and part is None and class_name is None)
-            return _add(db, source, z, instances)
+            db.execute("DELETE FROM failed WHERE source = ? AND z = ?", (source, z))
+            return _add(db, source, z, instances, placed)
 
     def instances(
         self,
@@ -328,6 +353,36 @@ class Ledger(RunBook):
         query = "SELECT z FROM done WHERE source = ? AND typeof(z) = 'integer'"
         return {z for (z,) in self._rows(query, source)}
 
+    def is_done(self, source: str, z: int) -> bool:
+        """Return whether the source has finished a slice, see `done`."""
+        return bool(self._rows("SELECT 1 FROM done WHERE source = ? AND z = ?", source, z))
+
+    def failed(self, source: str) -> dict[int, Failure]:
+        """Return the slices that could not be predicted, and why."""
+        query = "SELECT z, attempts, error, at FROM failed WHERE source = ? ORDER BY z"
+        with self._database.reading() as db:
+            # A ledger of an earlier version that is open for reading has no such table.
+            rows = db.execute(query, (source,)) if has(db, "failed") else ()
+            return {z: Failure(*row) for z, *row in rows}
+
+    def note_failed(self, source: str, z: int, error: str) -> None:
+        """Write that a slice could not be predicted; what the source held there before stays."""
+        query = (
+            "INSERT INTO failed VALUES (?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET "
+            "attempts = attempts + 1, error = excluded.error, at = excluded.at"
+        )
+        with self._database.writing() as db:
+            db.execute(query, (source, z, error, now()))
+
+    def bytes_of(self, source: str, slices: Iterable[int]) -> int:
+        """Return about how many bytes the instances of some slices take."""
+        query = (
+            "SELECT total(length(counts) + ifnull(length(probability), 0) + ?) FROM instances "
+            "WHERE source = ? AND z IN (SELECT value FROM json_each(?))"
+        )
+        ((size,),) = self._rows(query, _ROW_BYTES, source, json.dumps(list(slices)))
+        return int(size)
+
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Return a transaction: all that is written inside it happens, or nothing."""
         return self._database.writing()
@@ -412,7 +467,7 @@ class Ledger(RunBook):
         slices = list(there) if slices is None else list(slices)
         pairs = [(source, int(z)) for z in slices]
         with self._writing(source, slices, Action("forget")) as db:
-            for table in ("instances", "done", "made_from"):
+            for table in ("instances", "done", "made_from", "failed"):
                 db.executemany(f"DELETE FROM {table} WHERE source = ? AND z = ?", pairs)
 
     def set_specimens(
@@ -964,9 +1019,16 @@ def _remove(
     return int(count)
 
 
-def _add(db: sqlite3.Connection, source: str, z: int, instances: Sequence[Instance]) -> list[int]:
+def _add(
+    db: sqlite3.Connection,
+    source: str,
+    z: int,
+    instances: Sequence[Instance],
+    placed: Placement | None = None,
+) -> list[int]:
     """Add instances with new ids and mark the slice finished."""
-    rows = _to_rows(source, z, instances, _new_ids(db, len(instances)), _alignment(db).at(z))
+    here = _alignment(db).at(z) if placed is None else placed
+    rows = _to_rows(source, z, instances, _new_ids(db, len(instances)), here)
     db.executemany(_INSERT, rows)
     db.execute("INSERT OR IGNORE INTO done (source, z) VALUES (?, ?)", (source, z))
     return [row[0] for row in rows]

@@ -1,15 +1,19 @@
 """Predicting: every finished slice is kept, whatever ends the process."""
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from napari_fossiledit.cli.commands import app
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.files import write_json
 from napari_fossiledit.models.files.places import RECORD
@@ -142,7 +146,10 @@ def test_cancelling_keeps_finished_slices(reef_project, blank_model):
         )
     with Project.open(reef_project) as project:
         assert project.ledger.runs()[-1].status == "cancelled"
-    assert predict.run(reef_project, params(blank_model)).predicted == (1, 2, 3, 4)
+        (kept,) = (project.ledger.done(s.name) for s in project.ledger.predictions(blank_model))
+    # Several were on their way.
+    assert 1 <= len(kept) < 5
+    assert {*predict.run(reef_project, params(blank_model)).predicted} == {*range(5)} - kept
 
 
 def test_a_full_disk_is_told_and_harms_nothing(reef_project, blank_model, monkeypatch):
@@ -177,10 +184,89 @@ def test_unknown_models_and_slices_are_refused(reef_project):
 def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model):
     with Project.open(reef_project) as project:
         photograph = project.stack_path / project.names[3]
-    photograph.write_bytes(photograph.read_bytes()[:2000])
+    whole = photograph.read_bytes()
+    photograph.write_bytes(whole[:2000])
+    job = CliRunner().invoke(app, ["predict", str(reef_project), "--model", blank_model, "--json"])
+    told = json.loads(job.stdout)
+    assert (job.exit_code, told["predicted"], told["kept"]) == (3, "0-2,4", 0)
+    assert [f["slice"] for f in told["failed"]] == [3]
+    assert "slice_0003.png cannot be read" in told["failed"][0]["reason"]
+    assert "Slices 3 could not be predicted: mend what is said of each" in told["notes"][-1]
+    # Nothing but the slice that failed is left, so that a run in which it fails again is an error.
+    every = {"max_detections": 100}
     with pytest.raises(FossilError, match=r"slice_0003\.png"):
-        predict.run(reef_project, params(blank_model))
-    assert predict.run(reef_project, params(blank_model, slices="0-2")).predicted == ()
+        predict.run(reef_project, params(blank_model, **every))
+    with Project.open(reef_project) as project:
+        source = told["source"]
+        assert project.ledger.failed(source)[3].attempts == 4
+        # Who needs all of them is not given a part.
+        with pytest.raises(FossilError, match=r"slice_0003\.png"):
+            predict.predict_missing(project, params(blank_model, max_detections=4), [2, 3])
+    photograph.write_bytes(whole)
+    assert predict.run(reef_project, params(blank_model, **every)).predicted == (3,)
+    with Project.open(reef_project) as project:
+        assert project.ledger.failed(source) == {}
+
+
+def test_a_photograph_that_is_replaced_meanwhile(reef_project, blank_model):
+    """What was read counts: the next run predicts what took its place."""
+    with Project.open(reef_project) as project:
+        place = project.stack_path / project.names[1]
+        other = (project.stack_path / project.names[2]).read_bytes()
+
+    def put(progress):
+        if progress.finished and progress.finished[1] == 1:
+            place.write_bytes(other)
+
+    found = predict.run(reef_project, params(blank_model, slices="0-2"), job=Job(put))
+    assert found.predicted == (0, 1, 2)
+    again = predict.run(reef_project, params(blank_model, slices="0-2"))
+    assert again.predicted == (1,)
+    place.unlink()
+    gone = predict.run(reef_project, params(blank_model, slices="1-3"))
+    assert (gone.predicted, list(gone.failed)) == ((3,), [1])
+    assert len(stored(reef_project, found.source)[1]) == 5
+
+
+def test_wherever_and_in_whatever_order_the_result_is_the_same(reef_project, blank_model):
+    order = []
+
+    def note(progress):
+        if progress.finished:
+            order.append(progress.finished[1])
+
+    found = []
+    for options, job in (
+        ({}, Job()),
+        ({"workers": 2}, Job(note)),
+        ({"first": 3}, Job(note)),
+        ({}, Job(note, focus=lambda: 1 if len(order) > 11 else 4)),
+    ):
+        made = predict.run(reef_project, params(blank_model, again=True, **options), job=job)
+        kept = stored(reef_project, made.source)
+        found.append({z: [replace(i, id=None) for i in kept[z]] for z in sorted(kept)})
+    assert found[0] == found[2] == found[3]
+    # Another number of threads adds sums up in other parts.
+    here, there = (
+        sorted((i for z in f.values() for i in z), key=lambda i: (i.slice, i.mask.counts))
+        for f in found[:2]
+    )
+    assert [(i.slice, i.mask) for i in here] == [(i.slice, i.mask) for i in there]
+    assert [i.score for i in here] == pytest.approx([i.score for i in there], abs=1e-6)
+    assert set(order[:5]) == {*range(5)}
+    assert set(order[5:7]) <= {3, 2, 4}
+    assert order[9] == 0
+    assert set(order[10:13]) == {4, 3, 2}
+
+
+def test_two_slices_tell_how_long_the_others_take(reef_project, blank_model):
+    told = predict.run(reef_project, params(blank_model, estimate=True))
+    assert (told.predicted, told.summary()["waiting"]) == ((0, 1), 3)
+    assert 0 < told.estimate.seconds < 60
+    assert 1e8 < told.estimate.memory_bytes < 8e9
+    assert str(told.estimate).startswith("3 more slices take about ")
+    rest = predict.run(reef_project, params(blank_model))
+    assert (rest.predicted, rest.estimate) == ((2, 3, 4), None)
 
 
 def test_the_same_picture_in_16_bit_gives_the_same_detections(reef_project, blank_model, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
+from threading import Lock
 from typing import cast
 
 import torch
@@ -72,6 +73,7 @@ class MaskRcnnSegmenter:
         self.network = network.to(self.device).eval()
         self.preprocessing = preprocessing
         self.further = self.network
+        self._turn, self._threads = Lock(), torch.get_num_threads()
 
     @property
     def spec(self) -> NetworkSpec:
@@ -139,7 +141,12 @@ class MaskRcnnSegmenter:
         own = (image.shape[0], image.shape[1])
         near = prior and prior.scaled(own, (rgb.shape[0], rgb.shape[1]))
         look = _Look(limits, VIEWS[:views], views_find, cancel)
-        detections = self._search(rgb, self._tiles(rgb, tiles), look, near)
+        # One slice at a time takes all cores and little memory; others are read meanwhile.
+        with self._turn:
+            # Each thread has a number of its own, and sums are added up in that many parts.
+            if torch.get_num_threads() != self._threads:
+                torch.set_num_threads(self._threads)
+            detections = self._search(rgb, self._tiles(rgb, tiles), look, near)
         return self._instances(detections, rgb, own, slice_index)
 
     def predict_prepared(self, rgb: Rgb, limits: Limits | None = None) -> list[Instance]:

@@ -43,11 +43,14 @@ class Visit:
         Name of its predictions in the ledger.
     near
         Source and slice of the detections that it gets as a prior.
+    looked_at
+        Whether it is one of those that tell whether the rock is one that the model knows.
     """
 
     source: str
     slice: int
     near: tuple[tuple[str, int], ...] = ()
+    looked_at: bool = False
 
     def prior(self, project: Project, params: PredictParams) -> Prior | None:
         """Read the detections of the neighbours; None where there is none."""
