@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_fossiledit.errors import CancelledError, FossilError
-from napari_fossiledit.progress import Progress
+from napari_fossiledit.progress import Progress, nothing
 from napari_fossiledit.widgets.common.job_runner import (
     JobRunner,
     JobSpec,
@@ -41,15 +41,19 @@ class JobPanel(QWidget):
         self.text = QLabel("")
         self.text.setWordWrap(True)
         self.button = QPushButton("Cancel")
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip("Let the job wait: the processor is free, and nothing is lost.")
+        self.pause.setCheckable(True)
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
         self._fading = QTimer(self)
         self._fading.setSingleShot(True)
         self._fading.setInterval(_SHOWN_MS)
         self._began, self._whole = 0.0, False
-        self._latest = ""
+        self._latest = self._told = ""
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
+        row.addWidget(self.pause)
         row.addWidget(self.button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
@@ -57,6 +61,7 @@ class JobPanel(QWidget):
         column.addWidget(self.text)
         self.bar.hide()
         self.button.hide()
+        self.pause.hide()
         self.text.hide()
         self.runner.started.connect(self._on_started)
         self.runner.progressed.connect(self._on_progress)
@@ -64,6 +69,7 @@ class JobPanel(QWidget):
         self.runner.failed.connect(self._on_failed)
         self.runner.stopped.connect(self._on_stopped)
         self.button.clicked.connect(self._on_cancel)
+        self.pause.toggled.connect(self._on_pause)
         self._clock.timeout.connect(self._show_time)
         self._fading.timeout.connect(self.forget)
 
@@ -75,13 +81,15 @@ class JobPanel(QWidget):
         in_process: bool = True,
         loads_first: bool = False,
         whole: bool = False,
+        pausable: bool = False,
+        focus: Callable[[], int | None] = nothing,
         then: Callable[[Any], None] | None = None,
     ) -> bool:
         """Start a workflow; show a message where one is still running.
 
         Parameters
         ----------
-        in_process, loads_first, whole
+        in_process, loads_first, whole, pausable, focus
             See `JobSpec`.
         then
             Gets the result, in the window's thread.
@@ -92,7 +100,7 @@ class JobPanel(QWidget):
             Whether it was started.
         """
         try:
-            job = JobSpec(title, function, args, in_process, loads_first, whole)
+            job = JobSpec(title, function, args, in_process, loads_first, whole, pausable, focus)
             self.runner.start(job, then)
         except FossilError as error:
             show_error(error)
@@ -112,6 +120,9 @@ class JobPanel(QWidget):
 
     def _on_started(self, job: JobSpec) -> None:
         self._began, self._latest, self._whole = time.monotonic(), "", job.whole
+        self._told = ""
+        self.pause.setChecked(False)
+        self.pause.setVisible(job.pausable)
         left = "it leaves no file" if job.whole else "what it finished before is kept"
         self.button.setToolTip(f"Stop the job; {left}.")
         self.bar.setRange(0, 0)
@@ -126,8 +137,10 @@ class JobPanel(QWidget):
             return
         self.bar.setRange(0, progress.total)
         self.bar.setValue(progress.done)
+        self._told = progress.said or self._told
         self._latest = progress_text(progress)
-        self.say(self._latest)
+        if not self.runner.is_paused:
+            self.say("\n".join(filter(None, (self._told, self._latest))))
 
     def _show_time(self) -> None:
         """Show the time that went by until the first report arrives."""
@@ -142,6 +155,12 @@ class JobPanel(QWidget):
         self.say(
             f"Stopping; {'no file is left' if self._whole else 'what is finished is kept'} ..."
         )
+
+    def _on_pause(self, wait: bool) -> None:
+        self.runner.pause(wait)
+        self.pause.setText("Go on" if wait else "Pause")
+        if self.runner.is_running and not self.runner.is_cancelling:
+            self.say(f"Waiting. {self._latest}" if wait else self._latest or "Going on ...")
 
     def _on_done(self, _: object) -> None:
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
@@ -159,3 +178,4 @@ class JobPanel(QWidget):
         self._clock.stop()
         self.bar.hide()
         self.button.hide()
+        self.pause.hide()

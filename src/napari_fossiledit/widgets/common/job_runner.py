@@ -16,7 +16,7 @@ from superqt.utils import FunctionWorker, create_worker
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.jobs import Tickets, run_in_process
 from napari_fossiledit.log import unexpected
-from napari_fossiledit.progress import Job, Progress
+from napari_fossiledit.progress import Job, Progress, nothing
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ atexit.register(_wait_for_jobs)
 
 #: Figures of a report that fit into the one line below a progress bar.
 _SHOWN_VALUES = ("loss", "validation")
+#: The same, with their names behind the number.
+_COUNTED = ("slices a minute", "failed")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class JobSpec:
         See `run_in_process`.
     whole
         Whether it leaves nothing where it is stopped.
+    pausable
+        Whether it can wait, and go on from where it is.
+    focus
+        Returns the slice that is to come first, from any thread.
     """
 
     title: str
@@ -78,6 +84,8 @@ class JobSpec:
     in_process: bool = True
     loads_first: bool = False
     whole: bool = False
+    pausable: bool = False
+    focus: Callable[[], int | None] = nothing
 
 
 class JobRunner(QObject):
@@ -99,7 +107,7 @@ class JobRunner(QObject):
         super().__init__(parent)
         self.job: JobSpec | None = None
         self._tickets = Tickets()
-        self._stop = threading.Event()
+        self._stop, self._pause = threading.Event(), threading.Event()
         self._then: Callable[[Any], None] | None = None
 
     @property
@@ -126,16 +134,31 @@ class JobRunner(QObject):
                 advice="Wait until it is done, or cancel it first.",
             )
         self.job, self._then, self._stop = job, then, threading.Event()
+        self._pause = threading.Event()
         _log.info("%s: %s %s", job.title, job.function.__qualname__, job.args)
         ticket = self._tickets.draw()
         # Started only after the signal is connected: a quick job would be over before. The worker
         # ignores errors, as `_work` turns them into values.
         worker: FunctionWorker[JobOutcome] = create_worker(
-            self._work, job, ticket, self._stop, _start_thread=False, _ignore_errors=True
+            self._work,
+            job,
+            ticket,
+            (self._stop, self._pause),
+            _start_thread=False,
+            _ignore_errors=True,
         )
         worker.returned.connect(self._finish)
         self.started.emit(job)
         worker.start()
+
+    @property
+    def is_paused(self) -> bool:
+        """True while the running job is to wait."""
+        return self.is_running and self._pause.is_set()
+
+    def pause(self, wait: bool) -> None:
+        """Request the running job to wait, or to go on; what it is at, it finishes."""
+        (self._pause.set if wait else self._pause.clear)()
 
     def cancel(self) -> None:
         """Request the running job to stop; what it finished before is kept."""
@@ -147,14 +170,17 @@ class JobRunner(QObject):
         self._tickets.draw()
         self.job = self._then = None
 
-    def _work(self, spec: JobSpec, ticket: int, stop: threading.Event) -> JobOutcome:
+    def _work(
+        self, spec: JobSpec, ticket: int, asked: tuple[threading.Event, threading.Event]
+    ) -> JobOutcome:
         """Run a job in the worker's thread; return its result or any error."""
 
         def report(progress: Progress) -> None:
             if self._tickets.is_current(ticket):
                 self.progressed.emit(progress)
 
-        job = Job(report, stop.is_set)
+        stop, pause = asked
+        job = Job(report, stop.is_set, pause.is_set, spec.focus)
         try:
             if spec.in_process:
                 result = run_in_process(
@@ -212,4 +238,5 @@ def progress_text(progress: Progress) -> str:
     if progress.eta_s is not None and progress.done < progress.total:
         parts.append(f"{time_text(progress.eta_s)} left")
     parts += [f"{k} {v:.3g}" for k, v in progress.values.items() if k in _SHOWN_VALUES]
+    parts += [f"{v:.3g} {k}" for k, v in progress.values.items() if k in _COUNTED]
     return ": ".join(filter(None, (progress.message, ", ".join(filter(None, parts)))))

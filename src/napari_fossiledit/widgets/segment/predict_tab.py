@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.params.segment import CalibrateParams, PredictParams, RefineParams
+from napari_fossiledit.progress import Progress
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.model_choices import (
@@ -24,7 +26,10 @@ from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import calibrate, predict, refine
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
+_HIDDEN = ("first", "estimate")
 _SHOWN = ("model", "slices", "views", "refine", "calibrated")
+#: So often slices that are finished while others are predicted are shown.
+_SHOWN_EVERY_S = 3.0
 #: What the slider of scores shows at first.
 _SURE = 0.5
 _LABELS = {
@@ -40,6 +45,8 @@ _LABELS = {
     "refine": "Refine masks",
     "exclusive": "No shared pixels",
     "calibrated": "Scores are probabilities",
+    "workers": "Processes",
+    "scheduler": "Scheduler",
     "neighbour_weight": "Weight of neighbours",
     "neighbour_direction": "Neighbours",
     "neighbour_score": "Score of neighbours",
@@ -62,7 +69,11 @@ class PredictTab(QWidget):
         self.session, self.jobs = session, jobs
         self.form = ParamsForm(
             PredictParams,
-            advanced=[name for name in PredictParams.model_fields if name not in _SHOWN],
+            advanced=[
+                name for name in PredictParams.model_fields if name not in (*_SHOWN, *_HIDDEN)
+            ],
+            # The slice that is looked at comes first, and a long run says how long it takes.
+            hidden=_HIDDEN,
             choices={"model": model_choices(session)},
             labels=_LABELS,
         )
@@ -100,6 +111,9 @@ class PredictTab(QWidget):
         )
         column.addWidget(beside(fit_refiner, button("Calibrate scores", tip, self.calibrate)))
         column.addStretch(1)
+        self._near, self._shown_at = 0, 0.0
+        session.slice_changed.connect(self._on_slice)
+        jobs.runner.progressed.connect(self._on_progress)
         FollowedModel(self.form, session)
 
     def refresh(self) -> None:
@@ -112,10 +126,35 @@ class PredictTab(QWidget):
         params = self.form.read()
         # The workflow reads the slices too: here a typing error is reported without a process.
         parse_slices(params.slices, project.shape[0])
-        then = self.session.while_open(self._on_done)
+        self._shown_at = 0.0
         self.jobs.start(
-            "Predicting", predict.run, project.path, params, loads_first=True, then=then
+            "Predicting",
+            predict.run,
+            project.path,
+            params,
+            loads_first=True,
+            pausable=True,
+            # Read in the thread of the job.
+            focus=lambda: self._near,
+            then=self.session.while_open(self._on_done),
         )
+
+    def _on_slice(self, z: int) -> None:
+        self._near = z
+
+    def _on_progress(self, progress: Progress) -> None:
+        """Show what is there already: the slice that is looked at at once, others now and then."""
+        if progress.finished is None or self.session.project is None:
+            return
+        source, z = progress.finished
+        now = time.monotonic()
+        if z != self.session.slice and now - self._shown_at < _SHOWN_EVERY_S:
+            return
+        if self._shown_at == 0.0:
+            self.predicted.emit(source)
+        else:
+            self.session.predictions_changed.emit()
+        self._shown_at = now
 
     def refine(self) -> None:
         """Start fitting a refiner of the chosen model in a separate process."""
