@@ -31,6 +31,7 @@ from napari_fossiledit.widgets.common.notices import (
     errors_shown,
     show_done,
     show_error,
+    show_result,
 )
 from napari_fossiledit.widgets.common.paths import PathRow, Pick, ask_path
 from napari_fossiledit.widgets.dock import Dock, beside, button, fold, note, section
@@ -305,7 +306,9 @@ class StackDock(Dock):
         self.jobs.start("Converting", convert.run, project.path, ConvertParams(), then=then)
 
     def _converted(self, result: convert.ConvertResult) -> None:
-        show_done(f"{counted(result.slices, 'slice')} copied: they now show at once.")
+        copied = counted(result.slices - len(result.failed), "slice")
+        missing = f", {len(result.failed)} could not be" if result.failed else ""
+        show_result(f"{copied} copied{missing}: they now show at once.", result)
         self._reopen()
 
     def _append(self) -> None:

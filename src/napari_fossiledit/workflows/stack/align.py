@@ -92,8 +92,14 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
     how = (params or AlignParams()).how
     with Project.open(project_path) as project:
         project.require_writable()
+        notes = []
+        if before := project.ledger.alignment().entries:
+            notes.append(
+                f"{len(before)} placements that were found or set before are replaced: undo brings"
+                " them back."
+            )
         if how is Align.NONE:
-            return _set(project, Found(Alignment()), "forget the alignment")
+            return _set(project, Found(Alignment()), "forget the alignment", *notes)
         if project.settings.stack.kind == BLANK:
             raise FossilError(
                 f"{project.path} has no photographs to lay over each other",
@@ -106,7 +112,6 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
         if how is Align.NEIGHBOURS:
             found = follow_neighbours(motions, found, project.slice_shape)
         lost = [z for z, m in motions.items() if m is None and z not in errors]
-        notes = []
         if lost:
             notes.append(
                 f"Slices {format_slices(lost)} show nothing that the slice before shows: they are"
@@ -199,8 +204,8 @@ def cut(
 
 def _set(project: Project, found: Found, what: str, *notes: str) -> AlignResult:
     ledger = project.ledger
-    changed = ledger.alignment() != found.alignment
-    if changed:
+    before = ledger.alignment()
+    if before != found.alignment:
         ledger.set_alignment(found.alignment, ledger.begin(what))
         notes = (*notes, "Masks have moved with their photographs. Link again, if it was linked.")
     return AlignResult(found.alignment, tuple(found.jumps), tuple(found.alone), notes)
