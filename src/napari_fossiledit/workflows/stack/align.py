@@ -92,14 +92,8 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
     how = (params or AlignParams()).how
     with Project.open(project_path) as project:
         project.require_writable()
-        notes = []
-        if before := project.ledger.alignment().entries:
-            notes.append(
-                f"{len(before)} placements that were found or set before are replaced: undo brings"
-                " them back."
-            )
         if how is Align.NONE:
-            return _set(project, Found(Alignment()), "forget the alignment", *notes)
+            return _set(project, Found(Alignment()), "forget the alignment", replaces=True)
         if project.settings.stack.kind == BLANK:
             raise FossilError(
                 f"{project.path} has no photographs to lay over each other",
@@ -112,6 +106,7 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
         if how is Align.NEIGHBOURS:
             found = follow_neighbours(motions, found, project.slice_shape)
         lost = [z for z, m in motions.items() if m is None and z not in errors]
+        notes = []
         if lost:
             notes.append(
                 f"Slices {format_slices(lost)} show nothing that the slice before shows: they are"
@@ -126,7 +121,7 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
             notes.append(
                 "Every slice lies over the one before: how far fossils lean is a guess now."
             )
-        return _set(project, found, f"align {how}", *notes)
+        return _set(project, found, f"align {how}", *notes, replaces=True)
 
 
 def place(project_path: Path, params: PlaceParams, *, job: Job = QUIET) -> AlignResult:
@@ -202,10 +197,18 @@ def cut(
     return CutResult(out, (picture.shape[0], picture.shape[1]))
 
 
-def _set(project: Project, found: Found, what: str, *notes: str) -> AlignResult:
+def _set(
+    project: Project, found: Found, what: str, *notes: str, replaces: bool = False
+) -> AlignResult:
     ledger = project.ledger
     before = ledger.alignment()
     if before != found.alignment:
+        if replaces and before.entries:
+            notes = (
+                *notes,
+                f"{len(before.entries)} placements that were found or set before are replaced:"
+                " undo brings them back.",
+            )
         ledger.set_alignment(found.alignment, ledger.begin(what))
         notes = (*notes, "Masks have moved with their photographs. Link again, if it was linked.")
     return AlignResult(found.alignment, tuple(found.jumps), tuple(found.alone), notes)
