@@ -199,11 +199,7 @@ def predict_missing(
         project.require_writable()
         if stale:
             notes += (_said(stale),)
-        if replaced := sorted(set(slices) & project.ledger.done(source) - stale & anew):
-            notes += (
-                f"Slices {format_slices(replaced)} are predicted anew. Link again, where they were"
-                " linked.",
-            )
+        before = project.ledger.done(source) - stale
         if anew and params.neighbour_weight:
             # Each slice depends on the others.
             for visit in planned:
@@ -224,6 +220,11 @@ def predict_missing(
                     raise _first_of(run.failed, len(run.failed) + len(run.stored))
         notes += (*run.notes, *precision_notes(params))
         notes += unlike_notes(ref, [run.looks[z] for z in sorted(run.looks)])
+        if replaced := sorted({v.slice for v in run.stored if v.source == source} & before):
+            notes += (
+                f"Slices {format_slices(replaced)} are predicted anew. Link again, where they were"
+                " linked.",
+            )
     failed = {z: str(run.failed[z]) for z in sorted(run.failed)}
     if failed:
         notes += (
@@ -233,7 +234,8 @@ def predict_missing(
     counts = project.ledger.counts(source)
     count = sum(counts.get(z, 0) for z in slices)
     waiting = run.estimate is not None and params.estimate
-    there = [z for z in missing if z not in failed and (not waiting or z in counts)]
+    stored = {v.slice for v in run.stored if v.source == source}
+    there = [z for z in missing if z not in failed and (not waiting or z in stored)]
     return PredictResult(
         ref.name,
         source,
