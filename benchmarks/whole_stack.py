@@ -1,7 +1,7 @@
 """What a run over a whole stack survives, and what more processes gain.
 
     python benchmarks/whole_stack.py kills [MOMENTS]
-    python benchmarks/whole_stack.py workers PROJECT MODEL [REPEATS]
+    python benchmarks/whole_stack.py workers PROJECT MODEL [SLICES [ROUNDS]]
 
 ``kills``: 100 slices of 64 x 64 pixels are handled by two processes (a threshold, and 50 ms of
 waiting for a network) and stored in the ledger of a project. In each run a process is ended by
@@ -9,9 +9,9 @@ SIGKILL when a random number of slices is done, from none to nearly all, and up 
 passed: a worker, or in turn the driver, which is then started again. What the ledger holds in the
 end is compared with a run that was left alone.
 
-``workers``: a model of the project predicts all its slices, REPEATS times over, in one process and
-in two, a computing thread each, in turn; nothing is stored. Seconds are those between the first and
-the last result, and of the whole run with its start.
+``workers``: a model of the project predicts so many slices, from the first on and again, in one
+process and in two, a computing thread each, in turn; nothing is stored. Slices a second are those
+between the first and the last result; the whole run has the start of the processes in it.
 """
 
 from __future__ import annotations
@@ -160,16 +160,15 @@ def network(path: Path, model: str) -> Callable[[int], int]:
     return handle
 
 
-def workers(path: Path, model: str, repeats: int) -> None:
+def workers(path: Path, model: str, items: int, rounds: int) -> None:
     """Predict in one process and in two."""
     with Project.open(path, read_only=True) as project:
         shape = project.shape
-    items = shape[0] * repeats
     print(f"{items} slices of {shape[1]} x {shape[2]}, {os.cpu_count()} cores")
     rates: dict[int, list[float]] = {1: [], 2: []}
     wholes: dict[int, list[float]] = {1: [], 2: []}
     found: set[tuple[int, ...]] = set()
-    for _ in range(3):
+    for _ in range(rounds):
         for count in (1, 2):
             load = os.getloadavg()[0]
             began = time.monotonic()
@@ -197,7 +196,7 @@ def main(what: str, *rest: Any) -> None:
     elif what == "kills":
         kills(int(rest[0]) if rest else 30)
     elif what == "workers":
-        workers(Path(rest[0]), rest[1], int(rest[2]) if len(rest) > 2 else 3)
+        workers(Path(rest[0]), rest[1], *(int(n) for n in [*rest[2:], *(60, 3)[len(rest) - 2 :]]))
     else:
         raise SystemExit(__doc__)
 
