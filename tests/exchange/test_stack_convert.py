@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +22,9 @@ from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import SectionStack, open_stack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE
-from napari_fossiledit.stacks.pixels import Pixels, area_mean
+from napari_fossiledit.stacks.pixels import area_mean
 from napari_fossiledit.stacks.reduce import reduced
+from tests.full_disk import full_disk
 
 GEOMETRY = StackGeometry(72.7, 500)
 
@@ -125,6 +125,7 @@ def test_slices_are_finished_in_any_order(
     ("complete", "left"),
     [
         (None, "zarr.0123.partial"),
+        (None, ".images.zarr.estimate/zarr.json"),
         (False, "0/c/1/0/0.0123.partial"),
         (False, "conversion.json"),
         (True, "conversion.json"),
@@ -151,19 +152,17 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     stack: SectionStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "images.zarr"
-    original = stack_convert._write_shard
-
-    def full(file: Path, pixels: Pixels, array: zarr.Array) -> None:
-        if "/c/3/" in file.as_posix():
-            raise OSError(errno.ENOSPC, "No space left on device")
-        original(file, pixels, array)
-
-    monkeypatch.setattr(stack_convert, "_write_shard", full)
+    plan = plan_conversion(stack, target)
+    # Within a shard of a slice in the middle.
+    full_disk(monkeypatch, plan.needed_bytes * 3 // 5)
     with pytest.raises(FossilError, match="The disk is full"):
-        convert_stack(stack, target, GEOMETRY)
+        convert_stack(stack, target, GEOMETRY, plan=plan)
     monkeypatch.undo()
     monkeypatch.setattr(stack_convert, "_CHUNK", 16)
-    assert plan_conversion(stack, target).remaining == (3, 4)
+    assert not [*target.rglob("*.partial")]
+    left = plan_conversion(stack, target).remaining
+    assert left == tuple(range(left[0], 5))
+    assert 0 < left[0] < 4
     convert_stack(stack, target, GEOMETRY)
     check_same(stack, target)
 

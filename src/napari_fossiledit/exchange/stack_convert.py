@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -94,8 +93,8 @@ class ConversionPlan:
     remaining
         Slices that are still to be copied.
     needed_bytes, seconds
-        Estimates for these, by converting a few of them into a temporary folder; NaN seconds where
-        none of them can be read.
+        Estimates for these, by converting a few of them into a folder that is removed; NaN seconds
+        where none of them can be read.
     free_bytes
         What the disk has left.
     """
@@ -147,14 +146,17 @@ def plan_conversion(
     """
     require_memory(_SLICES_HELD * stack.slice_bytes, f"converting {stack.path}")
     shapes = pyramid_shapes(stack.shape)
-    done = _finished(stack, folder) - {*again}
-    remaining = [z for z in range(len(stack)) if z not in done]
     with explained(folder, "Looking for space for"):
         nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(nearest).free
+        # One name for all runs: what a killed one left is removed.
+        place = nearest / f".{folder.name}.estimate"
+        shutil.rmtree(place, ignore_errors=True)
+    done = _finished(stack, folder) - {*again}
+    remaining = [z for z in range(len(stack)) if z not in done]
     count = min(_PROBES, -(-len(remaining) // 10))
     chosen = [remaining[(2 * i + 1) * len(remaining) // (2 * count)] for i in range(count)]
-    size, seconds = _probe(stack, nearest, chosen, spread) if chosen else (0.0, 0.0)
+    size, seconds = _probe(stack, place, chosen, spread) if chosen else (0.0, 0.0)
     left = len(remaining)
     return ConversionPlan(
         shapes, tuple(remaining), int(left * size * _MARGIN), left * seconds, free
@@ -162,20 +164,20 @@ def plan_conversion(
 
 
 def _probe(
-    stack: SectionStack, beside: Path, chosen: list[int], spread: Spreader
+    stack: SectionStack, place: Path, chosen: list[int], spread: Spreader
 ) -> tuple[float, float]:
     """Return bytes and seconds of a slice, by converting some into a folder that is removed."""
-    with (
-        explained(beside, "Estimating in"),
-        tempfile.TemporaryDirectory(prefix=".estimate-", dir=beside) as name,
-    ):
-        _arrays(_group(stack, Path(name), StackGeometry(1, 1)), stack)
-        before = sum(p.stat().st_size for p in Path(name).rglob("*") if p.is_file())
-        times, failed = [time.perf_counter()], 0
-        for _, copied in spread(copier, (stack.record(), Path(name)), chosen):
-            times.append(time.perf_counter())
-            failed += copied.error is not None
-        whole = sum(p.stat().st_size for p in Path(name).rglob("*") if p.is_file()) - before
+    try:
+        with explained(place, "Estimating in"):
+            _arrays(_group(stack, place, StackGeometry(1, 1)), stack)
+            before = sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
+            times, failed = [time.perf_counter()], 0
+            for _, copied in spread(copier, (stack.record(), place), chosen):
+                times.append(time.perf_counter())
+                failed += copied.error is not None
+            whole = sum(p.stat().st_size for p in place.rglob("*") if p.is_file()) - before
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     if failed == len(chosen):
         # As much as it takes without compression, with all levels: 1 + 1/4 + 1/16 + ...
         return stack.slice_bytes * 4 / 3, math.nan

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.geometry import ZDirection
+from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.widgets.canvas.project_view import attach
 from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS
@@ -22,6 +23,7 @@ from napari_fossiledit.widgets.common.notices import VOICE
 from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.stack.new_project import project_name
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
+from napari_fossiledit.workflows.stack import convert
 
 
 @pytest.fixture
@@ -166,6 +168,18 @@ def test_photographs_chosen_while_others_are_looked_at_are_those_that_count(
     assert not dock.new.make.isEnabled()
     assert looked(qtbot, dock)._look.path == other
     assert "1 slice of 9 x 7 pixels" in dock.new.look.text()
+
+
+def test_a_photograph_that_could_not_be_converted_is_named(session, made, photographs):
+    (photographs / "slice_02.png").write_bytes(b"no picture")
+    dock, said, reports = made(StackDock), len(VOICE.messages), []
+    path = session.current.path
+    dock._converted(convert.run(path, job=Job(reports.append)))
+    assert next(r.said for r in reports if r.said).startswith("5 slices to copy: about ")
+    text = "\n".join(m.text for m in VOICE.messages[said:])
+    assert "4 slices copied, 1 could not be: they now show at once." in text
+    assert "slice_02.png" in text
+    assert session.current.stack.kind == "zarr"
 
 
 def test_what_comes_next_is_told(session, made):

@@ -19,7 +19,7 @@ from napari_fossiledit.exchange.stack_convert import (
 from napari_fossiledit.jobs.spread import Spread, spread
 from napari_fossiledit.params.spread import SpreadParams
 from napari_fossiledit.params.stack import ConvertParams
-from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.progress import QUIET, Job, Progress
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import IMAGES
 from napari_fossiledit.summary import Summary
@@ -125,6 +125,7 @@ def run(
         count = len(source.stack)
         if params.estimate:
             return ConvertResult(target, count, source is project.original, str(plan))
+        job.on_progress(Progress(0, len(plan.remaining), "Converting slices", said=str(plan)))
         table = project.ledger.contents
 
         def written(z: int, copied: Copied) -> None:
