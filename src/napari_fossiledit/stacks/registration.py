@@ -260,31 +260,49 @@ def find_jumps(
         middle: NDArray[np.float64] = np.median(near, axis=0) if len(near) >= 4 else usual_of_all
         return middle
 
-    jumps, alone, last = dict[int, Placement](), dict[int, Placement](), -1
+    beyond = {z: motion - usual(z) for z, motion in known.items()}
+    beyond = {z: v for z, v in beyond.items() if (np.abs(v) > least).any()}
+    found, alone, last = dict[int, NDArray[np.float64]](), dict[int, Placement](), -1
     first, end = min(motions) - 1, max(motions)
-    for z in sorted(motions):
-        beyond = None if z not in known else known[z] - usual(z)
-        if z == last or (beyond is not None and not (np.abs(beyond) > least).any()):
-            continue
+
+    def judged(z: int) -> tuple[Placement | None, int, int]:
+        """Return the motion from before to after slice `z`, and between which slices that is."""
         low, high = max(first, z - 2), min(end, z + 1)
-        across = between(low, high)
-        if across is None and low < z - 1:
-            low = z - 1
-            across = between(low, high)
+        # Past slices that cannot be read; what lies elsewhere by itself says nothing of others.
+        while z not in known and high < end and high not in known:
+            high += 1
+        across = None if low in alone else between(low, high)
+        return (between(z - 1, high), z - 1, high) if across is None else (across, low, high)
+
+    for z in sorted(motions):
+        if z == last or (z in known and z not in beyond):
+            continue
+        across, low, high = judged(z)
         if across is None:
             continue
         agreed = _as_pixels(across, whole) - (high - low) * usual(z)
-        if (np.abs(agreed) > least).any():
-            near = beyond is not None and np.abs(beyond - agreed).max() < least.max()
-            jumps[z] = _as_placement(beyond if near and beyond is not None else agreed, whole)
-        elif beyond is not None and z < end:
-            alone[z], last = _as_placement(beyond, whole), z + 1
+        agreed = agreed - sum(v for n, v in found.items() if low < n < z)
+        # The next slice may jump, too.
+        alike = agreed - sum(beyond[n] for n in range(z + 1, high + 1) if n in beyond)
+        if z not in known:
+            if (np.abs(alike) > least).any():
+                found[z] = alike
+        elif (np.abs(agreed) > least).any():
+            near = np.abs(beyond[z] - alike).max() < least.max()
+            found[z], last = (beyond[z], last) if near else (agreed, z + 1)
+        elif z < end:
+            alone[z], last = _as_placement(beyond[z], whole), z + 1
+    jumps = {z: _as_placement(v, whole) for z, v in found.items()}
+    return Found(_laid(jumps, alone), jumps, alone)
+
+
+def _laid(jumps: Mapping[int, Placement], alone: Mapping[int, Placement]) -> Alignment:
     alignment = Alignment()
     for z, motion in jumps.items():
         alignment = alignment.moved(z, motion)
     for z, motion in alone.items():
         alignment = alignment.moved(z, motion, alone=True)
-    return Found(alignment, jumps, alone)
+    return alignment
 
 
 def _as_pixels(motion: Placement, whole: tuple[int, int]) -> NDArray[np.float64]:

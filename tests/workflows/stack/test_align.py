@@ -88,6 +88,40 @@ def test_a_jump_is_one_motion_for_all_that_follows(project: Path) -> None:
     assert entries(project) == ()
 
 
+@pytest.mark.parametrize(
+    ("jumps", "unread", "found"),
+    [
+        ((8, 9), (), (8, 9)),
+        ((8, 9, 10), (), (8, 9, 10)),
+        ((10,), (7, 8, 9), (7,)),
+        ((8,), (17, 18, 19), (8,)),
+    ],
+)
+def test_jumps_are_told_apart_and_seen_past_what_cannot_be_read(
+    jumps: tuple[int, ...], unread: tuple[int, ...], found: tuple[int, ...]
+) -> None:
+    true = Alignment()
+    for z in jumps:
+        true = true.moved(z, Placement(9, z))
+
+    def between(a: int, b: int) -> Placement | None:
+        return None if {a, b} & {*unread} else true.at(a).inverse.after(true.at(b))
+
+    motions = {z: between(z - 1, z) for z in range(1, 20)}
+    told = registration.find_jumps(motions, between, SIZE)
+    assert tuple(told.jumps) == found
+    assert all(miss(told.alignment.at(z), true.at(z)) < 1e-6 for z in {*range(20)} - {*unread})
+
+
+def test_a_damaged_alignment_can_be_forgotten(project: Path) -> None:
+    with Project.open(project) as opened, opened.ledger.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('alignment', '[[1, 2')")
+    with pytest.raises(FossilError, match=r"alignment of the slices is damaged.*--how none"):
+        align.show(project)
+    align.run(project, AlignParams(how=Align.NONE))
+    assert entries(project) == ()
+
+
 def test_stacks_that_do_not_jump_stay_as_they_are(tmp_path: Path, slices: list[np.ndarray]) -> None:
     # Also where a photograph is there twice: no motion at all is a motion that was found.
     project = made(tmp_path, [*slices[:4], slices[3]])

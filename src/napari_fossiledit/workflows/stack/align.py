@@ -102,7 +102,15 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
             )
         motions, errors = _motions(project, job)
         job.report(0, 0, "Looking where the stack jumps")
-        found = find_jumps(motions, _registering(project.photos), project.slice_shape)
+        between = _registering(project.photos)
+
+        def readable(fixed: int, moving: int) -> Placement | None:
+            try:
+                return between(fixed, moving)
+            except FossilError:
+                return None
+
+        found = find_jumps(motions, readable, project.slice_shape)
         if how is Align.NEIGHBOURS:
             found = follow_neighbours(motions, found, project.slice_shape)
         lost = [z for z, m in motions.items() if m is None and z not in errors]
@@ -201,9 +209,15 @@ def _set(
     project: Project, found: Found, what: str, *notes: str, replaces: bool = False
 ) -> AlignResult:
     ledger = project.ledger
-    before = ledger.alignment()
+    try:
+        before = ledger.alignment()
+    except FossilError:
+        # What is damaged can be replaced, but nothing can be told from it.
+        if not replaces:
+            raise
+        before = None
     if before != found.alignment:
-        if replaces and before.entries:
+        if replaces and before and before.entries:
             notes = (
                 *notes,
                 f"{len(before.entries)} placements that were found or set before are replaced:"
