@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Mask
-from napari_fossiledit.masks.placed import moved
+from napari_fossiledit.masks.placed import moved, moved_probability
+from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.placement import Alignment, Placement, from_points, placed, source_part
 from napari_fossiledit.samples.reef import Shift
 from napari_fossiledit.stacks.pixels import area_mean
@@ -62,12 +63,25 @@ def test_whole_pixels_move_without_a_trace(image: np.ndarray) -> None:
     assert not moved(mask, Placement(500, 0, 1)).area
 
 
+@pytest.mark.parametrize("motion", [TURNED, Placement(5, -4), Placement(500, 0, 1)])
+def test_probabilities_move_as_masks_do(motion: Placement) -> None:
+    grid = np.random.default_rng(2).integers(0, 255, (28, 28), dtype=np.uint8)
+    told = ProbabilityMask(
+        (Piece((-3.5, 20.25, 40, 80), grid), Piece((30, 60, 58, 88), grid, True))
+    )
+    there = moved_probability(told, motion, SHAPE)
+    for at in (0.3, 0.5, 0.7):
+        assert there.cut(at, SHAPE) == moved(told.cut(at, SHAPE), motion)
+
+
 def test_a_part_of_a_level_is_that_of_the_whole(image: np.ndarray) -> None:
     whole, part = placed(image, TURNED, SHAPE), (slice(40, 90), slice(30, 120))
     near = source_part(TURNED, SHAPE, part, 1, SHAPE)
     origin = (near[0].start, near[1].start)
     found = placed(image[near], TURNED, SHAPE, part, origin=origin)
     np.testing.assert_array_equal(found, whole[part])
+    far = placed(image[:0, :3], Placement(500.5, 0), SHAPE, part)
+    assert (far.shape, far.any()) == ((50, 90), False)
     half = placed(area_mean(image, 2), TURNED, SHAPE, factor=2)
     assert abs(inner(half) - inner(area_mean(whole, 2))).mean() < 1.5
 

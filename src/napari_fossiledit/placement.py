@@ -236,6 +236,9 @@ def placed(
     offset = offset + back @ start - np.array(origin)
     if np.allclose(back, np.eye(2), atol=1e-12) and np.allclose(offset, np.rint(offset)):
         return _shifted(image, np.rint(offset).astype(int), shape)
+    if not image.size:
+        # A part that lies beyond the edge of the photograph.
+        return np.zeros((*shape, *image.shape[2:]), image.dtype)
     planes = image.reshape(*image.shape[:2], -1)
     out = np.empty((*shape, planes.shape[2]), image.dtype)
     for n in range(planes.shape[2]):

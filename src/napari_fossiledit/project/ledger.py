@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, Self
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part, beside_reviewed, cut_at
-from napari_fossiledit.masks.placed import moved
+from napari_fossiledit.masks.placed import moved, moved_probability
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
 from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.project.actions import (
@@ -316,10 +316,7 @@ class Ledger(RunBook):
         if not alignment.entries and not any(row[_COUNT - 1] for row in rows):
             return instances
         made_in = {row[0]: row[_COUNT - 1] for row in rows}
-        return [
-            replace(i, mask=_brought(i.mask, made_in[i.id], alignment.at(i.slice)))
-            for i in instances
-        ]
+        return [_instance_brought(i, made_in[i.id], alignment.at(i.slice)) for i in instances]
 
     def _columns(self, columns: str) -> str:
         """Return columns as a ledger of an earlier version that is open for reading has them."""
@@ -1069,6 +1066,17 @@ def _brought(mask: Mask, made_in: str, here: Placement) -> Mask:
     """Return a mask where its photograph lies now; it was made where that lay then."""
     then = Placement.parse(made_in)
     return mask if then == here else moved(mask, here.after(then.inverse))
+
+
+def _instance_brought(item: Instance, made_in: str, here: Placement) -> Instance:
+    then = Placement.parse(made_in)
+    if then == here:
+        return item
+    motion = here.after(then.inverse)
+    told = item.probability
+    if told is not None:
+        told = moved_probability(told, motion, item.mask.shape)
+    return replace(item, mask=moved(item.mask, motion), probability=told)
 
 
 def _to_rows(
