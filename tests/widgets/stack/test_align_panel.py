@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_fossiledit.errors import FossilError
 from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.widgets.canvas import correcting
 from napari_fossiledit.widgets.canvas.layers import Role, find
@@ -74,3 +75,17 @@ def test_the_same_places_lie_over_each_other(session, dock, qtbot):
     assert "Slice before" not in session.viewer.layers
     panel.show_cut()
     qtbot.waitUntil(lambda: not panel.cut.pixmap().isNull(), timeout=5000)
+
+
+def test_flicker_that_cannot_start_is_not_on(session, dock):
+    flicker = dock.align.flicker
+    session.go_to(0)
+    flicker.setChecked(True)
+    with pytest.raises(FossilError, match="Slice 0 has none before"):
+        dock.align._flicker()
+    assert not flicker.isChecked()
+    flicker.setChecked(True)
+    # The slice before slice 2 arrives when the user is elsewhere already.
+    dock.align._show_before(2, np.zeros((8, 8), np.uint8))
+    assert not flicker.isChecked()
+    assert "Slice before" not in session.viewer.layers

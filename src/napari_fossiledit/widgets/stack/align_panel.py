@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from napari.layers import Image, Points
@@ -249,18 +250,21 @@ class AlignPanel(QWidget):
     # ---------------------------------------------------------------- flicker
 
     def _flicker(self) -> None:
-        self._stop_flicker(checked=self.flicker.isChecked())
-        z, project = self.session.slice, self.session.current
-        if not self.flicker.isChecked():
+        wanted = self.flicker.isChecked()
+        self._stop_flicker()
+        if not wanted:
             return
+        z, project = self.session.slice, self.session.current
         if z == 0:
-            self.flicker.setChecked(False)
             raise FossilError("Slice 0 has none before it", advice="Go to a later slice.")
         job = JobSpec("Reading the slice before", align.read_slice, (project.path, z - 1), False)
-        self.reading.start(job, self.session.while_open(self._show_before))
+        self.reading.start(job, self.session.while_open(partial(self._show_before, z)))
+        self.flicker.setChecked(True)
 
-    def _show_before(self, pixels: np.ndarray) -> None:
-        if not self.flicker.isChecked():
+    def _show_before(self, z: int, pixels: np.ndarray) -> None:
+        """Show the slice before `z`, unless the user has gone on meanwhile."""
+        if not self.flicker.isChecked() or z != self.session.slice:
+            self._stop_flicker()
             return
         project = self.session.current
         options = placed_in(project.geometry.voxel_size)
