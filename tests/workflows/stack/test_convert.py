@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.jobs.spread import Outcome, WorkerEndedError
 from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
@@ -105,8 +106,11 @@ def test_a_slice_that_cannot_be_read_is_left_out_and_tried_again(project: Path) 
     whole = file.read_bytes()
     file.write_bytes(whole[:300])
     result = convert.run(project)
-    assert result.failed == (1,)
+    assert (result.failed, result.exit_code) == ((1,), 3)
     assert str(file.name) in result.notes[0]
+    found = convert.verify(project)
+    assert (found.slices, found.wrong, found.exit_code) == (2, (), 0)
+    assert "slices 1 are missing" in found.notes[0]
     with Project.open(project) as after:
         assert after.stack.kind == "zarr"
         after.stack.read(2)
@@ -116,9 +120,24 @@ def test_a_slice_that_cannot_be_read_is_left_out_and_tried_again(project: Path) 
         assert "slices 1 are missing" in open_stack(after.stack.path).warnings()[0]
     file.write_bytes(whole)
     result = convert.run(project)
-    assert (result.failed, result.estimate[:16]) == ((), "1 slices to copy")
+    assert (result.failed, result.exit_code) == ((), 0)
+    assert result.estimate.startswith("1 slices to copy")
     with Project.open(project) as after:
         np.testing.assert_array_equal(after.stack.read(1), np.asarray(Image.open(file)))
+
+
+def test_a_slice_that_ends_its_workers_is_left_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spread(make, args, items, **_):
+        handle = make(*args)
+        for z in items:
+            ended = WorkerEndedError("The process ended each time") if z == 1 else None
+            yield Outcome(z, error=ended) if ended else Outcome(z, handle(z))
+
+    monkeypatch.setattr(convert, "spread", spread)
+    result = convert.run(project)
+    assert (result.failed, result.notes) == ((1,), ("The process ended each time.",))
 
 
 def test_no_slice_at_all_is_an_error(project: Path) -> None:
@@ -143,7 +162,7 @@ def test_a_flipped_bit_is_named_and_written_anew(project: Path, at: float) -> No
             with pytest.raises(FossilError, match=r"Slice 2 \(2\.png\).* cannot be read"):
                 read(2)
     found = convert.verify(project)
-    assert (found.slices, found.wrong) == (3, (2,))
+    assert (found.slices, found.wrong, found.exit_code) == (3, (2,), 3)
     assert "will write them anew" in found.notes[-1]
     assert convert.run(project).again == (2,)
     assert convert.verify(project).wrong == ()

@@ -16,12 +16,13 @@ from napari_fossiledit.exchange.stack_convert import (
     plan_conversion,
     verifier,
 )
-from napari_fossiledit.jobs.spread import Spread, spread
+from napari_fossiledit.jobs.spread import Spread, WorkerEndedError, spread
 from napari_fossiledit.params.spread import SpreadParams
 from napari_fossiledit.params.stack import ConvertParams
 from napari_fossiledit.progress import QUIET, Job, Progress
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.project import IMAGES
+from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.summary import Summary
 
 #: Stands in the ledger for what a damaged slice of the copy was made from: no photograph.
@@ -59,6 +60,11 @@ class ConvertResult(Summary):
     failed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def exit_code(self) -> int:
+        """What a shell is told: 3 where slices are missing."""
+        return 3 if self.failed else 0
+
 
 @dataclass(frozen=True)
 class VerifyResult(Summary):
@@ -73,13 +79,18 @@ class VerifyResult(Summary):
     wrong
         Slices that are damaged or have other pixels than their photographs had.
     notes
-        What is wrong with each, and what to do.
+        What is wrong with each, what to do, and which slices the copy lacks.
     """
 
     path: Path
     slices: int
     wrong: tuple[int, ...]
     notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell is told: 3 where slices are damaged."""
+        return 3 if self.wrong else 0
 
 
 def run(
@@ -192,6 +203,8 @@ def verify(
                 else "need their photographs for that: put those back where they were."
             )
             notes.append(f"'fossiledit convert' will {advice}")
+        # Slices that were never copied.
+        notes += open_stack(target).warnings()
         return VerifyResult(target, len(slices), tuple(sorted(wrong)), tuple(notes))
 
 
@@ -203,6 +216,10 @@ def _spreader(params: SpreadParams, job: Job) -> Spreader:
     ) -> Iterator[tuple[int, Copied]]:
         how = Spread(workers=params.workers, scheduler=params.scheduler)
         for outcome in spread(make, args, items, how=how, job=job):
-            yield outcome.item, outcome.result()
+            if isinstance(outcome.error, WorkerEndedError):
+                # Of this slice alone, time and again: the others are not kept from being copied.
+                yield outcome.item, Copied("", "", outcome.error)
+            else:
+                yield outcome.item, outcome.result()
 
     return over
