@@ -238,26 +238,25 @@ def test_wherever_and_in_whatever_order_the_result_is_the_same(reef_project, bla
 
     found = []
     for options, job in (
-        ({}, Job()),
-        ({"workers": 2}, Job(note)),
+        ({"workers": 2}, Job()),
         ({"first": 3}, Job(note)),
-        ({}, Job(note, focus=lambda: 1 if len(order) > 11 else 4)),
+        ({}, Job(note, focus=lambda: 1 if len(order) > 6 else 4)),
     ):
-        made = predict.run(reef_project, params(blank_model, again=True, **options), job=job)
+        some = params(blank_model, again=True, max_detections=2, **options)
+        made = predict.run(reef_project, some, job=job)
         kept = stored(reef_project, made.source)
         found.append({z: [replace(i, id=None) for i in kept[z]] for z in sorted(kept)})
-    assert found[0] == found[2] == found[3]
-    # Another number of threads adds sums up in other parts.
-    here, there = (
+    assert found[1] == found[2]
+    # Scores of another process were seen to differ in the seventh digit.
+    there, here = (
         sorted((i for z in f.values() for i in z), key=lambda i: (i.slice, i.mask.counts))
         for f in found[:2]
     )
     assert [(i.slice, i.mask) for i in here] == [(i.slice, i.mask) for i in there]
     assert [i.score for i in here] == pytest.approx([i.score for i in there], abs=1e-6)
-    assert set(order[:5]) == {*range(5)}
-    assert set(order[5:7]) <= {3, 2, 4}
-    assert order[9] == 0
-    assert set(order[10:13]) == {4, 3, 2}
+    assert set(order[:2]) <= {3, 2, 4}
+    assert order[4] == 0
+    assert set(order[5:8]) == {4, 3, 2}
 
 
 def test_two_slices_tell_how_long_the_others_take(reef_project, blank_model):

@@ -73,7 +73,7 @@ class MaskRcnnSegmenter:
         self.network = network.to(self.device).eval()
         self.preprocessing = preprocessing
         self.further = self.network
-        self._turn, self._threads = Lock(), torch.get_num_threads()
+        self._turn = Lock()
 
     @property
     def spec(self) -> NetworkSpec:
@@ -143,9 +143,6 @@ class MaskRcnnSegmenter:
         look = _Look(limits, VIEWS[:views], views_find, cancel)
         # One slice at a time takes all cores and little memory; others are read meanwhile.
         with self._turn:
-            # Each thread has a number of its own, and sums are added up in that many parts.
-            if torch.get_num_threads() != self._threads:
-                torch.set_num_threads(self._threads)
             detections = self._search(rgb, self._tiles(rgb, tiles), look, near)
         return self._instances(detections, rgb, own, slice_index)
 
