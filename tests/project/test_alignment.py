@@ -82,3 +82,13 @@ def test_a_row_that_was_changed_in_another_frame_is_written_in_it(project: Proje
     assert [i.mask for i in ledger.instances(ANNOTATIONS)] == [square(23, 28).mask]
     ledger.undo()
     assert [i.mask for i in ledger.instances(ANNOTATIONS)] == [square(23, 28).mask]
+
+
+def test_places_are_looked_for_anew_where_masks_have_moved(project: Project) -> None:
+    ledger = project.ledger
+    for change in (lambda: ledger.set_alignment(Alignment.of({1: JUMP})), ledger.undo, ledger.redo):
+        with ledger.transaction() as db:
+            db.execute("DELETE FROM changed")
+            db.execute("INSERT INTO places VALUES (2, 'missing', 1.0, '{}')")
+        change()
+        assert ledger.places.changed() == [2]

@@ -332,6 +332,11 @@ class Actions:
         return Undone(what, tuple(sorted(slices)))
 
 
+def mark_moved(db: sqlite3.Connection) -> None:
+    """Write that all places are to be found anew: they are where the masks lay before."""
+    mark_changed(db, [z for (z,) in db.execute("SELECT DISTINCT z FROM places").fetchall()])
+
+
 def mark_changed(db: sqlite3.Connection, slices: Iterable[int]) -> None:
     """Have the places of slices found anew, besides those that are noted already."""
     query = "INSERT INTO changed SELECT ?1 WHERE ?1 NOT IN (SELECT z FROM changed)"
@@ -522,6 +527,8 @@ def _apply_fact(db: sqlite3.Connection, key: str, here: str | None, there: str |
     if key == DOUBTS:
         links = [each for text in (here, there) if text for each in json.loads(text).values()]
         mark_changed(db, {z for each in links for z, *_ in each})
+    if key == ALIGNMENT:
+        mark_moved(db)
     db.execute("DELETE FROM meta WHERE key = ?", (key,))
     if there is not None:
         db.execute("INSERT INTO meta VALUES (?, ?)", (key, there))

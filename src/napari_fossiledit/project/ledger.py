@@ -33,6 +33,7 @@ from napari_fossiledit.project.actions import (
     Undone,
     Version,
     has,
+    mark_moved,
 )
 from napari_fossiledit.project.contents import ContentTable, note_made
 from napari_fossiledit.project.database import Database, now
@@ -855,6 +856,7 @@ class Ledger(RunBook):
         with self._actions.noting((), action or Action("align")) as db:
             row = (ALIGNMENT, alignment.text())
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+            mark_moved(db)
 
     def motions(self) -> dict[int, tuple[str, Placement | None]]:
         """Return what lays slices over the one before each, and what both photographs were."""
