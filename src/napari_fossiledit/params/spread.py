@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_fossiledit.params.base import Params
 
@@ -20,9 +21,15 @@ class SpreadParams(Params):
     )
     scheduler: str = Field(
         "",
-        pattern=r"^$|^\w+://\S+$",
         description="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786.",
     )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _an_address(cls, text: str) -> str:
+        if text and not re.fullmatch(r"\w+://\S+", text):
+            raise ValueError("an address such as tcp://host:8786")
+        return text
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
