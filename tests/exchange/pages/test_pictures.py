@@ -46,7 +46,7 @@ def test_a_picture_is_shrunk_and_written_whole(tmp_path):
 
 def test_the_view_in_3d_is_right_handed(tetrahedron):
     axes = Figure().add_subplot(projection="3d")
-    pictures._frame(axes, [tetrahedron])
+    pictures._frame(axes, [tetrahedron], 1000, "mm")
     turned = [a > b for a, b in (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())]
     assert turned == [False, True, True]
 

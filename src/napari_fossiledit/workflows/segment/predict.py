@@ -17,7 +17,7 @@ from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.geometry import format_slices, parse_slices
 from napari_fossiledit.jobs.spread import Outcome, Spread, spread
 from napari_fossiledit.masks import Instance
-from napari_fossiledit.params.segment import Device, Engine, Precision, PredictParams
+from napari_fossiledit.params.segment import Backend, Device, Engine, Precision, PredictParams
 from napari_fossiledit.params.spread import SpreadParams
 from napari_fossiledit.placement import Placement
 from napari_fossiledit.progress import QUIET, Cancel, Clock, Job, never, time_words
@@ -210,6 +210,9 @@ def predict_missing(
         # Where all are gone, no slice is to blame.
         project.photos.stamp(0)
         job.report(0, 0, "Loading the model")
+        if params.backend is not Backend.TWIN:
+            # What it does not have is refused before anything is recorded.
+            load_segmenter(ref, params)
         where = params.model_dump(mode="json", exclude=_WHERE)
         with project.ledger.recorded("predict", where) as summary:
             summary["source"] = left[-1].source
