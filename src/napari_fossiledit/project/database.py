@@ -21,7 +21,7 @@ QUEUED = "queue"
 """Fact of the ledger: the predictions among which the queue looks for missing fossils."""
 
 # `instances.id` is AUTOINCREMENT: an id never means another instance, also after a deletion.
-# `probability` comes late, so that what reads the others never reads its pages; `placed`: where the
+# `probability` is last, so that what reads the others never reads its pages. `placed`: where the
 # photograph lay when this was made (`placement.py`), empty: as it was taken.
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS instances (
@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS instances (
     parent INTEGER REFERENCES instances (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     review TEXT NOT NULL DEFAULT '',
     guessed INTEGER NOT NULL DEFAULT 0,
-    probability BLOB,
-    placed TEXT NOT NULL DEFAULT ''
+    placed TEXT NOT NULL DEFAULT '',
+    probability BLOB
 );
 CREATE INDEX IF NOT EXISTS instances_by_slice ON instances (source, z, score DESC, id);
 CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL;
