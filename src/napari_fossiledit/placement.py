@@ -77,7 +77,7 @@ class Placement:
 
     @property
     def inverse(self) -> Placement:
-        """What brings everything back."""
+        """The motion that brings everything back."""
         back = -self.matrix.T @ self.shift
         return Placement(float(back[0]), float(back[1]), -self.degrees)
 

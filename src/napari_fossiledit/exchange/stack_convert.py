@@ -21,7 +21,7 @@ import numpy as np
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.files import explained, read_json, write_json
 from napari_fossiledit.geometry import StackGeometry, format_slices, parse_slices
-from napari_fossiledit.progress import QUIET, Job
+from napari_fossiledit.progress import QUIET, Job, time_words
 from napari_fossiledit.stacks import SectionStack, StackRecord, open_stack
 from napari_fossiledit.stacks.ome_zarr import ATTRIBUTE, MISSING
 from napari_fossiledit.stacks.pixels import Pixels, area_mean, content_hash
@@ -106,8 +106,7 @@ class ConversionPlan:
     free_bytes: int
 
     def __str__(self) -> str:
-        took = f"{self.seconds:.0f} s" if self.seconds < 90 else f"{self.seconds / 60:.0f} min"
-        took = "an unknown time" if math.isnan(self.seconds) else took
+        took = "an unknown time" if math.isnan(self.seconds) else time_words(self.seconds)
         return (
             f"{len(self.remaining)} slices to copy: about {took} and"
             f" {self.needed_bytes / 1e9:.1f} GB, of {self.free_bytes / 1e9:.1f} GB that are free."

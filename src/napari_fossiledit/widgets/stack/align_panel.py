@@ -280,9 +280,9 @@ class AlignPanel(QWidget):
         else:
             self._stop_flicker()
 
-    def _stop_flicker(self, *, checked: bool = False) -> None:
+    def _stop_flicker(self) -> None:
         self._timer.stop()
-        self.flicker.setChecked(checked)
+        self.flicker.setChecked(False)
         layers, before, self._before = self.session.viewer.layers, self._before, None
         if before is not None and before in layers:
             layers.remove(before)

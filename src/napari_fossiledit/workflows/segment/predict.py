@@ -110,7 +110,7 @@ class PredictResult:
 
     @property
     def exit_code(self) -> int:
-        """What a shell is told: 3 where slices failed."""
+        """Exit code for a shell: 3 where slices failed."""
         return 3 if self.failed else 0
 
     def summary(self) -> dict[str, Any]:

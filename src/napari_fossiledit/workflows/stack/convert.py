@@ -62,7 +62,7 @@ class ConvertResult(Summary):
 
     @property
     def exit_code(self) -> int:
-        """What a shell is told: 3 where slices are missing."""
+        """Exit code for a shell: 3 where slices are missing."""
         return 3 if self.failed else 0
 
 
@@ -89,7 +89,7 @@ class VerifyResult(Summary):
 
     @property
     def exit_code(self) -> int:
-        """What a shell is told: 3 where slices are damaged."""
+        """Exit code for a shell: 3 where slices are damaged."""
         return 3 if self.wrong else 0
 
 
