@@ -12,6 +12,7 @@ import pytest
 
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.jobs import Outcome, Spread, cluster, run_in_process, spread
+from napari_fossiledit.jobs.process import THREAD_LIMITS
 from napari_fossiledit.progress import Job
 
 # The function of this name hides the module.
@@ -117,12 +118,14 @@ def test_only_the_item_that_ends_its_workers_is_marked(monkeypatch):
 def where(base):
     """Make what tells also which process handled an item, and in how many threads."""
     handle = squares(base)
-    return lambda item: (handle(item), os.getpid(), os.environ["OMP_NUM_THREADS"])
+    return lambda item: (handle(item), os.getpid(), [os.environ[n] for n in THREAD_LIMITS])
 
 
 def test_processes_do_the_same_and_one_that_dies_takes_none_along(monkeypatch):
     monkeypatch.setattr(spreading, "_SUSPECT", 1)
     monkeypatch.setattr(spreading, "ENDED_ALONE", 1)
+    for name, threads in zip(THREAD_LIMITS, "14", strict=True):
+        monkeypatch.setenv(name, threads)
     items = [0, 1, 2, DEADLY, 3, 4, 5, 6]
     found = {o.item: o for o in spread(where, (100,), items, how=Spread(2))}
     assert sorted(found) == sorted(items)
@@ -131,7 +134,7 @@ def test_processes_do_the_same_and_one_that_dies_takes_none_along(monkeypatch):
         0: 100, 1: 101, 2: 104, 4: 116, 6: 136,
     }  # fmt: skip
     assert os.getpid() not in {pid for _, pid, _ in done.values()}
-    assert {int(n) for _, _, n in done.values()} <= {1, (os.cpu_count() or 2) // 2}
+    assert [limits for _, _, limits in done.values()] == [["1", "1"]] * len(done)
     assert found[3].error.advice == "Choose another."
     assert "ValueError: five (test_spread.py:" in str(found[5].error)
     assert "most likely the memory ran out" in str(found[DEADLY].error).lower()

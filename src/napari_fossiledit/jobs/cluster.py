@@ -32,6 +32,7 @@ from uuid import uuid4
 
 from napari_fossiledit import __version__
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.jobs.process import THREAD_LIMITS
 from napari_fossiledit.jobs.spread import (
     ENDED_ALONE,
     POLL_S,
@@ -305,11 +306,12 @@ class _LocalWorkers:
             silence_logs=logging.CRITICAL + 1,
         )
         self.address: str = self._cluster.scheduler_address
-        cores = max(1, (os.cpu_count() or 1) // count)
+        limits = [max(1, (os.cpu_count() or 1) // count)]
+        limits += [int(limit) for name in THREAD_LIMITS if (limit := os.environ.get(name))]
         self._command = [sys.executable, "-P", "-c", _SERVE, self.address, str(threads)]
         self._command.append(self._folder)
         self._environment = os.environ | {
-            "OMP_NUM_THREADS": str(min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores))),
+            **dict.fromkeys(THREAD_LIMITS, str(min(limits))),
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }

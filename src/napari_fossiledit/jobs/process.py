@@ -27,6 +27,9 @@ from napari_fossiledit.progress import QUIET, Job, OnProgress, Progress
 
 T = TypeVar("T")
 
+#: What tells torch in how many threads it computes; where both are there it takes the second one.
+THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -226,7 +229,7 @@ def spare_cores() -> int:
 
 def limit_threads(threads: int) -> None:
     """Set how many threads this process computes in, before a library is imported."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.update(dict.fromkeys(THREAD_LIMITS, str(threads)))
     # Threads that wait by spinning would take the core from the window all the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import tifffile
+import torch
 from typer.testing import CliRunner
 
 from napari_fossiledit.cli.commands import app
@@ -234,8 +235,10 @@ def test_a_photograph_that_is_replaced_meanwhile(reef_project, blank_model):
 def test_wherever_and_in_whatever_order_the_result_is_the_same(
     reef_project, blank_model, monkeypatch
 ):
-    # Two threads overtake each other.
+    # Two threads overtake each other; the sums of a convolution depend on how many compute it.
     monkeypatch.setattr(predict, "Spread", partial(Spread, threads=1))
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     order = []
 
     def note(progress):
@@ -252,14 +255,7 @@ def test_wherever_and_in_whatever_order_the_result_is_the_same(
         made = predict.run(reef_project, some, job=job)
         kept = stored(reef_project, made.source)
         found.append({z: [replace(i, id=None) for i in kept[z]] for z in sorted(kept)})
-    assert found[1] == found[2]
-    # Scores of another process were seen to differ in the seventh digit.
-    there, here = (
-        sorted((i for z in f.values() for i in z), key=lambda i: (i.slice, i.mask.counts))
-        for f in found[:2]
-    )
-    assert [(i.slice, i.mask) for i in here] == [(i.slice, i.mask) for i in there]
-    assert [i.score for i in here] == pytest.approx([i.score for i in there], abs=1e-6)
+    assert found[0] == found[1] == found[2]
     # The one that is given while another is computed is chosen before that one is there.
     assert order == [3, 2, 4, 1, 0, 4, 3, 2, 0, 1]
 
