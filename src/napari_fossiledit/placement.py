@@ -146,6 +146,20 @@ class Alignment:
             kept | {n: motion.after(p) for n, p in ({z: self.at(z)} | rest).items()}
         )
 
+    def within(self, first: int, last: int, found: Alignment) -> Alignment:
+        """Return the alignment after slices `first` to `last` are laid anew, as `found` lays them.
+
+        `found` tells how they lie to each other. The first stays where it is, and what follows the
+        last one follows it.
+        """
+        base = self.at(first)
+        laid = {z: base.after(found.at(z)) for z in range(first, last + 1)}
+        rest = {last + 1: self.at(last + 1)} | {z: p for z, p in self.entries if z > last}
+        if laid[last] != self.at(last):
+            motion = laid[last].after(self.at(last).inverse)
+            rest = {z: motion.after(p) for z, p in rest.items()}
+        return Alignment.of({z: p for z, p in self.entries if z < first} | laid | rest)
+
     def text(self) -> str:
         """Return the alignment as the project keeps it."""
         return json.dumps([[z, p.dy, p.dx, p.degrees] for z, p in self.entries])

@@ -80,6 +80,11 @@ class AlignParams(Params):
         " neighbours: lay every slice over the one before, which straightens fossils that lean;"
         " none: leave the photographs as they were taken.",
     )
+    slices: str = Field(
+        "",
+        description="Slices that are laid over each other, e.g. 10-20: what follows them follows,"
+        " and all else stays; empty: all.",
+    )
 
 
 class PlaceParams(Params):

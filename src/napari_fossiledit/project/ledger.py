@@ -176,11 +176,14 @@ class Linked(NamedTuple):
         Slices that the source was asked for.
     instances
         Stands for the instances that it had there.
+    alignment
+        Where the photographs lay, see `Alignment.text`; None: an earlier version did not note it.
     """
 
     linking: str
     slices: str
     instances: str
+    alignment: str | None = None
 
 
 class Ledger(RunBook):
@@ -910,8 +913,8 @@ class Ledger(RunBook):
         """Return what gave the instances of a class their specimens; None: no linking did."""
         noted = self.get_meta(f"linked:{source}", {})
         match noted.get(class_name) if isinstance(noted, dict) else None:
-            case [str(linking), str(slices), str(instances)]:
-                return Linked(linking, slices, instances)
+            case [str(linking), str(slices), str(instances), *alignment]:
+                return Linked(linking, slices, instances, *map(str, alignment[:1]))
         return None
 
     def set_linked(

@@ -33,6 +33,9 @@ _STEPS, _STILL_PX = 25, 0.005
 _STANDS_OUT, _LEAST_JUMP = 6.0, 1.5
 #: Slices on either side that say what is usual, and slices over which a drift is no tremor.
 _NEAR, _DRIFTING = 10, 61
+#: Two motions differ from what is usual by the same; photographs with fewer pixels than this are
+#: alike only where they are the same.
+FEWEST_SLICES, FEWEST_PIXELS = 4, round(_BY_CHANCE**2)
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,8 @@ def find_jumps(
     least = np.maximum(_STANDS_OUT * spread, _LEAST_JUMP * max(1, math.ceil(max(whole) / _FINE)))
 
     def usual(z: int) -> NDArray[np.float64]:
-        near = [v for n, v in known.items() if n != z and abs(n - z) <= _NEAR]
+        around = range(z - _NEAR, z + _NEAR + 1)
+        near = [known[n] for n in around if n != z and n in known]
         middle: NDArray[np.float64] = np.median(near, axis=0) if len(near) >= 4 else usual_of_all
         return middle
 
@@ -281,7 +285,7 @@ def find_jumps(
         if across is None:
             continue
         agreed = _as_pixels(across, whole) - (high - low) * usual(z)
-        agreed = agreed - sum(v for n, v in found.items() if low < n < z)
+        agreed = agreed - sum(found[n] for n in range(low + 1, z) if n in found)
         # The next slice may jump, too.
         alike = agreed - sum(beyond[n] for n in range(z + 1, high + 1) if n in beyond)
         if z not in known:
@@ -297,12 +301,11 @@ def find_jumps(
 
 
 def _laid(jumps: Mapping[int, Placement], alone: Mapping[int, Placement]) -> Alignment:
-    alignment = Alignment()
-    for z, motion in jumps.items():
-        alignment = alignment.moved(z, motion)
-    for z, motion in alone.items():
-        alignment = alignment.moved(z, motion, alone=True)
-    return alignment
+    here, placements = Placement(), dict[int, Placement]()
+    for z in sorted({*jumps, *alone}):
+        here = jumps.get(z, Placement()).after(here)
+        placements |= {z: alone.get(z, Placement()).after(here), z + 1: here}
+    return Alignment.of(placements)
 
 
 def _as_pixels(motion: Placement, whole: tuple[int, int]) -> NDArray[np.float64]:

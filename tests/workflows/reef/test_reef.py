@@ -15,6 +15,7 @@ from napari_fossiledit.masks import Instance, Mask, Origin, Part
 from napari_fossiledit.params.reconstruct import LinkParams, MeshFormat, MeshParams, PictureParams
 from napari_fossiledit.params.segment import EvaluateParams, PredictParams
 from napari_fossiledit.params.stack import NewParams, RepairProjectParams
+from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.project import ANNOTATIONS, Ledger, Project
 from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.workflows.reef import link, measure, mesh, pictures
@@ -281,6 +282,21 @@ def test_what_is_drawn_after_linking_is_told(folder):
     )
     with Project.open(folder) as project:
         project.ledger.undo()
+    assert mesh.in_memory(folder, MeshParams()).warnings == ()
+
+
+def test_slices_that_were_moved_after_linking_are_told(folder):
+    link.run(folder, LinkParams())
+    with Project.open(folder) as project:
+        project.ledger.set_alignment(Alignment.of({2: Placement(3, 1), 4: Placement()}))
+    (warning,) = mesh.in_memory(folder, MeshParams()).warnings
+    assert warning == "Slices 2-3 were moved since linking: link again to take that in."
+    link.run(folder, LinkParams())
+    assert mesh.in_memory(folder, MeshParams()).warnings == ()
+    with Project.open(folder) as project:
+        project.ledger.undo()
+        project.ledger.undo()
+    # Neither the linking before nor the photographs are what they were when it was undone.
     assert mesh.in_memory(folder, MeshParams()).warnings == ()
 
 

@@ -113,6 +113,50 @@ def test_jumps_are_told_apart_and_seen_past_what_cannot_be_read(
     assert all(miss(told.alignment.at(z), true.at(z)) < 1e-6 for z in {*range(20)} - {*unread})
 
 
+def test_every_jump_of_a_long_stack_is_found() -> None:
+    true, looked = Alignment(), []
+    for z in range(100, 3000, 100):
+        true = true.moved(z, Placement(9, z % 7))
+
+    def between(a: int, b: int) -> Placement | None:
+        looked.append((a, b))
+        return true.at(a).inverse.after(true.at(b))
+
+    motions = {z: between(z - 1, z) for z in range(1, 3000)}
+    found = registration.find_jumps(motions, between, SIZE)
+    assert [*found.jumps] == [*range(100, 3000, 100)]
+    assert len(looked) < 2 * 2999
+    assert all(miss(found.alignment.at(z), true.at(z)) < 1e-6 for z in range(0, 3000, 50))
+
+
+def test_some_slices_are_laid_anew_and_what_follows_follows(project: Path) -> None:
+    align.run(project)
+    by_hand = align.place(project, PlaceParams(z=6, shift="1,0")).alignment
+
+    def step(there: Alignment, z: int) -> Placement:
+        return there.at(z - 1).inverse.after(there.at(z))
+
+    result = align.run(project, AlignParams(how=Align.NONE, slices="2-5"))
+    assert "1 placements that were found or set before are replaced" in result.notes[0]
+    assert [z for z, _ in result.alignment.entries] == [6, BAD, BAD + 1]
+    assert all(miss(step(result.alignment, z), step(by_hand, z)) < 1e-9 for z in (6, 7, 8))
+    again = align.run(project, AlignParams(slices="2-5")).alignment
+    # What is usual among fewer slices is something else by hundredths of a pixel.
+    assert all(miss(again.at(z), by_hand.at(z)) < 0.1 for z in range(COUNT))
+    assert align.run(project, AlignParams(slices="2-5")).alignment == again
+    for text, found in (("4", "4"), ("0-2,5", "0-2,5")):
+        with pytest.raises(FossilError, match=f"in a row.*such as 10-20.*found {found}"):
+            align.run(project, AlignParams(slices=text))
+
+
+def test_where_no_jump_can_be_found_it_is_said(tmp_path: Path, slices: list[np.ndarray]) -> None:
+    small = [s[:60, :80] for s in slices[:3]]
+    notes = align.run(made(tmp_path, small)).notes
+    assert "in fewer than 4 slices none can be told" in notes[0]
+    assert "80 x 60 pixels show too little" in notes[1]
+    assert len(notes) == 2
+
+
 def test_a_damaged_alignment_can_be_forgotten(project: Path) -> None:
     with Project.open(project) as opened, opened.ledger.transaction() as db:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('alignment', '[[1, 2')")

@@ -18,6 +18,7 @@ from napari_fossiledit.masks import Instance, Origin, Part
 from napari_fossiledit.masks.interpolate import interpolate
 from napari_fossiledit.masks.probability import MASK_CUT
 from napari_fossiledit.params.reconstruct import BEST_KNOWN, Ends, MeshParams
+from napari_fossiledit.placement import Alignment
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import ANNOTATIONS, Action, DamagedError, Linked, Project
 from napari_fossiledit.reef import (
@@ -183,9 +184,9 @@ def note_linked(
     classes = {class_name, *(_classes_of(noted) if same else ())}
     linked |= {"class_name": class_name, "classes": sorted(classes)}
     project.ledger.set_meta(LINKED, linked)
-    linking = _digest(specimens.items())
+    linking, lies = _digest(specimens.items()), project.ledger.alignment().text()
     for source, part in choice.parts.items():
-        one = Linked(linking, format_slices(part), _digest(found.get(source, ())))
+        one = Linked(linking, format_slices(part), _digest(found.get(source, ())), lies)
         project.ledger.set_linked(source, class_name, one, action)
 
 
@@ -280,11 +281,7 @@ def read_specimens(
             "are of several linkings. Link again."
         )
     found.ids = {key: ids for key, ids in found.ids.items() if key.class_name not in mixed}
-    if changed := [name for name in numbers.changed() if name not in mixed]:
-        warnings.append(
-            f"Instances of {', '.join(changed)} were drawn, removed or predicted since linking: "
-            "link again to take that in."
-        )
+    warnings += numbers.notes()
     if not found.keys:
         raise FossilError(
             f"{project.path} has no specimens in {choice.name}",
@@ -334,13 +331,25 @@ class _Numbers:
                 self._mixed.add(name)
         return self._mixed
 
-    def changed(self) -> list[str]:
-        """Return the classes that had other instances when they were linked."""
-        return [
-            name
-            for name, parts in self._classes.items()
-            if any(p.linked and p.linked.instances != _digest(p.ids) for p in parts.values())
-        ]
+    def notes(self) -> Iterator[str]:
+        """Yield what is otherwise than it was when the classes were linked."""
+        changed, moved, now = list[str](), set[int](), self._project.ledger.alignment()
+        for name, parts in self._classes.items():
+            linked = {s: (p.linked, _digest(p.ids)) for s, p in parts.items() if p.linked}
+            if name not in self._mixed and any(n.instances != ids for n, ids in linked.values()):
+                changed.append(name)
+            for source, (noted, _) in linked.items():
+                if noted.alignment not in (None, now.text()):
+                    then = Alignment.parse(noted.alignment)
+                    moved |= {z for z in self._choice.parts[source] if then.at(z) != now.at(z)}
+        if changed:
+            yield (
+                f"Instances of {', '.join(changed)} were drawn, removed or predicted since linking:"
+                " link again to take that in."
+            )
+        if moved:
+            slices = format_slices(sorted(moved))
+            yield f"Slices {slices} were moved since linking: link again to take that in."
 
     def _part(self, source: str, name: str) -> _Part:
         ledger, count = self._project.ledger, self._project.shape[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.exchange.pages.pictures import as_rgb, write_png
-from napari_fossiledit.geometry import check_slice, format_slices
+from napari_fossiledit.geometry import check_slice, format_slices, parse_slices
 from napari_fossiledit.jobs.spread import Spread, spread
 from napari_fossiledit.params.stack import Align, AlignParams, CutParams, PlaceParams
 from napari_fossiledit.placement import Alignment, Placement, from_points
@@ -22,6 +22,8 @@ from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks.blank import KIND as BLANK
 from napari_fossiledit.stacks.registration import (
+    FEWEST_PIXELS,
+    FEWEST_SLICES,
     Found,
     Reduced,
     find_jumps,
@@ -85,22 +87,24 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
     Raises
     ------
     FossilError
-        Where the project is read-only or has no photographs.
+        Where the project is read-only or has no photographs, or the slices are not in a row.
     CancelledError
         Where the user asked to stop.
     """
-    how = (params or AlignParams()).how
+    params = params or AlignParams()
+    how = params.how
     with Project.open(project_path) as project:
         project.require_writable()
+        slices = _in_a_row(params.slices, project.shape[0])
         if how is Align.NONE:
-            return _set(project, Found(Alignment()), "forget the alignment", replaces=True)
+            return _lay(project, Found(Alignment()), "forget the alignment", slices)
         if project.settings.stack.kind == BLANK:
             raise FossilError(
                 f"{project.path} has no photographs to lay over each other",
                 expected="a stack of images",
                 found="tracings alone",
             )
-        motions, errors = _motions(project, job)
+        motions, errors = _motions(project, slices, job)
         job.report(0, 0, "Looking where the stack jumps")
         between = _registering(project.photos)
 
@@ -115,7 +119,19 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
             found = follow_neighbours(motions, found, project.slice_shape)
         lost = [z for z, m in motions.items() if m is None and z not in errors]
         notes = []
-        if lost:
+        if len(slices) < FEWEST_SLICES:
+            notes.append(
+                f"A jump is what stands out of the motions around it: in fewer than {FEWEST_SLICES}"
+                " slices none can be told. Move slices by hand."
+            )
+        height, width = project.slice_shape
+        if height * width < FEWEST_PIXELS:
+            notes.append(
+                f"Photographs of {width} x {height} pixels show too little to tell whether two are"
+                f" alike: about {round(FEWEST_PIXELS**0.5)} x {round(FEWEST_PIXELS**0.5)} are the"
+                " fewest. Nothing can be found in them; move slices by hand."
+            )
+        elif lost:
             notes.append(
                 f"Slices {format_slices(lost)} show nothing that the slice before shows: they are"
                 " taken to lie as that does."
@@ -129,7 +145,7 @@ def run(project_path: Path, params: AlignParams | None = None, *, job: Job = QUI
             notes.append(
                 "Every slice lies over the one before: how far fossils lean is a guess now."
             )
-        return _set(project, found, f"align {how}", *notes, replaces=True)
+        return _lay(project, found, f"align {how}", slices, *notes)
 
 
 def place(project_path: Path, params: PlaceParams, *, job: Job = QUIET) -> AlignResult:
@@ -205,8 +221,29 @@ def cut(
     return CutResult(out, (picture.shape[0], picture.shape[1]))
 
 
+def _in_a_row(text: str, count: int) -> range:
+    """Return the slices of a text, all where it is empty."""
+    chosen = parse_slices(text or "all", count)
+    if text and (len(chosen) < 2 or chosen[-1] - chosen[0] >= len(chosen)):
+        raise FossilError(
+            "Slices can be laid over each other where they are in a row",
+            expected="at least two, such as 10-20",
+            found=text,
+        )
+    return range(chosen[0], chosen[-1] + 1)
+
+
+def _lay(project: Project, found: Found, what: str, slices: range, *notes: str) -> AlignResult:
+    """Write how slices lie to each other; those before stay, and those after follow."""
+    if len(slices) < project.shape[0]:
+        before = project.ledger.alignment()
+        laid = before.within(slices[0], slices[-1], found.alignment)
+        found, slices = replace(found, alignment=laid), slices[1:]
+    return _set(project, found, what, *notes, replaces=slices)
+
+
 def _set(
-    project: Project, found: Found, what: str, *notes: str, replaces: bool = False
+    project: Project, found: Found, what: str, *notes: str, replaces: range = range(0)
 ) -> AlignResult:
     ledger = project.ledger
     try:
@@ -217,10 +254,10 @@ def _set(
             raise
         before = None
     if before != found.alignment:
-        if replaces and before and before.entries:
+        if before and (replaced := sum(z in replaces for z, _ in before.entries)):
             notes = (
                 *notes,
-                f"{len(before.entries)} placements that were found or set before are replaced:"
+                f"{replaced} placements that were found or set before are replaced:"
                 " undo brings them back.",
             )
         ledger.set_alignment(found.alignment, ledger.begin(what))
@@ -229,12 +266,12 @@ def _set(
 
 
 def _motions(
-    project: Project, job: Job
+    project: Project, slices: range, job: Job
 ) -> tuple[dict[int, Placement | None], dict[int, FossilError]]:
     """Return what lays each slice over the one before, noted or found now, and what went wrong."""
     ledger, contents = project.ledger, project.contents
-    contents.check()
-    pairs = {z: f"{contents.of(z - 1)}|{contents.of(z)}" for z in range(1, project.shape[0])}
+    contents.check(slices)
+    pairs = {z: f"{contents.of(z - 1)}|{contents.of(z)}" for z in slices[1:]}
     known = ledger.motions()
     errors: dict[int, FossilError] = {}
     motions = {z: m for z, (pair, m) in known.items() if pairs.get(z) == pair}
