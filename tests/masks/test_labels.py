@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.masks.labels import masks_of_labels, paint_box, paint_masks, paint_order
+from napari_fossiledit.masks.rle import measure
 
 SHAPE = (12, 10)
 
@@ -66,8 +67,46 @@ def test_masks_are_painted_over_each_other_and_in_any_box(masks: np.ndarray, cor
 
 def test_a_code_that_does_not_fit_its_slice_is_not_painted() -> None:
     wrong = Mask((SHAPE[0] + 1, SHAPE[1]), box(0, 0, 2, 2).mask.counts)
+    for use in (lambda masks: paint_masks(masks, [1, 2], SHAPE), measure):
+        with pytest.raises(FossilError, match=r"run-length code is broken[\s\S]+\(13, 10\)"):
+            use([box(0, 0, 2, 2).mask, wrong])
+    # 2**64 pixels more than there are would add up to the same.
+    long = Mask(SHAPE, run_code([*[2**58] * 64, SHAPE[0] * SHAPE[1]]))
     with pytest.raises(FossilError, match="run-length code is broken"):
-        paint_masks([wrong], [1], SHAPE)
+        measure([long])
+
+
+def run_code(runs: list[int]) -> bytes:
+    """Return the code of run lengths, as COCO writes it."""
+    code = bytearray()
+    for n, run in enumerate(runs):
+        value = run - runs[n - 2] if n > 2 else run
+        more = True
+        while more:
+            digit, value = value & 0x1F, value >> 5
+            more = value != (-1 if digit & 0x10 else 0)
+            code.append(48 + digit + 0x20 * more)
+    return bytes(code)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(bool, (3, *SHAPE)), st.integers(1, 4))
+def test_many_masks_are_measured_and_painted_coarser_at_once(masks: np.ndarray, step: int) -> None:
+    masks[1] = False
+    codes = [Mask.from_array(mask) for mask in masks]
+    alone = [Mask(code.shape, code.counts) for code in codes]
+    measure(codes)
+    assert [(m.area, m.box) for m in codes] == [(m.area, m.box) for m in alone]
+    whole = paint_masks(codes, [7, 8, 9], SHAPE)
+    coarse = paint_masks(codes, [7, 8, 9], SHAPE, step=step)
+    np.testing.assert_array_equal(coarse, whole[::step, ::step])
+
+
+def test_a_slice_of_many_pixels_is_painted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [box(0, 0, *SHAPE).mask, box(1, 1, 4, 4).mask]
+    at_once = paint_masks(whole, [1, 2], SHAPE)
+    monkeypatch.setattr("napari_fossiledit.masks.labels._AT_ONCE", 3)
+    np.testing.assert_array_equal(paint_masks(whole, [1, 2], SHAPE), at_once)
 
 
 @settings(max_examples=50, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_fossiledit.masks.instance import Instance, Part
-from napari_fossiledit.masks.rle import Mask
+from napari_fossiledit.masks.rle import Mask, Pieces
 
 Labels = NDArray[np.uint32]
+
+#: So many pixels are painted at once: their places take 50 MB.
+_AT_ONCE = 2_000_000
 
 
 def paint_order(instances: Iterable[Instance]) -> list[Instance]:
@@ -26,19 +30,47 @@ def paint_order(instances: Iterable[Instance]) -> list[Instance]:
 
 def paint_masks(
     masks: Sequence[Mask],
-    values: Iterable[int],
+    values: Sequence[int],
     shape: tuple[int, int],
     dtype: type[np.unsignedinteger[Any]] = np.uint32,
+    step: int = 1,
 ) -> NDArray[Any]:
     """Paint masks into one label image (y, x), later ones over earlier ones.
 
-    The image is laid out column by column, as run lengths are: that makes it several times as
-    fast as painting a crop of each mask.
+    Decoded all at once, and pixel by pixel: several times as fast as painting a crop of each.
+
+    Parameters
+    ----------
+    shape
+        (y, x) of the slice in pixels.
+    step
+        Paint every `step`-th pixel of every `step`-th row only.
     """
-    flat = np.zeros(shape[0] * shape[1], dtype=dtype)
-    for mask, value in zip(masks, values, strict=True):
-        flat[mask.flat_pixels()] = value
-    return flat.reshape(shape[1], shape[0]).T
+    labels = np.zeros([-(-length // step) for length in shape], dtype=dtype)
+    if not masks:
+        return labels
+    flat, width = labels.reshape(-1), labels.shape[1]
+    pieces = Pieces.of(masks)
+    low, high = (-(-rows // step) for rows in (pieces.low, pieces.high))
+    chosen = np.flatnonzero((pieces.column % step == 0) & (low < high))
+    lengths = (high - low)[chosen]
+    first = low[chosen] * width + pieces.column[chosen] // step
+    value = np.asarray(values, dtype=dtype)[pieces.mask[chosen]]
+    ends = np.cumsum(lengths)
+    for part in _parts(ends):
+        many = lengths[part]
+        before = np.cumsum(many) - many
+        down = np.arange(int(many.sum())) - np.repeat(before, many)
+        # The last one of those that share a pixel stays: numpy assigns along one axis in order.
+        flat[np.repeat(first[part], many) + width * down] = np.repeat(value[part], many)
+    return labels
+
+
+def _parts(ends: NDArray[np.int64]) -> list[slice]:
+    """Return parts of pieces that hold so few pixels that their places take little memory."""
+    cuts = np.searchsorted(ends, np.arange(_AT_ONCE, ends[-1], _AT_ONCE)) if ends.size else ()
+    bounds = [0, *np.unique(cuts).tolist(), ends.size]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds) if a < b]
 
 
 def paint_box(

@@ -21,6 +21,7 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask, Origin, Part, beside_reviewed, cut_at
 from napari_fossiledit.masks.placed import moved, moved_probability
 from napari_fossiledit.masks.probability import MASK_CUT, ProbabilityMask
+from napari_fossiledit.masks.rle import measure
 from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.project.actions import (
     ALIGNMENT,
@@ -313,7 +314,7 @@ class Ledger(RunBook):
             query = f"SELECT {columns} FROM instances WHERE {where} ORDER BY z, score DESC, id"
             rows = db.execute(query, values).fetchall()
             alignment = _alignment(db)
-        instances = [self.instance(row) for row in rows]
+        instances = self._of_rows(rows)
         of = Source.parse(source)
         if of.model:
             instances = cut_at(instances, mask_cut, of.title)
@@ -334,12 +335,32 @@ class Ledger(RunBook):
         row
             `COLUMNS` or `WITH_PROBABILITY`.
         """
+        return self._of_rows([row])[0]
+
+    def _of_rows(self, rows: Sequence[Row]) -> list[Instance]:
+        found = []
+        for row in rows:
+            with self._naming(row):
+                instance = _from_row(*row[:_COUNT])
+                if row[_COUNT:] not in ((), (None,)):
+                    # Not kept with the row: it is many times as large.
+                    probability = ProbabilityMask.from_bytes(row[_COUNT])
+                    instance = replace(instance, probability=probability)
+                found.append(instance)
         try:
-            instance = _from_row(*row[:_COUNT])
-            if row[_COUNT:] in ((), (None,)):
-                return instance
-            # Not kept with the row: it is many times as large.
-            return replace(instance, probability=ProbabilityMask.from_bytes(row[_COUNT]))
+            measure([i.mask for i in found])
+        except FossilError:
+            for row, instance in zip(rows, found, strict=True):
+                with self._naming(row):
+                    instance.mask.runs()
+            raise
+        return found
+
+    @contextmanager
+    def _naming(self, row: Row) -> Iterator[None]:
+        """Name a row in what is wrong with it."""
+        try:
+            yield
         except (TypeError, ValueError, FossilError) as error:
             raise DamagedError(
                 f"{self.path} holds a damaged instance, number {row[0]} of {row[1]}, in slice"
@@ -1127,7 +1148,7 @@ def _to_rows(
     return rows
 
 
-# Each stroke reads all instances of its slice, and checking 500 takes 20 ms. The last few slices
+# Each stroke reads all instances of its slice, whose masks are checked once. The last few slices
 # are enough. 1.0 is no 1 here.
 @lru_cache(maxsize=4096, typed=True)
 def _from_row(*row: Any) -> Instance:
@@ -1136,7 +1157,8 @@ def _from_row(*row: Any) -> Instance:
     Raises
     ------
     TypeError, ValueError, FossilError
-        Where a value is none that this program writes: SQLite keeps values of any type.
+        Where a value is none that this program writes: SQLite keeps values of any type. Codes of
+        masks are not looked at.
     """
     (id_, _, z, name, part, score, height, width, counts, texture, unsure, origin, who, parent,
      review, placed) = row  # fmt: skip
@@ -1153,7 +1175,6 @@ def _from_row(*row: Any) -> Instance:
     if type(counts) is not bytes or not math.isfinite(score):
         raise TypeError(f"score is {score!r}, the mask {type(counts).__name__}")
     mask = Mask((height, width), counts)
-    mask.runs()
     Placement.parse(placed)
     return Instance(
         slice=z,

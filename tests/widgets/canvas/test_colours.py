@@ -225,17 +225,17 @@ def test_the_picked_instance_has_a_bright_outline(session):
     assert not np.isin(layer._slice.image.view, (_LIGHT, _DARK)).any()
 
 
-def test_a_slice_drawn_in_bands_is_the_slice_drawn_at_once(session, monkeypatch):
+def test_a_slice_drawn_in_blocks_is_the_slice_drawn_at_once(session, monkeypatch):
     layer = show_predictions(session, SOURCE, 0.0)
     session.go_to(1)
     masks, colours = layer._slice.image.raw, colours_of(session)
     colours.pick(layer, session.current.instances(SOURCE, 1)[0])
     for contour in (0, 2):
         layer.contour = contour
-        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BAND", 10**6)
+        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BLOCK", (10**6, 10**6))
         at_once = colours._drawn(layer, masks, None)
-        # Narrower than outlines: a band shows those of masks in the bands around it.
-        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BAND", 2)
+        # Smaller than outlines are wide: a block shows those of masks in the blocks around it.
+        monkeypatch.setattr("napari_fossiledit.widgets.canvas.colours._BLOCK", (2, 3))
         np.testing.assert_array_equal(colours._drawn(layer, masks, None), at_once)
         assert {0, _LIGHT, _DARK} <= set(np.unique(at_once))
     colours.pick(None)

@@ -69,8 +69,8 @@ def paint_slice(
     """
     ordered = paint_order(instances)[::-1]
     masks = [instance.mask for instance in reversed(ordered)]
-    ranks = paint_masks(masks, range(len(ordered), 0, -1), shape, np.uint16)
-    return PaintedSlice(np.ascontiguousarray(ranks[::step, ::step]), tuple(ordered))
+    ranks = paint_masks(masks, range(len(ordered), 0, -1), shape, np.uint16, step)
+    return PaintedSlice(ranks, tuple(ordered))
 
 
 def paint_cut(
