@@ -338,36 +338,34 @@ class Ledger(RunBook):
         return self._of_rows([row])[0]
 
     def _of_rows(self, rows: Sequence[Row]) -> list[Instance]:
-        found = []
-        for row in rows:
-            with self._naming(row):
+        found: list[Instance] = []
+        try:
+            for row in rows:
                 instance = _from_row(*row[:_COUNT])
                 if row[_COUNT:] not in ((), (None,)):
                     # Not kept with the row: it is many times as large.
                     probability = ProbabilityMask.from_bytes(row[_COUNT])
                     instance = replace(instance, probability=probability)
                 found.append(instance)
+        except (TypeError, ValueError, FossilError) as error:
+            raise self._damaged(rows[len(found)], error) from error
         try:
             measure([i.mask for i in found])
         except FossilError:
             for row, instance in zip(rows, found, strict=True):
-                with self._naming(row):
+                try:
                     instance.mask.runs()
+                except FossilError as error:
+                    raise self._damaged(row, error) from error
             raise
         return found
 
-    @contextmanager
-    def _naming(self, row: Row) -> Iterator[None]:
-        """Name a row in what is wrong with it."""
-        try:
-            yield
-        except (TypeError, ValueError, FossilError) as error:
-            raise DamagedError(
-                f"{self.path} holds a damaged instance, number {row[0]} of {row[1]}, in slice"
-                f" {row[2]}",
-                found=str(error),
-                advice=REPAIR,
-            ) from error
+    def _damaged(self, row: Row, error: Exception) -> DamagedError:
+        return DamagedError(
+            f"{self.path} holds a damaged instance, number {row[0]} of {row[1]}, in slice {row[2]}",
+            found=str(error),
+            advice=REPAIR,
+        )
 
     def done(self, source: str) -> set[int]:
         """Return the slices the source has finished, also those where it found nothing."""

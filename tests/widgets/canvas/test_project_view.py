@@ -95,6 +95,32 @@ def test_predictions_lie_over_the_photographs(session):
     assert not layer.editable
 
 
+def test_the_next_slice_on_the_way_is_made_ready(session, monkeypatch, qtbot):
+    source, read = "model:second:0123456789ab", []
+    ledger = session.current.ledger
+    instances = Ledger.instances
+
+    def reading(self, source, **options):
+        read.append((source, *options.get("slices", ())))
+        return instances(self, source, **options)
+
+    monkeypatch.setattr(Ledger, "instances", reading)
+    for z in (1, 2):
+        ledger.store(source, z, [Instance(z, "archaeocyathid", box(5, 5, 20, 20), 0.9)])
+    layer = show_predictions(session, source, 0.5)
+    session.go_to(1)
+    qtbot.waitUntil(lambda: (source, 2) in read)
+    session.go_to(2)
+    assert read.count((source, 2)) == 1
+    assert layer._slice.image.raw.any()
+    # Of a slice that has no predictions yet nothing is kept: they may come.
+    session.go_to(1)
+    qtbot.waitUntil(lambda: not session.view._rested.isActive())
+    ledger.store(source, 0, [Instance(0, "archaeocyathid", box(5, 5, 20, 20), 0.9)])
+    session.go_to(0)
+    assert layer._slice.image.raw.any()
+
+
 def test_status_tells_class_and_score(session):
     layer = show_predictions(session, SOURCE, 0.0)
     session.go_to(2)

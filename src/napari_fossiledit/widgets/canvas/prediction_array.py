@@ -21,8 +21,9 @@ Ranks = NDArray[np.uint16]
 ReadSlice = Callable[[int], list[Instance]]
 Seen = Callable[[int, Sequence[Instance]], object]
 
-# Where napari adds a layer it asks for the first slice and the one on show in turn.
-_KEPT = 2
+# Where napari adds a layer it asks for the first slice and the one on show in turn; the next one is
+# made ready meanwhile.
+_KEPT = 3
 # Larger slices are painted coarser: napari takes 12 ms per million label pixels to show another
 # threshold.
 _MOST_PIXELS = 4_000_000

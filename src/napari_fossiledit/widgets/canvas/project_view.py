@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from napari_fossiledit.placement import Alignment
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.stacks.reduce import Reduced
 from napari_fossiledit.widgets.canvas.colours import colours_of
-from napari_fossiledit.widgets.canvas.correcting import follow, reload, show_labels
+from napari_fossiledit.widgets.canvas.correcting import follow, reload, show_labels, slice_view
 from napari_fossiledit.widgets.canvas.dropping import Drops, photographs_of
 from napari_fossiledit.widgets.canvas.layers import (
     ROLE,
@@ -23,6 +24,7 @@ from napari_fossiledit.widgets.canvas.layers import (
     prediction_array,
     remove,
     show_image,
+    shown_source,
 )
 from napari_fossiledit.widgets.canvas.readers import PHOTOGRAPHS, PROJECT
 from napari_fossiledit.widgets.canvas.review_queue import ReviewQueue
@@ -51,6 +53,9 @@ from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 
+#: Milliseconds on a slice after which the next one is made ready.
+_RESTED_MS = 40
+
 
 class ProjectView:
     """Shows whatever project the session opens, and nothing of it once it is closed."""
@@ -67,6 +72,11 @@ class ProjectView:
         self.marks = SliceMarks(session)
         self.drops = Drops(session)
         self._reduced, self._latest = False, 0
+        self._shown, self._next = 0, 0
+        self._rested = QTimer(session)
+        self._rested.setSingleShot(True)
+        self._rested.setInterval(_RESTED_MS)
+        self._rested.timeout.connect(self._look_ahead)
         self._offered = ""
         self._alignment = Alignment()
         every = NAVIGATING + PAINTING + PICKING + EDITING + UNDOING + PROBING + HELPING
@@ -210,7 +220,27 @@ class ProjectView:
         )
         show_done("The reduced copy of the photographs is shown in 3D.")
 
+    def _look_ahead(self) -> None:
+        """Read and paint the masks of the next slice on the way of the user, who waits less then.
+
+        In this thread, as it takes a few hundredths of a second.
+        """
+        session, z = self.session, self._next
+        project, source = session.project, shown_source(session)
+        layer = find(session.viewer, Role.PREDICTIONS)
+        if project is None or session.viewer.dims.ndisplay == 3 or not 0 <= z < project.shape[0]:
+            return
+        # What is wrong with it is said when it is shown.
+        with suppress(FossilError):
+            # Predictions may come any moment where there are none.
+            if layer is not None and layer.visible and project.ledger.is_done(source, z):
+                prediction_array(layer).painted(z)
+            if slice_view(session) is not None:
+                project.ledger.instances(ANNOTATIONS, slices=[z])
+
     def _on_slice(self, z: int) -> None:
+        self._next, self._shown = 2 * z - self._shown, z
+        self._rested.start()
         viewer = self.session.viewer
         layer = find(viewer, Role.REDUCED)
         if viewer.dims.ndisplay == 3:
