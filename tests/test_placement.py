@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -12,7 +15,9 @@ from napari_fossiledit.masks.placed import moved, moved_probability
 from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.placement import Alignment, Placement, from_points, placed, source_part
 from napari_fossiledit.samples.reef import Shift
+from napari_fossiledit.stacks.blank import BlankStack
 from napari_fossiledit.stacks.pixels import area_mean
+from napari_fossiledit.stacks.placed import PlacedStack
 
 SHAPE = (120, 160)
 TURNED = Placement(3.3, -7.1, 2.0)
@@ -84,6 +89,32 @@ def test_a_part_of_a_level_is_that_of_the_whole(image: np.ndarray) -> None:
     assert (far.shape, far.any()) == ((50, 90), False)
     half = placed(area_mean(image, 2), TURNED, SHAPE, factor=2)
     assert abs(inner(half) - inner(area_mean(whole, 2))).mean() < 1.5
+
+
+@pytest.mark.parametrize("factors", [(2, 2), (4, 4), (3, 3), (1.5, 1.5), (1, 3)])
+def test_levels_of_any_size_lie_where_the_photographs_do(
+    factors: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask.array as da
+
+    size, motion = (757, 1001), Placement(30.5, -21, 1.5)
+
+    def spots(scale: tuple[float, float], *there: tuple[float, float]) -> np.ndarray:
+        """Return a level of a photograph with round spots at places of it."""
+        y, x = (
+            np.arange(math.ceil(n / f)) * f + (f - 1) / 2 for n, f in zip(size, scale, strict=True)
+        )
+        each = [np.exp(-((y[:, None] - a) ** 2 + (x - b) ** 2) / 300) for a, b in there]
+        return np.rint(200 * sum(each)).astype(np.uint8)[None]
+
+    here = np.array([[90.0, 120], [650, 900]])
+    raw = BlankStack.of_shape(Path("p"), (1, *size))
+    mixed = np.zeros((2, 9, 9), np.uint8)
+    levels = [da.from_array(level) for level in (spots(factors, *here), mixed)]
+    monkeypatch.setattr(raw, "levels", lambda: levels)
+    (level,) = PlacedStack(raw, lambda: Alignment.of({0: motion})).levels()
+    true = spots(factors, *motion.points(here, size)).astype(int)
+    assert abs(np.asarray(level) - true).max() < 8
 
 
 def test_an_alignment_holds_up_to_its_next_entry() -> None:

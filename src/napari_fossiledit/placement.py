@@ -225,7 +225,7 @@ def placed(
     whole: tuple[int, int],
     part: tuple[slice, slice] | None = None,
     *,
-    factor: int = 1,
+    factor: float | Matrix = 1,
     origin: tuple[int, int] = (0, 0),
 ) -> NDArray[Any]:
     """Return an image as it lies in the common frame, in between by straight lines.
@@ -239,7 +239,7 @@ def placed(
     part
         Rows and columns of the level that are wanted; None: all of the image.
     factor
-        How many pixels of the photograph a pixel of the level spans.
+        How many pixels of the photograph a pixel of the level spans, down and across.
     """
     from scipy.ndimage import affine_transform
 
@@ -261,8 +261,8 @@ def placed(
 
 
 def source_part(
-    placement: Placement, whole: tuple[int, int], part: tuple[slice, slice], factor: int,
-    shape: tuple[int, int],
+    placement: Placement, whole: tuple[int, int], part: tuple[slice, slice],
+    factor: float | Matrix, shape: tuple[int, int],
 ) -> tuple[slice, slice]:  # fmt: skip
     """Return the rows and columns of a level of `shape` that `placed` needs for a part."""
     back, offset = _back(placement, whole, factor)
@@ -275,7 +275,9 @@ def source_part(
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
-def _back(placement: Placement, whole: tuple[int, int], factor: int) -> tuple[Matrix, Matrix]:
+def _back(
+    placement: Placement, whole: tuple[int, int], factor: float | Matrix
+) -> tuple[Matrix, Matrix]:
     """Return matrix and offset from places of a level in the common frame to places of the image.
 
     The middle of pixel i of a level lies at (i + 1/2) factor - 1/2 of the photograph.
@@ -283,9 +285,10 @@ def _back(placement: Placement, whole: tuple[int, int], factor: int) -> tuple[Ma
     middle = (np.array(whole) - 1) / 2
     back = placement.matrix.T
     offset = middle - back @ (middle + placement.shift)
-    half = (factor - 1) / 2
-    level: Matrix = (back @ np.full(2, half) + offset - half) / factor
-    return back, level
+    spans = np.broadcast_to(np.asarray(factor, float), 2)
+    half = (spans - 1) / 2
+    level: Matrix = (back @ half + offset - half) / spans
+    return back * spans / spans[:, None], level
 
 
 def _shifted(image: NDArray[Any], offset: NDArray[np.int_], shape: tuple[int, int]) -> NDArray[Any]:

@@ -56,7 +56,9 @@ class PlacedStack(SectionStack):
         levels = self._raw.levels()
         if not self._alignment().entries:
             return levels
-        views = (_PlacedLevel(level, self._size, self._alignment) for level in levels)
+        # A level that mixes slices mixes what is placed apart.
+        flat = [level for level in levels if level.shape[0] == len(self)]
+        views = (_PlacedLevel(level, self._size, self._alignment) for level in flat)
         return [
             da.from_array(view, chunks=view.raw.chunks, name=False, meta=view.raw._meta)
             for view in views
@@ -91,7 +93,10 @@ class _PlacedLevel:
     ) -> None:
         self.raw, self._size, self._alignment = raw, size, alignment
         self.shape, self.dtype, self.ndim = raw.shape, raw.dtype, raw.ndim
-        self._factor = 2 ** round(np.log2(max(1.0, size[1] / raw.shape[2])))
+        ratio = np.array(size) / raw.shape[1:3]
+        halved = 2 ** np.rint(np.log2(ratio))
+        # A size that was halved was rounded; other programs reduce by other numbers.
+        self._factor = np.where(abs(size / halved - raw.shape[1:3]) < 1, halved, ratio)
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
         slices, rows, columns, *colours = key
