@@ -3,6 +3,7 @@
     python benchmarks/alignment.py jitter [--seeds 11,12,13,14,15,16]
     python benchmarks/alignment.py jumps [--seeds ...]
     python benchmarks/alignment.py lean [--seeds ...]
+    python benchmarks/alignment.py peer [--seeds ...]
     python benchmarks/alignment.py real FOLDER_OF_CHLOROPLASTS
     python benchmarks/alignment.py cost
 
@@ -11,12 +12,14 @@ Sample reefs of 640 x 480 pixels, 500 um apart at 72.7 um a pixel; settings were
 
 - `jitter`: 31 slices, each shifted by 2 px and turned by 1 degree (standard deviations). Error of
   the motion between neighbours, and how far slices lie from each other after `neighbours` and one
-  rigid motion for all.
+  rigid motion for all; the same were the motions exact, and were the slices put down right.
 - `jumps`: the camera is moved before slices 9 and 20 for good, and slice 14 alone; else 0.3 px and
   0.03 degrees of play.
 - `lean`: 64 slices that were put down exactly, of a reef in which everything leans by 15 degrees to
   one side. Drift: how far slices were moved; lean: mean over the specimens of 8 slices and more of
   how far their axis stands from the vertical, before and after.
+- `peer`: the same pairs by SimpleITK (`pip install SimpleITK`): a turn and a shift from the middle
+  of the slices on, grey, at an eighth to the whole of their size, one thread.
 - `real`: serial EM sections, moved before section 4 and 7.
 - `cost`: a pair of slices of 4752 x 3168 pixels in colour.
 """
@@ -28,9 +31,10 @@ import math
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from scipy.ndimage import center_of_mass
@@ -40,7 +44,6 @@ from napari_fossiledit.placement import Alignment, Placement, from_points, place
 from napari_fossiledit.samples.reef import Reef
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.registration import (
-    Found,
     Reduced,
     find_jumps,
     follow_neighbours,
@@ -66,13 +69,16 @@ def apart(a: Placement, b: Placement, shape: tuple[int, int]) -> float:
     return float(np.linalg.norm(a.points(points, shape) - b.points(points, shape), axis=1).mean())
 
 
-def found_in(slices: Sequence[Reduced], whole: tuple[int, int], how: str) -> tuple[
-    dict[int, Placement | None], Found
-]:  # fmt: skip
-    """Return the motions between neighbours and the alignment that follows from them."""
-    motions = {z: register(slices[z - 1], slices[z]) for z in range(1, len(slices))}
-    found = find_jumps(motions, partial(between, slices), whole)
-    return motions, found if how == "jumps" else follow_neighbours(motions, found, whole)
+def motions_of(slices: Sequence[Reduced]) -> dict[int, Placement | None]:
+    """Return what lays each slice over the one before."""
+    return {z: register(slices[z - 1], slices[z]) for z in range(1, len(slices))}
+
+
+def jittered(seed: int) -> tuple[list[np.ndarray], list[Placement]]:
+    """Return slices each of which was put down anew, and what each was moved by."""
+    reef = Reef(ReefParams(slices=31, size=WIDE, seed=seed, misalignment_px=2, misalignment_deg=1))
+    true = [Placement(s.dy, s.dx, s.angle_deg) for s in map(reef.shift, range(31))]
+    return [reef.slice(z).rgb for z in range(31)], true
 
 
 def after_one_motion(
@@ -96,28 +102,85 @@ def between(slices: Sequence[Reduced], low: int, high: int) -> Placement | None:
 
 def jitter(seeds: Sequence[int]) -> None:
     """Print errors of neighbours and of whole stacks whose slices were put down anew each time."""
-    print("seed  pair median  pair p95  not found  stack mean  stack max")
-    pairs, means, largest = [], [], []
+    print("seed  pair median, p95  not found  stack mean, max  by exact motions  slices lay right")
+    pairs, everywhere = [], []
     for seed in seeds:
-        reef = Reef(ReefParams(slices=31, size=WIDE, seed=seed, misalignment_px=2,
-                               misalignment_deg=1))  # fmt: skip
-        true = [Placement(s.dy, s.dx, s.angle_deg) for s in map(reef.shift, range(31))]
-        slices = [Reduced.of(reef.slice(z).rgb) for z in range(31)]
-        motions, found = found_in(slices, SHAPE, "neighbours")
-        errors = [
-            apart(m, true[z - 1].after(true[z].inverse), SHAPE)
-            for z, m in motions.items()
-            if m is not None
-        ]
-        away = after_one_motion(found.alignment, true, SHAPE)
+        pictures, true = jittered(seed)
+        motions = motions_of([Reduced.of(picture) for picture in pictures])
+        exact = {z: true[z - 1].after(true[z].inverse) for z in motions}
+        errors = [apart(m, exact[z], SHAPE) for z, m in motions.items() if m is not None]
+        still = {z: m and m.after(exact[z].inverse) for z, m in motions.items()}
+        away = [
+            followed(motions, true), followed(exact, true), followed(still, [Placement()] * 31)
+        ]  # fmt: skip
         pairs += errors
-        means.append(away.mean())
-        largest.append(away.max())
-        lost = sum(m is None for m in motions.values())
-        print(f"{seed:4}  {np.median(errors):11.2f}  {np.percentile(errors, 95):8.2f}  {lost:9}  "
-              f"{away.mean():10.2f}  {away.max():9.2f}", flush=True)  # fmt: skip
-    print(f" all  {np.median(pairs):11.2f}  {np.percentile(pairs, 95):8.2f}             "
-          f"{np.mean(means):10.2f}  {max(largest):9.2f}")  # fmt: skip
+        everywhere.append(away)
+        columns = (f"{a.mean():10.2f}  {a.max():4.2f}" for a in away)
+        print(f"{seed:4}  {np.median(errors):11.2f}  {np.percentile(errors, 95):3.2f}  "
+              f"{len(motions) - len(errors):9}", *columns, flush=True)  # fmt: skip
+    columns = (f"{a.mean():10.2f}  {a.max():4.2f}" for a in np.swapaxes(everywhere, 0, 1))
+    print(f" all  {np.median(pairs):11.2f}  {np.percentile(pairs, 95):3.2f}           ", *columns)
+
+
+def followed(motions: Mapping[int, Placement | None], true: Sequence[Placement]) -> np.ndarray:
+    """Return how far each slice lies from where it should after `neighbours`."""
+    found = find_jumps(motions, lambda low, high: None, SHAPE)
+    return after_one_motion(follow_neighbours(motions, found, SHAPE).alignment, true, SHAPE)
+
+
+def peer(seeds: Sequence[int]) -> None:
+    """Print errors and seconds of neighbours by this program and by SimpleITK."""
+    try:
+        import SimpleITK
+    except ImportError:
+        print("SimpleITK is not installed: nothing is compared.")
+        return
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    ways: dict[str, Callable[[np.ndarray, np.ndarray], Placement | None]] = {
+        "here": lambda fixed, moving: register(Reduced.of(fixed), Reduced.of(moving)),
+        "SimpleITK, correlation": partial(by_simpleitk, SimpleITK, "correlation"),
+        "SimpleITK, Mattes": partial(by_simpleitk, SimpleITK, "mattes"),
+    }
+    errors, seconds = defaultdict(list), defaultdict(list)
+    for seed in seeds:
+        pictures, true = jittered(seed)
+        for z in range(1, 31):
+            for way, laid in ways.items():
+                start = time.perf_counter()
+                motion = laid(pictures[z - 1], pictures[z])
+                seconds[way].append(time.perf_counter() - start)
+                exact = true[z - 1].after(true[z].inverse)
+                errors[way].append(apart(motion or Placement(), exact, SHAPE))
+    print(f"{'':24}median   p95   most  above 2 px  s a pair")
+    for way, each in errors.items():
+        far = f"{sum(e > 2 for e in each):4} of {len(each)}"
+        print(f"{way:24}{np.median(each):6.2f}  {np.percentile(each, 95):4.2f}  {max(each):5.2f}  "
+              f"{far}  {np.median(seconds[way]):8.2f}")  # fmt: skip
+
+
+def by_simpleitk(sitk: ModuleType, metric: str, fixed: np.ndarray, moving: np.ndarray) -> Placement:
+    """Return the motion that lays one slice over another by SimpleITK."""
+    images = [sitk.GetImageFromArray(each.mean(axis=2, dtype=np.float32))
+              for each in (fixed, moving)]  # fmt: skip
+    way = sitk.ImageRegistrationMethod()
+    if metric == "mattes":
+        way.SetMetricAsMattesMutualInformation(50)
+    else:
+        way.SetMetricAsCorrelation()
+    way.SetInterpolator(sitk.sitkLinear)
+    way.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 200)
+    way.SetOptimizerScalesFromPhysicalShift()
+    way.SetShrinkFactorsPerLevel([8, 4, 2, 1])
+    way.SetSmoothingSigmasPerLevel([4, 2, 1, 0])
+    start = sitk.CenteredTransformInitializer(
+        *images, sitk.Euler2DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+    )
+    way.SetInitialTransform(start)
+    found = way.Execute(*images)
+    # It tells where a place of the fixed slice lies in the moving one, as (x, y).
+    there = grid(SHAPE)
+    here = [found.TransformPoint((x, y))[::-1] for y, x in there]
+    return from_points(here, there.tolist(), SHAPE)
 
 
 def jumps(seeds: Sequence[int]) -> None:
@@ -131,7 +194,7 @@ def jumps(seeds: Sequence[int]) -> None:
             moved = moved.after(JUMPS.get(z, Placement()))
             here = ALONE.get(z, Placement()).after(moved)
             slices.append(Reduced.of(placed(reef.slice(z).rgb, here, SHAPE)))
-        _, found = found_in(slices, SHAPE, "jumps")
+        found = find_jumps(motions_of(slices), partial(between, slices), SHAPE)
         errors = [f"{apart(found.jumps[z].inverse, own_step(z), SHAPE):.2f}"
                   for z in JUMPS if z in found.jumps]  # fmt: skip
         alone = [f"{apart(found.alone[z].inverse, p, SHAPE):.2f}"
@@ -167,7 +230,7 @@ def lean(seeds: Sequence[int]) -> None:
                     centres[i][z] = (y, x - z * _PX_A_SLICE)
         long = {i: c for i, c in centres.items() if len(c) >= _LONG}
         before = np.mean([leaning(c, Alignment()) for c in long.values()])
-        motions = {z: register(slices[z - 1], slices[z]) for z in range(1, 64)}
+        motions = motions_of(slices)
         found = find_jumps(motions, partial(between, slices), SHAPE)
         each, places = Placement(), {}
         for z, motion in motions.items():
@@ -203,7 +266,8 @@ def real(folder: Path) -> None:
         for z in range(stack.shape[0]):
             moved = jumps_at.get(z, Placement()).after(moved)
             slices.append(Reduced.of(placed(stack.read(z), moved, whole)))
-        motions, found = found_in(slices, whole, "jumps")
+        motions = motions_of(slices)
+        found = find_jumps(motions, partial(between, slices), whole)
         steps = [apart(m, Placement(), whole) for m in motions.values() if m is not None]
         errors = {z: round(apart(found.jumps[z].inverse, p, whole), 2)
                   for z, p in jumps_at.items() if z in found.jumps}  # fmt: skip
@@ -233,7 +297,7 @@ def cost() -> None:
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["jitter", "jumps", "lean", "real", "cost"])
+    parser.add_argument("what", choices=["jitter", "jumps", "lean", "peer", "real", "cost"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", default="11,12,13,14,15,16")
     given = parser.parse_args()
@@ -243,7 +307,7 @@ def main() -> None:
     elif given.what == "cost":
         cost()
     else:
-        {"jitter": jitter, "jumps": jumps, "lean": lean}[given.what](seeds)
+        {"jitter": jitter, "jumps": jumps, "lean": lean, "peer": peer}[given.what](seeds)
 
 
 if __name__ == "__main__":
