@@ -87,14 +87,14 @@ def test_out_of_memory_is_told_as_such():
 
 
 def load_for_long(*, job):
-    time.sleep(30)
+    time.sleep(120)
 
 
 def test_a_child_that_only_loads_is_ended_at_once():
     began = time.monotonic()
     with pytest.raises(CancelledError, match="The job was ended"):
         run_in_process(load_for_long, job=Job(cancelled=lambda: True), loads_first=True)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_a_killed_child_becomes_a_message():

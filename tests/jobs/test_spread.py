@@ -37,8 +37,20 @@ def squares(base):
     return handle
 
 
+_over = threading.Event()
+
+
 def waiting(_):
-    return time.sleep
+    """Make what handles an item until `_over` is set, or for a minute; 0 at once."""
+    return lambda item: bool(item) and _over.wait(60)
+
+
+@pytest.fixture
+def over():
+    """What ends whatever `waiting` is at in this process."""
+    _over.clear()
+    yield _over
+    _over.set()
 
 
 def test_every_item_has_an_outcome_of_its_own():
@@ -65,17 +77,21 @@ def test_items_are_asked_for_as_places_become_free():
 
 
 def test_threads_overlap():
-    meet = threading.Barrier(2, timeout=5)
+    meet = threading.Barrier(2, timeout=60)
     found = spread(lambda: lambda _: meet.wait() in (0, 1), (), range(2), how=HERE)
     assert [o.value for o in found] == [True, True]
 
 
-def test_cancel_lets_go_of_what_runs():
-    began = time.monotonic()
-    job = Job(cancelled=lambda: time.monotonic() - began > 0.2)
+def test_cancel_lets_go_of_what_runs(over):
+    begun, ended = threading.Event(), []
+
+    def handle(_):
+        begun.set()
+        ended.append(over.wait(60))
+
     with pytest.raises(CancelledError, match="The job was cancelled"):
-        list(spread(waiting, (0,), [2, 2, 2], how=HERE, job=job))
-    assert time.monotonic() - began < 1
+        list(spread(lambda: handle, (), [1, 2, 3], how=HERE, job=Job(cancelled=begun.is_set)))
+    assert ended == []
 
 
 def test_nothing_is_nothing():
@@ -141,8 +157,14 @@ def test_processes_do_the_same_and_one_that_dies_takes_none_along(monkeypatch):
 
 
 def cancelled_in_a_daemon(*, job):
-    """Cancel while a worker is busy; return what was done, how long it took, and who is left."""
-    asked = []
+    """Cancel while a worker is busy; return what was done, how long it took, who and what is left.
+
+    The last is what dask could not tidy up.
+    """
+    from distributed import diskutils
+
+    asked, logged = [], []
+    diskutils.logger.error = lambda *said: logged.append(said)
     how = Spread(1)
     found = spread(waiting, (0,), [0, 60, 60], how=how, job=Job(cancelled=lambda: bool(asked)))
     first = next(found).item
@@ -150,26 +172,27 @@ def cancelled_in_a_daemon(*, job):
     asked.append(time.monotonic())
     with pytest.raises(CancelledError):
         next(found)
-    return first, time.monotonic() - asked[0], [w.is_running() for w in workers]
+    return first, time.monotonic() - asked[0], [w.is_running() for w in workers], logged
 
 
 def test_a_job_of_the_window_has_workers_and_cancel_ends_them():
-    first, seconds, left = run_in_process(cancelled_in_a_daemon)
-    assert (first, left) == (0, [False])
-    assert seconds < 1
+    first, seconds, left, logged = run_in_process(cancelled_in_a_daemon)
+    assert (first, left, logged) == (0, [False], [])
+    # On a busy machine, too.
+    assert seconds < 30
 
 
 def refuse(_):
     raise FossilError("No model at models/a", advice="Train one.")
 
 
-def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch):
+def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch, over):
     monkeypatch.setattr(cluster, "_ANSWER_S", 0.3)
     with pytest.raises(FossilError, match=r"scheduler tcp://127.0.0.1:1 does not answer.*dask sch"):
         list(spread(squares, (0,), [1], how=Spread(scheduler="tcp://127.0.0.1:1")))
     from distributed import LocalCluster
 
-    monkeypatch.setattr(cluster, "_ANSWER_S", 5)
+    monkeypatch.setattr(cluster, "_ANSWER_S", 30)
     with LocalCluster(
         n_workers=1,
         processes=False,
@@ -185,3 +208,4 @@ def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch):
         threading.Thread(target=others.close).start()
         with pytest.raises(FossilError, match=f"{how.scheduler} is lost.*finished before is kept"):
             list(found)
+        over.set()

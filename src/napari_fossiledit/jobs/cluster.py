@@ -294,15 +294,15 @@ class _LocalWorkers:
             "distributed.scheduler.worker-ttl": None,
             # A result is fetched from its process, which may just have ended.
             "distributed.comm.timeouts.connect": f"{_FETCH_S}s",
-            # The scheduler makes a folder as well, and leaves it.
-            "temporary-directory": self._folder,
         }
         self._settings = dask.config.set(settings)
         # LocalCluster would want the port 8787 also for no dashboard at all.
         here = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        # A folder of the scheduler's own would be gone before it, with that of the workers.
+        there = {"local_directory": self._folder, "needs_workdir": False}
         self._cluster: Any = SpecCluster(
             workers={},
-            scheduler={"cls": Scheduler, "options": here | {"port": 0}},
+            scheduler={"cls": Scheduler, "options": here | there | {"port": 0}},
             silence_logs=logging.CRITICAL + 1,
         )
         self.address: str = self._cluster.scheduler_address
