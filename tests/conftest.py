@@ -47,9 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Software OpenGL brings an LLVM of its own: torch's triton crashes when it is loaded after it.
     Whole files move, because several processes share the tests out file by file, in this order.
+    The long ways through the whole window lie above those of its rooms and come first of them: a
+    process that began one when the others end would go on alone.
     """
     with_windows = {item.path for item in items if _opens_window(item)}
-    items.sort(key=lambda item: (item.path in with_windows, _opens_window(item)))
+
+    def order(item: pytest.Item) -> tuple[int, bool]:
+        depth = len(item.path.parts) if item.path in with_windows else 0
+        return depth, _opens_window(item)
+
+    items.sort(key=order)
     if _windows_can_open():
         return
     skip = pytest.mark.skip(reason="no display and no Xvfb (apt package xvfb)")

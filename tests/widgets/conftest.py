@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import napari
 import numpy as np
 import pytest
 from PIL import Image
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -114,6 +116,14 @@ def _no_dialogs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """pytest-qt's own, with more patience than any busy machine needs."""
+    for name in ("waitSignal", "waitUntil"):
+        setattr(qtbot, name, partial(getattr(qtbot, name), timeout=120_000))
+    return qtbot
 
 
 @pytest.fixture(scope="module")

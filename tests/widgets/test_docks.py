@@ -198,15 +198,15 @@ def test_photographs_that_were_added_are_told_and_taken_in(session, made, photog
         (photographs / name).write_bytes((photographs / "slice_04.png").read_bytes())
     # The folder is watched: nothing has to be pressed.
     # On a slow machine it rests long enough between two files to be looked into with the first.
-    qtbot.waitUntil(lambda: "2 new photographs lie beside" in dock.added.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "2 new photographs lie beside" in dock.added.text())
     assert not dock.append.isHidden()
     assert "slice_9.png and slice_10.png" in dock.added.text()
     press(dock, "Add the new photographs")
-    qtbot.waitUntil(lambda: session.current.shape[0] == 7, timeout=60_000)
+    qtbot.waitUntil(lambda: session.current.shape[0] == 7)
     assert session.current.names[5:] == ("slice_9.png", "slice_10.png")
     assert session.slice == 2
     assert sorted(session.current.ledger.traced()) == [1, 3]
-    qtbot.waitUntil(lambda: not dock.looking.is_running, timeout=20_000)
+    qtbot.waitUntil(lambda: not dock.looking.is_running)
     assert dock.append.isHidden()
     assert dock.added.isHidden()
 
@@ -416,13 +416,13 @@ def test_correcting_by_hand_goes_from_predictions_to_annotations(session, made, 
     dock = made(ReviewDock)
     session.go_to(0)
     dock.picker.slider.setValue(0.0)
-    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+    with qtbot.waitSignal(dock.jobs.runner.stopped):
         press(dock.correct, "Take over this slice")
     values = [i.id for i in session.current.instances(ANNOTATIONS, 0)]
     assert len(values) == 2
     assert not dock.picker.layer.visible
     correcting.delete(session, values[1])
-    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+    with qtbot.waitSignal(dock.jobs.runner.stopped):
         session.trace_requested.emit()
     found = session.current.ledger.instances(ANNOTATIONS, slices=[0])
     assert len(found) == 1
@@ -443,7 +443,7 @@ def test_tracing_a_slice_keeps_what_was_imported(session, made, qtbot, tmp_path)
     before = session.current.instances(ANNOTATIONS, 2)
     assert len(before) == 4
     correcting.show_labels(session).paint((2, 20, 30), value)
-    with qtbot.waitSignal(dock.jobs.runner.stopped, timeout=20_000):
+    with qtbot.waitSignal(dock.jobs.runner.stopped):
         press(dock.correct, "Slice is traced")
     after = session.current.instances(ANNOTATIONS, 2)
     assert [i for i in after if i.id != value] == before

@@ -61,10 +61,10 @@ def test_slices_are_suggested_gone_to_and_marked(session, page, calls, qtbot):
     far, near = page.suggestions
     assert "Slice 4" in far.text.text()
     assert "It is far." in far.text.text()
-    qtbot.waitUntil(lambda: not far.picture.icon().isNull(), timeout=10_000)
+    qtbot.waitUntil(lambda: not far.picture.icon().isNull())
     far.picture.click()
     assert session.slice == 4
-    with qtbot.waitSignal(session.annotations_changed, timeout=10_000):
+    with qtbot.waitSignal(session.annotations_changed):
         far.mark.click()
     assert Project.open(session.current.path).ledger.to_trace() == [4]
     assert (far.mark.text(), near.mark.text()) == ("✓ To trace", "To trace")
@@ -101,7 +101,7 @@ def test_the_quality_is_plotted_and_a_click_goes_to_the_slice(session, page, cal
     assert page.by_distance.plot.slices == (1, 3)
     for view, z in ((page.along_z, 2), (page.by_distance, 3)):
         view.resize(300, view.height())
-        qtbot.waitUntil(lambda view=view: view.drawing is not None, timeout=10_000)
+        qtbot.waitUntil(lambda view=view: view.drawing is not None)
         at = QPoint(round(view.drawing.columns[z]) + 3, 60)
         QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=at)
         assert session.slice == z

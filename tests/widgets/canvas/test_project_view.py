@@ -72,7 +72,7 @@ def test_a_dropped_project_is_taken_over(viewer, project_path, qtbot, docks_firs
     for data, options, kind in read_project(str(project_path)):
         viewer.add_layer(Layer.create(data, options, kind))
     attach(session).adopt_layers()
-    qtbot.waitUntil(lambda: session.project is not None, timeout=5000)
+    qtbot.waitUntil(lambda: session.project is not None)
     assert session.current.path == project_path
     assert [lay.metadata.get(PROJECT) for lay in viewer.layers] == [None] * len(viewer.layers)
     assert find(viewer, Role.IMAGE) is not None
@@ -140,7 +140,7 @@ def test_a_stroke_is_in_the_project_at_once_and_shows_no_other_slice(session, pr
         layer.paint((z, 20, 30), value, refresh=False)
         layer.paint((z, 22, 30), value)
     with Project.open(project_path, read_only=True) as again:
-        qtbot.waitUntil(lambda: again.instances(ANNOTATIONS, z) != [], timeout=2000)
+        qtbot.waitUntil(lambda: again.instances(ANNOTATIONS, z) != [])
         (made,) = again.instances(ANNOTATIONS, z)
         assert (made.id, made.class_name) == (value, "archaeocyathid")
         np.testing.assert_array_equal(made.mask.to_array(), np.asarray(layer.data[z]) == value)
@@ -167,7 +167,7 @@ def test_strokes_are_kept_when_another_slice_is_shown_or_the_project_closed(
     value = correcting.new_instance(session)
     layer = show_labels(session)
     layer.paint((0, 20, 30), value)
-    with qtbot.waitSignal(session.annotations_changed, timeout=2000):
+    with qtbot.waitSignal(session.annotations_changed):
         session.go_to(4)
     assert [i.id for i in session.current.instances(ANNOTATIONS, 0)] == [value]
     layer.paint((4, 20, 30), value)
@@ -353,7 +353,7 @@ def test_3d_reads_no_slice_at_full_resolution(session, monkeypatch):
 
 def test_3d_shows_a_reduced_copy_that_follows_the_slice(session, qtbot):
     session.go_to(1)
-    with qtbot.waitSignal(session.view.reducing.stopped, timeout=20_000):
+    with qtbot.waitSignal(session.view.reducing.stopped):
         session.viewer.dims.ndisplay = 3
     settled(session)
     layer = find(session.viewer, Role.REDUCED)

@@ -40,11 +40,11 @@ def test_marks_follow_what_is_shown_and_done(session, qtbot):
     show_predictions(session, SOURCE, 0.5)
     session.go_to(2)
     assert marks.words.text() == "Slice 2 of 0-4: predicted"
-    with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+    with qtbot.waitSignal(session.annotations_changed):
         marks.menu(2).actions()[0].trigger()
     assert marks.words.text() == "Slice 2 of 0-4: traced, predicted"
     qtbot.waitUntil(lambda: not marks.runner.is_running)
-    with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+    with qtbot.waitSignal(session.annotations_changed):
         marks.menu(2).actions()[1].trigger()
     assert sorted(session.current.ledger.traced()) == [1, 3]
     marks.menu(2).actions()[2].trigger()
@@ -58,13 +58,13 @@ def test_a_slice_is_put_on_the_agenda_until_it_is_traced(session, qtbot):
     marks = session.view.marks
     session.go_to(2)
     for expected in ("to be traced", "untouched", "to be traced"):
-        with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+        with qtbot.waitSignal(session.annotations_changed):
             marks.menu(2).actions()[3].trigger()
         qtbot.waitUntil(lambda: not marks.runner.is_running)
         assert marks.words.text() == f"Slice 2 of 0-4: {expected}"
     picture = marks.strip.grab().toImage()
     assert picture.pixelColor(marks.strip.cell(2).center().x(), 5).name() == "#e69f00"
-    with qtbot.waitSignal(session.annotations_changed, timeout=20_000):
+    with qtbot.waitSignal(session.annotations_changed):
         marks.menu(2).actions()[0].trigger()
     assert marks.words.text() == "Slice 2 of 0-4: traced"
     correcting.undo(session)

@@ -46,7 +46,7 @@ def run(qtbot, runner, function, *args, in_process=False):
     outcome = []
     runner.done.connect(outcome.append)
     runner.failed.connect(outcome.append)
-    with qtbot.waitSignal(runner.stopped, timeout=30_000):
+    with qtbot.waitSignal(runner.stopped):
         runner.start(JobSpec("Trying", function, args, in_process))
     return outcome[0]
 
@@ -131,7 +131,7 @@ def test_an_error_of_who_gets_the_result_ends_the_job_as_failed(qtbot, runner):
 
     failed = []
     runner.failed.connect(failed.append)
-    with qtbot.waitSignal(runner.stopped, timeout=30_000):
+    with qtbot.waitSignal(runner.stopped):
         runner.start(JobSpec("Adding", add, (1, 2), in_process=False), take)
     assert [error.advice for error in failed] == ["Open another."]
 

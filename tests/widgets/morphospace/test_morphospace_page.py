@@ -167,9 +167,7 @@ def mapped_path(project_path):
 
 
 def read(page, qtbot):
-    qtbot.waitUntil(
-        lambda: not (page._reader.is_running or page.jobs.runner.is_running), timeout=20_000
-    )
+    qtbot.waitUntil(lambda: not (page._reader.is_running or page.jobs.runner.is_running))
     QApplication.processEvents()
 
 
@@ -239,7 +237,7 @@ def test_specimens_chosen_in_a_table_are_chosen_on_the_map(page, session, qtbot)
     link.run(session.current.path, LinkParams(source=SOURCE))
     session.specimens_changed.emit()
     colours = colours_of(session)
-    qtbot.waitUntil(lambda: bool(colours.specimens), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(colours.specimens))
     read(page, qtbot)
     (key,) = {colours.linked_specimen(i) for i in page.map.mapped.instances} - {None}
     colours.choose((), {key})
@@ -323,7 +321,7 @@ def test_layers_carry_the_map_as_features(page, session):
 def test_the_mouse_on_a_point_shows_a_picture_of_its_mask(page, qtbot):
     QTest.mouseMove(page.map.scatter, point(page.map.scatter, 0))
     QApplication.processEvents()
-    qtbot.waitUntil(lambda: page.map.scatter._shown[0] is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: page.map.scatter._shown[0] is not None)
     picture, text = page.map.scatter._shown
     assert (picture.width(), picture.height()) == (EDGE, EDGE)
     # The disk is light, see the photographs of the toy project.

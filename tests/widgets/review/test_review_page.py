@@ -48,7 +48,7 @@ def waited(qtbot, page):
     """Wait until no job of the page, the queue or the selection runs."""
     view = attach(page.session)
     runners = (page.jobs.runner, view.queue._runner, view.selection._runner)
-    qtbot.waitUntil(lambda: not any(r.is_running for r in runners), timeout=10_000)
+    qtbot.waitUntil(lambda: not any(r.is_running for r in runners))
     QApplication.processEvents()
 
 

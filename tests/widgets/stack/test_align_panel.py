@@ -67,14 +67,14 @@ def test_the_same_places_lie_over_each_other(session, dock, qtbot):
     assert (panel.pending.dy, panel.pending.dx) == pytest.approx((2, -1), abs=0.05)
     assert panel._places() is None
     panel.flicker.click()
-    qtbot.waitUntil(lambda: panel._before is not None, timeout=5000)
+    qtbot.waitUntil(lambda: panel._before is not None)
     panel._turn()
     assert not panel._before.visible
     session.go_to(2)
     assert panel._before is None
     assert "Slice before" not in session.viewer.layers
     panel.show_cut()
-    qtbot.waitUntil(lambda: not panel.cut.pixmap().isNull(), timeout=5000)
+    qtbot.waitUntil(lambda: not panel.cut.pixmap().isNull())
 
 
 def test_flicker_that_cannot_start_is_not_on(session, dock):

@@ -37,8 +37,8 @@ def dock(viewer, made):
 
 
 def looked(qtbot, dock):
-    qtbot.waitUntil(lambda: dock.new._look is not None, timeout=30_000)
-    qtbot.waitUntil(lambda: not dock.jobs.runner.is_running, timeout=30_000)
+    qtbot.waitUntil(lambda: dock.new._look is not None)
+    qtbot.waitUntil(lambda: not dock.jobs.runner.is_running)
     return dock.new
 
 
@@ -55,7 +55,7 @@ def test_a_dropped_folder_leads_to_a_project(viewer, dock, photographs, qtbot):
     QTest.keyClicks(new.form.rows["pixel_size"].native, "0,05")
     QTest.keyClicks(new.form.rows["slice_spacing"].native, "0.07")
     assert new.make.isEnabled()
-    with qtbot.waitSignal(session_of(viewer).project_changed, timeout=30_000):
+    with qtbot.waitSignal(session_of(viewer).project_changed):
         new.make.click()
     qtbot.waitUntil(lambda: not session_of(viewer).is_settling)
     geometry = session_of(viewer).current.geometry
@@ -151,7 +151,7 @@ def test_photographs_that_cannot_be_read_are_told(dock, tmp_path: Path, qtbot):
     file = tmp_path / "broken.png"
     file.write_bytes(b"no picture")
     dock.new._choose(str(file))
-    qtbot.waitUntil(lambda: not dock.jobs.runner.is_running, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.jobs.runner.is_running)
     assert dock.new.missing.text() == "These photographs cannot be used."
     assert "broken.png" in dock.jobs.text.text()
     assert not dock.new.make.isEnabled()

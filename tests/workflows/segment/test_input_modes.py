@@ -56,7 +56,7 @@ def grey_project(grey_home, tmp_path):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """What models were given to predict, in order."""
+    """What models were given to predict."""
     given, really = [], MaskRcnnSegmenter.predict
 
     def watch(self, image, **options):
@@ -86,9 +86,10 @@ def test_predictions_and_views_see_the_neighbours_in_grey(grey_project, watched)
     with Project.open(grey_project, read_only=True) as project:
         slices = [project.stack.read(z).astype(float) @ [0.299, 0.587, 0.114] for z in range(3)]
     assert len(watched) == 2
-    for image, near in zip(watched, ((1, 0, 1), (0, 1, 2)), strict=True):
+    # Two threads overtake each other.
+    for near in ((1, 0, 1), (0, 1, 2)):
         expected = np.stack([slices[z] for z in near], axis=2)
-        assert np.abs(image - expected).max() <= 0.51
+        assert sum(np.abs(image - expected).max() <= 0.51 for image in watched) == 1
 
 
 def test_a_probe_changes_the_slice_and_not_its_neighbours(grey_project, watched):
