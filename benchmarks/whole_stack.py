@@ -1,13 +1,15 @@
 """What a run over a whole stack survives, and what more processes gain.
 
-    python benchmarks/whole_stack.py kills [MOMENTS]
+    python benchmarks/whole_stack.py kills [MOMENTS [PROJECT MODEL]]
     python benchmarks/whole_stack.py workers PROJECT MODEL [SLICES [ROUNDS]]
 
 ``kills``: 100 slices of 64 x 64 pixels are handled by two processes (a threshold, and 50 ms of
 waiting for a network) and stored in the ledger of a project. In each run a process is ended by
 SIGKILL when a random number of slices is done, from none to nearly all, and up to 50 ms more have
 passed: a worker, or in turn the driver, which is then started again. What the ledger holds in the
-end is compared with a run that was left alone.
+end is compared with a run that was left alone. With a project and a model of its own the command
+``fossiledit predict`` does so in place of the stand-in, on copies of the project: in turn a worker
+of ``--workers 2`` is ended, the command itself, and the command without workers.
 
 ``workers``: a model of the project predicts so many slices, from the first on and again, in one
 process and in two, a computing thread each, in turn; nothing is stored. Slices a second are those
@@ -20,6 +22,7 @@ import hashlib
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from PIL import Image
 
 from napari_fossiledit.jobs import Spread, spread
@@ -38,6 +42,7 @@ from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.segment import Engine, PredictParams
 from napari_fossiledit.params.stack import NewParams
 from napari_fossiledit.project import Project
+from napari_fossiledit.workflows.shared.model_refs import find_model, prediction_source
 from napari_fossiledit.workflows.stack import new
 
 SLICES, WAIT_S = 100, 0.05
@@ -65,77 +70,107 @@ def drive(path: Path) -> None:
             if outcome.error is None:
                 project.ledger.store(SOURCE, outcome.item, outcome.result())
             else:
-                with (path.parent / "failed").open("a") as failed:
-                    failed.write(f"{outcome.item}: {outcome.error}\n")
+                project.ledger.note_failed(SOURCE, outcome.item, str(outcome.error))
 
 
-def state(path: Path) -> str:
-    """Return a digest of all that the ledger says of the slices."""
-    digest = hashlib.sha256()
+def state(path: Path, source: str) -> tuple[str, NDArray[np.float64]]:
+    """Return a digest of what the ledger says of the slices, and the scores in the same order."""
+    digest, scores = hashlib.sha256(), []
     with Project.open(path, read_only=True) as project:
-        digest.update(repr(sorted(project.ledger.done(SOURCE))).encode())
-        for z in range(SLICES):
-            for i in project.instances(SOURCE, z):
-                digest.update(repr((z, i.class_name, i.score, i.mask)).encode())
-    return digest.hexdigest()
+        done, made_from = project.ledger.done(source), project.ledger.contents.made_from(source)
+        for known in (sorted(done), sorted(made_from.items()), project.ledger.failed(source)):
+            digest.update(repr(known).encode())
+        for z in sorted(done):
+            # Scores of two processes differ by 1e-7, and the order of masks with them.
+            for i in sorted(project.instances(source, z), key=lambda i: (repr(i.mask), i.score)):
+                digest.update(repr((z, i.class_name, i.mask)).encode())
+                scores.append(i.score)
+    with sqlite3.connect(path / "ledger.sqlite") as ledger:
+        digest.update(repr(ledger.execute("PRAGMA integrity_check").fetchall()).encode())
+    return digest.hexdigest(), np.array(scores)
 
 
-def kills(moments: int) -> None:
-    """End a process at random moments, and compare what is left in the end."""
-    home = Path(tempfile.mkdtemp(prefix="fossiledit-kills-"))
+def photographed(home: Path) -> Path:
+    """Make a project of noise."""
     rng = np.random.default_rng(0)
     (home / "images").mkdir()
     for z in range(SLICES):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(home / "images" / f"{z:04d}.png")
-    new.run(home / "fresh.fossil", home / "images", NewParams(pixel_size=72.7, slice_spacing=500))
+    voxel = NewParams(pixel_size=72.7, slice_spacing=500)
+    new.run(home / "fresh.fossil", home / "images", voxel)
+    return home / "fresh.fossil"
 
-    def begin() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, __file__, "drive", str(home / "p.fossil")])
 
-    def finish(process: subprocess.Popen[bytes]) -> int:
-        return process.wait(300)
+def end_one(process: subprocess.Popen[bytes], how: str) -> int:
+    """End a worker of a process, or the process itself; return how many workers it leaves."""
+    workers = psutil.Process(process.pid).children()
+    if how == "worker":
+        while not workers and process.poll() is None:
+            time.sleep(0.01)
+            workers = psutil.Process(process.pid).children()
+        if workers:
+            random.choice(workers).kill()
+        return 0
+    process.kill()
+    process.wait()
+    return len(psutil.wait_procs(workers, timeout=2)[1])
+
+
+def kills(moments: int, given: Path | None = None, model: str = "") -> None:
+    """End a process at random moments, and compare what is left in the end."""
+    home = Path(tempfile.mkdtemp(prefix="fossiledit-kills-"))
+    hows = ("worker", "driver", "alone")[: 3 if model else 2]
+    given = photographed(home) if given is None else given
+    path, source, rand = home / "p.fossil", SOURCE, random.Random(18)
+    with Project.open(given, read_only=True) as project:
+        photographs, slices = project.photos.path, project.shape[0]
+        if model:
+            ref = find_model(project, model)
+            source = str(prediction_source(ref, ref.model_hash, PredictParams(), range(slices)))
+
+    def begin(how: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, __file__, "drive", str(path)]
+        if model:
+            command[1:3] = ["-c", "from napari_fossiledit.cli import main; main()", "predict"]
+            command += ["--model", model, "--workers", "0" if how == "alone" else "2"]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def afresh() -> None:
-        shutil.rmtree(home / "p.fossil", ignore_errors=True)
-        shutil.copytree(home / "fresh.fossil", home / "p.fossil")
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(given, path)
+        new.move_stack(path, photographs)
 
     afresh()
     began = time.monotonic()
-    finish(begin())
-    whole, wanted = time.monotonic() - began, state(home / "p.fossil")
-    same, hit, orphans, seconds, done_then = 0, {"worker": 0, "driver": 0}, 0, [], []
-    rand = random.Random(18)
+    begin("worker").wait(300)
+    whole, (wanted, scores) = time.monotonic() - began, state(path, source)
+    print(f"left alone: {whole:.1f} s; {len(scores)} masks; load {os.getloadavg()[0]:.1f}")
+    table: dict[str, list[tuple[int, bool, int, float]]] = {how: [] for how in hows}
     for n in range(moments):
         afresh()
-        began, moment = time.monotonic(), rand.randrange(SLICES)
-        process = begin()
-        with Project.open(home / "p.fossil", read_only=True) as project:
-            while len(project.ledger.done(SOURCE)) < moment and process.poll() is None:
+        how, moment = hows[n % len(hows)], rand.randrange(-slices // 6, slices)
+        began, process, left = time.monotonic(), begin(how), 0
+        with Project.open(path, read_only=True) as project:
+            while len(project.ledger.done(source)) < moment and process.poll() is None:
                 time.sleep(0.01)
-            time.sleep(rand.uniform(0, WAIT_S) if moment else rand.uniform(0, whole / 2))
-            done_then.append(len(project.ledger.done(SOURCE)))
-        running = process.poll() is None
-        workers = psutil.Process(process.pid).children() if running else []
-        if n % 2 and workers:
-            rand.choice(workers).kill()
-            hit["worker"] += 1
-        elif running:
-            process.kill()
-            hit["driver"] += 1
-            process.wait()
-            _, alive = psutil.wait_procs(workers, timeout=2)
-            orphans += len(alive)
-            process = begin()
-        code = finish(process)
-        seconds.append(time.monotonic() - began)
-        same += code == 0 and state(home / "p.fossil") == wanted
-    failed = home / "failed"
-    print(f"undisturbed: {whole:.1f} s; load {os.getloadavg()[0]:.1f}")
-    print(f"{moments} moments: {hit}; slices done by then: {sorted(done_then)}")
-    print(f"identical: {same} of {moments}; workers left 2 s after their driver: {orphans}")
-    print(f"slices marked failed: {len(failed.read_text().splitlines()) if failed.exists() else 0}")
-    print(f"seconds of a run: median {np.median(seconds):.1f}, most {max(seconds):.1f}")
+            time.sleep(rand.uniform(0, whole / slices if moment > 0 else whole / 2))
+            then = len(project.ledger.done(source))
+        if ended := process.poll() is None:
+            left = end_one(process, how)
+            process = process if process.poll() is None else begin(how)
+        code, seconds = process.wait(300), time.monotonic() - began
+        found, near = state(path, source)
+        same = code == 0 and found == wanted and bool(np.allclose(near, scores, rtol=0, atol=1e-6))
+        if ended:
+            table[how].append((then, same, left, seconds))
+        if not same:
+            print(f"{how}, ended with {then} slices done: exit code {code}, another result")
+    for how, rows in table.items():
+        done, alike, orphans, took = zip(*rows, strict=True)
+        print(f"{how}: ended {len(rows)} times, with so many slices done: {sorted(done)}")
+        print(f"  in the end as left alone: {sum(alike)}; workers left after 2 s: {sum(orphans)}")
+        print(f"  seconds of a run: median {np.median(took):.1f}, most {max(took):.1f}")
     shutil.rmtree(home)
 
 
@@ -144,7 +179,6 @@ def network(path: Path, model: str) -> Callable[[int], int]:
     import torch
 
     from napari_fossiledit.workflows.segment.predict import load_segmenter
-    from napari_fossiledit.workflows.shared.model_refs import find_model
 
     torch.set_num_threads(1)
     project = Project.open(path, read_only=True)
@@ -194,7 +228,7 @@ def main(what: str, *rest: Any) -> None:
     if what == "drive":
         drive(Path(rest[0]))
     elif what == "kills":
-        kills(int(rest[0]) if rest else 30)
+        kills(int(rest[0]) if rest else 30, *([Path(rest[1]), rest[2]] if rest[1:] else []))
     elif what == "workers":
         workers(Path(rest[0]), rest[1], *(int(n) for n in [*rest[2:], *(60, 3)[len(rest) - 2 :]]))
     else:

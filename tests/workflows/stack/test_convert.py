@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from PIL import Image
 
 from napari_fossiledit.errors import CancelledError, FossilError
+from napari_fossiledit.exchange.stack_convert import convert_stack, verifier
+from napari_fossiledit.geometry import StackGeometry
 from napari_fossiledit.jobs.spread import Outcome, WorkerEndedError
 from napari_fossiledit.params.stack import ConvertParams, NewParams
 from napari_fossiledit.progress import Job
@@ -180,6 +183,15 @@ def test_other_pixels_than_the_photograph_had_are_found(project: Path) -> None:
     assert found.wrong == (2,)
     assert found.notes[0] == "Slice 2 has other pixels than its photograph had."
     assert "need their photographs" in found.notes[1]
+
+
+def test_a_copy_is_read_back_in_the_thread_that_has_the_slice(tmp_path: Path) -> None:
+    (tmp_path / "rock").mkdir()
+    Image.new("L", (520, 4), 7).save(tmp_path / "rock" / "0.png")
+    convert_stack(open_stack(tmp_path / "rock"), tmp_path / "copy", StackGeometry(1, 1))
+    # As in a worker, where that would send open files to another one.
+    with dask.config.set(scheduler=lambda *_, **__: pytest.fail("a scheduler was asked")):
+        assert verifier(tmp_path / "copy")(0).error is None
 
 
 def test_an_estimate_writes_nothing(project: Path) -> None:
