@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Future
 from importlib import import_module
+from itertools import repeat
 
 import psutil
 import pytest
@@ -131,6 +132,14 @@ def test_only_the_item_that_ends_its_workers_is_marked(monkeypatch):
     assert [had for had in crew.had if DEADLY in had] == [[3, DEADLY]] * 2 + [[DEADLY]] * 3
 
 
+def test_where_every_item_ends_its_worker_none_is_blamed(monkeypatch):
+    monkeypatch.setattr(spreading, "POLL_S", 0.001)
+    crew = Mortal()
+    with pytest.raises(FossilError, match="Each process ended, whatever it was given"):
+        list(spreading._handed_out(crew, repeat(DEADLY), Job()))
+    assert len(crew.had) < 20
+
+
 def where(base):
     """Make what tells also which process handled an item, and in how many threads."""
     handle = squares(base)
@@ -186,6 +195,25 @@ def refuse(_):
     raise FossilError("No model at models/a", advice="Train one.")
 
 
+UNPACKED = []
+
+
+def unpack():
+    UNPACKED.append(threading.get_ident())
+    return Packed()
+
+
+class Packed:
+    """An item that tells in which thread it was unpacked."""
+
+    def __reduce__(self):
+        return unpack, ()
+
+
+def unpacked():
+    return lambda _: ["here" if n == threading.get_ident() else "elsewhere" for n in UNPACKED]
+
+
 def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch, over):
     monkeypatch.setattr(cluster, "_ANSWER_S", 0.3)
     with pytest.raises(FossilError, match=r"scheduler tcp://127.0.0.1:1 does not answer.*dask sch"):
@@ -203,6 +231,9 @@ def test_a_scheduler_that_is_unreachable_or_lost_is_named(monkeypatch, over):
         how = Spread(scheduler=others.scheduler_address)
         with pytest.raises(FossilError, match=r"^On the worker .*: No model at models/a"):
             list(spread(refuse, (0,), range(9), how=how))
+        # The scheduler, a loop in a thread here, imports nothing to learn what an item is.
+        (found,) = spread(unpacked, (), [Packed()], how=how)
+        assert found.value == ["here"]
         found = spread(waiting, (0,), [0, 1, 1, 1], how=how)
         assert next(found).item == 0
         threading.Thread(target=others.close).start()

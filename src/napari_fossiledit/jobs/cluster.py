@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import platform
 import shutil
 import signal
@@ -50,8 +51,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A scheduler that does not answer for so long is not there, or is lost.
+#: A scheduler that does not answer for so long is not there ...
 _ANSWER_S = 10.0
+#: ... or is lost: a busy one is silent for a while.
+_SILENT_S = 60.0
 #: How often a scheduler is asked for its workers.
 _ASK_S = 1.0
 #: A process of this machine that cannot be reached for so long has ended.
@@ -110,7 +113,7 @@ class Workers(Generic[T, R]):
         self._how, self._address = how, how.scheduler
         self._run = _Run(make, args, how.scheduler, uuid4().hex, _versions())
         self._local: _LocalWorkers | None = None
-        self._count, self._answered = 1, time.monotonic()
+        self._count, self._since = 1, time.monotonic()
         self._asked: Future[dict[str, int]] | None = None
         with ExitStack() as stack:
             stack.enter_context(_silence())
@@ -130,7 +133,7 @@ class Workers(Generic[T, R]):
     def _make_once(self, job: Job) -> None:
         ended = 0
         while True:
-            made = self._executor.submit(_ready, self._run)
+            made = self._executor.submit(_ready, _packed(self._run))
             while not wait([made], POLL_S).done:
                 job.check()
                 self.places()
@@ -154,9 +157,11 @@ class Workers(Generic[T, R]):
             return self._how.workers * (self._how.threads + 1)
         now = time.monotonic()
         if self._asked is None:
-            if now - self._answered > _ASK_S:
+            if now - self._since > _ASK_S:
                 # Not waited for, so that Cancel works while a scheduler is silent.
                 client: Any = self._client
+                # Nobody asks during a pause, which is no silence of the scheduler.
+                self._since = now
                 self._asked = asyncio.run_coroutine_threadsafe(
                     client.scheduler.ncores(), client.loop.asyncio_loop
                 )
@@ -166,14 +171,14 @@ class Workers(Generic[T, R]):
             except (OSError, CancelledError) as error:
                 raise self._lost(error) from error
             self._count = max(1, sum(threads.values()) + len(threads))
-            self._asked, self._answered = None, now
-        elif now - self._answered > _ANSWER_S:
-            raise self._lost("no answer")
+            self._asked, self._since = None, now
+        elif now - self._since > _SILENT_S:
+            raise self._lost(f"no answer for {_SILENT_S:.0f} s")
         return self._count
 
     def submit(self, item: T) -> Future[Outcome[T, R]]:
         """Begin with an item."""
-        done: Future[Outcome[T, R]] = self._executor.submit(_work, self._run, item)
+        done: Future[Outcome[T, R]] = self._executor.submit(_work, _packed((self._run, item)))
         return done
 
     def fetch(self, done: Future[Outcome[T, R]]) -> Outcome[T, R]:
@@ -235,6 +240,18 @@ class Workers(Generic[T, R]):
     def close(self) -> None:
         """Let go of what runs; end the processes of this machine."""
         self._opened.close()
+
+
+def _packed(value: object) -> bytes:
+    """Return what only a worker unpacks.
+
+    A scheduler unpacks what it is given: while it imports half of this program for that, it answers
+    nobody, for ten seconds on a busy machine.
+    """
+    from distributed.protocol.pickle import dumps
+
+    packed: bytes = dumps(value)
+    return packed
 
 
 def _client(address: str) -> Client:
@@ -454,9 +471,10 @@ def _told_where(error: Exception, scheduler: str) -> FossilError:
     )
 
 
-def _ready(run: _Run[T, R]) -> None:
-    _handle(run)
+def _ready(packed: bytes) -> None:
+    _handle(pickle.loads(packed))
 
 
-def _work(run: _Run[T, R], item: T) -> Outcome[T, R]:
+def _work(packed: bytes) -> Outcome[Any, Any]:
+    run, item = pickle.loads(packed)
     return outcome_of(_handle(run), item)

@@ -27,6 +27,8 @@ POLL_S = 0.1
 _SUSPECT = 2
 #: ... and is the reason where so many end all the same.
 ENDED_ALONE = 3
+#: So many of these with nothing done before: no item is the reason.
+_GUILTY = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def spread(
     Raises
     ------
     FossilError
-        Where `make` raises it, or a scheduler cannot be reached or is lost.
+        Where `make` raises it, a scheduler cannot be reached or is lost, or workers end with
+        whatever item is given to them.
     CancelledError
         Where the user asked to stop; what runs is let go, and its outcome dropped. Where the user
         asked to wait, it is done and yielded, and nothing is begun.
@@ -148,6 +151,7 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
     running: dict[Future[Outcome[T, R]], _Try[T]] = {}
     again: deque[_Try[T]] = deque()
     new = map(_Try, items)
+    done_any, guilty = False, 0
     while True:
         check(job.cancelled)
         free = 0 if job.paused() else crew.places() - len(running)
@@ -177,7 +181,14 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
                     # Those that are to be alone wait until the others are done.
                     (again.append if tried.suspect else again.appendleft)(tried)
                     continue
+                guilty += 1
+                if guilty == _GUILTY and not done_any:
+                    # Going on would start workers for hours.
+                    error.message = "Each process ended, whatever it was given to compute"
+                    raise
                 outcome = Outcome(tried.item, error=error)
+            else:
+                done_any = True
             yield outcome
 
 
