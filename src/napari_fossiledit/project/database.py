@@ -210,6 +210,8 @@ _BUSY_S = 30.0
 _NETWORK = ("9p", "afs", "cifs", "fuse.sshfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs", "webdav")
 _ADVICE = {
     sqlite3.SQLITE_FULL: "The disk is full: free some space and run the command again.",
+    # Also where a full disk has no room for the files that are beside an open ledger.
+    sqlite3.SQLITE_IOERR: "See that the disk is there and not full, and run the command again.",
     sqlite3.SQLITE_BUSY: "Another program is writing to the project: wait for it or close it.",
     sqlite3.SQLITE_READONLY: "Copy the project to a place you may write to.",
     sqlite3.SQLITE_CANTOPEN: "Check that the folder exists and that you may write to it.",
