@@ -30,8 +30,11 @@ def test_what_is_moved_is_seen_at_once_and_written_when_it_is_kept(session, dock
     panel.move_by(Placement(2, 0))
     pixel = session.current.geometry.pixel_size_um
     np.testing.assert_allclose(shown.affine.translate[1:], [2 * pixel, 3 * pixel])
+    masks = find(session.viewer, Role.LABELS)
+    np.testing.assert_array_equal(masks.affine.affine_matrix, shown.affine.affine_matrix)
     session.go_to(0)
-    np.testing.assert_allclose(shown.affine.translate, 0)
+    for layer in (shown, masks):
+        np.testing.assert_allclose(layer.affine.translate, 0)
     assert session.current.ledger.alignment().entries == ()
     session.go_to(1)
     panel.keep()
@@ -63,6 +66,10 @@ def test_the_same_places_lie_over_each_other(session, dock, qtbot):
     panel.mark()
     layer = panel._places()
     layer.data = [[1, 5, 5], [1, 20, 25], [0, 7, 4], [0, 22, 24]]
+    # A place stays where it is in the photograph, and is seen where that is seen.
+    panel.move_by(Placement(0, 3))
+    shown = find(session.viewer, Role.IMAGE)
+    np.testing.assert_allclose(layer.data_to_world([1, 5, 5]), shown.data_to_world([1, 5, 5]))
     panel.use_places()
     assert (panel.pending.dy, panel.pending.dx) == pytest.approx((2, -1), abs=0.05)
     assert panel._places() is None

@@ -44,6 +44,7 @@ class Role(StrEnum):
     AFTER = "after"
     REDUCED = "reduced"
     SPECIMENS = "specimens"
+    PLACES = "places"
 
 
 def find(viewer: napari.Viewer, role: Role) -> Layer | None:

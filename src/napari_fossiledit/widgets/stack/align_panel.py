@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from napari.layers import Image, Points
+from napari.layers import Image, Layer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QKeySequence, QPixmap, QShortcut
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.params.stack import AlignParams, CutParams, PlaceParams
 from napari_fossiledit.placement import Placement, from_points
-from napari_fossiledit.widgets.canvas.layers import Role, find
+from napari_fossiledit.widgets.canvas.layers import ROLE, Role, find, placed
 from napari_fossiledit.widgets.canvas.readers import placed_in
+from napari_fossiledit.widgets.canvas.view3d import FLAT
 from napari_fossiledit.widgets.common.forms import ParamsForm
 from napari_fossiledit.widgets.common.job_panel import JobPanel
 from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
@@ -32,7 +33,6 @@ _BY_HAND = (
     "Go to the first slice that lies wrong, let it flicker with the slice before, and move it with "
     "the buttons or with Alt and the arrow keys (with Shift, too: a tenth of a pixel)."
 )
-_PLACES = "Same places"
 _FLICKER_MS = 450
 #: Motions (down, right, degrees) by what their buttons say, their keys, and their place in a grid.
 _MOVES: dict[str, tuple[Placement, str, int, int]] = {
@@ -67,6 +67,7 @@ class AlignPanel(QWidget):
         )
         self.flicker.setCheckable(True)
         self._before: Image | None = None
+        self._flickered = 0
         self._timer = QTimer(self)
         self._timer.setInterval(_FLICKER_MS)
         self._timer.timeout.connect(self._turn)
@@ -138,14 +139,15 @@ class AlignPanel(QWidget):
         self._stop_flicker()
 
     def _on_slice(self, z: int) -> None:
-        if self.flicker.isChecked():
+        # A layer that reaches further shifts the steps of the sliders: the slice is the same.
+        if z != self._flickered:
             self._stop_flicker()
         self._show_pending()
 
     def _show_pending(self) -> None:
-        """Show what is pending on the slices that it concerns."""
-        layer, project = find(self.session.viewer, Role.IMAGE), self.session.project
-        if layer is None or project is None:
+        """Show what is pending on the slices that it concerns: the photograph, and masks on it."""
+        project = self.session.project
+        if project is None:
             return
         z, motion = self.session.slice, self.pending
         moves = z == self._first if self.alone.isChecked() else z >= self._first
@@ -155,7 +157,10 @@ class AlignPanel(QWidget):
             middle = (np.array(project.slice_shape) - 1) / 2
             matrix[1:3, 1:3] = motion.matrix
             matrix[1:3, 3] = pixel * (middle - motion.matrix @ middle + motion.shift)
-        layer.affine = matrix
+        for layer in self.session.viewer.layers:
+            # What is clicked on a photograph moves with it; meshes are of all slices.
+            if layer.metadata.get(ROLE) in FLAT and (layer.affine.affine_matrix != matrix).any():
+                layer.affine = matrix
         self.moved.setText("" if motion.is_none else f"Slice {self._first}: {motion}")
 
     # ---------------------------------------------------------------- actions
@@ -220,11 +225,11 @@ class AlignPanel(QWidget):
         viewer = self.session.viewer
         layer = self._places()
         if layer is None:
-            voxel = self.session.current.geometry.voxel_size
-            options = placed_in(voxel) | {"size": 12, "face_color": "transparent"}
+            options = placed(self.session.current, Role.PLACES) | {"face_color": "transparent"}
             layer = viewer.add_points(
-                np.zeros((0, 3)), name=_PLACES, border_color="yellow", **options
+                np.zeros((0, 3)), name="Same places", size=12, border_color="yellow", **options
             )
+            self._show_pending()
         layer.mode = "add"
         viewer.layers.selection.active = layer
         show_done(
@@ -243,9 +248,8 @@ class AlignPanel(QWidget):
         if layer is not None:
             self.session.viewer.layers.remove(layer)
 
-    def _places(self) -> Points | None:
-        layers = self.session.viewer.layers
-        return next((each for each in layers if each.name == _PLACES), None)
+    def _places(self) -> Layer | None:
+        return find(self.session.viewer, Role.PLACES)
 
     # ---------------------------------------------------------------- flicker
 
@@ -259,6 +263,7 @@ class AlignPanel(QWidget):
             raise FossilError("Slice 0 has none before it", advice="Go to a later slice.")
         job = JobSpec("Reading the slice before", align.read_slice, (project.path, z - 1), False)
         self.reading.start(job, self.session.while_open(partial(self._show_before, z)))
+        self._flickered = z
         self.flicker.setChecked(True)
 
     def _show_before(self, z: int, pixels: np.ndarray) -> None:
