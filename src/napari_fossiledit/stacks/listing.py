@@ -68,14 +68,16 @@ def list_images(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
             files.append(entry.name)
         else:
             hidden.append(entry.name)
-    found = [f"{n} x {kind}" for kind, n in others.most_common(_SHOWN)]
+    # A folder is listed in whatever order its disk keeps.
+    kinds = sorted(others.items(), key=lambda each: (-each[1], each[0]))
+    found = [f"{n} x {kind}" for kind, n in kinds[:_SHOWN]]
     if hidden:
         found.append(f"{len(hidden)} hidden ({enumerated(sorted(hidden))})")
     if not files:
-        kinds = ", ".join(s.lstrip(".").upper() for s in suffixes if s not in (".jpg", ".tif"))
+        taken = ", ".join(s.lstrip(".").upper() for s in suffixes if s not in (".jpg", ".tif"))
         raise FossilError(
             f"The folder {folder} holds no images",
-            expected=f"{kinds} files, one per slice",
+            expected=f"{taken} files, one per slice",
             found=", ".join(found) or "an empty folder",
             advice="Choose the folder that the images are in.",
         )

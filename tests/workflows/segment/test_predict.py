@@ -247,7 +247,7 @@ def test_wherever_and_in_whatever_order_the_result_is_the_same(
 
     found = []
     for options, job in (
-        ({"workers": 2}, Job()),
+        ({"workers": 1}, Job()),
         ({"first": 3}, Job(note)),
         ({}, Job(note, focus=lambda: 0 if len(order) > 6 else 4)),
     ):
