@@ -8,6 +8,7 @@ from PIL import Image
 from napari_fossiledit.errors import FossilError
 from napari_fossiledit.masks import Instance, Mask
 from napari_fossiledit.params.stack import ConvertParams, NewParams
+from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.project import Project
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.workflows.stack import append, convert, info, new
@@ -49,8 +50,14 @@ def test_new_photographs_come_behind_and_nothing_else_changes(project, photograp
     write(photographs, "s3.png", 3)
     write(photographs, "s10.png", 10)
     assert info.run(project).summary()["stack"]["added"] == ["s3.png", "s10.png"]
+    with Project.open(project) as opened:
+        opened.ledger.set_alignment(Alignment.of({1: Placement(1, 0)}))
     result = append.run(project)
     assert (result.added, result.slices) == (("s3.png", "s10.png"), 5)
+    assert "--slices 0-4' looks whether they do" in result.warnings[0]
+    with Project.open(project) as opened:
+        assert opened.ledger.alignment().at(4) == Placement(1, 0)
+        opened.ledger.undo()
     assert values(project) == [0, 1, 2, 3, 10]
     told = info.run(project).summary()
     assert (told["stack"]["slices"], told["stack"]["added"], told["stale"]) == (5, [], [])

@@ -85,6 +85,13 @@ def run(project_path: Path, stack_path: Path | None = None, *, job: Job = QUIET)
                     f"The new slices are taken to lie {step:g} um apart: state their positions with"
                     " 'fossiledit stack positions'."
                 )
+            if project.ledger.alignment().entries:
+                # What stands out is told from the motions of the slices around.
+                near = f"{max(0, len(had.names) - 11)}-{len(record.names) - 1}"
+                warnings.append(
+                    "The new slices are taken to lie as the last one before them does: 'fossiledit"
+                    f" stack align {project.path} --slices {near}' looks whether they do."
+                )
             project.set_stack(record, z_positions_um=positions)
             if original is not None:
                 project.ledger.contents.note(STACK, original.known)
