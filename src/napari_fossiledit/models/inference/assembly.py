@@ -130,7 +130,8 @@ def agree(a: TileMask, b: TileMask) -> bool:
     if area is None:
         return False
     in_a, in_b = a.crop.within(area), b.crop.within(area)
-    left, right, both = int(in_a.sum()), int(in_b.sum()), int((in_a & in_b).sum())
+    # A sum of bool is ten times slower, and was half of what pasting took.
+    left, right, both = (int(np.count_nonzero(m)) for m in (in_a, in_b, in_a & in_b))
     if both == 0:
         return False
     if a.cut != b.cut and both >= CONTAINED * (left if a.cut else right):
