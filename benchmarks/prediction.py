@@ -2,6 +2,8 @@
 
     python benchmarks/prediction.py stack [SLICES] [PLOT.png]
     python benchmarks/prediction.py share PROJECT MODEL
+    python benchmarks/prediction.py batches PROJECT MODEL [ROUNDS]
+    python benchmarks/prediction.py still LABELS.tif TILE
 
 ``stack``: `predict` over 3000 photographs of 640 x 480 pixels, in which the network is replaced by
 20 random masks a slice and 30 ms of waiting. Loading, pasting, the masks and the ledger are the
@@ -10,11 +12,19 @@ real ones.
 ``share``: three slices of a project, one after the other, are predicted as the command does it;
 give a copy, which keeps them. The network is what is computed between an image and its 28 x 28
 masks; the rest is the whole run less that and less loading the model.
+
+``batches``: tiles of 1024 and of 640 x 480 pixels of the first slice enter the network one by one,
+two and four at once, by turns; what is found in each, and its masks, are computed one by one.
+
+``still``: how many traced masks (z, y, x, ids through z) the slice before has nearly alike, and in
+how many tiles all are.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import resource
 import shutil
 import sys
@@ -27,12 +37,14 @@ from typing import Any
 
 import numpy as np
 import psutil
+import tifffile
 import torch
 from PIL import Image
 
 from napari_fossiledit.models.inference.assembly import located
 from napari_fossiledit.models.inference.preprocessing import Preprocessing
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
+from napari_fossiledit.models.network.heads import Limits
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
@@ -40,9 +52,12 @@ from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.project import Project
 from napari_fossiledit.project.contents import Contents
 from napari_fossiledit.workflows.segment import predict
+from napari_fossiledit.workflows.segment.predict import load_segmenter
+from napari_fossiledit.workflows.shared.model_refs import find_model
 from napari_fossiledit.workflows.stack import new
 
 HEIGHT, WIDTH, FOUND, PHOTOGRAPHS, WAIT_S = 480, 640, 20, 10, 0.03
+ALIKE = 0.95
 SECONDS: dict[str, list[float]] = defaultdict(list)
 
 
@@ -168,7 +183,13 @@ def share(project: Path, model: str) -> None:
         "store": (predict._Run, "_store"),
     }
     network = {name: (MaskRcnn, name) for name in ("maps", "find", "draw")}
-    for owner, name in [*parts.values(), *network.values(), (predict, "load_segmenter")]:
+    convolutions = {name: (torch.nn.functional, name) for name in ("conv2d", "conv_transpose2d")}
+    for owner, name in [
+        *parts.values(),
+        *network.values(),
+        *convolutions.values(),
+        (predict, "load_segmenter"),
+    ]:
         timed(owner, name)
     print(f"load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} threads; seconds a slice")
     for z in range(3):
@@ -182,16 +203,86 @@ def share(project: Path, model: str) -> None:
         named = {what: spent[name] for what, (_, name) in parts.items()}
         named["other"] = whole - computed - sum(named.values())
         print(
-            f"slice {z}, {found.instances} instances: {whole:.2f}; network {computed:.2f}", end="; "
+            f"slice {z}, {found.instances} instances: {whole:.2f}; network {computed:.2f}", end=", "
         )
+        print(f"its convolutions {sum(spent[name] for name in convolutions):.2f}", end="; ")
         print(f"the rest is {1 - computed / whole:.1%}:", end=" ")
         print(*(f"{what} {seconds:.3f}" for what, seconds in named.items()), sep=", ")
     print(f"peak: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
+def batches(path: Path, model: str, rounds: int) -> None:
+    """Let several tiles at once enter the network; print seconds a tile, and memory."""
+    with Project.open(path, read_only=True) as project:
+        found = find_model(project, model)
+        segmenter: Any = load_segmenter(found, PredictParams(model=model, device=Device.CPU))
+        image = project.stack.read(0)
+        rgb = segmenter.preprocessing.prepare(image, project.geometry.pixel_size_um)
+    network, limits = segmenter.network, Limits()
+    for size in ((1024, 1024), (480, 640)):
+        rows, columns = (
+            range(0, n - edge + 1, edge) for n, edge in zip(rgb.shape[:2], size, strict=True)
+        )
+        tiles = [rgb[y : y + size[0], x : x + size[1]] for y in rows for x in columns][:4]
+        inputs = torch.cat([segmenter.preprocessing.normalise(tile) for tile in tiles])
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+        def once(count: int, inputs: Any = inputs, size: tuple[int, int] = size) -> float:
+            start = time.perf_counter()
+            with torch.inference_mode():
+                for batch in inputs.split(count):
+                    maps = network.maps(batch)
+                    for k in range(len(batch)):
+                        one = maps.one(k)
+                        there = network.find(batch[k : k + 1], one, size, limits)
+                        network.draw(one, there["boxes"], there["labels"], size)
+            return (time.perf_counter() - start) / len(inputs)
+
+        counts = (1, 2, 4)
+        times = np.array([[once(n) for n in counts] for _ in range(rounds + 1)][1:])
+        held = []
+        for n in counts:
+            # Linux forgets the peak.
+            Path("/proc/self/clear_refs").write_text("5")
+            once(n)
+            peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+            held.append(int(peak[1]) / 2**20 if peak else np.nan)
+        print(f"{len(tiles)} tiles of {size}, load {os.getloadavg()[0]:.1f}: s a tile", end=" ")
+        gains = np.median(times[:, :1] / times, axis=0)
+        for n, took, gain, memory in zip(
+            counts, np.median(times, axis=0), gains, held, strict=True
+        ):
+            print(f"{n} at once: {took:.3f} ({gain:.3f} x), {memory:.2f} GiB", end="; ")
+        print()
+
+
+def still(labels: Path, edge: int) -> None:
+    """Compare each slice of traced masks with the one before."""
+    volume = tifffile.imread(labels)
+    ious, tiles = [], []
+    for before, now in itertools.pairwise(volume):
+        changed = np.zeros(now.shape, bool)
+        for number in np.union1d(before, now)[1:]:
+            there, here = before == number, now == number
+            iou = (there & here).sum() / (there | here).sum()
+            ious += [iou] if here.any() else []
+            changed |= (there | here) & (iou < ALIKE)
+        for y, x in itertools.product(*(range(0, n, edge) for n in now.shape)):
+            tile = np.s_[y : y + edge, x : x + edge]
+            tiles.append((now[tile].any(), not changed[tile].any()))
+    alike, (held, kept) = np.mean(np.array(ious) >= ALIKE), np.array(tiles).T
+    print(f"{len(volume)} slices, {len(ious)} masks: median IoU {np.median(ious):.3f}", end=", ")
+    print(f"{ALIKE} and more {alike:.1%}; of {held.sum()} tiles with masks all are in", end=" ")
+    print(f"{kept[held].mean():.1%}, of all {len(tiles)} tiles in {kept.mean():.1%}")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "stack":
-        count, *where = sys.argv[2:] or ["3000"]
-        stack(int(count), Path(where[0]) if where else None)
-    else:
-        share(Path(sys.argv[2]), sys.argv[3])
+    match sys.argv[1:]:
+        case ["stack", *rest]:
+            stack(int(rest[0]) if rest else 3000, Path(rest[1]) if rest[1:] else None)
+        case ["batches", folder, name, *rest]:
+            batches(Path(folder), name, int(rest[0]) if rest else 5)
+        case ["still", labels, edge]:
+            still(Path(labels), int(edge))
+        case [_, folder, name]:
+            share(Path(folder), name)
