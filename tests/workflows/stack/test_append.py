@@ -54,7 +54,7 @@ def test_new_photographs_come_behind_and_nothing_else_changes(project, photograp
         opened.ledger.set_alignment(Alignment.of({1: Placement(1, 0)}))
     result = append.run(project)
     assert (result.added, result.slices) == (("s3.png", "s10.png"), 5)
-    assert "--slices 0-4' looks whether they do" in result.warnings[0]
+    assert "--slices 0-4' looks whether they do" in " ".join(result.warnings)
     with Project.open(project) as opened:
         assert opened.ledger.alignment().at(4) == Placement(1, 0)
         opened.ledger.undo()
