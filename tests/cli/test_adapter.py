@@ -92,6 +92,20 @@ def test_failures_become_messages_and_exit_codes(raised, code, text):
     assert "Traceback" not in run.output
 
 
+def test_a_cancelled_command_waits_for_no_thread():
+    script = """
+import sys, threading, time, types
+def app():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise SystemExit(130)
+sys.modules["napari_fossiledit.cli.commands"] = types.SimpleNamespace(app=app)
+from napari_fossiledit.cli import main
+main()
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=False, timeout=50)
+    assert run.returncode == 130
+
+
 def test_progress_names_counts_time_and_values():
     report = Progress(12, 64, "Predicting", 80.4, {"loss": 0.3111})
     assert progress_text(report) == "Predicting 12 of 64, 1:20 left (loss 0.3111)"

@@ -30,7 +30,7 @@ from napari_fossiledit.progress import Job
 
 _HIDDEN = {"version"}
 #: 128 + SIGINT: what a shell reports of a program that Ctrl-C ended.
-_CANCELLED = 130
+CANCELLED = 130
 _HELP = "Ask for --help."
 # typer exports this one of its (or click's) exceptions, and not the one above it.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.mro()[1]
@@ -125,7 +125,7 @@ def reported(as_json: bool) -> Iterator[None]:
         shown = error if isinstance(error, FossilError) else unexpected(error)
         _log.info("Ended by: %s", shown)
         print_error(shown, as_json)
-        raise typer.Exit(_CANCELLED if isinstance(shown, CancelledError) else 1) from None
+        raise typer.Exit(CANCELLED if isinstance(shown, CancelledError) else 1) from None
 
 
 @contextmanager
