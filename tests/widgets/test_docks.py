@@ -25,6 +25,7 @@ from napari_fossiledit.masks.probability import Piece, ProbabilityMask
 from napari_fossiledit.models.files.places import STATE
 from napari_fossiledit.params.annotations import ImportParams
 from napari_fossiledit.params.review import CorrectParams
+from napari_fossiledit.params.segment import PredictParams
 from napari_fossiledit.progress import QUIET, Job, Progress
 from napari_fossiledit.project import ANNOTATIONS
 from napari_fossiledit.widgets.canvas import correcting, turntable
@@ -306,6 +307,27 @@ def test_the_mask_cut_is_fixed_where_there_are_no_probabilities(session, made):
     assert "drawn" in picker.cut.toolTip()
 
 
+def test_a_prediction_that_was_stopped_is_offered_again(session, made, calls):
+    ledger = session.current.ledger
+    asked = PredictParams(model="reef-lite", slices="1-3", views=4)
+    params = asked.model_dump(mode="json")
+    ledger.end_run(ledger.begin_run("predict", params), "done", {})
+    tab = made(SegmentDock).predict
+    assert tab.unfinished.isHidden()
+    assert tab.form.read().views == 1
+    ledger.end_run(ledger.begin_run("predict", params), "cancelled", {})
+    tab.refresh()
+    assert not tab.unfinished.isHidden()
+    assert tab.form.read() == asked
+    press(tab, "Predict")
+    assert tab.unfinished.isHidden()
+    tab.form.fill(slices="all")
+    ledger.end_run(ledger.begin_run("predict", params | {"again": True}), "interrupted", {})
+    tab.refresh()
+    assert tab.unfinished.isHidden()
+    assert tab.form.read().slices == "all"
+
+
 def test_predicting_and_evaluating_call_their_workflows(session, made, calls):
     dock = made(SegmentDock)
     session.go_to(2)
@@ -578,13 +600,20 @@ def slow(*, job):
 
 
 @pytest.mark.parametrize(
-    ("whole", "left"),
-    [(True, "No file was written."), (False, "What was finished before is kept.")],
+    ("how", "left"),
+    [
+        ({"whole": True}, "No file was written."),
+        ({}, "What was finished before is kept."),
+        (
+            {"pausable": True},
+            "What was finished before is kept. Start it again to go on from there.",
+        ),
+    ],
 )
-def test_the_job_panel_tells_time_and_stops(qtbot, whole, left):
+def test_the_job_panel_tells_time_and_stops(qtbot, how, left):
     panel = JobPanel()
     qtbot.addWidget(panel)
-    assert panel.start("Waiting", slow, in_process=False, whole=whole)
+    assert panel.start("Waiting", slow, in_process=False, **how)
     qtbot.waitUntil(lambda: panel.text.text() == "Waiting: 1 of 4, 1:30 left")
     assert not panel.start("Again", slow, in_process=False)
     with qtbot.waitSignal(panel.runner.stopped):

@@ -40,7 +40,7 @@ def test_a_job_waits_and_goes_on_with_what_is_looked_at(qtbot, tmp_path):
     qtbot.waitUntil(lambda: panel.text.text() == "About 3 h.\n2")
     panel.pause.click()
     assert panel.pause.text() == "Go on"
-    assert panel.text.text() == "Waiting. 2"
+    assert panel.text.text() == "Paused. 2"
     qtbot.waitUntil(told.exists)
     near[0] = 5
     # Handed over before it is asked for again.

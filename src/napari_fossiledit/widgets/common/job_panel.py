@@ -49,14 +49,14 @@ class JobPanel(QWidget):
         self._fading = QTimer(self)
         self._fading.setSingleShot(True)
         self._fading.setInterval(_SHOWN_MS)
-        self._began, self._whole = 0.0, False
+        self._began, self._whole, self._resumes = 0.0, False, False
         self._latest = self._told = ""
         row = QHBoxLayout()
         row.addWidget(self.bar, 1)
         row.addWidget(self.pause)
         row.addWidget(self.button)
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 4, 0, 0)
+        column.setContentsMargins(8, 4, 8, 0)
         column.addLayout(row)
         column.addWidget(self.text)
         self.bar.hide()
@@ -119,9 +119,10 @@ class JobPanel(QWidget):
             self.say("")
 
     def _on_started(self, job: JobSpec) -> None:
-        self._began, self._latest, self._whole = time.monotonic(), "", job.whole
-        self._told = ""
+        self._began, self._whole, self._resumes = time.monotonic(), job.whole, job.pausable
+        self._latest = self._told = ""
         self.pause.setChecked(False)
+        self.pause.setEnabled(True)
         self.pause.setVisible(job.pausable)
         left = "it leaves no file" if job.whole else "what it finished before is kept"
         self.button.setToolTip(f"Stop the job; {left}.")
@@ -140,7 +141,10 @@ class JobPanel(QWidget):
         self._told = progress.said or self._told
         self._latest = progress_text(progress)
         if not self.runner.is_paused:
-            self.say("\n".join(filter(None, (self._told, self._latest))))
+            self._show_latest()
+
+    def _show_latest(self) -> None:
+        self.say("\n".join(filter(None, (self._told, self._latest))) or "Going on ...")
 
     def _show_time(self) -> None:
         """Show the time that went by until the first report arrives."""
@@ -151,6 +155,7 @@ class JobPanel(QWidget):
     def _on_cancel(self) -> None:
         self.runner.cancel()
         self.button.setEnabled(False)
+        self.pause.setEnabled(False)
         self.bar.setRange(0, 0)
         self.say(
             f"Stopping; {'no file is left' if self._whole else 'what is finished is kept'} ..."
@@ -159,8 +164,12 @@ class JobPanel(QWidget):
     def _on_pause(self, wait: bool) -> None:
         self.runner.pause(wait)
         self.pause.setText("Go on" if wait else "Pause")
-        if self.runner.is_running and not self.runner.is_cancelling:
-            self.say(f"Waiting. {self._latest}" if wait else self._latest or "Going on ...")
+        if not self.runner.is_running or self.runner.is_cancelling:
+            return
+        if wait:
+            self.say(f"Paused. {self._latest}")
+        else:
+            self._show_latest()
 
     def _on_done(self, _: object) -> None:
         self.say(f"Done in {time_text(time.monotonic() - self._began)}.")
@@ -169,7 +178,8 @@ class JobPanel(QWidget):
     def _on_failed(self, error: FossilError) -> None:
         if isinstance(error, CancelledError):
             left = "No file was written." if self._whole else "What was finished before is kept."
-            self.say(f"Stopped. {left}")
+            go_on = " Start it again to go on from there." if self._resumes else ""
+            self.say(f"Stopped. {left}{go_on}")
             return
         self.say(str(error))
         show_error(error)

@@ -73,7 +73,7 @@ class JobSpec:
     whole
         Whether it leaves nothing where it is stopped.
     pausable
-        Whether it can wait, and go on from where it is.
+        Whether it can wait, and goes on from where it was, also where it is started anew.
     focus
         Returns the slice that is to come first, from any thread.
     """

@@ -26,6 +26,7 @@ from napari_fossiledit.widgets.dock import beside, button, note
 from napari_fossiledit.workflows.segment import calibrate, predict, refine
 
 HELP = "Find fossils with a model. Slices that are predicted already are not computed again."
+_UNFINISHED = "<b>The last prediction is not finished</b>: Predict goes on with it."
 _HIDDEN = ("first", "estimate")
 _SHOWN = ("model", "slices", "views", "refine", "calibrated")
 #: So often slices that are finished while others are predicted are shown.
@@ -98,6 +99,8 @@ class PredictTab(QWidget):
             )
         )
         tip = "Predict in the background; finished slices are kept."
+        self.unfinished = note(_UNFINISHED)
+        column.addWidget(self.unfinished)
         column.addWidget(button("Predict", tip, self.predict))
         tip = (
             "Fit a second stage to all traced slices but the pinned ones, some minutes: it draws"
@@ -117,8 +120,22 @@ class PredictTab(QWidget):
         FollowedModel(self.form, session)
 
     def refresh(self) -> None:
-        """Offer the models of the project that is open now."""
+        """Offer the models of the project that is open now, and to go on with what was stopped."""
         self.form.refresh()
+        project = self.session.project
+        runs = [] if project is None else project.ledger.runs()
+        asked = [run for run in runs if run.kind == "predict"]
+        goes_on = (
+            bool(asked)
+            and asked[-1].status not in ("done", "running")
+            # Would begin from the start.
+            and not asked[-1].params.get("again")
+            and asked[-1].params.get("model") in model_choices(self.session)()
+        )
+        if goes_on:
+            rows = self.form.rows
+            self.form.fill(**{k: v for k, v in asked[-1].params.items() if k in rows})
+        self.unfinished.setVisible(goes_on)
 
     def predict(self) -> None:
         """Start predicting in a separate process."""
@@ -127,6 +144,7 @@ class PredictTab(QWidget):
         # The workflow reads the slices too: here a typing error is reported without a process.
         parse_slices(params.slices, project.shape[0])
         self._shown_at = 0.0
+        self.unfinished.hide()
         self.jobs.start(
             "Predicting",
             predict.run,

@@ -303,7 +303,9 @@ class StackDock(Dock):
     def _convert(self) -> None:
         project = self.session.writable
         then = self.session.while_open(self._converted)
-        self.jobs.start("Converting", convert.run, project.path, ConvertParams(), then=then)
+        self.jobs.start(
+            "Converting", convert.run, project.path, ConvertParams(), pausable=True, then=then
+        )
 
     def _converted(self, result: convert.ConvertResult) -> None:
         copied = counted(result.slices - len(result.failed), "slice")

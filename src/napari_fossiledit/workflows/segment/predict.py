@@ -380,7 +380,7 @@ class _Run:
 
     def predict(self, left: list[Visit], anew: set[int], job: Job) -> None:
         """Predict slices, those that fail once more at the end."""
-        clock = job.clock(len(left), "Predicting: slice")
+        clock = job.clock(len(left), "Predicting slices")
         clock.tick(0)
         if self._ref.looks:
             looked_at = {v.slice for v in left[:_LOOKED_AT]}
