@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import napari
 from qtpy.QtCore import QLocale, Qt
@@ -78,12 +80,15 @@ class Dock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(2, 2, 2, 2)
         outer.addWidget(area, 1)
+        self._scrolled, self._left_at, self._path = area.verticalScrollBar(), 0, Path()
         outer.addWidget(self.jobs)
         self.setMinimumWidth(WIDTH)
         self.session.project_changed.connect(self._on_project)
 
     def _on_project(self) -> None:
         is_open = self.session.project is not None
+        if not is_open and self._scrolled is not None:
+            self._left_at = self._scrolled.value()
         self.empty.setVisible(not is_open)
         self.content.setVisible(is_open)
         if is_open and self._is_made:
@@ -95,6 +100,13 @@ class Dock(QWidget):
     def _refresh(self) -> None:
         with errors_shown():
             self.refresh()
+        project = self.session.project
+        if project is None:
+            return
+        if project.path == self._path and self._scrolled is not None:
+            # Opened anew, as after slices were moved: whoever works below goes on there.
+            self.session.soon(partial(self._scrolled.setValue, self._left_at))
+        self._path = project.path
 
     def refresh(self) -> None:
         """Show the project that is open now; called after one was opened or closed."""

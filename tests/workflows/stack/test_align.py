@@ -137,7 +137,7 @@ def test_some_slices_are_laid_anew_and_what_follows_follows(project: Path) -> No
         return there.at(z - 1).inverse.after(there.at(z))
 
     result = align.run(project, AlignParams(how=Align.NONE, slices="2-5"))
-    assert "1 placements that were found or set before are replaced" in result.notes[0]
+    assert "Of what was found or set before, 1 replaced" in result.notes[0]
     assert [z for z, _ in result.alignment.entries] == [6, BAD, BAD + 1]
     assert all(miss(step(result.alignment, z), step(by_hand, z)) < 1e-9 for z in (6, 7, 8))
     again = align.run(project, AlignParams(slices="2-5")).alignment

@@ -253,10 +253,15 @@ class ProjectView:
         project = self.session.project
         if project is None or project.ledger.alignment() == self._alignment:
             return
-        z = self.session.slice
-        with errors_shown():
-            self.session.open(project.path)
-        self.session.go_to(z)
+
+        def anew() -> None:
+            z = self.session.slice
+            with errors_shown():
+                self.session.open(project.path)
+            self.session.go_to(z)
+
+        # Not in one turn with all that follows masks.
+        self.session.soon(anew)
 
     def _colour_again(self) -> None:
         """Give what is shown the colours that were chosen in the meantime."""

@@ -244,7 +244,7 @@ def _make_input(
     if isinstance(made.native, QLineEdit):
         # What follows "e.g." or "empty:" in the description is shown while the field is empty.
         text = field.description or ""
-        example = re.search(r"e\.g\. .*", text) or re.search("empty: .*", text)
+        example = re.search(r"e\.g\. .*?(?=[:;] |$)", text) or re.search("empty: .*", text)
         made.native.setPlaceholderText(example[0].rstrip(".") if example else "")
     return made
 

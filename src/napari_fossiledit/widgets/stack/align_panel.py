@@ -75,6 +75,7 @@ class AlignPanel(QWidget):
         self.reading.failed.connect(show_error)
         self.cut = QLabel()
         self.cut.setAccessibleName("Cut through the stack")
+        self.cut_says = note("")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (
@@ -100,6 +101,7 @@ class AlignPanel(QWidget):
                 self.show_cut,
             ),
             self.cut,
+            self.cut_says,
         ):
             column.addWidget(widget)
         session.slice_changed.connect(self._on_slice)
@@ -219,6 +221,7 @@ class AlignPanel(QWidget):
         self._stop_flicker()
         self._show_pending()
         self.cut.clear()
+        self.cut_says.setText("")
 
     def mark(self) -> None:
         """Let the user click places that this slice and the one before both show."""
@@ -299,11 +302,17 @@ class AlignPanel(QWidget):
         project = self.session.current
         params = CutParams(z=self.session.slice, row=project.slice_shape[0] // 2)
         job = JobSpec("Cutting through the stack", align.read_cut, (project.path, params), False)
-        self.reading.start(job, self.session.while_open(self._show_cut))
+        self.reading.start(job, self.session.while_open(partial(self._show_cut, params)))
 
-    def _show_cut(self, picture: np.ndarray) -> None:
+    def _show_cut(self, params: CutParams, picture: np.ndarray) -> None:
         from napari_fossiledit.exchange.pages.pictures import encode_png
 
         shown = QPixmap()
         shown.loadFromData(encode_png(picture))
         self.cut.setPixmap(shown.scaledToWidth(300, Qt.TransformationMode.SmoothTransformation))
+        last = self.session.current.shape[0] - 1
+        top, bottom = max(0, params.z - params.around), min(last, params.z + params.around)
+        self.cut_says.setText(
+            f"Row {params.row} of slices {top} (top) to {bottom} (bottom), as they are written:"
+            " where they fit, borders run on without steps."
+        )

@@ -257,8 +257,7 @@ def _set(
         if before and (replaced := sum(z in replaces for z, _ in before.entries)):
             notes = (
                 *notes,
-                f"{replaced} placements that were found or set before are replaced:"
-                " undo brings them back.",
+                f"Of what was found or set before, {replaced} replaced: undo brings it back.",
             )
         ledger.set_alignment(found.alignment, ledger.begin(what))
         notes = (*notes, "Masks have moved with their photographs. Link again, if it was linked.")
