@@ -38,6 +38,7 @@ from napari_fossiledit.models.network.heads import (
 )
 from napari_fossiledit.models.network.pooling import PyramidRoIAlign
 from napari_fossiledit.models.network.prior import Prior
+from napari_fossiledit.models.network.quick import quicken
 from napari_fossiledit.models.network.spec import LEFT_OUT, NetworkSpec
 
 STRIDE = 32
@@ -175,6 +176,7 @@ class MaskRcnn(Network):
         lay_out(self.backbone)
         self.rpn = _proposal_network(spec)
         self.roi_heads = _region_heads(spec)
+        quicken(self)
         self.mask_outputs = nn.ModuleDict()
         for level in spec.mask_levels:
             self.mask_outputs[str(level)] = _difference(spec.channels)
