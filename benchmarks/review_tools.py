@@ -42,8 +42,8 @@ from napari_fossiledit.widgets.start.opening import show_dock
 from napari_fossiledit.widgets.start.rail import rail_of
 from napari_fossiledit.widgets.start.window import open_window
 from napari_fossiledit.workflows.review.queue import build
-from tests.widgets.heartbeat import Heartbeat
-from tests.widgets.user import User, settle, wait_until
+from tests.widgets.heartbeat import Heartbeat, settle, wait_until
+from tests.widgets.user import User
 
 SLICES, MASKS, ACTIONS = 200, 300, 3000
 #: The slice that is worked on.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtCore import QEvent, QPoint, QRect, Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -31,30 +30,11 @@ from napari_fossiledit.widgets.common.compat import camera_of
 from napari_fossiledit.widgets.common.forms import FieldRow
 from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.start.rail import rail_of
+from tests.widgets.heartbeat import settle, wait_until
 
 #: A folder for a picture of the window after each step.
 _PICTURES = os.environ.get("FOSSILEDIT_PICTURES")
-#: A job of a step that takes longer has failed, also on a busy machine.
-_JOB_S = 1200.0
 _LEFT, _NO_KEY = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-
-
-def settle(seconds: float = 0.3) -> None:
-    """Let the window work, as long as napari's own timers need."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        # Only a running event loop does that by itself; else old widgets shine through.
-        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-        time.sleep(0.01)
-
-
-def wait_until(done: Callable[[], Any]) -> None:
-    """Let the window work until something is true."""
-    end = time.monotonic() + _JOB_S
-    while not done():
-        assert time.monotonic() < end, "this step did not end"
-        settle(0.05)
 
 
 class User:
