@@ -107,8 +107,9 @@ class ConversionPlan:
 
     def __str__(self) -> str:
         took = "an unknown time" if math.isnan(self.seconds) else time_words(self.seconds)
+        count = len(self.remaining)
         return (
-            f"{len(self.remaining)} slices to copy: about {took} and"
+            f"{count} slice{'s' * (count != 1)} to copy: about {took} and"
             f" {self.needed_bytes / 1e9:.1f} GB, of {self.free_bytes / 1e9:.1f} GB that are free."
         )
 
@@ -151,7 +152,7 @@ def plan_conversion(
         # One name for all runs: what a killed one left is removed.
         place = nearest / f".{folder.name}.estimate"
         shutil.rmtree(place, ignore_errors=True)
-    done = _finished(stack, folder) - {*again}
+    done = converted(stack, folder) - {*again}
     remaining = [z for z in range(len(stack)) if z not in done]
     count = min(_PROBES, -(-len(remaining) // 10))
     chosen = [remaining[(2 * i + 1) * len(remaining) // (2 * count)] for i in range(count)]
@@ -232,7 +233,7 @@ def convert_stack(
     if not plan.remaining and not (folder / _PROGRESS).exists():
         return {}
     plan.require_space(folder)
-    done = _finished(stack, folder)
+    done = converted(stack, folder)
     failed: dict[int, FossilError] = {}
     in_a_row = 0
     with explained(folder, "Writing"):
@@ -361,25 +362,25 @@ def _identity(stack: SectionStack) -> dict[str, Any]:
     return {"names": list(stack.names), "shape": list(stack.shape), "dtype": stack.dtype.name}
 
 
-def _finished(stack: SectionStack, folder: Path) -> set[int]:
+def converted(stack: SectionStack, folder: Path) -> set[int]:
     """Return the slices of a stack that are in a folder already; none where there is no folder."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return set()
     described = folder / "zarr.json"
-    converted = read_json(described, "a zarr group") if described.is_file() else {}
+    written = read_json(described, "a zarr group") if described.is_file() else {}
     for key in ("attributes", ATTRIBUTE):
-        converted = converted.get(key) if isinstance(converted, dict) else None
-    converted = converted if isinstance(converted, dict) else {}
-    if not _is_start(converted, _identity(stack)):
+        written = written.get(key) if isinstance(written, dict) else None
+    written = written if isinstance(written, dict) else {}
+    if not _is_start(written, _identity(stack)):
         raise FossilError(
             f"{folder} is in the way",
             expected="nothing, or the conversion of the same stack",
-            found="another stack" if converted else "other files",
+            found="another stack" if written else "other files",
             advice="Remove it, or choose another folder.",
         )
-    count = len(converted["names"])
-    if converted.get("complete"):
-        return {*range(count)} - {int(z) for z in converted.get(MISSING, {})}
+    count = len(written["names"])
+    if written.get("complete"):
+        return {*range(count)} - {int(z) for z in written.get(MISSING, {})}
     progress = folder / _PROGRESS
     if not progress.is_file():
         return set()
@@ -414,7 +415,7 @@ def _group(stack: SectionStack, folder: Path, geometry: StackGeometry) -> zarr.G
         if before["names"] != list(stack.names):
             # How far it came is known before it says that it is not complete any more.
             if before.get("complete"):
-                done = format_slices([*_finished(stack, folder)])
+                done = format_slices([*converted(stack, folder)])
                 write_json(folder / _PROGRESS, {"slices": done})
             group.attrs[ATTRIBUTE] = _identity(stack) | {"complete": False}
         return group

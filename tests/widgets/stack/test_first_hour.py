@@ -24,6 +24,7 @@ from napari_fossiledit.widgets.common.session import session_of
 from napari_fossiledit.widgets.stack.new_project import project_name
 from napari_fossiledit.widgets.stack.stack_dock import StackDock
 from napari_fossiledit.workflows.stack import convert
+from tests.widgets.conftest import settled
 
 
 @pytest.fixture
@@ -171,15 +172,24 @@ def test_photographs_chosen_while_others_are_looked_at_are_those_that_count(
 
 
 def test_a_photograph_that_could_not_be_converted_is_named(session, made, photographs):
-    (photographs / "slice_02.png").write_bytes(b"no picture")
+    file = photographs / "slice_02.png"
+    whole = file.read_bytes()
+    file.write_bytes(b"no picture")
     dock, said, reports = made(StackDock), len(VOICE.messages), []
     path = session.current.path
     dock._converted(convert.run(path, job=Job(reports.append)))
     assert next(r.said for r in reports if r.said).startswith("5 slices to copy: about ")
     text = "\n".join(m.text for m in VOICE.messages[said:])
-    assert "4 slices copied, 1 could not be: they now show at once." in text
+    assert "The copy holds 4 slices: they now show at once. 1 could not be read." in text
     assert "slice_02.png" in text
     assert session.current.stack.kind == "zarr"
+    settled(session)
+    assert not dock.convert.isHidden()
+    assert dock.convert.text() == "Convert the slice that is missing"
+    file.write_bytes(whole)
+    dock._converted(convert.run(path))
+    settled(session)
+    assert dock.convert.isHidden()
 
 
 def test_what_comes_next_is_told(session, made):

@@ -185,7 +185,7 @@ def test_unknown_models_and_slices_are_refused(reef_project):
         predict.run(reef_project, params("reef-lite", slices="9"))
 
 
-def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model):
+def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model, monkeypatch):
     with Project.open(reef_project) as project:
         photograph = project.stack_path / project.names[3]
     whole = photograph.read_bytes()
@@ -203,6 +203,16 @@ def test_a_broken_photograph_costs_its_own_slice(reef_project, blank_model):
     with Project.open(reef_project) as project:
         source = told["source"]
         assert project.ledger.failed(source)[3].attempts == 4
+        files = [project.stack_path / project.names[z] for z in (0, 1, 2)]
+        kept = [file.read_bytes() for file in files]
+        monkeypatch.setattr(predict, "_LOST", 2)
+        for file in files:
+            file.write_bytes(whole[:2000])
+        # Nobody waits for a thousand slices that fail, twice each.
+        with pytest.raises(FossilError, match=r"None of 2 slices could be predicted\. The first"):
+            predict.run(reef_project, params(blank_model, max_detections=3))
+        for file, content in zip(files, kept, strict=True):
+            file.write_bytes(content)
         # Who needs all of them is not given a part.
         with pytest.raises(FossilError, match=r"slice_0003\.png"):
             predict.predict_missing(project, params(blank_model, max_detections=4), [2, 3])

@@ -20,7 +20,7 @@ from napari_fossiledit.project import Project
 from napari_fossiledit.project.contents import ContentTable
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.blank import BlankStack
-from napari_fossiledit.workflows.stack import convert
+from napari_fossiledit.workflows.stack import convert, info
 
 
 @pytest.fixture
@@ -114,6 +114,8 @@ def test_a_slice_that_cannot_be_read_is_left_out_and_tried_again(project: Path) 
     found = convert.verify(project)
     assert (found.slices, found.wrong, found.exit_code) == (2, (), 0)
     assert "slices 1 are missing" in found.notes[0]
+    lacks = f"The converted copy lacks slices 1: 'fossiledit convert {project}' copies them"
+    assert info.run(project).summary()["notes"][-1].startswith(lacks)
     with Project.open(project) as after:
         assert after.stack.kind == "zarr"
         after.stack.read(2)
@@ -124,7 +126,8 @@ def test_a_slice_that_cannot_be_read_is_left_out_and_tried_again(project: Path) 
     file.write_bytes(whole)
     result = convert.run(project)
     assert (result.failed, result.exit_code) == ((), 0)
-    assert result.estimate.startswith("1 slices to copy")
+    assert result.estimate.startswith("1 slice to copy")
+    assert info.run(project).summary()["notes"] == []
     with Project.open(project) as after:
         np.testing.assert_array_equal(after.stack.read(1), np.asarray(Image.open(file)))
 

@@ -140,10 +140,13 @@ class JobPanel(QWidget):
         self.bar.setValue(progress.done)
         self._told = progress.said or self._told
         self._latest = progress_text(progress)
-        if not self.runner.is_paused:
-            self._show_latest()
+        self._show_latest()
 
     def _show_latest(self) -> None:
+        if self.runner.is_paused:
+            # What was on its way may still arrive.
+            self.say(f"Paused. {self._latest}")
+            return
         self.say("\n".join(filter(None, (self._told, self._latest))) or "Going on ...")
 
     def _show_time(self) -> None:
@@ -164,11 +167,7 @@ class JobPanel(QWidget):
     def _on_pause(self, wait: bool) -> None:
         self.runner.pause(wait)
         self.pause.setText("Go on" if wait else "Pause")
-        if not self.runner.is_running or self.runner.is_cancelling:
-            return
-        if wait:
-            self.say(f"Paused. {self._latest}")
-        else:
+        if self.runner.is_running and not self.runner.is_cancelling:
             self._show_latest()
 
     def _on_done(self, _: object) -> None:

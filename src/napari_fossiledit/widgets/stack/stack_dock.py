@@ -44,6 +44,7 @@ from napari_fossiledit.workflows.annotate.files import (
     export_annotations,
     import_annotations,
 )
+from napari_fossiledit.workflows.shared.stale import left_to_convert
 from napari_fossiledit.workflows.stack import append, convert
 from napari_fossiledit.workflows.stack.append import new_photographs
 
@@ -66,6 +67,7 @@ TO_TRAIN = (
 )
 NO_CHANGES = "The project is read-only: you can look at everything, and change nothing."
 REVIEW, SEGMENT = "Review", "Segment"
+_CONVERT = "Convert for quick stepping"
 #: So long a folder has to rest before it is looked into again.
 _REST_MS = 1000
 IMPORT_LABELS = {
@@ -101,6 +103,7 @@ class StackDock(Dock):
         self._build_navigation()
         self._build_tracing()
         self._build_check()
+        self.jobs.runner.stopped.connect(self._show_convert)
         self.session.slice_changed.connect(self._show_slice)
         self.session.annotations_changed.connect(self._show_next)
         self.session.models_changed.connect(self._show_next)
@@ -111,7 +114,7 @@ class StackDock(Dock):
     def _build_info(self) -> None:
         self.info = note("")
         self.convert = button(
-            "Convert for quick stepping",
+            _CONVERT,
             "Copy the photographs into the project as a pyramid; large slices then show at once.",
             self._convert,
         )
@@ -244,12 +247,25 @@ class StackDock(Dock):
             f"Classes: {', '.join(project.settings.classes)}",
         ]
         self.info.setText("<br>".join(lines))
-        self.convert.setVisible(project.settings.stack.kind != "zarr" and not project.read_only)
+        self._show_convert()
         self.slice.setRange(0, z - 1)
         self._show_next()
         self._show_slice(self.session.slice)
         # Last: photographs that are gone keep nothing else from being shown.
         self.info.setText("<br>".join(lines + [f"! {w}" for w in find_warnings(project.stack)]))
+
+    def _show_convert(self) -> None:
+        """Offer to convert, to go on where that was stopped, and to add what could not be read."""
+        project = self.session.project
+        if project is None:
+            return
+        left, in_use = left_to_convert(project), project.settings.stack.kind == "zarr"
+        photographs = project.photographs.path.exists() and not project.read_only
+        self.convert.setVisible(photographs and (bool(left) or not in_use))
+        missing = f"the {len(left)} slices that are" if len(left) > 1 else "the slice that is"
+        self.convert.setText(
+            _CONVERT if not left else f"Convert {missing} {'missing' if in_use else 'left'}"
+        )
 
     def _look(self) -> None:
         """Look for photographs that were added, in a thread: a folder may be far away."""
@@ -308,9 +324,9 @@ class StackDock(Dock):
         )
 
     def _converted(self, result: convert.ConvertResult) -> None:
-        copied = counted(result.slices - len(result.failed), "slice")
-        missing = f", {len(result.failed)} could not be" if result.failed else ""
-        show_result(f"{copied} copied{missing}: they now show at once.", result)
+        held = counted(result.slices - len(result.failed), "slice")
+        missing = f" {len(result.failed)} could not be read." if result.failed else ""
+        show_result(f"The copy holds {held}: they now show at once.{missing}", result)
         self._reopen()
 
     def _append(self) -> None:

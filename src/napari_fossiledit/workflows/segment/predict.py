@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _LOOKED_AT = 5
 #: A slice that fails is tried once more when all others are done: a drive may be back by then.
 _ATTEMPTS = 2
+#: So many slices one after another that fail are a drive that is gone, or a model that fits none.
+_LOST = 20
 #: So many slices tell how long all take, where there are more than the second number.
 _PROBED, _MANY = 2, 20
 
@@ -385,11 +387,14 @@ class _Run:
         if self._ref.looks:
             looked_at = {v.slice for v in left[:_LOOKED_AT]}
             left = [replace(v, looked_at=v.slice in looked_at) for v in left]
-        todo = left
-        for _ in range(_ATTEMPTS):
+        todo, in_a_row = left, 0
+        for attempt in range(_ATTEMPTS):
             with closing(self._outcomes(todo, anew, job)) as outcomes:
                 for outcome in outcomes:
                     self._take(outcome, clock)
+                    in_a_row = 0 if outcome.error is None else in_a_row + 1
+                    if attempt == 0 and in_a_row == _LOST:
+                        raise _first_of(self.failed, len(self.failed) + len(self.stored))
             todo = [v for v in left if v.slice in self.failed]
             if not todo or self._params.neighbour_weight:
                 return

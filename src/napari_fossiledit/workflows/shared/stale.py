@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from napari_fossiledit.errors import FossilError
+from napari_fossiledit.exchange.stack_convert import converted
 from napari_fossiledit.files import explained
 from napari_fossiledit.geometry import format_slices
 from napari_fossiledit.project import ANNOTATIONS
@@ -78,6 +79,18 @@ def stale_notes(
                 f" than are there now: {advice}."
             )
     return (*notes, *_not_compared(left))
+
+
+def left_to_convert(project: Project) -> list[int]:
+    """Return the slices that the converted copy of a project lacks; none where there is no copy."""
+    target = project.part(IMAGES)
+    try:
+        stack = project.stack
+        done = converted(stack, target) if target.exists() else range(len(stack))
+    except FossilError:
+        # Photographs that are gone cannot be converted either.
+        return []
+    return sorted({*range(len(stack))} - {*done})
 
 
 def copy_notes(project: Project, *, seconds: float = _SECONDS) -> tuple[str, ...]:

@@ -14,7 +14,12 @@ from napari_fossiledit.masks import Part
 from napari_fossiledit.progress import QUIET, Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.shared.model_refs import history_of, in_use
-from napari_fossiledit.workflows.shared.stale import added_photographs, copy_notes, stale_notes
+from napari_fossiledit.workflows.shared.stale import (
+    added_photographs,
+    copy_notes,
+    left_to_convert,
+    stale_notes,
+)
 
 # The last ones; the ledger keeps them all.
 _SHOWN_RUNS = 20
@@ -53,7 +58,7 @@ def run(project_path: Path, *, job: Job = QUIET) -> InfoResult:
         return InfoResult(
             {
                 "project": str(project.path),
-                "notes": list(project.notes),
+                "notes": [*project.notes, *_lacking(project)],
                 "read_only": not os.access(project.path, os.W_OK),
                 "stack": _stack(project),
                 "geometry": {
@@ -105,6 +110,17 @@ def _stack(project: Project) -> dict[str, Any]:
         "rgb": record.rgb,
         "added": added_photographs(project),
     }
+
+
+def _lacking(project: Project) -> list[str]:
+    """Return what the converted copy lacks, and what to do about it."""
+    lacks = left_to_convert(project)
+    if not lacks:
+        return []
+    return [
+        f"The converted copy lacks slices {format_slices(lacks)}: 'fossiledit convert"
+        f" {project.path}' copies them, once their photographs can be read."
+    ]
 
 
 def _stale(project: Project) -> list[str]:
