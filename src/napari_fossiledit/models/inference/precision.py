@@ -20,7 +20,6 @@ from napari_fossiledit.errors import FossilError
 from napari_fossiledit.models.inference.protocol import Segmenter
 from napari_fossiledit.models.inference.segmenter import MaskRcnnSegmenter
 from napari_fossiledit.models.network.mask_rcnn import MaskRcnn
-from napari_fossiledit.models.network.quick import become, unfold
 
 WORTH = 1.2
 """Gain of a convolution from which on bfloat16 is worth its rounding."""
@@ -76,18 +75,17 @@ def gain(kind: str) -> float:
 def halved(network: MaskRcnn) -> MaskRcnn:
     """Return the same network computed in bfloat16; all weights are the very same tensors."""
     made = network.sharing()
-    unfold(made)
     for name in _HALVED:
-        become(made.get_submodule(name), _Halved)
+        _become(made.get_submodule(name), _Halved)
     for module in made.mask_outputs.values():
-        become(module, _Halved)
+        _become(module, _Halved)
     for name in _WHOLE:
-        become(made.get_submodule(name), _Whole)
+        _become(made.get_submodule(name), _Whole)
     for module in list(made.modules()):
         if isinstance(module, nn.BatchNorm2d):
-            become(module, _Norm)
+            _become(module, _Norm)
         elif isinstance(module, nn.Conv2d) and module.groups == module.in_channels:
-            become(module, _Whole)
+            _become(module, _Whole)
     return made
 
 
@@ -113,6 +111,12 @@ def mixed(segmenter: Segmenter, first: int = 0) -> Segmenter:
     # The weights are the same: no need to hash them again.
     made.model_hash = segmenter.model_hash
     return made
+
+
+def _become(module: nn.Module, kind: type) -> None:
+    """Change how a module computes; names, weights and with them the hash stay the same."""
+    was = type(module)
+    module.__class__ = type(was.__name__, (kind, was), {})
 
 
 def _autocast(module: nn.Module, *, enabled: bool) -> torch.autocast:

@@ -20,7 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from napari_fossiledit.errors import FossilError
-from napari_fossiledit.models.network.quick import convolved, folded
+from napari_fossiledit.models.network.quick import apart
 from napari_fossiledit.models.network.spec import NetworkSpec
 from napari_fossiledit.params.segment import Architecture
 
@@ -173,7 +173,11 @@ class ResNetBody(nn.Module):
 
 def _normed(conv: nn.Conv2d, norm: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     """Convolve and normalise in one step: both are linear."""
-    return convolved(conv, x, *folded(conv, norm))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    return nn.functional.conv2d(
+        x, weight, bias, conv.stride, conv.padding, apart(conv, x), conv.groups
+    )
 
 
 def first_convolution(backbone: nn.Module) -> nn.Conv2d:
