@@ -199,6 +199,8 @@ class Ledger(RunBook):
         ``ledger.sqlite``; made where it is missing.
     read_only
         Change nothing; every method that writes then raises `FossilError`.
+    shape
+        (y, x) of a slice in pixels, which masks that are read have to have; None: any.
 
     Raises
     ------
@@ -206,8 +208,11 @@ class Ledger(RunBook):
         From every method, where the file is full, locked, damaged or of a newer version.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, shape: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(Database(path, read_only=read_only))
+        self._shape = shape
         self._actions = Actions(self._database)
         self.contents = ContentTable(self._database)
         self.places = PlaceTable(self._database, self._actions)
@@ -342,6 +347,9 @@ class Ledger(RunBook):
         try:
             for row in rows:
                 instance = _from_row(*row[:_COUNT])
+                # Decoding one of any size may take any memory.
+                if self._shape not in (None, instance.mask.shape):
+                    raise ValueError(f"a mask of {instance.mask.shape}, slices are {self._shape}")
                 if row[_COUNT:] not in ((), (None,)):
                     # Not kept with the row: it is many times as large.
                     probability = ProbabilityMask.from_bytes(row[_COUNT])

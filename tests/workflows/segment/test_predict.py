@@ -8,6 +8,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from napari_fossiledit.models.files.registry import read_record
 from napari_fossiledit.models.inference.looks import look_of
 from napari_fossiledit.params.segment import Device, PredictParams
 from napari_fossiledit.params.stack import NewParams
+from napari_fossiledit.placement import Alignment, Placement
 from napari_fossiledit.progress import Job
 from napari_fossiledit.project import Project
 from napari_fossiledit.workflows.segment import predict
@@ -240,6 +242,37 @@ def test_a_photograph_that_is_replaced_meanwhile(reef_project, blank_model):
     gone = predict.run(reef_project, params(blank_model, slices="1-3"))
     assert (gone.predicted, list(gone.failed)) == ((3,), [1])
     assert len(stored(reef_project, found.source)[1]) == 5
+
+
+def test_two_runs_at_once_keep_what_the_other_stored(reef_project, blank_model):
+    """Who judges masks while a run goes on judges those that stay."""
+    made = []
+
+    def begin_another(progress):
+        if progress.finished and not made:
+            made.append(predict.run(reef_project, params(blank_model)).source)
+            made.append(stored(reef_project, made[0]))
+
+    found = predict.run(reef_project, params(blank_model), job=Job(begin_another))
+    assert (found.predicted, found.failed) == ((0, 1, 2, 3, 4), {})
+    assert stored(reef_project, found.source) == made[1]
+
+
+def test_a_slice_that_is_moved_while_it_is_read(reef_project, monkeypatch):
+    """Its masks would be taken for masks of where it lies now."""
+    moves = [Placement(0, 1)]
+    window = SimpleNamespace(preprocessing=SimpleNamespace(window=None))
+    with Project.open(reef_project) as project:
+
+        def read_and_move(*_):
+            if moves:
+                project.ledger.set_alignment(Alignment().moved(1, moves.pop()))
+
+        monkeypatch.setattr(predict, "seen", read_and_move)
+        assert predict._read(project, window, 1)[2] == Placement(0, 1)
+        moves += [Placement(0, 3), Placement(0, 2)]
+        with pytest.raises(FossilError, match="slice 1 changes, or is moved, while it is read"):
+            predict._read(project, window, 1)
 
 
 def test_wherever_and_in_whatever_order_the_result_is_the_same(
