@@ -941,7 +941,7 @@ class Ledger(RunBook):
         noted = self.get_meta(f"linked:{source}", {})
         match noted.get(class_name) if isinstance(noted, dict) else None:
             case [str(linking), str(slices), str(instances), *alignment]:
-                return Linked(linking, slices, instances, *map(str, alignment[:1]))
+                return Linked(linking, slices, instances, *alignment[:1])
         return None
 
     def set_linked(
