@@ -30,7 +30,7 @@ def body(z: int = 0, **more: object) -> Instance:
 
 @pytest.fixture
 def ledger(tmp_path: Path):
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
+    with Ledger(tmp_path / "ledger.sqlite", shape=SHAPE) as opened:
         for z in range(3):
             opened.store(MODEL, z, [body(z, score=0.5), body(z, score=0.7)])
         yield opened
@@ -82,6 +82,21 @@ def test_whatever_is_damaged_is_named_and_comes_back(
     while ledger.undo():
         pass
     assert ledger.instances(ANNOTATIONS) == []
+
+
+@pytest.mark.parametrize("shape", [SHAPE[::-1], (-20, -30), (2**31, 2**29)])
+def test_a_mask_of_another_shape_is_named_before_it_is_decoded(
+    ledger: Ledger, shape: tuple[int, int]
+) -> None:
+    """Its code fits its own shape: painted, it would lie elsewhere, or take any memory."""
+    whole = Mask.empty(SHAPE).counts
+    code = whole if abs(shape[0]) < 99 else b"0" + b"P" * 11 + b"4"
+    ids = ledger.edit(4, put=[body(4), body(4)])
+    values = (*shape, code, ids[0])
+    damage(ledger, "UPDATE instances SET height = ?, width = ?, counts = ? WHERE id = ?", *values)
+    with pytest.raises(DamagedError, match=rf"number {ids[0]} of annotations.*slices are"):
+        ledger.instances(ANNOTATIONS)
+    assert outcomes(ledger) == [("instance", 4, RESTORED)]
 
 
 def test_a_text_that_is_none_damages_one_row_only(ledger: Ledger) -> None:

@@ -339,9 +339,7 @@ class Project:
     @cached_property
     def ledger(self) -> Ledger:
         """Instances, traced areas and runs."""
-        return Ledger(
-            self.part("ledger.sqlite"), read_only=self.read_only, shape=self.slice_shape
-        )
+        return Ledger(self.part("ledger.sqlite"), read_only=self.read_only, shape=self.slice_shape)
 
     def instances(
         self,

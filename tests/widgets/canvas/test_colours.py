@@ -108,15 +108,12 @@ def test_a_fossil_keeps_its_colour_from_the_prediction_to_the_label_and_the_next
 
 
 def test_specimens_of_two_classes_share_no_number(session):
-    ledger = session.current.ledger
+    ledger, shape = session.current.ledger, session.current.slice_shape
     names = ("archaeocyathid", "shell")
     for n, name in enumerate(names):
-        sections = [
-            Instance(z, name, Mask.from_crop(np.ones((9, 9), bool), (5, 5 + 14 * n), (40, 40)))
-            for z in (0, 1)
-        ]
-        for section in sections:
-            ledger.edit(section.slice, put=[section])
+        mask = Mask.from_crop(np.ones((9, 9), bool), (5, 5 + 14 * n), shape)
+        for z in (0, 1):
+            ledger.edit(z, put=[Instance(z, name, mask)])
     link.run(session.current.path, LinkParams(source=ANNOTATIONS, class_name="all"))
     found, _ = specimen_indices(session.current.path, {})
     keys = [SpecimenKey(name, 1) for name in names]
