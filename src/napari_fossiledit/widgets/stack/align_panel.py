@@ -44,6 +44,8 @@ _MOVES: dict[str, tuple[Placement, str, int, int]] = {
     "↻": (Placement(0, 0, 0.1), "Alt+.", 0, 2),
 }
 _FINE = 0.1
+#: Pixels of the screen: how wide a cut is, and how high at least each of its slices.
+_CUT_WIDTH, _CUT_STEP = 280, 3
 
 
 class AlignPanel(QWidget):
@@ -309,9 +311,12 @@ class AlignPanel(QWidget):
 
         shown = QPixmap()
         shown.loadFromData(encode_png(picture))
-        self.cut.setPixmap(shown.scaledToWidth(300, Qt.TransformationMode.SmoothTransformation))
         last = self.session.current.shape[0] - 1
         top, bottom = max(0, params.z - params.around), min(last, params.z + params.around)
+        # Sections lie much closer than a picture is wide: a step of one would not be seen.
+        height = max(_CUT_WIDTH * shown.height() // shown.width(), _CUT_STEP * (bottom - top + 1))
+        how = Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation
+        self.cut.setPixmap(shown.scaled(_CUT_WIDTH, height, *how))
         self.cut_says.setText(
             f"Row {params.row} of slices {top} (top) to {bottom} (bottom), as they are written:"
             " where they fit, borders run on without steps."
