@@ -315,8 +315,7 @@ def _predictor(
 
     def predict(visit: Visit) -> _Predicted:
         z = visit.slice
-        image, photograph = _read(project, segmenter, z)
-        placed = project.ledger.alignment().at(z)
+        image, photograph, placed = _read(project, segmenter, z)
         instances = segmenter.predict(
             image,
             slice_index=z,
@@ -342,16 +341,21 @@ def _predictor(
     return predict
 
 
-def _read(project: Project, segmenter: Segmenter, z: int) -> tuple[Image, Known | None]:
-    """Read what a model sees of a slice, and what photograph that is, which may be replaced now."""
+def _read(project: Project, segmenter: Segmenter, z: int) -> tuple[Image, Known | None, Placement]:
+    """Read what a model sees of a slice, what photograph that is and where it lies.
+
+    It may be replaced now, or moved in the window.
+    """
     for _ in range(_ATTEMPTS):
+        placed = project.ledger.alignment().at(z)
         image = seen(project, segmenter.preprocessing.window, z)
         photograph = project.contents.known.get(z)
-        if photograph is None or project.photos.stamp(z) == photograph.stamp:
-            return image, photograph
+        same = photograph is None or project.photos.stamp(z) == photograph.stamp
+        if same and project.ledger.alignment().at(z) == placed:
+            return image, photograph, placed
     raise FossilError(
-        f"The photograph of slice {z} changes while it is read",
-        advice="Wait until whatever writes it is done.",
+        f"The photograph of slice {z} changes, or is moved, while it is read",
+        advice="Wait until whatever writes it is done, and run this again.",
     )
 
 
@@ -378,10 +382,12 @@ class _Run:
         self.notes: dict[str, None] = {}
         self.estimate: Estimate | None = None
         self._project, self._ref, self._params = project, ref, params
+        self._anew: set[int] = set()
         self.stored: list[Visit] = []
 
     def predict(self, left: list[Visit], anew: set[int], job: Job) -> None:
         """Predict slices, those that fail once more at the end."""
+        self._anew = anew
         clock = job.clock(len(left), "Predicting slices")
         clock.tick(0)
         if self._ref.looks:
@@ -389,19 +395,17 @@ class _Run:
             left = [replace(v, looked_at=v.slice in looked_at) for v in left]
         todo, in_a_row = left, 0
         for attempt in range(_ATTEMPTS):
-            with closing(self._outcomes(todo, anew, job)) as outcomes:
+            with closing(self._outcomes(todo, job)) as outcomes:
                 for outcome in outcomes:
                     self._take(outcome, clock)
-                    in_a_row = 0 if outcome.error is None else in_a_row + 1
+                    in_a_row = in_a_row + 1 if outcome.item.slice in self.failed else 0
                     if attempt == 0 and in_a_row == _LOST:
                         raise _first_of(self.failed, len(self.failed) + len(self.stored))
             todo = [v for v in left if v.slice in self.failed]
             if not todo or self._params.neighbour_weight:
                 return
 
-    def _outcomes(
-        self, left: list[Visit], anew: set[int], job: Job
-    ) -> Generator[Outcome[Visit, _Predicted]]:
+    def _outcomes(self, left: list[Visit], job: Job) -> Generator[Outcome[Visit, _Predicted]]:
         how = Spread(workers=self._params.workers, scheduler=self._params.scheduler)
         path = self._project.path
         # Which model is in use may change meanwhile.
@@ -414,7 +418,7 @@ class _Run:
                     job.check("The prediction")
                     yield Outcome(visit, predict(visit))
             return
-        waiting = self._waiting(left, anew, job)
+        waiting = self._waiting(left, job)
         if how.workers or how.scheduler:
             yield from spread(
                 _predictor, (path.resolve(), params, never), waiting, how=how, job=job
@@ -424,10 +428,9 @@ class _Run:
             args = (read, params, job.cancelled)
             yield from spread(_predictor, args, waiting, how=how, job=job)
 
-    def _waiting(self, left: list[Visit], anew: set[int], job: Job) -> Iterator[Visit]:
+    def _waiting(self, left: list[Visit], job: Job) -> Iterator[Visit]:
         """Yield the slices nearest to the one that the user looks at, as long as it is the same."""
-        left, ledger = list(left), self._project.ledger
-        given = 0
+        left, given = list(left), 0
         while left and not (self._params.estimate and given == _PROBED):
             wish = job.focus()
             near = self._params.first if wish is None else wish
@@ -436,10 +439,16 @@ class _Run:
                 beyond = k == len(left) or near - left[k - 1].slice <= left[k].slice - near
                 k -= beyond
             visit = left.pop(k)
-            # Another run may have done it meanwhile.
-            if visit.slice in anew or not ledger.is_done(visit.source, visit.slice):
+            if self._is_open(visit):
                 given += 1
                 yield visit
+            else:
+                self.failed.pop(visit.slice, None)
+
+    def _is_open(self, visit: Visit) -> bool:
+        """Return False for a slice that another run has done meanwhile."""
+        done = self._project.ledger.is_done(visit.source, visit.slice)
+        return visit.slice in self._anew or not done
 
     def _take(self, outcome: Outcome[Visit, _Predicted], clock: Clock) -> None:
         """Store a slice, or why there is none, and report it."""
@@ -448,8 +457,10 @@ class _Run:
         if isinstance(outcome.error, CancelledError):
             raise outcome.error
         if outcome.error is not None:
-            self.failed[visit.slice] = outcome.error
-            ledger.note_failed(visit.source, visit.slice, str(outcome.error))
+            with ledger.transaction():
+                if self._is_open(visit):
+                    self.failed[visit.slice] = outcome.error
+                    ledger.note_failed(visit.source, visit.slice, str(outcome.error))
         else:
             self._store(visit, outcome.result())
             self.failed.pop(visit.slice, None)
@@ -466,15 +477,16 @@ class _Run:
         clock.tick(done, finished=finished, said=said, **values)  # type: ignore[arg-type]
 
     def _store(self, visit: Visit, found: _Predicted) -> None:
-        project, photograph = self._project, found.photograph
-        with project.ledger.transaction():
-            if photograph is not None:
-                project.contents.seen(visit.slice, photograph.stamp, photograph.content)
-            project.ledger.store(visit.source, visit.slice, found.instances, placed=found.placed)
-            if photograph is not None:
-                # Not what somebody may have put in its place since it was read.
-                made = {visit.slice: photograph.content}
-                project.ledger.contents.set_made_from(visit.source, made)
+        ledger, z, photograph = self._project.ledger, visit.slice, found.photograph
+        with ledger.transaction():
+            # A person may have judged what another run has stored: it stays.
+            if self._is_open(visit):
+                if photograph is not None:
+                    self._project.contents.seen(z, photograph.stamp, photograph.content)
+                ledger.store(visit.source, z, found.instances, placed=found.placed)
+                if photograph is not None:
+                    # Not what somebody may have put in its place since it was read.
+                    ledger.contents.set_made_from(visit.source, {z: photograph.content})
         self.stored.append(visit)
         self.notes |= dict.fromkeys(found.notes)
         if found.look is not None:
