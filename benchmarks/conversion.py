@@ -2,6 +2,7 @@
 
     python benchmarks/conversion.py speed PHOTOGRAPH [SLICES]
     python benchmarks/conversion.py codecs PHOTOGRAPH ...
+    python benchmarks/conversion.py plot PHOTOGRAPH SLICES PLOT.png
 
 ``speed``: so many links to one photograph become a stack, which is converted in turn by a plain
 loop (each slice read, each level written through zarr, zstd level 3: how it was done before), and
@@ -10,6 +11,8 @@ levels and compressing their chunks take on all cores, with nothing written. Pea
 a process of its own.
 
 ``codecs``: one slice of each photograph in chunks of 512 pixels.
+
+``plot``: slices a second and memory over the slices of one conversion in threads.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ import numcodecs
 import numpy as np
 import psutil
 import zarr
+from over_slices import drawn
 
 from napari_fossiledit.exchange.stack_convert import pyramid_shapes
 from napari_fossiledit.params.stack import ConvertParams, NewParams
+from napari_fossiledit.progress import Job, Progress
 from napari_fossiledit.stacks import open_stack
 from napari_fossiledit.stacks.pixels import area_mean
 from napari_fossiledit.workflows.stack import convert, new
@@ -133,6 +138,24 @@ def speed(photograph: Path, slices: int) -> None:
         print(f"| {how} | {row} |")
 
 
+def plot(photograph: Path, slices: int, out: Path) -> None:
+    """Convert in this process, and draw slices a second and memory over the slices."""
+    at, memory, process = [], [], psutil.Process()
+
+    def note(progress: Progress) -> None:
+        if progress.done > len(at) and progress.total == slices:
+            at.append(time.perf_counter())
+            memory.append(process.memory_info().rss / 2**20)
+
+    with tempfile.TemporaryDirectory() as place:
+        convert.run(made(photograph, Path(place) / "s", slices), job=Job(note))
+    elapsed = np.asarray(at) - at[0]
+    drawn(out, elapsed, np.asarray(memory))
+    fit, part = np.corrcoef(np.arange(len(at)), elapsed)[0, 1] ** 2, slices // 10
+    print(f"{len(at)} slices, load {os.getloadavg()[0]:.1f}; R2 of time against slices {fit:.4f}")
+    print(f"resident MiB at slice {part}, {slices}: {memory[part - 1]:.0f}, {memory[-1]:.0f}")
+
+
 def codecs(photographs: list[Path]) -> None:
     """Print the table of codecs."""
     chosen = {
@@ -177,6 +200,8 @@ if __name__ == "__main__":
         speed(Path(rest[0]), int(rest[1]) if len(rest) > 1 else 40)
     elif command == "codecs":
         codecs([Path(each) for each in rest])
+    elif command == "plot":
+        plot(Path(rest[0]), int(rest[1]), Path(rest[2]))
     elif command == "serial":
         serial(Path(rest[0]), Path(rest[1]))
     elif command == "limit":

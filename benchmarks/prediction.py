@@ -39,6 +39,7 @@ import numpy as np
 import psutil
 import tifffile
 import torch
+from over_slices import drawn
 from PIL import Image
 
 from napari_fossiledit.models.inference.assembly import located
@@ -153,25 +154,6 @@ def alone(path: Path, source: str) -> list[float]:
             project.ledger.store("model:again:0123456789ab", z, found)
             took.append((time.perf_counter() - start) * 1e3)
     return took
-
-
-def drawn(plot: Path, elapsed: Any, memory: Any) -> None:
-    """Draw slices a second and memory over the slices."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    window = max(1, len(elapsed) // 60)
-    z = np.arange(window, len(elapsed), window)
-    figure, (rate, held) = plt.subplots(1, 2, figsize=(7, 2.4), layout="constrained")
-    rate.plot(z, window / (elapsed[z] - elapsed[z - window]), color="black", linewidth=1)
-    rate.set(xlabel="slices done", ylabel="slices a second", ylim=(0, None))
-    held.plot(memory, color="black", linewidth=1)
-    held.set(xlabel="slices done", ylabel="resident memory, MiB", ylim=(0, None))
-    for axes in (rate, held):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(plot, dpi=90)
 
 
 def share(project: Path, model: str) -> None:

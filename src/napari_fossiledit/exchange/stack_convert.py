@@ -8,6 +8,7 @@ large), so that 3 000 slices do not become 200 000 files.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 import uuid
@@ -324,6 +325,9 @@ def _write_shard(file: Path, pixels: Pixels, array: zarr.Array[Any]) -> None:
                 stream.write(encoded)
             index = places.tobytes()
             stream.write(index + google_crc32c.value(index).to_bytes(4, "little"))
+            # A slice that is noted as done outlives a power cut; it costs nothing that was measured.
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(file)
     except BaseException:
         partial.unlink(missing_ok=True)
