@@ -1,7 +1,10 @@
 """The adapter from parameter models to options, against a fake workflow."""
 
 import inspect
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -13,9 +16,9 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from napari_fossiledit.cli.adapter import fossil_command
+from napari_fossiledit.cli.adapter import fossil_command, reported
 from napari_fossiledit.cli.commands import COMMANDS
-from napari_fossiledit.cli.console import progress_text
+from napari_fossiledit.cli.console import ProgressPrinter, interruptible, progress_text
 from napari_fossiledit.errors import CancelledError, FossilError
 from napari_fossiledit.log import log_file
 from napari_fossiledit.params.base import Params
@@ -92,18 +95,49 @@ def test_failures_become_messages_and_exit_codes(raised, code, text):
     assert "Traceback" not in run.output
 
 
-def test_a_cancelled_command_waits_for_no_thread():
+def test_a_cancelled_command_waits_for_no_thread_and_no_reader():
     script = """
 import sys, threading, time, types
 def app():
     threading.Thread(target=time.sleep, args=(60,)).start()
+    print("to nobody")
+    print("to somebody", end="", file=sys.stderr)
     raise SystemExit(130)
 sys.modules["napari_fossiledit.cli.commands"] = types.SimpleNamespace(app=app)
 from napari_fossiledit.cli import main
 main()
 """
-    run = subprocess.run([sys.executable, "-c", script], check=False, timeout=50)
-    assert run.returncode == 130
+    read, write = os.pipe()
+    # As `tee` does, which Ctrl-C ends first.
+    os.close(read)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=50,
+    )
+    os.close(write)
+    assert (run.returncode, run.stderr) == (130, b"to somebody")
+
+
+class Gone(io.StringIO):
+    """A stream that nobody reads any more."""
+
+    def write(self, text):
+        raise BrokenPipeError(text)
+
+
+def test_what_reads_stderr_may_be_gone(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Gone())
+    ProgressPrinter()(Progress(1, 2, said="Two slices are left."))
+    with interruptible() as cancel:
+        signal.raise_signal(signal.SIGINT)
+        assert cancel()
+    with pytest.raises(typer.Exit) as ended, reported(as_json=False):
+        raise CancelledError("The job was cancelled")
+    assert ended.value.exit_code == 130
 
 
 def test_progress_names_counts_time_and_values():

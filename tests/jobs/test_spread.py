@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import Future
 from importlib import import_module
-from itertools import repeat
+from itertools import chain, repeat
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,6 +22,8 @@ from napari_fossiledit.progress import Job
 spreading = import_module("napari_fossiledit.jobs.spread")
 HERE = Spread()
 DEADLY = 77
+#: What cannot be read.
+GONE = 1000
 
 
 def squares(base):
@@ -120,7 +124,7 @@ class Mortal:
         item = self.here.pop(done)
         if done.result():
             raise spreading.WorkerEndedError("It ended")
-        return Outcome(item, item)
+        return Outcome(item, item, FossilError("No such photograph") if item == GONE else None)
 
 
 def test_only_the_item_that_ends_its_workers_is_marked(monkeypatch):
@@ -136,8 +140,37 @@ def test_where_every_item_ends_its_worker_none_is_blamed(monkeypatch):
     monkeypatch.setattr(spreading, "POLL_S", 0.001)
     crew = Mortal()
     with pytest.raises(FossilError, match="Each process ended, whatever it was given"):
-        list(spreading._handed_out(crew, repeat(DEADLY), Job()))
+        list(spreading._handed_out(crew, chain([GONE], repeat(DEADLY, 20)), Job()))
     assert len(crew.had) < 20
+
+
+def test_processes_that_end_at_once_are_not_started_for_ever():
+    local = cluster._LocalWorkers.__new__(cluster._LocalWorkers)
+    local._cluster = SimpleNamespace(scheduler=SimpleNamespace(workers={"one": "at work"}))
+    local._command, local._environment = [sys.executable, "-S", "-c", "raise SystemExit(7)"], None
+    local.in_vain = 0
+    local._processes = [local._start()]
+
+    def start_anew():
+        for _ in range(4):
+            local._processes[0].wait()
+            local.keep()
+
+    start_anew()
+    local._cluster.scheduler.workers.clear()
+    with pytest.raises(FossilError, match=r"cannot be started.*exit code 7 at once"):
+        start_anew()
+
+
+def test_a_scheduler_that_lost_its_workers_is_waited_for_in_words():
+    crew, told = cluster.Workers.__new__(cluster.Workers), []
+    crew._job, crew._local, crew._count = Job(lambda p: told.append(p.message)), None, 0
+    crew._address = "tcp://there:8786"
+    for threads, places in (({}, 1), ({"one": 2}, 3), ({}, 1), ({}, 1)):
+        crew._asked = Future()
+        crew._asked.set_result(threads)
+        assert crew.places() == places
+    assert told == ["Waiting for a worker of tcp://there:8786"]
 
 
 def where(base):
@@ -149,7 +182,7 @@ def where(base):
 def test_processes_do_the_same_and_one_that_dies_takes_none_along(monkeypatch):
     monkeypatch.setattr(spreading, "_SUSPECT", 1)
     monkeypatch.setattr(spreading, "ENDED_ALONE", 1)
-    for name, threads in zip(THREAD_LIMITS, "14", strict=True):
+    for name, threads in zip(THREAD_LIMITS, ("1,2", "4"), strict=True):
         monkeypatch.setenv(name, threads)
     items = [0, 1, 2, DEADLY, 3, 4, 5, 6]
     found = {o.item: o for o in spread(where, (100,), items, how=Spread(2))}

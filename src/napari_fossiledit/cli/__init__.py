@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -20,8 +21,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == CANCELLED:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                # Ctrl-C ends what reads them, too.
+                with suppress(OSError):
+                    stream.flush()
             # A thread that still reads or computes a slice would be waited for.
             os._exit(CANCELLED)
         raise

@@ -33,7 +33,7 @@ class ProgressPrinter:
         """Show one report where it is due."""
         if progress.said:
             start = "\r\x1b[2K" if self._terminal else ""
-            sys.stderr.write(f"{start}{progress.said}\n")
+            tell(f"{start}{progress.said}\n")
         now = time.monotonic()
         finished = progress.total > 0 and progress.done >= progress.total
         due = now - self._printed >= (0.1 if self._terminal else _QUIET_S)
@@ -42,7 +42,16 @@ class ProgressPrinter:
         self._printed, self._message = now, progress.message
         end = "\n" if finished or not self._terminal else ""
         start = "\r\x1b[2K" if self._terminal else ""
-        sys.stderr.write(f"{start}{progress_text(progress)}{end}")
+        tell(f"{start}{progress_text(progress)}{end}")
+
+
+def tell(text: str) -> None:
+    """Write to stderr; no work ends where that takes nothing more.
+
+    Ctrl-C ends what reads it, too, and a disk may be full.
+    """
+    with suppress(OSError):
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 
@@ -68,7 +77,7 @@ def interruptible() -> Iterator[Cancel]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        sys.stderr.write("\nStopping; finished work is kept. Press Ctrl-C again to break off.\n")
+        tell("\nStopping; finished work is kept. Press Ctrl-C again to break off.\n")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -89,7 +98,7 @@ def print_result(summary: Mapping[str, Any], as_json: bool) -> None:
 
 def print_error(error: FossilError, as_json: bool) -> None:
     """Print an error to stderr, and for programs as JSON to stdout."""
-    sys.stderr.write(f"fossiledit: {error}\n")
+    tell(f"fossiledit: {error}\n")
     if as_json:
         # The error may be that stdout takes nothing more: stderr shows it then.
         with suppress(OSError):

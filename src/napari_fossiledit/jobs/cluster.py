@@ -113,7 +113,7 @@ class Workers(Generic[T, R]):
         self._how, self._address = how, how.scheduler
         self._run = _Run(make, args, how.scheduler, uuid4().hex, _versions())
         self._local: _LocalWorkers | None = None
-        self._count, self._since = 1, time.monotonic()
+        self._job, self._count, self._since = job, 0, time.monotonic()
         self._asked: Future[dict[str, int]] | None = None
         with ExitStack() as stack:
             stack.enter_context(_silence())
@@ -126,9 +126,12 @@ class Workers(Generic[T, R]):
             stack.callback(self._close_client)
             self._executor = self._client.get_executor(pure=False)
             if how.scheduler:
-                job.report(0, 0, f"Waiting for a worker of {how.scheduler}")
+                self._wait_for_worker()
             self._make_once(job)
             self._opened = stack.pop_all()
+
+    def _wait_for_worker(self) -> None:
+        self._job.report(0, 0, f"Waiting for a worker of {self._address}")
 
     def _make_once(self, job: Job) -> None:
         ended = 0
@@ -170,11 +173,13 @@ class Workers(Generic[T, R]):
                 threads = self._asked.result()
             except (OSError, CancelledError) as error:
                 raise self._lost(error) from error
-            self._count = max(1, sum(threads.values()) + len(threads))
+            if self._count and not threads:
+                self._wait_for_worker()
+            self._count = sum(threads.values()) + len(threads)
             self._asked, self._since = None, now
         elif now - self._since > _SILENT_S:
             raise self._lost(f"no answer for {_SILENT_S:.0f} s")
-        return self._count
+        return max(1, self._count)
 
     def submit(self, item: T) -> Future[Outcome[T, R]]:
         """Begin with an item."""
@@ -200,6 +205,9 @@ class Workers(Generic[T, R]):
         try:
             return done.result()
         except KilledWorker as error:
+            if self._local is not None:
+                # It had come, however short it was there.
+                self._local.in_vain = 0
             ended = WorkerEndedError(
                 "The process that computed this ended each time",
                 expected="a result",
@@ -324,7 +332,9 @@ class _LocalWorkers:
         )
         self.address: str = self._cluster.scheduler_address
         limits = [max(1, (os.cpu_count() or 1) // count)]
-        limits += [int(limit) for name in THREAD_LIMITS if (limit := os.environ.get(name))]
+        # OpenMP takes a list, too: the first is for what is not nested.
+        given = (os.environ.get(name, "").partition(",")[0] for name in THREAD_LIMITS)
+        limits += [int(limit) for limit in given if limit]
         self._command = [sys.executable, "-P", "-c", _SERVE, self.address, str(threads)]
         self._command.append(self._folder)
         self._environment = os.environ | {
@@ -332,11 +342,11 @@ class _LocalWorkers:
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
-        self._started, self._seen = 0, False
+        self.in_vain = 0
         self._processes = [self._start() for _ in range(count)]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._started += 1
+        self.in_vain += 1
         return subprocess.Popen(
             self._command,
             env=self._environment,
@@ -351,13 +361,14 @@ class _LocalWorkers:
         Raises
         ------
         FossilError
-            Where none ever came to work.
+            Where one after the other ends before it comes to work.
         """
-        self._seen = self._seen or bool(self._cluster.scheduler.workers)
+        if self._cluster.scheduler.workers:
+            self.in_vain = 0
         for n, process in enumerate(self._processes):
             if process.poll() is None:
                 continue
-            if not self._seen and self._started >= ENDED_ALONE * len(self._processes):
+            if self.in_vain >= ENDED_ALONE * len(self._processes):
                 raise FossilError(
                     "Processes for the work cannot be started",
                     expected="processes that wait for work",

@@ -188,7 +188,7 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
                     raise
                 outcome = Outcome(tried.item, error=error)
             else:
-                done_any = True
+                done_any = done_any or outcome.error is None
             yield outcome
 
 
