@@ -99,6 +99,12 @@ def test_cancel_lets_go_of_what_runs(over):
     assert ended == []
 
 
+def test_who_goes_on_at_any_moment_gets_all():
+    paused = chain([True, False, False, True, True], repeat(False))
+    found = spread(squares, (0,), [1, 2, 3], how=HERE, job=Job(paused=lambda: next(paused)))
+    assert sorted(o.item for o in found) == [1, 2, 3]
+
+
 def test_nothing_is_nothing():
     assert list(spread(squares, (0,), [], how=HERE)) == []
     assert Outcome(1, None).result() is None
@@ -138,10 +144,11 @@ def test_only_the_item_that_ends_its_workers_is_marked(monkeypatch):
 
 def test_where_every_item_ends_its_worker_none_is_blamed(monkeypatch):
     monkeypatch.setattr(spreading, "POLL_S", 0.001)
-    crew = Mortal()
+    crew, found, items = Mortal(), [], chain([GONE], repeat(DEADLY, 20))
     with pytest.raises(FossilError, match="Each process ended, whatever it was given"):
-        list(spreading._handed_out(crew, chain([GONE], repeat(DEADLY, 20)), Job()))
+        found.extend(spreading._blamed(spreading._handed_out(crew, items, Job())))
     assert len(crew.had) < 20
+    assert [o.item for o in found] == [GONE]
 
 
 def test_processes_that_end_at_once_are_not_started_for_ever():

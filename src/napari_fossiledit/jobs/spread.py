@@ -127,7 +127,7 @@ def spread(
     else:
         crew = _Threads(make(*args), how.threads)
     with closing(crew):
-        yield from _handed_out(crew, iter(items), job)
+        yield from _blamed(_handed_out(crew, iter(items), job))
 
 
 @dataclass
@@ -151,10 +151,11 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
     running: dict[Future[Outcome[T, R]], _Try[T]] = {}
     again: deque[_Try[T]] = deque()
     new = map(_Try, items)
-    done_any, guilty = False, 0
     while True:
         check(job.cancelled)
-        free = 0 if job.paused() else crew.places() - len(running)
+        # Asked once: between two answers the user may have gone on, and all would end here.
+        paused = job.paused()
+        free = 0 if paused else crew.places() - len(running)
         while free > 0 and not any(t.suspect for t in running.values()):
             if again and again[0].suspect and running:
                 break
@@ -164,7 +165,7 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
             running[crew.submit(tried.item)] = tried
             free -= 1
         if not running:
-            if job.paused():
+            if paused:
                 # What was on its way is there now.
                 job.check()
                 continue
@@ -181,15 +182,30 @@ def _handed_out(crew: Crew[T, R], items: Iterator[T], job: Job) -> Iterator[Outc
                     # Those that are to be alone wait until the others are done.
                     (again.append if tried.suspect else again.appendleft)(tried)
                     continue
-                guilty += 1
-                if guilty == _GUILTY and not done_any:
-                    # Going on would start workers for hours.
-                    error.message = "Each process ended, whatever it was given to compute"
-                    raise
                 outcome = Outcome(tried.item, error=error)
-            else:
-                done_any = done_any or outcome.error is None
             yield outcome
+
+
+def _blamed(outcomes: Iterator[Outcome[T, R]]) -> Iterator[Outcome[T, R]]:
+    """Hold back items that ended their workers until another one is done.
+
+    Where none can be, they are not the reason, and going on would start workers for hours.
+    """
+    held: list[Outcome[T, R]] = []
+    done_any = False
+    for outcome in outcomes:
+        if isinstance(outcome.error, WorkerEndedError):
+            held.append(outcome)
+            if len(held) == _GUILTY and not done_any:
+                outcome.error.message = "Each process ended, whatever it was given to compute"
+                raise outcome.error
+        else:
+            done_any = done_any or outcome.error is None
+            yield outcome
+        if done_any:
+            yield from held
+            held.clear()
+    yield from held
 
 
 class _Threads(Generic[T, R]):
