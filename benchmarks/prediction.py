@@ -266,5 +266,7 @@ if __name__ == "__main__":
             batches(Path(folder), name, int(rest[0]) if rest else 5)
         case ["still", labels, edge]:
             still(Path(labels), int(edge))
-        case [_, folder, name]:
+        case ["share", folder, name]:
             share(Path(folder), name)
+        case _:
+            sys.exit(__doc__)

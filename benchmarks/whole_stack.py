@@ -166,7 +166,7 @@ def kills(moments: int, given: Path | None = None, model: str = "") -> None:
             table[how].append((then, same, left, seconds))
         if not same:
             print(f"{how}, ended with {then} slices done: exit code {code}, another result")
-    for how, rows in table.items():
+    for how, rows in filter(lambda kept: kept[1], table.items()):
         done, alike, orphans, took = zip(*rows, strict=True)
         print(f"{how}: ended {len(rows)} times, with so many slices done: {sorted(done)}")
         print(f"  in the end as left alone: {sum(alike)}; workers left after 2 s: {sum(orphans)}")
