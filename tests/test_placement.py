@@ -131,6 +131,17 @@ def test_an_alignment_holds_up_to_its_next_entry() -> None:
     assert Alignment.parse(after.text()) == after
 
 
+def test_a_part_is_laid_anew_and_nothing_else_moves_to_its_neighbours() -> None:
+    before = Alignment().moved(3, Placement(0.1, 0.3, 1.3))
+    found = Alignment().moved(2, TURNED).moved(4, Placement(0.7, 0.1, 0.2))
+    laid = before.within(2, 9, found)
+    assert laid.at(2) == Placement()
+    # No entry after the part: rounding is no motion.
+    assert [z for z, _ in laid.entries] == [4]
+    assert laid.at(4).degrees == pytest.approx(0.2)
+    assert before.within(2, 9, before) == before
+
+
 def test_what_is_no_motion_is_refused() -> None:
     with pytest.raises(FossilError, match=r"cannot be placed so.*found nan, 0 px"):
         Placement(float("nan"), 0)

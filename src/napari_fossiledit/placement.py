@@ -152,12 +152,15 @@ class Alignment:
         `found` tells how they lie to each other. The first stays where it is, and what follows the
         last one follows it.
         """
-        base = self.at(first)
-        laid = {z: base.after(found.at(z)) for z in range(first, last + 1)}
+        base = self.at(first).after(found.at(first).inverse)
+        laid = {z: base.after(found.at(z)) for z in range(first + 1, last + 1)}
+        laid[first] = self.at(first)
         rest = {last + 1: self.at(last + 1)} | {z: p for z, p in self.entries if z > last}
-        if laid[last] != self.at(last):
-            motion = laid[last].after(self.at(last).inverse)
-            rest = {z: motion.after(p) for z, p in rest.items()}
+        lay = self.at(last)
+        if laid[last] != lay:
+            motion = laid[last].after(lay.inverse)
+            # Rounded, what lies as the last one would lie beside it.
+            rest = {z: laid[last] if p == lay else motion.after(p) for z, p in rest.items()}
         return Alignment.of({z: p for z, p in self.entries if z < first} | laid | rest)
 
     def text(self) -> str:

@@ -181,6 +181,10 @@ def test_neighbours_lie_over_each_other(project: Path) -> None:
     there = result.alignment
     step = there.at(3).inverse.after(there.at(4))
     assert miss(step, JUMP.inverse) < 1
+    part = align.run(project, AlignParams(how=Align.NEIGHBOURS, slices="1-6")).alignment
+    # Also where the first slice of a part lies off the way of those around it.
+    assert [part.at(z) for z in (0, 1)] == [there.at(z) for z in (0, 1)]
+    assert miss(part.at(3).inverse.after(part.at(4)), JUMP.inverse) < 1
     align.run(project, AlignParams(how=Align.NONE))
     assert entries(project) == ()
 
