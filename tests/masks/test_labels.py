@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,22 @@ def test_many_masks_are_measured_and_painted_coarser_at_once(masks: np.ndarray, 
     whole = paint_masks(codes, [7, 8, 9], SHAPE)
     coarse = paint_masks(codes, [7, 8, 9], SHAPE, step=step)
     np.testing.assert_array_equal(coarse, whole[::step, ::step])
+
+
+def test_memory_does_not_grow_with_the_masks_that_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_fossiledit.masks.rle._TOGETHER", 10)
+    grid = Mask.from_array(np.indices((120, 120)).sum(axis=0) % 7 == 0)
+    peaks = []
+    for count in (10, 95):
+        many = [Mask(grid.shape, grid.counts) for _ in range(count)]
+        tracemalloc.start()
+        measure(many)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert {(m.area, m.box) for m in many} == {(grid.area, grid.box)}
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_a_slice_of_many_pixels_is_painted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
