@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -122,15 +123,11 @@ main()
     assert (run.returncode, run.stderr) == (130, b"to somebody")
 
 
-class Gone(io.StringIO):
-    """A stream that nobody reads any more."""
-
-    def write(self, text):
-        raise BrokenPipeError(text)
-
-
-def test_what_reads_stderr_may_be_gone(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Gone())
+@pytest.mark.parametrize("error", [BrokenPipeError("gone"), RuntimeError("reentrant call")])
+def test_stderr_may_take_nothing_more(monkeypatch, error):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", Mock(side_effect=error), raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
     ProgressPrinter()(Progress(1, 2, said="Two slices are left."))
     with interruptible() as cancel:
         signal.raise_signal(signal.SIGINT)

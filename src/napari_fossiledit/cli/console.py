@@ -50,7 +50,8 @@ def tell(text: str) -> None:
 
     Ctrl-C ends what reads it, too, and a disk may be full.
     """
-    with suppress(OSError):
+    # RuntimeError: Ctrl-C came while another text was being written, and has one of its own.
+    with suppress(OSError, RuntimeError):
         sys.stderr.write(text)
         sys.stderr.flush()
 
