@@ -89,7 +89,7 @@ def run(project_path: Path, stack_path: Path | None = None, *, job: Job = QUIET)
                 # What stands out is told from the motions of the slices around.
                 near = f"{max(0, len(had.names) - 11)}-{len(record.names) - 1}"
                 warnings.append(
-                    "The new slices are taken to lie as the last one before them does: 'fossiledit"
+                    "The new slices are taken to lie as those before them do: 'fossiledit"
                     f" stack align {project.path} --slices {near}' looks whether they do."
                 )
             project.set_stack(record, z_positions_um=positions)
