@@ -32,7 +32,6 @@ import numcodecs
 import numpy as np
 import psutil
 import zarr
-from over_slices import drawn
 
 from napari_fossiledit.exchange.stack_convert import pyramid_shapes
 from napari_fossiledit.params.stack import ConvertParams, NewParams
@@ -140,6 +139,9 @@ def speed(photograph: Path, slices: int) -> None:
 
 def plot(photograph: Path, slices: int, out: Path) -> None:
     """Convert in this process, and draw slices a second and memory over the slices."""
+    # Not where another benchmark takes a function of this file, from a place of its own.
+    from over_slices import drawn
+
     at, memory, process = [], [], psutil.Process()
 
     def note(progress: Progress) -> None:
