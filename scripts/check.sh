@@ -30,6 +30,8 @@ memory=/dev/shm
 if [[ -w $memory ]] && (($(df --output=avail -k "$memory" | tail -n 1) > 8 * 1024 * 1024)); then
     TMPDIR=$(mktemp -d "$memory/fossiledit-tests-XXXXXX")
     export TMPDIR
+    # A test reads as another user.
+    chmod 755 "$TMPDIR"
     trap 'rm -rf "$TMPDIR"' EXIT
 fi
 # File by file and in their order: windows come last in every process (tests/conftest.py).

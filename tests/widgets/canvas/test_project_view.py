@@ -115,7 +115,7 @@ def test_the_next_slice_on_the_way_is_made_ready(session, monkeypatch, qtbot):
     assert layer._slice.image.raw.any()
     # Of a slice that has no predictions yet nothing is kept: they may come.
     session.go_to(1)
-    qtbot.waitUntil(lambda: not session.view._rested.isActive())
+    qtbot.waitUntil(lambda: session.view._turn == 3)
     ledger.store(source, 0, [Instance(0, "archaeocyathid", box(5, 5, 20, 20), 0.9)])
     session.go_to(0)
     assert layer._slice.image.raw.any()

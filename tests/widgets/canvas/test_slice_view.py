@@ -61,6 +61,8 @@ def test_random_writing_keeps_what_is_shown_and_what_is_stored_the_same(view, le
     random = np.random.default_rng(3)
     for n in range(60):
         z = int(random.integers(3))
+        # It may have changed until it is read.
+        view.make_ready((z + n) % 3)
         ids = [i.id for i in view.instances(z)]
         value = int(random.choice([0, 5_000_000, view.reserve(), *ids]))
         (y, x), (height, width) = random.integers(0, (34, 50)), random.integers(1, 16, 2)
@@ -85,6 +87,17 @@ def test_random_writing_keeps_what_is_shown_and_what_is_stored_the_same(view, le
             np.testing.assert_array_equal(shown(view, z), painted)
     assert 5_000_000 not in [i.id for i in ledger.instances(ANNOTATIONS)]
     assert {i.class_name for i in ledger.instances(ANNOTATIONS, slices=[0, 2])} == {"painted"}
+
+
+def test_a_slice_that_was_made_ready_is_not_painted_again(view, ledger, monkeypatch):
+    view.make_ready(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_fossiledit.widgets.canvas.slice_view._painted", None)
+        assert set(np.unique(shown(view, 1))) == {0, 1, 2, 3}
+    assert not shown(view, 2).any()
+    view.make_ready(1)
+    ledger.edit(1, put=[Instance(1, "a", box(31, 1, 36, 9))])
+    assert shown(view, 1)[33, 4] == 4
 
 
 def test_several_slices_written_at_once_are_a_stroke_each(view, ledger):

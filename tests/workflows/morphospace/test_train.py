@@ -205,7 +205,7 @@ def test_unseen_sections_are_not_found_by_their_own_specimen() -> None:
 
 
 def disc(y: int, x: int, radius: int) -> Mask:
-    rows, columns = np.mgrid[:128, :96]
+    rows, columns = np.mgrid[:96, :128]
     return Mask.from_array(np.hypot(rows - y, columns - x) < radius)
 
 

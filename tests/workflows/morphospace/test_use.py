@@ -38,7 +38,7 @@ from napari_fossiledit.workflows.morphospace.points import read_points
 from napari_fossiledit.workflows.morphospace.sort import classify, cluster
 from tests.morphospace.clouds import clouds, unit
 
-SHAPE = (128, 96)
+SHAPE = (96, 128)
 CLASSES = ("cup", "sponge")
 MODEL = "a1b2c3d4" * 8
 

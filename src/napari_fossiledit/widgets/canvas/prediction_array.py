@@ -146,6 +146,7 @@ class PredictionArray:
         # napari may read from a thread of its own.
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, float], PaintedSlice] = OrderedDict()
+        self._last: tuple[PaintedSlice, float, Labels] | None = None
 
     @property
     def size(self) -> int:
@@ -169,6 +170,14 @@ class PredictionArray:
                 self._kept.popitem(last=False)
             return self._kept[z, cut]
 
+    def shown(self, z: int) -> Labels:
+        """Return the ids (y, x) that slice `z` shows; those of the last one are kept."""
+        painted, score = self.painted(z), self.score
+        last = self._last
+        if last is None or last[0] is not painted or last[1] != score:
+            self._last = last = (painted, score, painted.above(score))
+        return last[2]
+
     def _instances(self, z: int) -> Sequence[Instance]:
         """Return the instances of slice `z`, read again unless kept ones are all they have."""
         known = (p for (at, cut), p in self._kept.items() if at == z and cut != MASK_CUT)
@@ -185,10 +194,10 @@ class PredictionArray:
         first, rest = (parts[0], parts[1:]) if parts else (slice(None), ())
         if isinstance(first, slice):
             planes = range(*first.indices(self.shape[0]))
-            chosen = [self.painted(z).above(self.score)[rest] for z in planes]
+            chosen = [self.shown(z)[rest] for z in planes]
             return np.stack(chosen) if chosen else np.zeros((0, *self.shape[1:]), np.uint32)
         z = int(np.asarray(first).item())
-        return self.painted(z).above(self.score)[rest]
+        return self.shown(z)[rest]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)

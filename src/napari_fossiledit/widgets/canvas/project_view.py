@@ -53,8 +53,10 @@ from napari_fossiledit.widgets.common.job_runner import JobRunner, JobSpec
 from napari_fossiledit.widgets.common.notices import errors_shown, show_done, show_error
 from napari_fossiledit.widgets.common.session import Session
 
-#: Milliseconds on a slice after which the next one is made ready.
-_RESTED_MS = 40
+#: Milliseconds after a slice was drawn until the next one is made ready, and in which turns: the
+#: first only waits until it is drawn.
+_RESTED_MS = 30
+_TURNS = (Role.IMAGE, Role.PREDICTIONS, Role.LABELS)
 
 
 class ProjectView:
@@ -72,10 +74,9 @@ class ProjectView:
         self.marks = SliceMarks(session)
         self.drops = Drops(session)
         self._reduced, self._latest = False, 0
-        self._shown, self._next = 0, 0
+        self._shown, self._next, self._turn = 0, 0, 0
         self._rested = QTimer(session)
         self._rested.setSingleShot(True)
-        self._rested.setInterval(_RESTED_MS)
         self._rested.timeout.connect(self._look_ahead)
         self._offered = ""
         self._alignment = Alignment()
@@ -223,24 +224,30 @@ class ProjectView:
     def _look_ahead(self) -> None:
         """Read and paint the masks of the next slice on the way of the user, who waits less then.
 
-        In this thread, as it takes a few hundredths of a second.
+        In this thread, as it takes some hundredths of a second; the user's own in a turn of their
+        own, and nothing before the slice on show is drawn.
         """
+        turn, self._turn = self._turn, self._turn + 1
+        if turn < len(_TURNS) - 1:
+            self._rested.start(0 if turn else _RESTED_MS)
         session, z = self.session, self._next
-        project, source = session.project, shown_source(session)
-        layer = find(session.viewer, Role.PREDICTIONS)
-        if project is None or session.viewer.dims.ndisplay == 3 or not 0 <= z < project.shape[0]:
+        project, role = session.project, _TURNS[turn]
+        if project is None or not 0 <= z < project.shape[0]:
             return
-        # What is wrong with it is said when it is shown.
+        # What is wrong with the slice is said when it is shown; the window may be closed.
         with suppress(FossilError):
+            layer, view = find(session.viewer, role), slice_view(session)
+            if layer is None or not layer.visible:
+                return
+            if role is Role.LABELS and view is not None:
+                view.make_ready(z)
             # Predictions may come any moment where there are none.
-            if layer is not None and layer.visible and project.ledger.is_done(source, z):
-                prediction_array(layer).painted(z)
-            if slice_view(session) is not None:
-                project.ledger.instances(ANNOTATIONS, slices=[z])
+            elif role is Role.PREDICTIONS and project.ledger.is_done(shown_source(session), z):
+                prediction_array(layer).shown(z)
 
     def _on_slice(self, z: int) -> None:
-        self._next, self._shown = 2 * z - self._shown, z
-        self._rested.start()
+        self._next, self._shown, self._turn = 2 * z - self._shown, z, 0
+        self._rested.start(0)
         viewer = self.session.viewer
         layer = find(viewer, Role.REDUCED)
         if viewer.dims.ndisplay == 3:

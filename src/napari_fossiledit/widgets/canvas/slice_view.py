@@ -19,6 +19,9 @@ from napari_fossiledit.project import ANNOTATIONS, Ledger
 #: Corners of a part of a slice (y0, x0, y1, x1) in pixels, half open.
 Box = tuple[int, int, int, int]
 
+#: What is ready where no slice is.
+_NOTHING: tuple[int, list[Instance], Labels] = (-1, [], np.zeros((0, 0), np.uint32))
+
 
 class SliceView:
     """Ids (z, y, x) uint32 of the user's instances; writing into it edits the instances.
@@ -64,6 +67,7 @@ class SliceView:
         # exactly these in this order.
         self._shown: list[Instance] = []
         self._labels: Labels = np.zeros((0, 0), np.uint32)
+        self._ready = _NOTHING
         self._written: Box | None = None
         self._repainted: Box | None = None
         self._unsaved: list[Stroke] = []
@@ -115,6 +119,20 @@ class SliceView:
         with self._lock:
             self._at(z)
             return list(self._shown)
+
+    def make_ready(self, z: int) -> None:
+        """Paint a slice that may be read next.
+
+        Raises
+        ------
+        FossilError
+            Where the ledger cannot be read.
+        """
+        with self._lock:
+            if z not in (self._z, self._ready[0]):
+                shown = paint_order(self._ledger.instances(ANNOTATIONS, slices=[z]))
+                self._ready = (z, shown, _painted(shown, self.shape[1:]))
+                self._seen(z, shown)
 
     def reserve(self) -> int:
         """Return a value for a new instance, which will be its id."""
@@ -197,7 +215,11 @@ class SliceView:
             if z != self._z:
                 self._collect()
                 self._shown = paint_order(self._stored(z))
-                self._labels = _painted(self._shown, self.shape[1:])
+                (ready, shown, labels), self._ready = self._ready, _NOTHING
+                # Somebody may have changed it meanwhile.
+                if ready != z or shown != self._shown:
+                    labels = _painted(self._shown, self.shape[1:])
+                self._labels = labels
                 self._z, self._repainted = z, None
                 self._seen(z, self._shown)
             return self._labels
