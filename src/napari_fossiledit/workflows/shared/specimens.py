@@ -81,7 +81,7 @@ class Reconstructed:
 
     @property
     def notes(self) -> BuildNotes:
-        """What the user should know of it."""
+        """Return what the user should know of it."""
         warnings = () if self.surface is None else tuple(_surface_warnings(self.key, self.surface))
         opened = self.surface is not None and self.surface.open
         return BuildNotes(self.key, warnings, self.gaps, self.bridged, opened)
